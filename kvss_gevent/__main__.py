@@ -1,0 +1,7 @@
+"""`python -m kvss_gevent` is `kvss`."""
+
+import sys
+
+from kvss_gevent.cli import main
+
+sys.exit(main())

@@ -1,0 +1,22 @@
+"""The one exception that a command raises to end with a message and an exit code."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes that commands share; a command's help lists those it uses."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+
+
+class Fail(Exception):
+    """Ends the command: one line with the cause, one with what to do, and the exit code."""
+
+    def __init__(self, cause: str, remedy: str, code: int = Exit.USAGE) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+        self.code = code

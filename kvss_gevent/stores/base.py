@@ -1,0 +1,61 @@
+"""What a store is: commands as data in, results out. How lines become commands is for session.py."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kvss_gevent.wire import Request
+
+Command = Request
+"""Verb.GET, Verb.PUT or Verb.DEL, with key and value."""
+
+Result = bytes | bool | None
+"""GET: the value or None. PUT: True where the key is new. DEL: True where the key was there."""
+
+
+class StoreError(Exception):
+    """The store could not do it: nothing of the batch is acknowledged, whether it took effect is unknown (rule 10)."""
+
+
+class Store(Protocol):
+    """Keys and values behind every session of a server."""
+
+    blocks: bool
+    """Whether apply may wait, for a disk or a network: then the caller must not be in the hub's own greenlet."""
+
+    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+        """Run commands in order and return their results.
+
+        At least one command is run; the store may stop early, with fewer results than commands, once the values it
+        has fetched exceed limit_bytes together, so that a long pipeline of large values stays bounded in memory.
+        Returning means that writes are as durable as this store makes them. Raises StoreError for the batch whole.
+        """
+        ...
+
+    def count(self) -> int:
+        """Return the number of keys stored."""
+        ...
+
+    def close(self) -> None:
+        """Release what the store holds; a second call does nothing."""
+        ...
+
+
+class InlineStore(Store, Protocol):
+    """A store that answers from this process's own memory, so that a session need not parse a GET that hits.
+
+    The table is the store itself and not a cache of it: there is nothing to keep in step.
+    """
+
+    replies: dict[bytes, bytes]
+    """From the whole request line `KV/1.0 GET key` to the whole reply line `200 OK value`, for every key stored."""
+
+    largest_reply_bytes: int
+    """No reply line in the table is longer, and none ever was."""
+
+    def put(self, key: bytes, value: bytes) -> bool:
+        """Store a value; return True where the key is new. Raises StoreError."""
+        ...
+
+    def delete(self, key: bytes) -> bool:
+        """Forget a key; return True where it was there."""
+        ...

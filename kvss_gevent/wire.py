@@ -1,0 +1,138 @@
+"""KV/1.0 as constants and pure functions: bytes of one line in, data out. Sockets, state and time are for others.
+
+Rule numbers are those of docs/protocol.md.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 5050
+VERSION: Final = b"KV/1.0"
+MAX_KEY_BYTES: Final = 511
+MAX_LINE_BYTES: Final = 1 << 20
+
+
+class Status(IntEnum):
+    """The reply codes; the number is the code and the name the phrase (rule 11)."""
+
+    OK = 200
+    CREATED = 201
+    NO_CONTENT = 204
+    BAD_REQUEST = 400
+    NOT_FOUND = 404
+    UPGRADE_REQUIRED = 426
+    SERVER_ERROR = 500
+
+
+class Verb(IntEnum):
+    """The commands of KV/1.0 (rule 6)."""
+
+    GET = 1
+    PUT = 2
+    DEL = 3
+    STATS = 4
+    QUIT = 5
+
+
+Request = tuple[Verb, bytes, bytes]
+"""Verb, key, value; an absent key or value is empty."""
+
+REPLY: Final[dict[Status, bytes]] = {status: b"%d %s" % (status, status.name.encode()) for status in Status}
+"""The reply line of each status, without data and without the line feed."""
+
+GET_PREFIX: Final = VERSION + b" GET "
+OK_PREFIX: Final = REPLY[Status.OK] + b" "
+BYE: Final = OK_PREFIX + b"bye"
+
+_ARGUMENTLESS: Final[dict[bytes, Request]] = {
+    b"STATS": (Verb.STATS, b"", b""),
+    b"QUIT": (Verb.QUIT, b"", b""),
+}
+_HTTP_VERSIONS: Final = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0")
+
+
+def parse_request(line: bytes) -> Request | Status:
+    """Parse one request line, without its line feed, that is known to be UTF-8.
+
+    Returns the request, or the status of the refusal: UPGRADE_REQUIRED or BAD_REQUEST (rules 5 to 7).
+    """
+    match line.split(b" ", 3):
+        case [b"KV/1.0", b"GET", key] if 0 < len(key) <= MAX_KEY_BYTES:
+            return Verb.GET, key, b""
+        case [b"KV/1.0", b"PUT", key, value] if 0 < len(key) <= MAX_KEY_BYTES and value:
+            return Verb.PUT, key, value
+        case [b"KV/1.0", b"DEL", key] if 0 < len(key) <= MAX_KEY_BYTES:
+            return Verb.DEL, key, b""
+        case [b"KV/1.0", word]:
+            return _ARGUMENTLESS.get(word, Status.BAD_REQUEST)
+        case [b"KV/1.0", *_]:
+            return Status.BAD_REQUEST
+    return Status.UPGRADE_REQUIRED
+
+
+def is_http(line: bytes) -> bool:
+    """Tell whether a line that is not KV/1.0 is the first line of an HTTP request (rule 5)."""
+    return line.endswith(_HTTP_VERSIONS) and line.rpartition(b" ")[2] in _HTTP_VERSIONS
+
+
+def build_request(verb: Verb, key: bytes = b"", value: bytes = b"") -> bytes:
+    """Return the request line with its line feed.
+
+    Raises ValueError, saying what is wrong, for a key or value that KV/1.0 cannot carry (rules 1, 3 and 7).
+    """
+    parts = [VERSION, verb.name.encode()]
+    if verb in (Verb.GET, Verb.PUT, Verb.DEL):
+        parts.append(_checked_key(key))
+    if verb is Verb.PUT:
+        parts.append(_checked_value(value))
+    line = b" ".join(parts)
+    # One carriage return before the line feed is dropped (rule 1): bytes that end in one are sent with another.
+    return line + (b"\r\n" if line.endswith(b"\r") else b"\n")
+
+
+def parse_reply(line: bytes) -> tuple[Status, bytes]:
+    """Split one reply line, without its line feed, into status and data (empty where there is none).
+
+    Raises ValueError for a line that no KV/1.0 server sends (rule 11).
+    """
+    if line.startswith(OK_PREFIX):
+        return Status.OK, line[len(OK_PREFIX) :]
+    status = _STATUS_OF.get(line)
+    if status is None:
+        raise ValueError(f"not a KV/1.0 reply: {shorten(line)}")
+    return status, b""
+
+
+def shorten(data: bytes, limit: int = 60) -> str:
+    """Show bytes from a peer to a person: quoted, control characters escaped, cut after limit bytes."""
+    text = repr(data[:limit])[1:]
+    return text if len(data) <= limit else f"{text}... ({len(data)} bytes)"
+
+
+_STATUS_OF: Final = {reply: status for status, reply in REPLY.items()}
+
+
+def _checked_key(key: bytes) -> bytes:
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, this one has {len(key)}")
+    if b" " in key or b"\n" in key:
+        raise ValueError(f"a key has no space and no line feed: {shorten(key)}")
+    return _checked_utf8(key, "key")
+
+
+def _checked_value(value: bytes) -> bytes:
+    if not value:
+        raise ValueError("a value has at least one byte")
+    if b"\n" in value:
+        raise ValueError("a value has no line feed: KV/1.0 ends a request there")
+    return _checked_utf8(value, "value")
+
+
+def _checked_utf8(data: bytes, what: str) -> bytes:
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"a {what} is UTF-8: {shorten(data)}") from None
+    return data
