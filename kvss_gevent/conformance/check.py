@@ -51,11 +51,10 @@ class Target:
 
 
 class _Failed(Exception):
-    def __init__(self, expected: str, received: str, *, on: str = FIRST, silent: bool = False) -> None:
+    def __init__(self, expected: str, received: str, *, silent: bool = False) -> None:
         super().__init__(received)
         self.expected = expected
         self.received = received
-        self.on = on
         self.silent = silent
 
 
@@ -80,6 +79,7 @@ class _Conversation:
         self._deadline = deadline
         self._peers: dict[str, Peer] = {}
         self._counters: dict[str, int] = {}
+        self._sent: list[tuple[str, str]] = []
         self._last_sent_on: str | None = None
 
     def judge(self, case: Case, started: float) -> Verdict:
@@ -89,12 +89,11 @@ class _Conversation:
                 self._run(step)
             self._check_nothing_more()
         except _Failed as failed:
-            peer = self._peers[failed.on]
             return Verdict(
                 case,
                 False,
                 time.monotonic() - started,
-                tuple(_show(packet) for packet in peer.sent),
+                self._shown_packets(),
                 failed.expected,
                 failed.received,
                 heard=self._heard(),
@@ -111,6 +110,11 @@ class _Conversation:
 
     def _heard(self) -> bool:
         return any(peer.heard_bytes for peer in self._peers.values())
+
+    def _shown_packets(self) -> tuple[str, ...]:
+        if len(self._peers) < 2:
+            return tuple(text for _, text in self._sent)
+        return tuple(f"({name}) {text}" for name, text in self._sent)
 
     def _run(self, step: Step) -> None:
         match step:
@@ -140,21 +144,23 @@ class _Conversation:
 
     def _send(self, step: Send) -> None:
         peer = self._peer(step.on)
-        for packet in packets(step):
+        parts = packets(step)
+        self._sent.append((step.on, _show(step.data) + (f" in {len(parts)} packets" if step.cut else "")))
+        for packet in parts:
             if self._last_sent_on == step.on:
                 self._deadline.pause(BYTE_GAP_S if step.cut else PACKET_GAP_S)
             self._last_sent_on = step.on
             try:
                 peer.send(packet)
             except NoReply as stuck:
-                raise _Failed("the request is taken", stuck.why, on=step.on, silent=True) from None
+                raise _Failed("the request is taken", stuck.why, silent=True) from None
 
     def _line(self, expected: str, name: str) -> bytes:
         try:
             return self._peer(name).line()
         except NoReply as missing:
             received = f"{_show(missing.rest)}, then {missing.why}" if missing.rest else missing.why
-            raise _Failed(expected, received, on=name, silent=missing.waited) from None
+            raise _Failed(expected, received, silent=missing.waited) from None
 
     def _expect(self, step: Expect) -> None:
         for number, line in enumerate(step.lines, 1):
@@ -165,7 +171,7 @@ class _Conversation:
             if self._target.crlf and not step.strict:
                 got = got.removesuffix(b"\r")
             if not matches(line, got):
-                raise _Failed(expected, _show(got), on=step.on)
+                raise _Failed(expected, _show(got))
 
     def _stats(self, step: Stats) -> None:
         settled = Deadline(step.settle_s)
@@ -186,6 +192,7 @@ class _Conversation:
 
     def _ask_stats(self) -> dict[str, int]:
         form = self._target.stats_form
+        self._sent.append((FIRST, _show(b"KV/1.0 STATS\n")))
         self._peer(FIRST).send(b"KV/1.0 STATS\n")
         expected = _show_line(FORMS[form])
         line = self._line(expected, FIRST)
@@ -200,28 +207,27 @@ class _Conversation:
             more = self._peer(name).rest()
         except NoReply as open_still:
             received = f"{open_still.why}: the connection stays open"
-            raise _Failed(expected, received, on=name, silent=True) from None
+            raise _Failed(expected, received, silent=True) from None
         if more:
-            raise _Failed(expected, f"{_show(more)} first", on=name)
+            raise _Failed(expected, f"{_show(more)} first")
 
     def _check_nothing_more(self) -> None:
         """See that nothing follows the last reply: one more request must get its own reply and no other (rule 11).
 
         Whether the connection is still open is not judged here: a case about that asks again by itself.
         """
-        peers = {name: peer for name, peer in self._peers.items() if not peer.left}
-        for name, peer in peers.items():
+        peers = [peer for peer in self._peers.values() if not peer.left]
+        for peer in peers:
             if extra := peer.pending():
-                raise _Failed("nothing more", _show(extra), on=name)
+                raise _Failed("nothing more", _show(extra))
         if not peers:
             return
-        name, peer = peers.popitem()
-        can_ask = self._target.marker is not None and not peer.half_closed and peer.sent[-1].endswith(b"\n")
+        peer = peers[-1]
+        can_ask = self._target.marker is not None and not peer.half_closed and peer.between_lines
         peer.deadline = Deadline(min(_EXTRA_S, self._deadline.left_s()) if can_ask else _QUIET_S)
         try:
             if can_ask:
                 peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
-                peer.sent.pop()
                 extra = peer.line()
                 extra = b"" if extra == self._target.marker else extra
             else:
@@ -229,7 +235,7 @@ class _Conversation:
         except NoReply as silence:
             extra = silence.rest
         if extra:
-            raise _Failed("nothing more", _show(extra), on=name)
+            raise _Failed("nothing more", _show(extra))
 
 
 def _show(data: bytes) -> str:

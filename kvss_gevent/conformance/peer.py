@@ -57,7 +57,7 @@ class Peer:
         self.deadline = deadline
         self._buffer = bytearray()
         self._broken: str | None = None
-        self.sent: list[bytes] = []
+        self.between_lines = True
         self.heard_bytes = 0
         self.half_closed = False
         self.left = False
@@ -73,7 +73,7 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         """Send one packet. Raises NoReply where the server does not take it; a broken connection shows when reading."""
-        self.sent.append(data)
+        self.between_lines = data.endswith(b"\n")
         try:
             self._sock.settimeout(self.deadline.left_s())
             self._sock.sendall(data)

@@ -1,7 +1,6 @@
 """The scorecard as text for a terminal of 80 columns. As data for programs it is in export.py."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import Final
@@ -11,6 +10,7 @@ from kvss_gevent.conformance.score import Scorecard, Verdict, percent
 
 WIDTH: Final = 80
 SHOWN_PACKETS: Final = 4
+SHOWN_LIKEWISE: Final = 20
 _REPEATED: Final = 3
 _REPLY_NUMBER: Final = re.compile(r" \(reply \d+ of \d+\)$")
 
@@ -44,11 +44,7 @@ def _lines(card: Scorecard) -> Iterator[str]:
     for note in card.notes:
         yield ""
         yield from wrap(note, WIDTH)
-    if card.failures:
-        yield from _repeated(card.failures)
-    for verdict in card.failures:
-        yield ""
-        yield from _failure(verdict)
+    yield from _failures(card.failures)
 
 
 def _row(name: str, verdicts: tuple[Verdict, ...]) -> str:
@@ -60,20 +56,35 @@ def _row(name: str, verdicts: tuple[Verdict, ...]) -> str:
     )
 
 
-def _repeated(failures: tuple[Verdict, ...]) -> Iterator[str]:
-    """Say what many failures have in common: one mistake often costs many cases."""
-    kinds = Counter(
-        f"received {failure.received}"
-        if failure.silent or failure.gone
-        else f"expected {_REPLY_NUMBER.sub('', failure.expected)}, received {failure.received}"
-        for failure in failures
-    )
-    often = [(kind, count) for kind, count in kinds.most_common() if count >= _REPEATED]
+def _failures(failures: tuple[Verdict, ...]) -> Iterator[str]:
+    """Say first what many failures have in common, for one mistake often costs many cases; then show each in detail.
+
+    Of the cases that failed by waiting alone or without a connection only the first is shown.
+    """
+    kinds: dict[str, list[Verdict]] = {}
+    for failure in failures:
+        kinds.setdefault(_kind(failure), []).append(failure)
+    often = sorted((len(same), kind) for kind, same in kinds.items() if len(same) >= _REPEATED)
     if often:
         yield ""
-        yield "What many cases have in common:"
-    for kind, count in often:
+        yield "What many of the failed cases have in common:"
+    for count, kind in reversed(often):
         yield from wrap(f"{count:>4} cases {kind}", WIDTH, subsequent_indent=" " * 11)
+    for failure in failures:
+        same = kinds[_kind(failure)] if failure.silent or failure.gone else [failure]
+        if failure is same[0]:
+            yield ""
+            yield from _failure(failure)
+        if failure is same[0] and len(same) > 1:
+            others = [other.case.id for other in same[1:]]
+            hidden = f" and {len(others) - SHOWN_LIKEWISE} more" if len(others) > SHOWN_LIKEWISE else ""
+            yield from _prose("likewise", ", ".join(others[:SHOWN_LIKEWISE]) + hidden)
+
+
+def _kind(failure: Verdict) -> str:
+    if failure.silent or failure.gone:
+        return f"received {failure.received}"
+    return f"expected {_REPLY_NUMBER.sub('', failure.expected)}, received {failure.received}"
 
 
 def _failure(verdict: Verdict) -> Iterator[str]:
@@ -85,11 +96,24 @@ def _failure(verdict: Verdict) -> Iterator[str]:
     if hidden > 0:
         yield f"  sent      {hidden} packets, then"
     for packet in verdict.sent[-SHOWN_PACKETS:]:
-        yield from _entry("sent", packet)
-    yield from _entry("expected", verdict.expected)
-    yield from _entry("received", verdict.received)
-    yield from _entry("hint", case.hint)
+        yield from _bytes("sent", packet)
+    yield from _bytes("expected", verdict.expected)
+    yield from _bytes("received", verdict.received)
+    yield from _prose("hint", case.hint)
 
 
-def _entry(name: str, text: str) -> list[str]:
+def _prose(name: str, text: str) -> list[str]:
     return wrap(text, WIDTH, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
+
+
+def _bytes(name: str, text: str) -> list[str]:
+    indents = f"  {name:<10}", " " * 12
+    # Bytes are shown with all their spaces, also where a line of the report ends.
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=indents[0],
+        subsequent_indent=indents[1],
+        break_on_hyphens=False,
+        drop_whitespace=False,
+    )

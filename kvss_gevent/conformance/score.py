@@ -9,7 +9,7 @@ from kvss_gevent.conformance.case import Case
 class Verdict:
     """What came of one case; all text is printable ASCII, whatever the server sent.
 
-    sent: the packets of the connection that failed. expected, received: where it failed. gone: no connection was made.
+    sent: the packets, with the connection's name where there are several. expected, received: where it failed. gone: no connection was made.
     heard: the server has sent something. silent: it failed by waiting.
     """
 
