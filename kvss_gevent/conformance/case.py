@@ -78,9 +78,10 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The server closes the connection and sends nothing before it does."""
+    """The server closes the connection and sends nothing before it does; if not judged, another case looks."""
 
     on: str = FIRST
+    judged: bool = True
 
 
 Step = Send | Expect | Stats | Pause | HalfClose | Leave | Reset | Closed
@@ -128,8 +129,8 @@ class Case:
 
     @property
     def closes(self) -> bool:
-        """Whether the server closes the connection behind the last reply."""
-        return any(isinstance(step, Closed) for step in self.steps)
+        """Whether the server closes the connection behind the last reply, and not because the client has done so."""
+        return not self.half_closes and any(isinstance(step, Closed) for step in self.steps)
 
     @property
     def pauses_s(self) -> float:

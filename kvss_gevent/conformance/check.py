@@ -112,9 +112,8 @@ class _Conversation:
         return any(peer.heard_bytes for peer in self._peers.values())
 
     def _shown_packets(self) -> tuple[str, ...]:
-        if len(self._peers) < 2:
-            return tuple(text for _, text in self._sent)
-        return tuple(f"({name}) {text}" for name, text in self._sent)
+        several = len(self._peers) > 1
+        return tuple(f"({name}) {text}" if several else text for name, text in self._sent)
 
     def _run(self, step: Step) -> None:
         match step:
@@ -132,7 +131,7 @@ class _Conversation:
                 self._peer(step.on).close()
             case Reset():
                 self._peer(step.on).reset()
-            case Closed():
+            case Closed(judged=True):
                 self._closed(step.on)
         if not isinstance(step, Send):
             self._last_sent_on = None
@@ -216,13 +215,10 @@ class _Conversation:
 
         Whether the connection is still open is not judged here: a case about that asks again by itself.
         """
-        peers = [peer for peer in self._peers.values() if not peer.left]
-        for peer in peers:
-            if extra := peer.pending():
+        *others, peer = (peer for peer in self._peers.values() if not peer.left)
+        for other in others:
+            if extra := other.pending():
                 raise _Failed("nothing more", _show(extra))
-        if not peers:
-            return
-        peer = peers[-1]
         can_ask = self._target.marker is not None and not peer.half_closed and peer.between_lines
         peer.deadline = Deadline(min(_EXTRA_S, self._deadline.left_s()) if can_ask else _QUIET_S)
         try:

@@ -28,7 +28,7 @@ def list_cases(cases: Iterable[Case]) -> str:
         if case.group != group:
             group = case.group
             lines += ["", group]
-        first, *more = wrap(case.title, WIDTH - 33)
+        first, *more = wrap(case.title, WIDTH - 38)
         lines.append(f"  {case.points}p  rule {case.rule:<2}  {case.id:<21}  {first}".rstrip())
         lines += [" " * 38 + line for line in more]
     return "\n".join(lines[1:]) + "\n"

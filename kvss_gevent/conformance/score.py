@@ -9,8 +9,8 @@ from kvss_gevent.conformance.case import Case
 class Verdict:
     """What came of one case; all text is printable ASCII, whatever the server sent.
 
-    sent: the packets, with the connection's name where there are several. expected, received: where it failed. gone: no connection was made.
-    heard: the server has sent something. silent: it failed by waiting.
+    sent: the packets, with the connection's name where there are several. expected, received: where it failed. gone:
+    no connection was made. heard: the server has sent something. silent: it failed by waiting.
     """
 
     case: Case

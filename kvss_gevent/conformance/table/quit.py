@@ -13,7 +13,7 @@ CASES: Final = (
     _case(
         id="quit-bye",
         title="QUIT is answered with 200 OK bye",
-        steps=ask(b"KV/1.0 QUIT", b"200 OK bye"),
+        steps=(*ask(b"KV/1.0 QUIT", b"200 OK bye"), Closed(judged=False)),
         hint="Send the reply before closing.",
     ),
     _case(

@@ -68,7 +68,7 @@ CASES: Final = (
         title="A client that breaks off in the middle of a line harms nobody",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
-            Send(b"KV/1.0 PUT {k} half"),
+            Send(b"KV/1.0 PUT {k}-2 half"),
             Reset(),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b"),
         ),
