@@ -1,6 +1,7 @@
 """`kvss conform` as a user meets it: the scorecard on the screen, its two file forms, options and exit codes."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -47,13 +48,12 @@ def test_a_good_server_gets_a_short_scorecard_and_exit_code_0(good: str, capsys:
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == f"{good} as a KV/1.0 server, STATS in the readme form"
-    assert lines[2:5] == [
+    assert lines[2:] == [
         "group          points     cases",
         "commands     22 of 22    21 of 21  100.0 %",
         "QUIT          6 of 6      6 of 6   100.0 %",
+        "total        28 of 28    27 of 27  100.0 %",
     ]
-    assert lines[5].startswith("total        28 of 28    27 of 27  100.0 %  in ")
-    assert len(lines) == 6
     assert err == ""
 
 
@@ -232,6 +232,9 @@ def test_the_project_s_own_server_gets_every_point(form: str) -> None:
 
 def test_grading_loads_neither_gevent_nor_the_server() -> None:
     code = "import sys, kvss_gevent.cli.conform; print(*(name for name in sys.modules if 'gevent' in name))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    # A measurement of coverage in the subprocess would load gevent to be able to trace it.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    loaded = run.stdout.split()
     assert {name for name in loaded if not name.startswith("kvss_gevent")} == set()
     assert not {"kvss_gevent.server", "kvss_gevent.session"} & set(loaded)

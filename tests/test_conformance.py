@@ -2,17 +2,12 @@
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 from reference_server import Converse, State, answer, running, talking
 
-from kvss_gevent.conformance.case import Case, Expect, ask
-from kvss_gevent.conformance.check import Target, run_case
-from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
-from kvss_gevent.conformance.runner import Plan, Unreachable, choose, grade, longest_s
-from kvss_gevent.conformance.score import Scorecard, percent
+from kvss_gevent.conformance.case import Expect
+from kvss_gevent.conformance.runner import Plan, choose, grade, longest_s
 from kvss_gevent.conformance.stats import LAB, README
 from kvss_gevent.conformance.table import CASES
 
@@ -263,54 +258,3 @@ def test_the_naive_server_keeps_the_points_it_deserves() -> None:
         *("http-1.1", "http-1.0", "http-body-unanswered", "errors-in-pipeline"),
         *("quit-before", "quit-unanswered", "quit-not-run"),
     }
-
-
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
-def test_where_nothing_answers_no_case_is_run(unused_port: int) -> None:
-    with pytest.raises(Unreachable, match="connection refused"):
-        grade("127.0.0.1", unused_port)
-    with pytest.raises(Unreachable):
-        grade("no such host", 5050)
-
-
-def test_a_reply_without_end_is_not_heard_to_the_end() -> None:
-    def converse(sock: socket.socket, state: State) -> None:
-        while not state.stopping.is_set():
-            sock.sendall(b"x" * 65536)
-
-    with running(converse) as port, closing(Peer(("127.0.0.1", port), Deadline(10))) as peer:
-        with pytest.raises(NoReply, match="a reply without end"):
-            peer.line()
-        assert len(peer.pending()) < 3 << 20
-
-
-def test_a_server_that_stops_reading_is_called_so() -> None:
-    def converse(_sock: socket.socket, state: State) -> None:
-        state.stopping.wait(30)
-
-    case = Case("i", "g", 1, "t", ask(b"{x32000000}", b"400 BAD_REQUEST"), "h")
-    with running(converse) as port:
-        verdict = run_case(case, Target(("127.0.0.1", port), README, b"end"), b"key", 0.3)
-    assert (verdict.passed, verdict.silent, verdict.received) == (False, True, "the server stopped reading for 0.3 s")
-
-
-def test_a_connection_in_vain_says_why(unused_port: int) -> None:
-    with pytest.raises(Gone, match="connection refused"):
-        Peer(("127.0.0.1", unused_port), Deadline(1))
-
-
-@pytest.mark.parametrize(
-    ("points", "possible", "shown"), [(0, 0, 0.0), (134, 134, 100.0), (9999, 10000, 99.9), (1, 3, 33.3)]
-)
-def test_a_hundred_per_cent_means_every_point(points: int, possible: int, shown: float) -> None:
-    assert percent(points, possible) == shown
-
-
-def test_an_empty_scorecard_has_no_points() -> None:
-    assert Scorecard("t", README, (), (), 0.0).points == 0

@@ -93,7 +93,7 @@ class _Conversation:
                 case,
                 False,
                 time.monotonic() - started,
-                self._shown_packets(),
+                self._packets_shown(),
                 failed.expected,
                 failed.received,
                 heard=self._heard(),
@@ -111,7 +111,7 @@ class _Conversation:
     def _heard(self) -> bool:
         return any(peer.heard_bytes for peer in self._peers.values())
 
-    def _shown_packets(self) -> tuple[str, ...]:
+    def _packets_shown(self) -> tuple[str, ...]:
         several = len(self._peers) > 1
         return tuple(f"({name}) {text}" if several else text for name, text in self._sent)
 
@@ -144,7 +144,7 @@ class _Conversation:
     def _send(self, step: Send) -> None:
         peer = self._peer(step.on)
         parts = packets(step)
-        self._sent.append((step.on, _show(step.data) + (f" in {len(parts)} packets" if step.cut else "")))
+        self._sent.append((step.on, shorten(step.data) + (f" in {len(parts)} packets" if step.cut else "")))
         for packet in parts:
             if self._last_sent_on == step.on:
                 self._deadline.pause(BYTE_GAP_S if step.cut else PACKET_GAP_S)
@@ -158,7 +158,7 @@ class _Conversation:
         try:
             return self._peer(name).line()
         except NoReply as missing:
-            received = f"{_show(missing.rest)}, then {missing.why}" if missing.rest else missing.why
+            received = f"{shorten(missing.rest)}, then {missing.why}" if missing.rest else missing.why
             raise _Failed(expected, received, silent=missing.waited) from None
 
     def _expect(self, step: Expect) -> None:
@@ -170,7 +170,7 @@ class _Conversation:
             if self._target.crlf and not step.strict:
                 got = got.removesuffix(b"\r")
             if not matches(line, got):
-                raise _Failed(expected, _show(got))
+                raise _Failed(expected, shorten(got))
 
     def _stats(self, step: Stats) -> None:
         settled = Deadline(step.settle_s)
@@ -191,13 +191,13 @@ class _Conversation:
 
     def _ask_stats(self) -> dict[str, int]:
         form = self._target.stats_form
-        self._sent.append((FIRST, _show(b"KV/1.0 STATS\n")))
+        self._sent.append((FIRST, shorten(b"KV/1.0 STATS\n")))
         self._peer(FIRST).send(b"KV/1.0 STATS\n")
         expected = _show_line(FORMS[form])
         line = self._line(expected, FIRST)
         counters = read_counters(line.removesuffix(b"\r") if self._target.crlf else line, form)
         if counters is None:
-            raise _Failed(expected, _show(line))
+            raise _Failed(expected, shorten(line))
         return counters
 
     def _closed(self, name: str) -> None:
@@ -208,17 +208,20 @@ class _Conversation:
             received = f"{open_still.why}: the connection stays open"
             raise _Failed(expected, received, silent=True) from None
         if more:
-            raise _Failed(expected, f"{_show(more)} first")
+            raise _Failed(expected, f"{shorten(more)} first")
 
     def _check_nothing_more(self) -> None:
         """See that nothing follows the last reply: one more request must get its own reply and no other (rule 11).
 
         Whether the connection is still open is not judged here: a case about that asks again by itself.
         """
-        *others, peer = (peer for peer in self._peers.values() if not peer.left)
-        for other in others:
+        peers = [peer for peer in self._peers.values() if not peer.left]
+        for other in peers[:-1]:
             if extra := other.pending():
-                raise _Failed("nothing more", _show(extra))
+                raise _Failed("nothing more", shorten(extra))
+        if not peers:
+            return
+        peer = peers[-1]
         can_ask = self._target.marker is not None and not peer.half_closed and peer.between_lines
         peer.deadline = Deadline(min(_EXTRA_S, self._deadline.left_s()) if can_ask else _QUIET_S)
         try:
@@ -231,16 +234,12 @@ class _Conversation:
         except NoReply as silence:
             extra = silence.rest
         if extra:
-            raise _Failed("nothing more", _show(extra))
-
-
-def _show(data: bytes) -> str:
-    return shorten(data)
+            raise _Failed("nothing more", shorten(extra))
 
 
 def _show_line(line: Line) -> str:
     if isinstance(line, bytes):
-        return _show(line)
+        return shorten(line)
     example = next((EXAMPLE[name] for name, pattern in FORMS.items() if pattern is line), line.pattern)
     return f"a line like {example.decode()!r}"
 

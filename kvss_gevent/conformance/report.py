@@ -16,7 +16,7 @@ _REPLY_NUMBER: Final = re.compile(r" \(reply \d+ of \d+\)$")
 
 
 def as_text(card: Scorecard) -> str:
-    """Return points by group and in total, then each failure in detail."""
+    """Return points by group and in total, then each failure in detail; the same for two runs that went the same."""
     return "\n".join(_lines(card)) + "\n"
 
 
@@ -40,7 +40,7 @@ def _lines(card: Scorecard) -> Iterator[str]:
     yield "group          points     cases"
     for name, verdicts in card.groups.items():
         yield _row(name, verdicts)
-    yield _row("total", card.verdicts) + f"  in {card.duration_s:.1f} s"
+    yield _row("total", card.verdicts)
     for note in card.notes:
         yield ""
         yield from wrap(note, WIDTH)
