@@ -26,6 +26,7 @@ from kvss_gevent.wire import (
 )
 
 UPGRADE_REQUIRED = Status.UPGRADE_REQUIRED
+DATA_VERBS = (GET, PUT, DEL)
 OK, CREATED, NO_CONTENT = REPLY[Status.OK], REPLY[Status.CREATED], REPLY[Status.NO_CONTENT]
 NOT_FOUND = REPLY[Status.NOT_FOUND]
 
@@ -163,14 +164,18 @@ class Session:
         service = self._service
         requests: list[Request] = []
         batch: list[Command] = []
+        counted = False
         for line in lines:
             request = parse_request(line)
             verb = request[0]
-            if verb is STATS and batch:
-                break  # STATS counts the keys stored: what comes before it is run first, as a slice of its own
+            # STATS counts the keys stored: what stands before it is run first and what stands behind it later.
+            if batch if verb is STATS else counted and verb in DATA_VERBS:
+                break
             requests.append(request)
-            if verb in (GET, PUT, DEL):
+            if verb in DATA_VERBS:
                 batch.append(request)
+            elif verb is STATS:
+                counted = True
             elif verb is QUIT or (verb is UPGRADE_REQUIRED and is_http(line)):
                 break  # what follows is not run (rules 5 and 9)
         results: Sequence[Result | Exception] = ()
@@ -182,7 +187,7 @@ class Session:
         replay = _Replay(results)
         try:
             for line, request in zip(lines, requests, strict=False):
-                if replay.left == 0 and request[0] in (GET, PUT, DEL):
+                if replay.left == 0 and request[0] in DATA_VERBS:
                     break  # the store stopped early; the rest is for the next slice
                 self._out.append(self._answer(line, request, replay))
         except _EndOfRun as end:
