@@ -1,0 +1,81 @@
+"""The rooms of docs/design.md: who may import whom, and what importing the package may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
+
+ROWS = [
+    {"wire", "config", "stores.base"},
+    {"service", "stores.memory", "client_connection", "client", "conformance", "stats", "errors"},
+    {"session"},
+    {"connection"},
+    {"server"},
+    {"repl", "demo", "line_editor"},
+    {"cli"},
+]
+"""From the ground up; a module imports from its own row or below. A package stands for its modules."""
+
+AT_HOME = {
+    "gevent": {"connection", "server", "cli"},
+    "greenlet": {"server"},
+    "prompt_toolkit": {"repl", "line_editor"},
+}
+"""The rooms that may import each heavy library."""
+
+
+def room(module: str) -> str:
+    """Return the name under which a module stands in ROWS."""
+    name = module.removeprefix("kvss_gevent.")
+    return name if name.startswith("stores.") else name.partition(".")[0]
+
+
+def row(name: str) -> int:
+    found = [number for number, rooms in enumerate(ROWS) if name in rooms]
+    assert found, f"{name} has no row: add it to ROWS and to docs/design.md"
+    return found[0]
+
+
+def imports(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            modules.add(node.module or "")
+    return modules
+
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name not in ("__init__.py", "__main__.py") or path.parent.name in ("cli", "conformance")
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_its_row_or_below(module: str) -> None:
+    name = room(module)
+    for imported in imports(MODULES[module]):
+        top = imported.partition(".")[0]
+        if top in AT_HOME:
+            assert name in AT_HOME[top], f"{module} imports {imported}"
+        elif imported.startswith("kvss_gevent."):
+            assert row(room(imported)) <= row(name), f"{module} imports {imported}"
+
+
+def test_importing_the_package_stays_light() -> None:
+    code = "import kvss_gevent, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"gevent", "greenlet", "prompt_toolkit", "argparse", "asyncio"}.isdisjoint(loaded)
+
+
+def test_the_client_command_does_not_load_gevent() -> None:
+    code = "import sys; from kvss_gevent.cli import main\ntry: main(['client', '--help'])\nfinally: print('gevent' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False"
