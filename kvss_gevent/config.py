@@ -32,7 +32,12 @@ class Config:
     write_timeout_s: float = option(
         30.0, "in which a client must take some of its replies", flag="--write-timeout", kind="seconds"
     )
-    drain_timeout_s: float = option(5.0, "to answer what was read when told to stop", flag="--drain-timeout", kind="drain")
+    drain_timeout_s: float = option(
+        5.0, "to answer what was read when told to stop", flag="--drain-timeout", kind="drain"
+    )
     stats_format: str = option(
-        "readme", "form of the STATS reply, the course document's or the lab sheet's", flag="--stats-format", kind="format"
+        "readme",
+        "form of the STATS reply, the course document's or the lab sheet's",
+        flag="--stats-format",
+        kind="format",
     )

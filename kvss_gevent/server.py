@@ -74,7 +74,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
         sock.setblocking(False)
         if len(self.connections) >= self.config.max_connections:
-            self._doorman.refuse(sock, f"{len(self.connections)} clients are connected, as many as --max-connections allows")
+            self._doorman.refuse(
+                sock, f"{len(self.connections)} clients are connected, as many as --max-connections allows"
+            )
             return None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock, Session(self.service), address)

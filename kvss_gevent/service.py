@@ -1,7 +1,6 @@
 """What all sessions of one server share: the store, the counters, the limits of a session. No socket, no gevent."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,8 +59,6 @@ class Service:
         self.stats = Stats()
         self.trace = trace
         self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
-        self.long_line_bytes = self.limits.reply_bytes // self.limits.slice_lines if self.inline else sys.maxsize
-        """A slice of replies no longer than this cannot exceed its bytes."""
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")
 
@@ -88,9 +85,10 @@ class Service:
         hours, minutes = divmod(minutes, 60)
         days, hours = divmod(hours, 24)
         day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
+        puts = stats.puts + (self.inline.line_puts if self.inline else 0)
         return (
             f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {stats.connections}; "
-            f"commands_processed: {commands}; get_requests: {commands - stats.puts - stats.dels - stats.others}; put_requests: {stats.puts}; "
+            f"commands_processed: {commands}; get_requests: {commands - puts - stats.dels - stats.others}; put_requests: {puts}; "
             f"del_requests: {stats.dels}; keys_stored: {self.store.count()}"
         )
 

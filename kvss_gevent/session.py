@@ -8,9 +8,21 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kvss_gevent.service import Service
-from kvss_gevent.stores.base import Command, InlineStore, Result
+from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, Result
 from kvss_gevent.wire import (
-    BYE, DEL, GET, OK_PREFIX, PUT, QUIT, REPLY, STATS, VERSION, Request, Status, is_http, parse_request,
+    BYE,
+    DEL,
+    GET,
+    OK_PREFIX,
+    PUT,
+    QUIT,
+    REPLY,
+    STATS,
+    VERSION,
+    Request,
+    Status,
+    is_http,
+    parse_request,
 )
 
 UPGRADE_REQUIRED = Status.UPGRADE_REQUIRED
@@ -58,7 +70,10 @@ class Session:
             line = data[:-1]
             reply = None if service.trace else store.replies.get(line)
             if reply is None:
-                line = self._clean([line], line)[0]
+                if len(line) > service.limits.line_bytes or not line.isascii() or b"\r" in line:
+                    (line,) = self._clean([line], line)
+                reply = None if service.trace else store.put_line(line)
+            if reply is None:
                 try:
                     reply = self._answer(line, parse_request(line), store)
                 except _EndOfRun as end:
@@ -120,13 +135,14 @@ class Session:
         """Append the replies to lines, one request after the other, until the lines or the slice's bytes run out."""
         service = self._service
         limit = service.limits.reply_bytes
-        look_up = _no_table if service.trace else store.replies.get
+        look_up = _nothing if service.trace else store.replies.get
+        put_line = _nothing if service.trace else store.put_line
         answer = self._answer
         out = self._out
-        if len(lines) * store.largest_reply_bytes <= limit:
+        if len(lines) * max(store.largest_reply_bytes, QUICK_LINE_BYTES) <= limit:
             try:
                 for line in lines:
-                    out.append(look_up(line) or answer(line, parse_request(line), store))
+                    out.append(look_up(line) or put_line(line) or answer(line, parse_request(line), store))
                 return
             except _EndOfRun as end:
                 out.append(end.reply)
@@ -136,7 +152,7 @@ class Session:
             if self.closed or pending_bytes > limit:
                 break
             try:
-                reply = look_up(line) or answer(line, parse_request(line), store)
+                reply = look_up(line) or put_line(line) or answer(line, parse_request(line), store)
             except _EndOfRun as end:
                 reply = end.reply
             pending_bytes += len(reply)
@@ -182,7 +198,7 @@ class Session:
             if verb is PUT:
                 stats.puts += 1
                 # After a large value the replies of this run can be large: they must be measured from here on.
-                ends_run = len(line) > service.long_line_bytes
+                ends_run = len(line) > QUICK_LINE_BYTES and store is service.inline
                 reply = CREATED if store.put(key, value) else OK
             elif verb is GET:
                 found = store.get(key)
@@ -234,7 +250,7 @@ class _Replay:
     get = put = delete = _next
 
 
-class _EndOfRun(Exception):  # noqa: N818 - no error, and PUT of a large value is no fault either
+class _EndOfRun(Exception):
     def __init__(self, reply: bytes) -> None:
         self.reply = reply
 
@@ -242,7 +258,7 @@ class _EndOfRun(Exception):  # noqa: N818 - no error, and PUT of a large value i
 _NOTHING: list[bytes] = []
 
 
-def _no_table(_: bytes) -> None:
+def _nothing(_: bytes) -> None:
     """Look nothing up: with a trace every request is parsed."""
 
 

@@ -38,12 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     from kvss_gevent import __version__
 
-    top = argparse.ArgumentParser(prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it.")
+    top = argparse.ArgumentParser(
+        prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it."
+    )
     top.add_argument("--version", action="version", version=f"kvss {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in args if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+        parser = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
         if name == chosen:
             module = import_module(f"kvss_gevent.cli.{name}")
             parser.formatter_class = argparse.RawDescriptionHelpFormatter

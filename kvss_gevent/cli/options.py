@@ -112,7 +112,11 @@ def to_config(given: Mapping[str, str | None], environ: Mapping[str, str] = os.e
 
 def _shown(default: Any, kind: str) -> str:
     if kind == "bytes":
-        return next(f"{default // factor} {unit}iB" for unit, factor in (("M", 1 << 20), ("K", 1 << 10)) if default % factor == 0)
+        return next(
+            f"{default // factor} {unit}iB"
+            for unit, factor in (("M", 1 << 20), ("K", 1 << 10))
+            if default % factor == 0
+        )
     if kind == "seconds":
         return f"{default:g} s" if default else "off"
     return f"{default:g} s" if kind == "drain" else str(default)

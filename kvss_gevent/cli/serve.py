@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", nargs="?", metavar="HOST", help="address to listen on (127.0.0.1; KVSS_HOST)")
     parser.add_argument("port_argument", nargs="?", metavar="PORT", help="the same as --port")
     add_options(parser)
-    parser.add_argument("-v", action="count", default=0, dest="verbose", help="log connections; -vv also requests, never values")
+    parser.add_argument(
+        "-v", action="count", default=0, dest="verbose", help="log connections; -vv also requests, never values"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,7 +94,9 @@ def serve(listener: socket.socket, config: Config, trace: Any) -> int:
     gc.freeze()
     stop.wait()
     if not server.drain(config.drain_timeout_s):
-        logger.warning("some clients were not done within --drain-timeout (%g s) and were cut off", config.drain_timeout_s)
+        logger.warning(
+            "some clients were not done within --drain-timeout (%g s) and were cut off", config.drain_timeout_s
+        )
     store.close()
     return Exit.OK
 
@@ -101,9 +105,13 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises Fail, with what to do, where that cannot be had."""
     where = f"{host}:{port}"
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise Fail(f"cannot find the address of {host!r}: {error}", "Give an address of this machine.", CANNOT_LISTEN) from None
+        raise Fail(
+            f"cannot find the address of {host!r}: {error}", "Give an address of this machine.", CANNOT_LISTEN
+        ) from None
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,7 +148,12 @@ def fit_descriptors(config: Config) -> Config:
     if granted >= wanted:
         return config
     fitting = max(1, granted - RESERVED_DESCRIPTORS)
-    logger.warning("--max-connections lowered from %d to %d: the limit of open files is %d", config.max_connections, fitting, granted)
+    logger.warning(
+        "--max-connections lowered from %d to %d: the limit of open files is %d",
+        config.max_connections,
+        fitting,
+        granted,
+    )
     return replace(config, max_connections=fitting)
 
 

@@ -12,6 +12,10 @@ Result = bytes | bool | None
 """GET: the value or None. PUT: True where the key is new. DEL: True where the key was there."""
 
 
+QUICK_LINE_BYTES = 2048
+"""The longest request line that put_line of an InlineStore runs: a session counts on it to bound its replies."""
+
+
 class StoreError(Exception):
     """The store could not do it: nothing of the batch is acknowledged, whether it took effect is unknown (rule 10)."""
 
@@ -49,6 +53,9 @@ class InlineStore(Store, Protocol):
     replies: dict[bytes, bytes]
     """From the whole request line `KV/1.0 GET key` to the whole reply line `200 OK value`, for every key stored."""
 
+    line_puts: int
+    """PUTs run by put_line, which a session cannot count without paying for it."""
+
     largest_reply_bytes: int
     """No reply line in the table is longer, and none ever was."""
 
@@ -58,6 +65,14 @@ class InlineStore(Store, Protocol):
 
     def put(self, key: bytes, value: bytes) -> bool:
         """Store a value; return True where the key is new. Raises StoreError."""
+        ...
+
+    def put_line(self, line: bytes) -> bytes | None:
+        """Run a whole request line that is a well-formed PUT and return its reply line.
+
+        Returns None, and does nothing, for any other line, for one longer than QUICK_LINE_BYTES, and for a PUT that
+        cannot be done: put says why.
+        """
         ...
 
     def delete(self, key: bytes) -> bool:
