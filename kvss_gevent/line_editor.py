@@ -11,6 +11,8 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
@@ -25,7 +27,11 @@ def line_editor(keys: Iterable[str], note: Callable[[str], None]) -> Callable[[]
     keys are the keys to complete, gone through afresh at each completion. Where no history file can be had, note says
     so and the history lasts as long as the process.
     """
+    bindings = KeyBindings()
+    # Mouse support is off, and the built-in handler fails on keys that only look like a mouse: Escape [31m.
+    bindings.add(Keys.Vt100MouseEvent)(lambda _: None)
     session: PromptSession[str] = PromptSession(
+        key_bindings=bindings,
         history=_history(note),
         completer=LineCompleter(keys),
         complete_while_typing=False,

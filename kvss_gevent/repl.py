@@ -137,7 +137,7 @@ class Conversation:
         else:
             self._send(request, quietly=act is Act.SEND_AND_LEAVE)
         if act is not Act.SEND_AND_LEAVE:
-            self._show("")
+            self._note("")
         return act is Act.SEND_AND_LEAVE
 
     def _send(self, request: bytes, *, quietly: bool) -> None:
