@@ -1,9 +1,9 @@
-"""The client library: keys and values in, results out. The socket is for connection.py, a line's bytes for wire.py."""
+"""The client library: keys and values in, results out. The socket is for client_connection.py, bytes for wire.py."""
 
 from types import TracebackType
 from typing import Self
 
-from kvss_gevent.connection import Connection
+from kvss_gevent.client_connection import Connection
 from kvss_gevent.errors import KVError, KVProtocolError, KVStatusError, status_error
 from kvss_gevent.stats import Stats, parse_stats
 from kvss_gevent.wire import DEFAULT_HOST, DEFAULT_PORT, Status, Verb, build_request, parse_reply, shorten
