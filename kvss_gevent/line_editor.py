@@ -27,6 +27,9 @@ def line_editor(keys: Iterable[str], note: Callable[[str], None]) -> Callable[[]
     keys are the keys to complete, gone through afresh at each completion. Where no history file can be had, note says
     so and the history lasts as long as the process.
     """
+    # Asking the terminal for its cursor's position serves menus, which are not used here, and costs those that do not
+    # answer two seconds and a warning.
+    os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
     bindings = KeyBindings()
     # Mouse support is off, and the built-in handler fails on keys that only look like a mouse: Escape [31m.
     bindings.add(Keys.Vt100MouseEvent)(lambda _: None)
@@ -40,7 +43,8 @@ def line_editor(keys: Iterable[str], note: Callable[[str], None]) -> Callable[[]
         # Where replies go to a file, the prompt must not.
         output=None if sys.stdout.isatty() else create_output(stdout=sys.stderr),
     )
-    return lambda: session.prompt(PROMPT)
+    # A space at the end that has no colour is not written, only stepped over: programs that drive us look for it.
+    return lambda: session.prompt([("fg:ansidefault", PROMPT)])
 
 
 def history_path() -> Path:

@@ -80,10 +80,9 @@ class KeysSeen:
 
     def learn(self, request: bytes, reply: bytes) -> None:
         """Note what a request and its reply tell about a key."""
-        parsed = parse_request(request)
-        if not isinstance(parsed, tuple) or parsed[0] not in (Verb.GET, Verb.PUT, Verb.DEL):
+        verb, key, _ = parse_request(request)
+        if verb not in (Verb.GET, Verb.PUT, Verb.DEL):
             return
-        verb, key, _ = parsed
         self._keys.pop(key, None)
         if verb is not Verb.DEL and reply.startswith(b"2"):
             self._keys[key] = None

@@ -79,6 +79,7 @@ class FakeServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._run, args=(Peer(sock, self.accepted, self._stop, self.seen),))
             self.accepted += 1
             self._peers.append((thread, sock))
@@ -145,10 +146,9 @@ def _reply(store: MemoryStore, line: bytes) -> bytes:
         line.decode()
     except UnicodeDecodeError:
         return REPLY[Status.BAD_REQUEST]
-    request = parse_request(line)
-    if not isinstance(request, tuple):
-        return REPLY[request]
-    match request:
+    match parse_request(line):
+        case (Status() as refusal, _, _):
+            return REPLY[refusal]
         case (Verb.GET, key, _):
             value = store.get(key)
             return REPLY[Status.NOT_FOUND] if value is None else b"200 OK " + value

@@ -5,11 +5,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from fake_server import FakeServer, Peer, answering, fake_server, honest
 
-from kvss_gevent import KVBadRequest, KVClient, KVError, KVServerError, KVStatusError, KVUpgradeRequired, Stats
+from kvss_gevent import KVBadRequest, KVClient, KVServerError, KVStatusError, KVTimeout, KVUpgradeRequired, Stats
 
 
 @pytest.fixture
@@ -91,9 +92,8 @@ def test_options_out_of_range(options: dict[str, int], message: str) -> None:
     ],
 )
 def test_a_refusal_is_an_error_and_the_connection_stays(reply: bytes, kind: type[KVStatusError]) -> None:
-    calls = (lambda: kv.get(b"k"), lambda: kv.put(b"k", b"v"), lambda: kv.delete(b"k"), lambda: kv.stats())
     with fake_server(answering(*[reply] * 4, b"200 OK v")) as server, KVClient("127.0.0.1", server.port) as kv:
-        for call in calls:
+        for call in (partial(kv.get, b"k"), partial(kv.put, b"k", b"v"), partial(kv.delete, b"k"), kv.stats):
             with pytest.raises(kind, match=f"^127.0.0.1:{server.port} answered {reply.decode()} to [A-Z]+$"):
                 call()
         assert kv.get(b"k") == b"v"
@@ -184,24 +184,22 @@ def test_waiting_for_another_thread_is_bounded() -> None:
     asked = threading.Event()
 
     def handle(peer: Peer) -> None:
-        peer.line()
-        asked.set()
-        peer.stall()
+        for _ in range(10):
+            peer.line()
+            asked.set()
+            peer.stop.wait(0.2)
+            peer.send(b"404 NOT_FOUND\n")
 
-    with fake_server(handle) as server:
-        kv = KVClient("127.0.0.1", server.port, timeout_s=1)
-
-        def first() -> None:
-            with pytest.raises(KVError, match="none came within 1 s"):
+    with fake_server(handle) as server, KVClient("127.0.0.1", server.port, timeout_s=0.8) as kv:
+        pipeline = kv.pipeline()
+        for _ in range(10):
+            pipeline.get(b"k")
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(pipeline.execute)
+            assert asked.wait(10)
+            with pytest.raises(KVTimeout, match=r"other calls kept the connection for 0.8 s"):
                 kv.get(b"k")
-
-        thread = threading.Thread(target=first)
-        thread.start()
-        assert asked.wait(10)
-        kv._connection._timeout_s = 0.05  # the second caller is less patient
-        with pytest.raises(KVError, match=r"other calls kept the connection for 0.05 s"):
-            kv.get(b"k")
-        thread.join()
+            assert slow.result() == [None] * 10  # each reply was in time
 
 
 GREENLETS = """

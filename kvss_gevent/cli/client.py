@@ -205,16 +205,18 @@ def _client(args: argparse.Namespace) -> tuple[KVClient, list[str]]:
     host, port, *_ = *places, "", ""
     client = KVClient(
         host or os.environ.get("KVSS_HOST") or DEFAULT_HOST,
-        _port(port or os.environ.get("KVSS_PORT") or str(DEFAULT_PORT)),
+        _port("PORT", port) if port else _port("KVSS_PORT", os.environ.get("KVSS_PORT") or str(DEFAULT_PORT)),
         connect_timeout_s=args.timeout or 5.0,
         timeout_s=args.timeout or 30.0,
     )
     return client, args.words
 
 
-def _port(text: str) -> int:
+def _port(name: str, text: str) -> int:
     if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 1 << 16:
-        raise Fail(f"PORT is a number from 1 to 65535, not {text!r}", "The order is: kvss client HOST PORT COMMAND ...")
+        raise Fail(
+            f"{name} is a number from 1 to 65535, not {text!r}", "The order is: kvss client HOST PORT COMMAND ..."
+        )
     return int(text)
 
 
