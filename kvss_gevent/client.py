@@ -6,12 +6,24 @@ from typing import Self
 from kvss_gevent.client_connection import Connection
 from kvss_gevent.errors import KVError, KVProtocolError, KVStatusError, status_error
 from kvss_gevent.stats import Stats, parse_stats
-from kvss_gevent.wire import DEFAULT_HOST, DEFAULT_PORT, Status, Verb, build_request, parse_reply, shorten
+from kvss_gevent.wire import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    VERSION,
+    Status,
+    Verb,
+    build_request,
+    is_http,
+    parse_reply,
+    shorten,
+)
 
 Result = bytes | bool | Stats | None
 """GET: the value or None. PUT: True where the key is new. DEL: True where the key was there. STATS: Stats."""
 
 MAX_TIMEOUT_S = 1_000_000.0
+
+_QUIT = VERSION + b" QUIT"
 
 
 class KVClient:
@@ -94,6 +106,8 @@ class KVClient:
         except KVError as error:
             error.results = replies
             raise
+        if line == _QUIT or is_http(line):
+            self._connection.close()  # as the server does (rules 5 and 9), which may show only after the next request
         return replies[0]
 
     def connect(self) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from fake_server import FakeServer, Peer, answering, fake_server, honest
+from fake_server import FakeServer, Peer, answering, fake_server, honest, in_turn
 
 from kvss_gevent import KVBadRequest, KVClient, KVServerError, KVStatusError, KVTimeout, KVUpgradeRequired, Stats
 
@@ -108,6 +108,18 @@ def test_a_raw_request_goes_and_comes_as_it_is(server: FakeServer, kv: KVClient)
     with pytest.raises(ValueError, match="line feed"):
         kv.request(b"KV/1.0 GET k\nKV/1.0 DEL k")
     assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("line", [b"KV/1.0 QUIT", b"GET / HTTP/1.1"])
+def test_a_line_after_which_the_server_closes(line: bytes) -> None:
+    def close_late(peer: Peer) -> None:
+        peer.line()
+        peer.send(b"200 OK bye\n" if b"QUIT" in line else b"426 UPGRADE_REQUIRED\n")
+        peer.stop.wait(0.1)
+
+    with fake_server(in_turn(close_late, answering(b"200 OK v"))) as server, KVClient("127.0.0.1", server.port) as kv:
+        kv.request(line)
+        assert kv.get(b"k") == b"v"
 
 
 def test_connecting_is_lazy_and_closing_is_not_final(server: FakeServer, kv: KVClient) -> None:
