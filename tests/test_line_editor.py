@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,7 @@ class Terminal:
             dimensions=(30, 100),
         )
         self.prompt()
+        self.greeting = str(self.child.before)
 
     def prompt(self) -> None:
         self.child.expect_exact("KVSS> ")
@@ -126,6 +128,20 @@ def test_a_session_with_its_keys(server: FakeServer, tmp_path: Path) -> None:
     assert terminal.end(CTRL_D) == 0
     assert b"KV/1.0 DEL name" not in server.seen
     assert b"KV/1.0 GET name" in server.seen
+
+
+def test_the_session_in_the_guide(server: FakeServer, tmp_path: Path) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "client.md").read_text(encoding="utf-8")
+    session = guide.partition("    $ kvss client\n")[2].partition("\n- ")[0]
+    greeting, *turns = textwrap.dedent(session).strip().replace("5050", str(server.port)).split("KVSS> ")
+    assert len(turns) == 5
+    terminal = Terminal(server, tmp_path)
+    assert greeting.replace("\n", "\r\n") in terminal.greeting
+    for turn in turns[:-1]:
+        line, reply = turn.split("\n", 1)
+        terminal.type(line, reply.replace("\n", "\r\n"))
+    assert turns[-1] == "QUIT\n200 OK bye"
+    assert terminal.end("QUIT\r") == 0
 
 
 def test_the_history_outlives_the_process(server: FakeServer, tmp_path: Path) -> None:
