@@ -82,9 +82,11 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any) -> 
     import gevent
 
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
+    from kvss_gevent.coalesce import coalesced
     from kvss_gevent.server import KVServer
     from kvss_gevent.service import Limits, Service
 
+    store = coalesced(store, on_thread=config.sync != "none")
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
     service = Service(store, limits, stats_format=config.stats_format, trace=trace)
     server = KVServer(listener, service, config)
