@@ -76,6 +76,9 @@ def test_importing_the_package_stays_light() -> None:
 
 
 def test_the_client_command_does_not_load_gevent() -> None:
-    code = "import sys; from kvss_gevent.cli import main\ntry: main(['client', '--help'])\nfinally: print('gevent' in sys.modules)"
+    code = (
+        "import sys; from kvss_gevent.cli import main\n"
+        "try: main(['client', '--help'])\nfinally: print('gevent' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "False"
