@@ -119,7 +119,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             close(sock)
 
     def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
-        """Receive, feed, send, until either side is done. Raises OSError, for a client that does not read TimeoutError."""
+        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a deaf client."""
         sock, session, wait = connection.sock, connection.session, self._wait
         recv, send, receive = sock.recv, sock.send, session.receive
         room = SMALL_RECV_BYTES
