@@ -28,7 +28,7 @@ logger = logging.getLogger("kvss")
 READ, WRITE = 1, 2
 
 SMALL_RECV_BYTES = 448
-"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us more per request. It grows when it was full."""
+"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
 LARGE_RECV_BYTES = 64 << 10
 
 PAUSE_S = 0.5
@@ -36,6 +36,10 @@ PAUSE_S = 0.5
 
 GRACE_S = 1.0
 """For connections that were reset at the end of a drain to notice."""
+
+
+class DeafClientError(Exception):
+    """The client has taken none of its replies for the whole of --write-timeout."""
 
 
 class KVServer(StreamServer):  # type: ignore[misc]
@@ -104,7 +108,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
-        except TimeoutError:
+        except DeafClientError:
             connection.reset_on_close()
             reason = f"it took no reply for {self.config.write_timeout_s:g} s"
         except OSError as error:
@@ -120,7 +124,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             close(sock)
 
     def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
-        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a client that does not read."""
+        """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
         sock, session, wait = connection.sock, connection.session, self._wait
         recv, send, receive = sock.recv, sock.send, session.receive
         room = SMALL_RECV_BYTES
@@ -172,7 +176,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 readable.start(switch)
 
     def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
-        """Send what the kernel did not take at once and the replies to all requests still waiting, letting others run."""
+        """Send what the kernel did not take and the replies to all requests still waiting, letting others run."""
         sock, session = connection.sock, connection.session
         readable.stop()
         connection.sending = True
@@ -189,7 +193,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                     try:
                         view = view[sock.send(view) :]
                     except BlockingIOError:
-                        with gevent.Timeout(self.config.write_timeout_s or None, TimeoutError):
+                        with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
                             self._loop_wait(writable)
                 unsent = b""
         finally:

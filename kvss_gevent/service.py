@@ -87,10 +87,11 @@ class Service:
         hours, minutes = divmod(minutes, 60)
         days, hours = divmod(hours, 24)
         day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
+        others = stats.dels + stats.others
         puts = stats.puts + (self.inline.line_puts if self.inline else 0)
         return (
             f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {stats.connections}; "
-            f"commands_processed: {commands}; get_requests: {commands - puts - stats.dels - stats.others}; put_requests: {puts}; "
+            f"commands_processed: {commands}; get_requests: {commands - puts - others}; put_requests: {puts}; "
             f"del_requests: {stats.dels}; keys_stored: {self.store.count()}"
         )
 

@@ -1,7 +1,7 @@
-"""The `kvss` command: picks the subcommand and turns faults into messages and exit codes. Each subcommand has a file here.
+"""The `kvss` command: picks the subcommand, turns faults into messages and exit codes. Each subcommand has a file here.
 
-A command module has SUMMARY (one line), add_arguments(parser) and run(args), which returns the exit code or raises Fail.
-Only the module of the command in use is imported, so that a client does not load the server.
+A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail. Only
+the module of the command in use is imported, so that a client does not load the server.
 """
 
 import argparse
@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one `kvss` command; returns its exit code."""
+    """Run one `kvss` command; returns its exit code, 130 where Ctrl-C ended it."""
     args = sys.argv[1:] if argv is None else list(argv)
     try:
         return _dispatch(args)
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kvss: {fail.cause}", file=sys.stderr)
         print(f"  {fail.remedy}", file=sys.stderr)
         return fail.code
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # The reader of our output left (kvss ... | head): not an error, but the interpreter's own flush would fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
