@@ -62,10 +62,10 @@ def run_lines(  # noqa: PLR0912 - one loop: a call for each line would cost what
             try:
                 record = get(line[_PREFIX_BYTES:])
             except lmdb.BadValsizeError:
-                break  # no key, or too long a one
+                break  # an empty key
             if record is None:
-                if b" " in line[_PREFIX_BYTES:]:
-                    break
+                if len(line) > _PREFIX_BYTES + MAX_KEY_BYTES or b" " in line[_PREFIX_BYTES:]:
+                    break  # no key of KV/1.0: only a miss need be looked at for that
                 append(NOT_FOUND)
             elif record.startswith(RECORD_HEADER):
                 append(OK_PREFIX + record[_HEADER_BYTES:])
