@@ -133,7 +133,8 @@ class DiskStore:
         return results
 
     def _full(self) -> str:
-        return f"the store is full: --max-disk allows {self._env.info()['map_size']} bytes"
+        bound = "--max-disk allows" if self._max_bytes else "the file system has"
+        return f"the store is full: {bound} {self._env.info()['map_size']} bytes"
 
     def _refuse(self, job: Job, cause: str) -> Any:
         """Answer a job whose writes failed: StoreError for them, while its GETs are read. Say so once in the log."""
