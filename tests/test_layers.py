@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "stores.memory", "stores.lines", "stores.records", "stores.diskfile", "stores.disk", "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
+    {"service", "stores.memory", "stores.lines", "stores.records", "stores.checkpoint", "stores.diskfile", "stores.disk", "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
     {"session", "coalesce"},
     {"connection"},
     {"server"},
@@ -24,7 +24,7 @@ ROWS = [
 AT_HOME = {
     "gevent": {"connection", "server", "coalesce", "cli"},
     "greenlet": {"server", "coalesce"},
-    "lmdb": {"stores.disk", "stores.records", "stores.diskfile"},
+    "lmdb": {"stores.checkpoint", "stores.disk", "stores.records", "stores.diskfile"},
     "prompt_toolkit": {"repl", "line_editor"},
 }
 """The rooms that may import each heavy library."""
