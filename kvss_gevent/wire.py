@@ -35,8 +35,11 @@ class Verb(IntEnum):
     QUIT = 5
 
 
-Request = tuple[Verb, bytes, bytes]
-"""Verb, key, value; an absent key or value is empty."""
+# Looked up once: an attribute of an enum costs 40 ns, and these stand on the path of every request that is parsed.
+GET, PUT, DEL, STATS, QUIT = Verb.GET, Verb.PUT, Verb.DEL, Verb.STATS, Verb.QUIT
+
+Request = tuple[Verb | Status, bytes, bytes]
+"""Verb, key, value; an absent key or value is empty. A refused request has the status of its refusal for a verb."""
 
 REPLY: Final[dict[Status, bytes]] = {status: b"%d %s" % (status, status.name.encode()) for status in Status}
 """The reply line of each status, without data and without the line feed."""
@@ -45,30 +48,29 @@ GET_PREFIX: Final = VERSION + b" GET "
 OK_PREFIX: Final = REPLY[Status.OK] + b" "
 BYE: Final = OK_PREFIX + b"bye"
 
-_ARGUMENTLESS: Final[dict[bytes, Request]] = {
-    b"STATS": (Verb.STATS, b"", b""),
-    b"QUIT": (Verb.QUIT, b"", b""),
+_WITHOUT_ARGUMENTS: Final[dict[bytes, Request]] = {
+    b"STATS": (STATS, b"", b""),
+    b"QUIT": (QUIT, b"", b""),
 }
+_BAD_REQUEST: Final[Request] = (Status.BAD_REQUEST, b"", b"")
+_UPGRADE_REQUIRED: Final[Request] = (Status.UPGRADE_REQUIRED, b"", b"")
 _HTTP_VERSIONS: Final = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0")
 
 
-def parse_request(line: bytes) -> Request | Status:
-    """Parse one request line, without its line feed, that is known to be UTF-8.
-
-    Returns the request, or the status of the refusal: UPGRADE_REQUIRED or BAD_REQUEST (rules 5 to 7).
-    """
+def parse_request(line: bytes) -> Request:
+    """Parse one request line, without its line feed, that is known to be UTF-8 (rules 5 to 7)."""
     match line.split(b" ", 3):
+        case [b"KV/1.0", b"PUT", key, value] if value and 0 < len(key) <= MAX_KEY_BYTES:
+            return PUT, key, value
         case [b"KV/1.0", b"GET", key] if 0 < len(key) <= MAX_KEY_BYTES:
-            return Verb.GET, key, b""
-        case [b"KV/1.0", b"PUT", key, value] if 0 < len(key) <= MAX_KEY_BYTES and value:
-            return Verb.PUT, key, value
+            return GET, key, b""
         case [b"KV/1.0", b"DEL", key] if 0 < len(key) <= MAX_KEY_BYTES:
-            return Verb.DEL, key, b""
+            return DEL, key, b""
         case [b"KV/1.0", word]:
-            return _ARGUMENTLESS.get(word, Status.BAD_REQUEST)
+            return _WITHOUT_ARGUMENTS.get(word, _BAD_REQUEST)
         case [b"KV/1.0", *_]:
-            return Status.BAD_REQUEST
-    return Status.UPGRADE_REQUIRED
+            return _BAD_REQUEST
+    return _UPGRADE_REQUIRED
 
 
 def is_http(line: bytes) -> bool:

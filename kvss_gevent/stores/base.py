@@ -52,6 +52,10 @@ class InlineStore(Store, Protocol):
     largest_reply_bytes: int
     """No reply line in the table is longer, and none ever was."""
 
+    def get(self, key: bytes) -> bytes | None:
+        """Return a value or None."""
+        ...
+
     def put(self, key: bytes, value: bytes) -> bool:
         """Store a value; return True where the key is new. Raises StoreError."""
         ...

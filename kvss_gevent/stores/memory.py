@@ -32,16 +32,18 @@ class MemoryStore:
         reply = OK_PREFIX + value
         old = self.replies.get(request)
         if old is None:
-            used = self.used_bytes + len(request) + len(reply) + ENTRY_OVERHEAD_BYTES
-        else:
-            used = self.used_bytes + len(reply) - len(old)
-        if used > self._max_bytes and used > self.used_bytes:  # a smaller value in place of a larger one is welcome
-            raise StoreError(f"the memory store is full at {self._max_bytes} bytes")
-        self.used_bytes = used
+            self._grow(len(request) + len(reply) + ENTRY_OVERHEAD_BYTES, reply)
+        elif len(old) != len(reply):
+            self._grow(len(reply) - len(old), reply)
         self.replies[request] = reply
-        if len(reply) > self.largest_reply_bytes:
-            self.largest_reply_bytes = len(reply)
         return old is None
+
+    def _grow(self, grown_bytes: int, reply: bytes) -> None:
+        used_bytes = self.used_bytes + grown_bytes
+        if used_bytes > self._max_bytes and grown_bytes > 0:
+            raise StoreError(f"the memory store is full: {self.used_bytes} of {self._max_bytes} bytes are used")
+        self.used_bytes = used_bytes
+        self.largest_reply_bytes = max(self.largest_reply_bytes, len(reply))
 
     def delete(self, key: bytes) -> bool:
         """Forget a key; return True where it was there."""

@@ -1,0 +1,38 @@
+"""The server's configuration: one frozen dataclass whose fields carry their own flag, unit, check and help text.
+
+The command line, the KVSS_* variables and the help are derived from the fields; see cli/options.py.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvss_gevent.wire import DEFAULT_HOST, DEFAULT_PORT, MAX_LINE_BYTES
+
+
+def option(default: Any, help_text: str, *, flag: str, kind: str) -> Any:
+    """Declare a field of Config; kind names a parser of cli/options.py."""
+    return field(default=default, metadata={"help": help_text, "flag": flag, "kind": kind})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `kvss serve` can be told. Times are in seconds, sizes in bytes; 0 switches a time limit off."""
+
+    host: str = option(DEFAULT_HOST, "address to listen on", flag="HOST", kind="host")
+    port: int = option(DEFAULT_PORT, "TCP port to listen on; 0 picks a free one", flag="--port", kind="port")
+    max_connections: int = option(
+        10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
+    )
+    max_line_bytes: int = option(MAX_LINE_BYTES, "longest request line", flag="--max-line", kind="bytes")
+    max_unsent_bytes: int = option(
+        1 << 20, "unsent replies to one client; one reply more may wait", flag="--max-unsent", kind="bytes"
+    )
+    line_timeout_s: float = option(30.0, "to finish a line once begun", flag="--line-timeout", kind="seconds")
+    idle_timeout_s: float = option(0.0, "without a request", flag="--idle-timeout", kind="seconds")
+    write_timeout_s: float = option(
+        30.0, "in which a client must take some of its replies", flag="--write-timeout", kind="seconds"
+    )
+    drain_timeout_s: float = option(5.0, "to answer what was read when told to stop", flag="--drain-timeout", kind="drain")
+    stats_format: str = option(
+        "readme", "form of the STATS reply, the course document's or the lab sheet's", flag="--stats-format", kind="format"
+    )

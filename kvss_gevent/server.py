@@ -1,0 +1,189 @@
+"""The gevent server: a StreamServer, one greenlet per connection. Grammar and store are session.py's.
+
+The usual loop around `socket.recv` and `sendall` costs twice the CPU a request: for every wait it tries, fails, makes a
+Waiter, and starts and stops a watcher. Here each connection keeps one watcher, started once with the greenlet's own
+switch: the event loop wakes the greenlet, which makes one recv and one send, and goes back to the event loop.
+Three rules come with it. The watcher is stopped before the greenlet waits for anything else, or the wrong event would
+wake it. Only the greenlet that owns a socket closes it, and closes the watcher first. And whoever wants a connection
+ended shuts the socket down: its greenlet then reads the end of the stream.
+"""
+
+import logging
+import socket
+import time
+from types import MethodType
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+from greenlet import getcurrent, greenlet
+
+from kvss_gevent.config import Config
+from kvss_gevent.connection import Connection, Doorman, close, sweep
+from kvss_gevent.service import Service
+from kvss_gevent.session import Session
+
+logger = logging.getLogger("kvss")
+
+READ, WRITE = 1, 2
+
+SMALL_RECV_BYTES = 448
+"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us more per request. It grows when it was full."""
+LARGE_RECV_BYTES = 64 << 10
+
+PAUSE_S = 0.5
+"""How long accepting rests where not even a refusal could be sent."""
+
+GRACE_S = 1.0
+"""For connections that were reset at the end of a drain to notice."""
+
+
+class KVServer(StreamServer):  # type: ignore[misc]
+    """A KV/1.0 server on a listening socket, one greenlet per connection.
+
+    start() accepts from then on and returns; drain() ends all in good order. Must be made, started and drained in the
+    same thread. Limits are the config's; `kvss serve --help` says what they are.
+    """
+
+    max_accept = 100
+
+    def __init__(self, listener: Any, service: Service, config: Config) -> None:
+        super().__init__(listener, self._converse, spawn="raw")
+        self.service = service
+        self.config = config
+        self.connections: set[Connection] = set()
+        self._doorman = Doorman()
+        hub = gevent.get_hub()
+        self._loop = hub.loop
+        # Hub.switch would first look for a switch_out hook on the current greenlet, which a raw greenlet has not.
+        self._wait = MethodType(greenlet.switch, hub)
+        self._sweeper = gevent.spawn(sweep, self.connections, config)
+
+    def do_read(self) -> tuple[Connection, None] | None:
+        """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
+        try:
+            descriptor, address = self.socket._accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return None
+        except OSError as error:
+            if not self._doorman.refuse_without_descriptors(self.socket, error):
+                self.stop_accepting()
+                gevent.spawn_later(PAUSE_S, self._accept_again)
+            return None
+        # A plain socket, for a gevent socket has watchers of its own, which cost memory and would not be used.
+        sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
+        sock.setblocking(False)
+        if len(self.connections) >= self.config.max_connections:
+            self._doorman.refuse(sock, f"{len(self.connections)} clients are connected, as many as --max-connections allows")
+            return None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock, Session(self.service), address)
+        self.connections.add(connection)
+        self.service.stats.connections += 1
+        logger.info("%s connected", connection)
+        return connection, None
+
+    def do_handle(self, connection: Connection, _: None) -> None:
+        """Give the connection its greenlet."""
+        self._spawn(self._converse, connection)
+
+    def _accept_again(self) -> None:
+        if self.started:
+            self.start_accepting()
+
+    def _converse(self, connection: Connection) -> None:
+        """Be the greenlet of one connection, from its first byte to its end."""
+        sock = connection.sock
+        readable = self._loop.io(sock.fileno(), READ)
+        readable.start(getcurrent().switch)
+        reason = "it closed"
+        try:
+            self._answer_until_closed(connection, readable)
+            if connection.session.closed:
+                reason = "closed as asked"
+        except TimeoutError:
+            connection.reset_on_close()
+            reason = f"it took no reply for {self.config.write_timeout_s:g} s"
+        except OSError as error:
+            reason = error.strerror or "connection lost"
+        except Exception:
+            logger.exception("%s: a mistake of this server ends the connection", connection)
+        finally:
+            readable.stop()
+            readable.close()
+            self.connections.discard(connection)
+            self.service.stats.connections -= 1
+            logger.info("%s gone: %s", connection, connection.ended or reason)
+            close(sock)
+
+    def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
+        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a client that does not read."""
+        sock, session, wait = connection.sock, connection.session, self._wait
+        recv, send, receive = sock.recv, sock.send, session.receive
+        room = SMALL_RECV_BYTES
+        while not session.closed:
+            wait()
+            try:
+                data = recv(room)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            if len(data) == room < LARGE_RECV_BYTES:
+                room *= 12
+            reply = receive(data)
+            if reply:
+                try:
+                    sent = send(reply)
+                except BlockingIOError:
+                    sent = 0
+                if sent != len(reply) or session.more:
+                    self._send_rest(connection, readable, reply[sent:])
+
+    def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
+        """Send what the kernel did not take at once and the replies to all requests still waiting, letting others run."""
+        sock, session = connection.sock, connection.session
+        readable.stop()
+        connection.sending = True
+        writable = self._loop.io(sock.fileno(), WRITE)
+        try:
+            while unsent or session.more:
+                if not unsent:
+                    # Nothing switches greenlets as long as the socket takes all: without this a flood of pipelines
+                    # would keep everybody else waiting.
+                    gevent.sleep(0)
+                    unsent = session.proceed()
+                view = memoryview(unsent)
+                while view:
+                    try:
+                        view = view[sock.send(view) :]
+                    except BlockingIOError:
+                        with gevent.Timeout(self.config.write_timeout_s or None, TimeoutError):
+                            self._loop_wait(writable)
+                unsent = b""
+        finally:
+            writable.close()
+            connection.sending = False
+        readable.start(getcurrent().switch)
+
+    def _loop_wait(self, watcher: Any) -> None:
+        gevent.get_hub().wait(watcher)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.
+
+        Connections that are not done by then are reset.
+        """
+        self.close()
+        self._sweeper.kill()
+        for connection in list(self.connections):
+            connection.stop_receiving()
+        deadline_s = time.monotonic() + timeout_s
+        while self.connections and time.monotonic() < deadline_s:
+            gevent.sleep(0.01)
+        in_time = not self.connections
+        for connection in list(self.connections):
+            connection.end("the server stopped", reset=True)
+        while self.connections and time.monotonic() < deadline_s + GRACE_S:
+            gevent.sleep(0.01)
+        return in_time

@@ -1,0 +1,256 @@
+"""One KV/1.0 conversation without a socket: bytes received in, reply bytes out. Sending, waiting and time are for others.
+
+The cost of a request decides the shape of this file. A GET that hits is one dict look-up of its whole line, with nothing
+parsed (see InlineStore); everything else is parsed. Replies do not depend on where the packets were cut.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from kvss_gevent.service import Service
+from kvss_gevent.stores.base import Command, InlineStore, Result
+from kvss_gevent.wire import (
+    BYE, DEL, GET, OK_PREFIX, PUT, QUIT, REPLY, STATS, VERSION, Request, Status, is_http, parse_request,
+)
+
+UPGRADE_REQUIRED = Status.UPGRADE_REQUIRED
+OK, CREATED, NO_CONTENT = REPLY[Status.OK], REPLY[Status.CREATED], REPLY[Status.NO_CONTENT]
+NOT_FOUND = REPLY[Status.NOT_FOUND]
+
+UNUSABLE = VERSION
+"""Stands in for a line that is too long or not UTF-8: a lone version is answered with 400, as those are (rules 2, 3)."""
+
+
+class Session:
+    """One client's conversation.
+
+    Give `receive` what arrived and send what it returns. While `more` is true requests are waiting: call `proceed` for the
+    replies to the next slice of them before receiving again. Once `closed` is true the connection must end, after the
+    replies are sent. Nothing here raises for what a peer sent or a store did. One call runs at most limits.slice_lines
+    requests and returns at most limits.reply_bytes of replies plus one reply.
+    """
+
+    __slots__ = ("_out", "_service", "_waiting", "closed", "more", "partial", "quiet")
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._waiting: Sequence[bytes] = ()
+        self._out: list[bytes] = _NOTHING
+        self.closed = False
+        self.more = False
+        self.partial: bytearray | None = None
+        """The line whose end has not arrived: one object per line, so that `is` tells whether it is still the same."""
+        self.quiet = False
+        """For the caller to set; false again after the next receive."""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes as they arrived; return the replies to the first slice of the requests that they complete."""
+        self.quiet = False
+        service = self._service
+        store = service.inline
+        if (
+            store is not None
+            and data.find(b"\n") == len(data) - 1 >= 0
+            and self.partial is None
+            and not (self.more or self.closed)
+        ):
+            # One packet, one request: a client that waits for its replies. Its own path is worth 0.5 us of 6.
+            line = data[:-1]
+            reply = None if service.trace else store.replies.get(line)
+            if reply is None:
+                line = self._clean([line], line)[0]
+                try:
+                    reply = self._answer(line, parse_request(line), store)
+                except _EndOfRun as end:
+                    reply = end.reply
+            service.stats.commands += 1
+            return reply + b"\n"
+        if not self.closed:
+            lines = self._cut(data)
+            self._waiting = [*self._waiting, *lines] if self.more else lines
+        return self.proceed()
+
+    def proceed(self) -> bytes:
+        """Return the replies to the next slice of waiting requests."""
+        if not self._waiting:
+            return b""
+        service = self._service
+        lines = self._waiting
+        if len(lines) > service.limits.slice_lines:
+            lines = lines[: service.limits.slice_lines]
+        self._out = []
+        if service.inline is not None:
+            self._run_inline(lines, service.inline)
+        else:
+            self._run_batch(lines)
+        out, self._out = self._out, _NOTHING
+        service.stats.commands += len(out)
+        self._waiting = () if self.closed or len(out) == len(self._waiting) else self._waiting[len(out) :]
+        self.more = len(self._waiting) > 0
+        out.append(b"")
+        return b"\n".join(out)
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        """Return the usable lines that data completes, and keep its rest in `partial`."""
+        # One byte over the limit is kept: it may be a carriage return, which does not count. What exceeds that makes the
+        # line too long whatever follows, so it need not be kept (rule 2).
+        room = self._service.limits.line_bytes + 2
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if self.partial is not None and lines:
+            self.partial += lines[0][: room - len(self.partial)]
+            lines[0] = bytes(self.partial)
+            self.partial = None
+            data = lines[0] + data
+        if rest:
+            if self.partial is None:
+                self.partial = bytearray()
+            self.partial += rest[: room - len(self.partial)]
+        return self._clean(lines, data) if lines else lines
+
+    def _clean(self, lines: list[bytes], data: bytes) -> list[bytes]:
+        """Drop a carriage return from the end of each line and replace unusable lines; data holds all of the lines."""
+        limit = self._service.limits.line_bytes
+        if len(data) <= limit and data.isascii() and b"\r" not in data:
+            return lines
+        lines = [line.removesuffix(b"\r") for line in lines]
+        return [line if len(line) <= limit and _is_utf8(line) else UNUSABLE for line in lines]
+
+    def _run_inline(self, lines: Sequence[bytes], store: InlineStore) -> None:
+        """Append the replies to lines, one request after the other, until the lines or the slice's bytes run out."""
+        service = self._service
+        limit = service.limits.reply_bytes
+        look_up = _no_table if service.trace else store.replies.get
+        answer = self._answer
+        out = self._out
+        if len(lines) * store.largest_reply_bytes <= limit:
+            try:
+                for line in lines:
+                    out.append(look_up(line) or answer(line, parse_request(line), store))
+                return
+            except _EndOfRun as end:
+                out.append(end.reply)
+        # The same with an eye on the bytes: where the store has large values, and after a PUT of one.
+        pending_bytes = sum(map(len, out))
+        for line in lines[len(out) :]:
+            if self.closed or pending_bytes > limit:
+                break
+            try:
+                reply = look_up(line) or answer(line, parse_request(line), store)
+            except _EndOfRun as end:
+                reply = end.reply
+            pending_bytes += len(reply)
+            out.append(reply)
+
+    def _run_batch(self, lines: Sequence[bytes]) -> None:
+        """Append the replies to lines; what reads or writes goes to the store as one batch: one commit, one round trip."""
+        service = self._service
+        requests: list[Request] = []
+        batch: list[Command] = []
+        for line in lines:
+            request = parse_request(line)
+            verb = request[0]
+            if verb is STATS and batch:
+                break  # STATS counts the keys stored: what comes before it is run first, as a slice of its own
+            requests.append(request)
+            if verb in (GET, PUT, DEL):
+                batch.append(request)
+            elif verb is QUIT or (verb is UPGRADE_REQUIRED and is_http(line)):
+                break  # what follows is not run (rules 5 and 9)
+        results: Sequence[Result | Exception] = ()
+        if batch:
+            try:
+                results = service.store.apply(batch, service.limits.reply_bytes)
+            except Exception as fault:
+                results = [fault] * len(batch)
+        replay = _Replay(results)
+        try:
+            for line, request in zip(lines, requests, strict=False):
+                if replay.left == 0 and request[0] in (GET, PUT, DEL):
+                    break  # the store stopped early; the rest is for the next slice
+                self._out.append(self._answer(line, request, replay))
+        except _EndOfRun as end:
+            self._out.append(end.reply)
+
+    def _answer(self, line: bytes, request: Request, store: "_Answers") -> bytes:
+        """Run one request and return its reply; raises _EndOfRun with it where the quick loop must not go on."""
+        service = self._service
+        stats = service.stats
+        verb, key, value = request
+        ends_run = False
+        try:
+            if verb is PUT:
+                stats.puts += 1
+                # After a large value the replies of this run can be large: they must be measured from here on.
+                ends_run = len(line) > service.long_line_bytes
+                reply = CREATED if store.put(key, value) else OK
+            elif verb is GET:
+                found = store.get(key)
+                reply = NOT_FOUND if found is None else OK_PREFIX + found
+            elif verb is DEL:
+                stats.dels += 1
+                reply = NO_CONTENT if store.delete(key) else NOT_FOUND
+            else:
+                if verb is STATS:
+                    reply = service.stats_reply(stats.commands + len(self._out))
+                elif verb is QUIT:
+                    reply = BYE
+                    ends_run = self.closed = True
+                else:
+                    reply = REPLY[Status(verb)]
+                    ends_run = self.closed = verb is UPGRADE_REQUIRED and is_http(line)
+                stats.others += 1
+        except Exception as fault:
+            reply = service.fault_reply(fault)
+        if service.trace:
+            service.trace(request, reply)
+        if ends_run:
+            raise _EndOfRun(reply)
+        return reply
+
+
+class _Answers(Protocol):
+    """What `_answer` asks: a store that answers at once, or the results of a batch in their order."""
+
+    def get(self, key: bytes, /) -> bytes | None: ...
+    def put(self, key: bytes, value: bytes, /) -> bool: ...
+    def delete(self, key: bytes, /) -> bool: ...
+
+
+class _Replay:
+    """Hands out the results of a batch, in order, as if the store were asked only now."""
+
+    def __init__(self, results: Sequence[Result | Exception]) -> None:
+        self.left = len(results)
+        self._results = iter(results)
+
+    def _next(self, *_: bytes) -> Any:
+        self.left -= 1
+        result = next(self._results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    get = put = delete = _next
+
+
+class _EndOfRun(Exception):  # noqa: N818 - no error, and PUT of a large value is no fault either
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+
+
+_NOTHING: list[bytes] = []
+
+
+def _no_table(_: bytes) -> None:
+    """Look nothing up: with a trace every request is parsed."""
+
+
+def _is_utf8(line: bytes) -> bool:
+    if line.isascii():
+        return True
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
