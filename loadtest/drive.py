@@ -34,6 +34,7 @@ class Driver:
         self.down_since: float | None = None
         self.free_at = 0.0
         self.schedule: Schedule | None = None
+        self.depth = run.options.depth
         self._backoff_s = _BACKOFF_LEAST_S
         self._rng = Random()
         run.drivers.add(self)
@@ -81,14 +82,49 @@ class Driver:
             return
         if self.schedule is not None:
             self._open(connection, traffic, self.schedule)
-        elif self.run.options.depth == 1:
+        elif self.depth == 1:
             self._closed(connection, traffic)
         else:
-            depth = self.run.options.depth
+            depth = self.depth
             for _ in range(max(BURST // depth, 1)):
                 self._batch(connection, traffic, [(op, key, 0.0) for op, key in traffic.steps(depth)])
                 if self.connection is None or self.run.closing:
                     return
+
+    def wait_due(self, schedule: Schedule) -> int:
+        """Wait until a request is due; returns the length of the backlog, 0 when nothing will be due any more."""
+        while not (backlog := schedule.advance(clock())):
+            if schedule.finished():
+                gevent.sleep(0.02)
+                return 0
+            self.run.alarm.sleep_until(schedule.next_due)
+        return backlog
+
+    def once(self, traffic: Traffic) -> None:
+        """Connect, send one request and close; connecting is part of its time."""
+        due = None
+        if self.schedule is not None:
+            if not self.wait_due(self.schedule):
+                return
+            due = self.schedule.take()
+        begun = clock()
+        connection = self.connect()
+        if connection is None:
+            return
+        [(op, key)] = traffic.steps(1)
+        line, ticket = traffic.prepare(op, key)
+        try:
+            reply = connection.exchange(line)
+        except Lost as lost:
+            self._lost(str(lost), traffic, [(ticket, due or begun)], begun)
+            return
+        series, failure = traffic.judge(ticket, reply)
+        self.count(series, due or begun, begun, clock())
+        if failure:
+            self.recorder.fail(failure, due or begun)
+        self.connection = None
+        connection.close(quit_first=True)
+        self.free_at = clock()
 
     def _closed(self, connection: Connection, traffic: Traffic) -> None:
         """Send steps one after the other, each when the one before is answered: the hot loop, counted in place."""
@@ -122,17 +158,11 @@ class Driver:
 
     def _open(self, connection: Connection, traffic: Traffic, schedule: Schedule) -> None:
         """Send what is due; where nothing is, wait until something is."""
-        run = self.run
-        depth = run.options.depth
         for _ in range(BURST):
-            backlog = schedule.advance(clock())
+            backlog = self.wait_due(schedule)
             if not backlog:
-                if schedule.finished():
-                    gevent.sleep(0.02)
-                    return
-                run.alarm.sleep_until(schedule.next_due)
-                continue
-            items = [(op, key, schedule.take()) for op, key in traffic.steps(min(backlog, depth))]
+                return
+            items = [(op, key, schedule.take()) for op, key in traffic.steps(min(backlog, self.depth))]
             plain = [item for item in items if item[0] != _RMW]
             if plain:
                 self._batch(connection, traffic, plain)
@@ -193,14 +223,15 @@ class Driver:
             if op == _GET:
                 first, start = sent, due or sent
             series, failure = traffic.judge(ticket, reply)
-            self._count(series, start if op == _GET else sent, sent, done)
+            self.count(series, start if op == _GET else sent, sent, done)
             if failure:
                 failures += 1
                 self.recorder.fail(failure, sent)
-        self._count(RMW_ERROR if failures else RMW_HIT, start, first, done)
+        self.count(RMW_ERROR if failures else RMW_HIT, start, first, done)
         self.free_at = done
 
-    def _count(self, series: int, due: float, sent: float, done: float) -> None:
+    def count(self, series: int, due: float, sent: float, done: float) -> None:
+        """Count one request, in seconds; in closed loop it is due when it is sent."""
         if self.schedule is None:
             self.recorder.count_closed(series, due, done)
         else:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from kvss_gevent import wire
-from loadtest import keys, shapes, workload
+from loadtest import shapes, workload
+from loadtest.keys import KeyDistribution
+from loadtest.keys import parse as parse_keys
 from loadtest.values import least_bytes
 
 ENVIRONMENT_PREFIX = "KVSS_LOAD_"
@@ -94,8 +96,8 @@ class Options:
 
     mix: workload.Mix = _option("80:15:5", workload.parse_mix, "shares of GET:PUT:DEL, or get=80,put=20")
     keys: int = _option("10000", _whole(1, 10_000_000), "how many keys there are")
-    key_dist: keys.KeyDistribution = _option(
-        "uniform", keys.parse, "which key is asked for: uniform, zipfian[:0.99], latest, hotspot[:0.2:0.8], sequential"
+    key_dist: KeyDistribution = _option(
+        "uniform", parse_keys, "which key is asked for: uniform, zipfian[:0.99], latest, hotspot[:0.2:0.8], sequential"
     )
     value_size: workload.Sizes = _option(
         "100", workload.parse_sizes, "value bytes: 100, a range 64-1024, or weighted 100:9,1000:1"
@@ -178,8 +180,6 @@ def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:
         try:
             if text:
                 read(text)
-            elif read is _positive:
-                raise ValueError("is empty: leave the option out for closed loop")
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
         return text
