@@ -48,7 +48,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
     max_accept = 100
 
     def __init__(self, listener: Any, service: Service, config: Config) -> None:
-        super().__init__(listener, self._converse, spawn="raw")
+        super().__init__(listener, self._converse, spawn=gevent.spawn_raw)
         self.service = service
         self.config = config
         self.connections: set[Connection] = set()
