@@ -40,7 +40,7 @@ class Campaign:
         self.options: Options = self._read_options()
         self.results: dict[str, Any] | None = None
         self.fatal = ""
-        self._pids: dict[str, dict[str, float]] = {}
+        self._done: dict[str, dict[str, float]] = {}
         self._windows = 0
         self._finishing = False
         self._load_s = self._drain_s = 0.0
@@ -113,7 +113,7 @@ class Campaign:
             return
         self.results = None
         self.collector = Collector()
-        self._pids = {}
+        self._done = {}
         self._started_at = time.time()
         if environment.web_ui is not None:
             environment.web_ui._cancel_run_time_timer()
@@ -157,7 +157,7 @@ class Campaign:
             self._watch_server_from(options.warmup)
             self.runner.send_message("kvss_window", window)
             ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
-            while clock() < ends and len(self._pids) < len(self.runner.clients) and not self._is_dead():
+            while clock() < ends and len(self._done) < len(self.runner.clients) and not self._is_dead():
                 gevent.sleep(0.05)
         self._finish()
 
@@ -216,13 +216,11 @@ class Campaign:
         self._tell_done(run)
 
     def _tell_done(self, run: Run) -> None:
-        self.runner.send_message(
-            "kvss_done", {"cpu_share": run.cpu_share, "measured_s": run.measured_s, "drain_s": self._drain_s}
-        )
+        self.runner.send_message("kvss_done", {**run.summary(), "drain_s": self._drain_s})
 
     def on_done(self, msg: Any, **_: Any) -> None:
         """Master: a worker has delivered its last counts."""
-        self._pids[msg.node_id] = msg.data
+        self._done[msg.node_id] = msg.data
 
     def on_test_stop(self, **_: Any) -> None:
         """The users are gone: close what the window did not close itself."""
@@ -266,10 +264,10 @@ class Campaign:
             output.complain(self.fatal)
 
     def _conditions(self) -> results.Conditions:
-        options, done = self.options, list(self._pids.values())
+        options = self.options
         if self.run is not None:
-            done = [{"cpu_share": self.run.cpu_share, "measured_s": self.run.measured_s, "drain_s": self._drain_s}]
-        shares = {name: figures["cpu_share"] for name, figures in self._pids.items()}
+            self._done["local"] = {**self.run.summary(), "drain_s": self._drain_s}
+        done = self._done.values()
         measured_s = max((figures["measured_s"] for figures in done), default=0.0)
         rate = options.rate or 0.0
         if options.shape is not None:
@@ -285,14 +283,14 @@ class Campaign:
             rate_per_s=rate,
             users=users,
             user_classes=tuple(user.__name__ for user in self.environment.user_classes),
-            concurrency=users * options.depth,
+            concurrency=int(sum(figures["concurrency"] for figures in done)),
             started_at=self._started_at,
             load_s=self._load_s,
             warmup_s=options.warmup,
             measured_s=measured_s,
             drain_s=max((figures["drain_s"] for figures in done), default=0.0),
             options=texts_of(self.environment.parsed_options),
-            cpu_shares=shares or ({"local": self.run.cpu_share} if self.run else {}),
+            cpu_shares={name: figures["cpu_share"] for name, figures in self._done.items()},
             server=usage,
             ended_because=self.fatal,
         )

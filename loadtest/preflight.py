@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from itertools import islice
+from random import Random
 
 import gevent
 
@@ -11,7 +13,7 @@ from loadtest.connection import Connection, Lost, parse_host
 from loadtest.timer import clock
 from loadtest.values import filler, key_bytes, make_value
 from loadtest.workload import Sizes, size_chooser
-from random import Random
+
 
 _STATS = b"KV/1.0 STATS\n"
 _LOAD_DEPTH = 100
@@ -75,7 +77,7 @@ def load_keys(
 
 
 def _send_all(connection: Connection, lines: Iterator[bytes], timeout_s: float) -> None:
-    while batch := [line for line, _ in zip(lines, range(_LOAD_DEPTH), strict=False)]:
+    while batch := list(islice(lines, _LOAD_DEPTH)):
         with gevent.Timeout(timeout_s, Lost("no reply in time")):
             connection.send(b"".join(batch), len(batch))
             for _ in batch:

@@ -61,7 +61,9 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         _mirror_service(collector)
     requests = whole.requests()
     measured_s = conditions.measured_s
-    offered_per_s = conditions.rate_per_s if conditions.open_loop else 0.0
+    # Due requests and not the nominal rate: the number of Poisson arrivals in a window varies.
+    due = requests + whole.aborted + whole.dropped + whole.unsent
+    offered_per_s = due / measured_s if conditions.open_loop and measured_s else 0.0
     # What was answered during the drain was not achieved in the window.
     late = sum(row.requests for row in collector.rows if row.second >= measured_s) if measured_s else 0
     achieved = (requests - late if conditions.open_loop else requests) / measured_s if measured_s else 0.0
@@ -108,6 +110,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
             "dropped": whole.dropped,
             "unsent": whole.unsent,
             "reconnects": whole.reconnects,
+            "rate_per_s": round(conditions.rate_per_s, 3),
             "offered_per_s": round(offered_per_s, 3),
             "achieved_per_s": round(achieved, 3),
             "max_backlog": collector.max_backlog,

@@ -81,6 +81,7 @@ class Run:
         self.closed = False
         self.cpu_share = 0.0
         self.measured_s = 0.0
+        self.concurrency = 0
         self._deliver = deliver
         self._users = 0
         self._alarm: Alarm | None = None
@@ -147,10 +148,15 @@ class Run:
         begun = self.recorder.begin < now
         self.measured_s = self.recorder.end - self.recorder.begin if begun else 0.0
         self.cpu_share = (time.process_time() - self._cpu_at_begin) / self.measured_s if self.measured_s else 0.0
+        self.concurrency = sum(driver.depth for driver in self.drivers)
         self.closing = True
         for driver in self.drivers:
             if driver.schedule is not None:
                 driver.schedule.ends = self.recorder.end
+
+    def summary(self) -> dict[str, float]:
+        """Return what the end of the window showed, as plain data for a message."""
+        return {"cpu_share": self.cpu_share, "measured_s": self.measured_s, "concurrency": self.concurrency}
 
     def busy(self) -> int:
         """Return how many requests are under way or due and not yet sent."""

@@ -34,8 +34,8 @@ _WITHOUT_EFFECT = (REPLY[Status.BAD_REQUEST], REPLY[Status.UPGRADE_REQUIRED])
 _PUT_PREFIX = VERSION + b" PUT "
 _DEL_PREFIX = VERSION + b" DEL "
 
-Ticket = tuple[int, int, int, int, int]
-"""What a reply is judged by: Op, key number, floor; for writes also version, and for DEL the version deleted before."""
+Ticket = tuple[int, int, int, int, bool]
+"""What a reply is judged by: Op, key number, floor; version of a write; whether a DEL may find the key deleted before."""
 
 Verdict = tuple[int, str]
 """An index into recorder.SERIES, and the name of the failure or nothing."""
@@ -67,20 +67,20 @@ class Traffic:
             if key >= self._first_new:
                 # Inserted keys of other processes may not be there yet: ask for this process's nearest.
                 key -= (key - ledger.worker) % ledger.share
-            return b"%suser%d\n" % (GET_PREFIX, key), (_GET, key, ledger.floor[key], 0, 0)
+            return b"%suser%d\n" % (GET_PREFIX, key), (_GET, key, ledger.floor[key], 0, False)
         key = ledger.grow() if op == _INSERT else ledger.own(key)
         name = key_bytes(key)
         if op == _DEL:
-            before = ledger.deleted[key]
+            gone = ledger.deleted[key] > ledger.floor[key]
             version, floor = ledger.begin(key, delete=True)
-            return b"%s%s\n" % (_DEL_PREFIX, name), (_DEL, key, floor, version, before)
+            return b"%s%s\n" % (_DEL_PREFIX, name), (_DEL, key, floor, version, gone)
         version, floor = ledger.begin(key)
         value = make_value(name, ledger.writer, version, floor, self._size()) if self.verify else filler(self._size())
-        return b"%s%s %s\n" % (_PUT_PREFIX, name, value), (op, key, floor, version, 0)
+        return b"%s%s %s\n" % (_PUT_PREFIX, name, value), (op, key, floor, version, False)
 
     def judge(self, ticket: Ticket, reply: bytes) -> Verdict:
         """Return the outcome of a reply; an answered write is noted in the ledger as ended."""
-        op, key, floor, version, before = ticket
+        op, key, floor, version, gone = ticket
         ledger = self.ledger
         if op == _GET:
             if reply.startswith(OK_PREFIX):
@@ -94,7 +94,7 @@ class Traffic:
                 ledger.end(key, floor)
                 return DEL_HIT, ""
             if reply == _NOT_FOUND:
-                wrong = ledger.missing_deleted(key, floor, version, before) if self.verify else ""
+                wrong = ledger.missing_deleted(key, version, gone) if self.verify else ""
                 ledger.end(key, floor)
                 return (DEL_ERROR, wrong) if wrong else (DEL_MISS, "")
         elif reply in (_OK, _CREATED):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import gevent
-from locust import User, constant, task
+from locust import User, constant, constant_pacing, task
 
 from kvss_gevent import wire
 from kvss_gevent.wire import Status, Verb
@@ -149,7 +149,11 @@ class WorkloadUser(KvssUser):
         if self.run_state.closing and self.driver.schedule is None:
             gevent.sleep(0.05)
         else:
-            self.driver.work(self.traffic)
+            self.burst()
+
+    def burst(self) -> None:
+        """Send a few requests, and return often, so that Locust can stop the user."""
+        self.driver.work(self.traffic)
 
 
 class KvssMix(WorkloadUser):
@@ -199,10 +203,10 @@ class Pipelining(WorkloadUser):
 
 
 class Idle(KvssUser):
-    """Connects and asks for STATS every 10 s: what it costs a server to keep connections."""
+    """Connects and asks for STATS once a second: what it costs a server to keep connections."""
 
     by_name_only = True
-    wait_time = constant(10)
+    wait_time = constant_pacing(1)
 
     @task
     def look(self) -> None:
@@ -215,12 +219,8 @@ class ConnectPerRequest(WorkloadUser):
 
     by_name_only = True
 
-    @task
-    def requests(self) -> None:
+    def burst(self) -> None:
         """Connect, send one request, close."""
-        if self.run_state.closing:
-            gevent.sleep(0.05)
-            return
         self.driver.once(self.traffic)
 
 

@@ -135,9 +135,9 @@ class Ledger:
             return NO_READ
         return LOST
 
-    def missing_deleted(self, key: int, floor: int, version: int, deleted_before: int) -> str:
-        """Judge a 404 for a DEL of this version: "" or LOST."""
-        if self.deleted[key] > version or deleted_before > floor or floor < 0:
+    def missing_deleted(self, key: int, version: int, gone: bool) -> str:
+        """Judge a 404 for a DEL of this version; gone tells whether its key may have been deleted before."""
+        if gone or self.deleted[key] > version or self.floor[key] < 0:
             return NO_READ
         return LOST
 
