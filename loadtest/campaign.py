@@ -291,6 +291,7 @@ class Campaign:
             drain_s=max((figures["drain_s"] for figures in done), default=0.0),
             options=texts_of(self.environment.parsed_options),
             cpu_shares={name: figures["cpu_share"] for name, figures in self._done.items()},
+            wait_shares={name: figures["wait_share"] for name, figures in self._done.items()},
             server=usage,
             ended_because=self.fatal,
         )

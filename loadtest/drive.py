@@ -34,7 +34,7 @@ class Driver:
         self.down_since: float | None = None
         self.free_at = 0.0
         self.schedule: Schedule | None = None
-        self.depth = run.options.depth
+        self.depth = 0
         self._backoff_s = _BACKOFF_LEAST_S
         self._rng = Random()
         run.drivers.add(self)

@@ -37,6 +37,7 @@ class Conditions:
     drain_s: float
     options: Mapping[str, str]
     cpu_shares: Mapping[str, float]
+    wait_shares: Mapping[str, float]
     server: Mapping[str, float] = field(default_factory=dict)
     ended_because: str = ""
 
@@ -76,6 +77,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         offered_per_s=offered_per_s,
         achieved_per_s=achieved,
         cpu_shares=tuple(conditions.cpu_shares.values()),
+        wait_shares=tuple(conditions.wait_shares.values()),
         lag_p50_us=lag.percentile(50),
         lag_p99_us=lag.percentile(99),
         mean_response_us=whole.together(RESPONSE, (HIT, MISS, ERROR)).mean_us,
@@ -121,7 +123,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         SERVICE: figures(whole.together(SERVICE)),
         LAG: figures(lag),
         "commands": _commands(collector),
-        "generator": {"cpu_shares": dict(conditions.cpu_shares)},
+        "generator": {"cpu_shares": dict(conditions.cpu_shares), "wait_shares": dict(conditions.wait_shares)},
         "server": _server(conditions, requests),
         "rows": [asdict(row) for row in collector.rows],
         "verdict": {"trusted": trusted(statements), "findings": [asdict(statement) for statement in statements]},

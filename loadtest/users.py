@@ -131,10 +131,13 @@ class WorkloadUser(KvssUser):
     abstract = True
     uses_keys = True
     ycsb: ClassVar[str] = ""
+    depth: ClassVar[int] = 1
+    """Requests sent together where `--kv-depth` asks for no more."""
 
     def on_start(self) -> None:
         """Set up the stream of requests and connect."""
         options = self.run_state.options
+        self.driver.depth = options.depth if options.depth > 1 else self.depth
         workload = YCSB[self.ycsb] if self.ycsb else Workload(options.mix, options.key_dist)
         sizes = Sizes(((YCSB_VALUE_BYTES, YCSB_VALUE_BYTES),), (1,)) if self.ycsb else options.value_size
         self.traffic = Traffic(workload, sizes, options.keys, self.rng, self.run_state.ledger, options.verify)
@@ -193,13 +196,7 @@ class YcsbF(WorkloadUser):
 class Pipelining(WorkloadUser):
     """The mix, 16 requests at a time unless `--kv-depth` says otherwise."""
 
-    by_name_only = True
-
-    def on_start(self) -> None:
-        """Connect, and pipeline even where no depth was asked for."""
-        super().on_start()
-        if self.driver.depth == 1:
-            self.driver.depth = 16
+    by_name_only, depth = True, 16
 
 
 class Idle(KvssUser):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 BUSY_SHARE = 0.9
+WAIT_SHARE = 0.1
 LATE_US = 1000
 ACHIEVED_SHARE = 0.99
 LITTLE_SHARE = 0.9
@@ -18,6 +19,7 @@ class Evidence:
     offered_per_s: float
     achieved_per_s: float
     cpu_shares: tuple[float, ...]
+    wait_shares: tuple[float, ...]
     lag_p50_us: int
     lag_p99_us: int
     mean_response_us: float
@@ -40,7 +42,7 @@ def judge(evidence: Evidence) -> list[Statement]:
     """Return the findings, those about trust first to last in order of weight."""
     if not evidence.requests:
         return [Statement(False, "nothing was measured: no request ended in the measured window")]
-    found = [_cpu(evidence)]
+    found = _cpu(evidence)
     found += _open(evidence) if evidence.open_loop else _closed(evidence)
     if evidence.aborted:
         found.append(
@@ -57,12 +59,19 @@ def trusted(statements: list[Statement]) -> bool:
     return all(statement.ok for statement in statements)
 
 
-def _cpu(evidence: Evidence) -> Statement:
+def _cpu(evidence: Evidence) -> list[Statement]:
     most = max(evidence.cpu_shares, default=0.0)
     text = f"the generator used {most:.0%} of a core" + (" at most" if len(evidence.cpu_shares) > 1 else "")
     if most < BUSY_SHARE:
-        return Statement(True, f"{text}: it was not the bottleneck")
-    return Statement(False, f"{text}: latencies hold its own queue, and more was to be had; use --processes or fewer users")
+        found = [Statement(True, f"{text}: it was not the bottleneck")]
+    else:
+        text += ": latencies hold its own queue, and more was to be had; use --processes or fewer users"
+        found = [Statement(False, text)]
+    waited = max(evidence.wait_shares, default=0.0)
+    if waited > WAIT_SHARE:
+        text = f"the generator waited for a CPU {waited:.0%} of the time: other processes on this machine are in the figures"
+        found.append(Statement(False, text))
+    return found
 
 
 def _open(evidence: Evidence) -> list[Statement]:
@@ -87,6 +96,8 @@ def _closed(evidence: Evidence) -> list[Statement]:
     share = under_way / evidence.concurrency if evidence.concurrency else 0.0
     text = f"by Little's law {under_way:.2f} of {evidence.concurrency} requests were under way on average ({share:.0%})"
     found = [Statement(True, "closed loop: a slow server is asked less, so that stalls show in few requests; see --kv-rate")]
+    if not evidence.concurrency:
+        return found  # Hand-written tasks think between requests as long as they like.
     if share < LITTLE_SHARE:
         text += ": the rest of the time passed in the generator, so the server could do more than the throughput says"
     found.append(Statement(share >= LITTLE_SHARE, text))
