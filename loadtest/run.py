@@ -24,6 +24,7 @@ from loadtest.timer import Alarm, clock
 from loadtest.values import Ledger
 from loadtest.workload import user_seed
 
+_MOST_REMEMBERED_BYTES = 64 << 20
 TICK_S = 0.25
 """How often counts leave the hot path's dicts."""
 
@@ -84,7 +85,8 @@ class Run:
         self.worker = plan.workers.index(client_id) if client_id in plan.workers else 0
         self.workers = max(len(plan.workers), 1)
         self.recorder = Recorder()
-        self.ledger = Ledger(options.keys, plan.token.encode(), self.worker, self.workers, plan.loaded)
+        remembers = options.verify and options.keys * options.value_size.greatest_bytes <= _MOST_REMEMBERED_BYTES
+        self.ledger = Ledger(options.keys, plan.token.encode(), self.worker, self.workers, plan.loaded, remembers)
         self.drivers: set[Driver] = set()
         self.closing = False
         self.closed = False

@@ -9,7 +9,6 @@ process only (key number modulo the number of processes), so that its versions a
   the check weaker for its key, and never wrong.
 """
 
-from collections.abc import Callable
 from zlib import crc32
 
 NO_READ = ""
@@ -55,6 +54,9 @@ class Ledger:
         "in_flight",
         "inserting",
         "oldest",
+        "proven",
+        "proven_version",
+        "remembers",
         "share",
         "token",
         "versions",
@@ -62,7 +64,9 @@ class Ledger:
         "writer",
     )
 
-    def __init__(self, count: int, token: bytes, worker: int = 0, workers: int = 1, loaded: bool = False) -> None:
+    def __init__(
+        self, count: int, token: bytes, worker: int = 0, workers: int = 1, loaded: bool = False, remembers: bool = True
+    ) -> None:
         self.worker = worker
         self.share = workers
         self.token = token
@@ -73,6 +77,9 @@ class Ledger:
         self.in_flight = [0] * count
         self.oldest = [0] * count
         self.deleted = [0] * count
+        self.proven = [b""] * count
+        self.proven_version = [0] * count
+        self.remembers = remembers
         self.inserting: set[int] = set()
         self._count = count
 
@@ -95,8 +102,10 @@ class Ledger:
             (self.in_flight, 0),
             (self.oldest, 0),
             (self.deleted, 0),
+            (self.proven_version, 0),
         ):
             column.extend([value] * more)
+        self.proven.extend([b""] * more)
         self._count = new + 1
         self.inserting.add(new)
         return new
@@ -141,29 +150,29 @@ class Ledger:
             return NO_READ
         return LOST
 
-    def judge(self, key: int, floor: int, value: bytes) -> str:
-        """Judge a value read for a key whose floor was `floor` when the request was sent: "" or a failure's name."""
-        parts = value.split(b" ", 5)
-        if len(parts) != 6 or parts[0] != b"%08x" % crc32(value[9:]):
+    def remember(self, key: int, version: int, reply: bytes) -> None:
+        """Keep the whole reply that proves a version, so that the next one like it is known at a glance."""
+        if self.remembers and version > self.proven_version[key]:
+            self.proven[key] = reply
+            self.proven_version[key] = version
+
+    def judge(self, key: int, floor: int, reply: bytes) -> str:
+        """Judge a reply `200 OK value` for a key whose floor was `floor` when the request was sent: "" or a failure."""
+        parts = reply.split(b" ", 7)
+        if len(parts) != 8 or parts[2] != b"%08x" % crc32(reply[16:]):
             return TORN
-        if parts[1] != b"user%d" % key:
+        if parts[3] != b"user%d" % key:
             return WRONG_KEY
-        writer = parts[2]
-        if writer != self.writer and not writer.startswith(self.token):
+        writer = parts[4]
+        if not writer.startswith(self.token):
             # Of an earlier run: fine until this run has written or loaded the key.
             return STALE if floor >= 0 else NO_READ
-        if int(parts[3]) <= floor:
+        version = int(parts[5])
+        if version <= floor:
             return STALE
-        known = int(parts[4])
+        known = int(parts[6])
         if known > self.floor[key]:
             # What another process's write superseded is superseded for whoever has read that write.
             self.floor[key] = known
+        self.remember(key, version, reply)
         return NO_READ
-
-
-def unverified(_key: int, _floor: int, _value: bytes) -> str:
-    """Judge nothing: what `--kv-verify off` puts in the place of Ledger.judge."""
-    return NO_READ
-
-
-Judge = Callable[[int, int, bytes], str]
