@@ -41,7 +41,7 @@ class Campaign:
         self.results: dict[str, Any] | None = None
         self.fatal = ""
         self._done: dict[str, dict[str, float]] = {}
-        self._windows = 0
+        self._plan_workers = 0
         self._finishing = False
         self._load_s = self._drain_s = 0.0
         self._server: psutil.Process | None = None
@@ -68,6 +68,7 @@ class Campaign:
         events.quit.add_listener(self.on_quit)
         if self.is_worker:
             runner.register_message("kvss_window", self.on_window)
+            runner.register_message("kvss_stop", self.on_stop)
         else:
             events.spawning_complete.add_listener(self.on_spawned)
         if self.is_master:
@@ -139,6 +140,7 @@ class Campaign:
                 loaded = False
                 gevent.spawn_later(0.1, self._finish)
         clients = tuple(node.id for node in self.runner.clients.ready) if self.is_master else ()
+        self._plan_workers = len(clients)
         return Plan(token, clients, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
@@ -157,7 +159,7 @@ class Campaign:
             self._watch_server_from(options.warmup)
             self.runner.send_message("kvss_window", window)
             ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
-            while clock() < ends and len(self._done) < len(self.runner.clients) and not self._is_dead():
+            while clock() < ends and len(self._done) < self._plan_workers and not self._is_dead():
                 gevent.sleep(0.05)
         self._finish()
 
@@ -218,25 +220,41 @@ class Campaign:
     def _tell_done(self, run: Run) -> None:
         self.runner.send_message("kvss_done", {**run.summary(), "drain_s": self._drain_s})
 
+    def on_stop(self, **_: Any) -> None:
+        """Worker: the master ends the run early."""
+        self._close_and_tell()
+
+    def _close_and_tell(self) -> None:
+        if self.run is not None and not self.run.closed:
+            self.run.close()
+            self._tell_done(self.run)
+
+    def _gather(self) -> None:
+        """Master: get the last counts of workers that have not told yet; 3 s are enough for a message."""
+        if not self._plan_workers:
+            return
+        if len(self._done) < self._plan_workers:
+            self.runner.send_message("kvss_stop")
+        ends = clock() + 3
+        while clock() < ends and len(self._done) < self._plan_workers:
+            gevent.sleep(0.02)
+
     def on_done(self, msg: Any, **_: Any) -> None:
         """Master: a worker has delivered its last counts."""
         self._done[msg.node_id] = msg.data
 
     def on_test_stop(self, **_: Any) -> None:
         """The users are gone: close what the window did not close itself."""
-        if self.run is not None and not self.run.closed:
-            self.run.close()
-            if self.is_worker:
-                self._tell_done(self.run)
-        if not self.is_worker and not self.is_master:
+        if self.is_worker:
+            self._close_and_tell()
+        elif not self.is_master:
             self._finish()
 
     def on_quitting(self, **_: Any) -> None:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
         if self.is_worker:
+            self._close_and_tell()
             return
-        if self.is_master:
-            self.runner.quit()
         self._finish()
         if self.fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
@@ -247,6 +265,8 @@ class Campaign:
         self._finishing = True
         if self.run is not None:
             self.run.close()
+        if self.is_master:
+            self._gather()
         self.results = results.build(self.collector, self._conditions())
         output.write(self.results, self.collector, self.options)
         if self.environment.web_ui is not None:

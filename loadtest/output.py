@@ -8,10 +8,11 @@ from typing import Any
 
 import psutil
 
-from loadtest import hdrlog, report
+from loadtest import hdrlog, page, report
 from loadtest.collector import Collector
 from loadtest.options import Options
-from loadtest.recorder import KINDS
+from loadtest.plot import Curve
+from loadtest.recorder import KINDS, RESPONSE, SERVICE
 
 
 def show(results: dict[str, Any]) -> None:
@@ -41,6 +42,16 @@ def write(results: dict[str, Any], collector: Collector, options: Options) -> No
         (directory / f"{kind}.hgrm").write_text(hdrlog.hgrm(collector.whole.together(kind)))
     with (directory / "response.hlog").open("w") as out:
         hdrlog.write_log(out, results["environment"]["started_at_s"], collector.log)
+    (directory / "report.html").write_text(page.render(results, _percentiles(collector)))
+
+
+def _percentiles(collector: Collector) -> dict[str, Curve]:
+    whole = {kind: collector.whole.together(kind) for kind in KINDS}
+    return {
+        kind: [(percent, value_us) for percent, value_us, _ in hdrlog.distribution(histogram)]
+        for kind, histogram in whole.items()
+        if histogram.counts and (kind != SERVICE or histogram.counts != whole[RESPONSE].counts)
+    }
 
 
 def server_usage(process: psutil.Process | None) -> dict[str, float]:
