@@ -54,7 +54,7 @@ class Campaign:
         if not self.is_worker:
             self._take_run_time(parsed)
             if web_ui is None:
-                preflight.check_server(preflight.read_address(self._host()))
+                preflight.check_server(preflight.read_address(self.host()))
             else:
                 from loadtest import webtab
 
@@ -81,7 +81,8 @@ class Campaign:
         except ValueError as error:
             raise Fail(str(error), "locust --help lists the --kv options with their defaults") from None
 
-    def _host(self) -> str | None:
+    def host(self) -> str | None:
+        """Return the server's host and port as they were given, on the command line, in the form or by the users."""
         hosts = {user.host for user in self.environment.user_classes if user.host}
         return self.environment.host or (hosts.pop() if len(hosts) == 1 else None)
 
@@ -129,7 +130,7 @@ class Campaign:
         loaded = options.preload and any(getattr(user, "uses_keys", False) for user in self.environment.user_classes)
         if loaded:
             sizes, verify = options.value_size, options.verify
-            address = preflight.read_address(self._host())
+            address = preflight.read_address(self.host())
             try:
                 self._load_s = preflight.load_keys(
                     address, options.keys, sizes, options.seed, token, verify, options.timeout
@@ -276,6 +277,15 @@ class Campaign:
         elif self.runner.state not in ("stopped", "stopping", "cleanup"):
             self.runner.quit()
 
+    def findings(self) -> list[str]:
+        """Return the verdict as sentences: the finished run's, or that there is none yet."""
+        if self.results is None:
+            return ["Verdict: when the run has ended"] if self.collector.whole.counts else []
+        verdict = self.results["verdict"]
+        head = "these figures can be trusted" if verdict["trusted"] else "do not trust every figure"
+        found = [("ok: " if one["ok"] else "NOT: ") + one["text"] for one in verdict["findings"]]
+        return [f"Verdict: {head}", *found]
+
     def on_quit(self, **_: Any) -> None:
         """Print the report last, below Locust's own tables."""
         if self.results is not None and self.environment.web_ui is None:
@@ -298,7 +308,7 @@ class Campaign:
         if usage:
             usage["cpu_s"] -= self._server_cpu_s
         return results.Conditions(
-            host=self._host() or "",
+            host=self.host() or "",
             open_loop=options.open_loop,
             rate_per_s=rate,
             users=users,
