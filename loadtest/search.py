@@ -78,7 +78,7 @@ def search(try_rate: Callable[[float], Trial], start: float, precision: float) -
     """Yield trials, doubling from `start` and then halving the gap; the best that held is for the caller to keep."""
     holds, breaks = 0.0, 0.0
     rate = start
-    while rate <= _MOST_RATE:
+    while True:
         trial = try_rate(rate)
         yield trial
         if trial.holds:
@@ -86,7 +86,9 @@ def search(try_rate: Callable[[float], Trial], start: float, precision: float) -
         else:
             breaks = rate
         if not breaks:
-            rate = holds * 2
+            if holds == _MOST_RATE:
+                return
+            rate = min(holds * 2, _MOST_RATE)
         elif breaks - holds > precision * breaks and breaks > 1:
             rate = round((holds + breaks) / 2) or 1
             if rate in (holds, breaks):
