@@ -1,8 +1,8 @@
 """`python -m loadtest.bench_load`: what the load tester itself costs, measured side by side with a bare loop.
 
-The bare loop is the same Connection class in as many greenlets, sending the same mix of request lines, built beforehand,
-without statistics, verification or Locust. Generator and server each have a core of their own. Rounds alternate, so that
-a slow moment of the machine hits both; the figure is the median of the rounds' ratios.
+The bare loop is the same Connection class in as many greenlets, sending the same mix of request lines, built
+beforehand, without statistics, verification or Locust. Generator and server each have a core of their own. Rounds
+alternate, so that a slow moment of the machine hits both; the figure is the median of the rounds' ratios.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def bare(port: int, seconds: float) -> None:
 
 
 def bare_rate(port: int, seconds: float) -> tuple[float, float]:
-    """Return the bare loop's requests per second and microseconds of CPU a request, in a process of its own on core 0."""
+    """Return the bare loop's requests per second and microseconds of CPU a request, in a process of its own."""
     command = [sys.executable, "-m", "loadtest.bench_load", "--bare", str(port), "--seconds", str(seconds)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=_ROOT)
     per_s, cpu_us = done.stdout.split()
@@ -136,7 +136,10 @@ def _compare(port: int, rounds: int, seconds: float, least: float) -> int:
     print(f"ratio: median {middle:.2f}, from {min(ratios):.2f} to {max(ratios):.2f}; at least {least} is asked")
     idle = [locust_rate(port, seconds, "-u", "1", "--kv-rate", "1000") for _ in range(max(rounds // 2, 1))]
     lags = [run["lag_p50_us"] for run in idle]
-    print(f"open loop at 1,000/s: late by {statistics.median(lags):.0f} us at the median ({min(lags)} to {max(lags)}); under 300 is asked")
+    print(
+        f"open loop at 1,000/s: late by {statistics.median(lags):.0f} us at the median "
+        f"({min(lags)} to {max(lags)}); under 300 is asked"
+    )
     return 0 if middle >= least and statistics.median(lags) < 300 else 1
 
 

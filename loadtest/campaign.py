@@ -1,4 +1,4 @@
-"""One run after another in one Locust environment: options, phases, who waits for whom, the end. Figures are for results.py."""
+"""Runs in one Locust environment: options, phases, who waits for whom, the end. Figures are for results.py."""
 
 from __future__ import annotations
 
@@ -129,12 +129,9 @@ class Campaign:
         token = preflight.new_token()
         loaded = options.preload and any(getattr(user, "uses_keys", False) for user in self.environment.user_classes)
         if loaded:
-            sizes, verify = options.value_size, options.verify
             address = preflight.read_address(self.host())
             try:
-                self._load_s = preflight.load_keys(
-                    address, options.keys, sizes, options.seed, token, verify, options.timeout
-                )
+                self._load_s = preflight.load_keys(address, options, token)
             except Fail as fail:
                 # Locust goes on after an exception in a listener: the run must end in another way.
                 self.fatal = fail.cause
@@ -181,7 +178,9 @@ class Campaign:
         """Tell whether no process has had a server for --kv-give-up seconds."""
         down = self.collector.down_s
         if down and min(down.values()) >= self.options.give_up:
-            self.fatal = f"the server could not be reached for {self.options.give_up:g} s; what was measured until then is kept"
+            self.fatal = (
+                f"the server could not be reached for {self.options.give_up:g} s; what was measured until then is kept"
+            )
         return bool(self.fatal)
 
     def _watch_server_from(self, delay_s: float) -> None:

@@ -1,12 +1,13 @@
-"""One connection of the load tester: one send per batch, one buffered reply reader. What replies mean is for traffic.py.
+"""One connection: one send per batch, one buffered reply reader. What replies mean is for traffic.py.
 
 gevent's own sock.recv pays for a failed recv, a Waiter, and a watcher started and stopped on every request. Here one
-watcher wakes the greenlet that holds the connection, which costs half; the rule that goes with it: the watcher runs only
-while its greenlet waits for nothing else (`hold` and `release` around a burst of requests).
+watcher wakes the greenlet that holds the connection, which costs half; the rule that goes with it: the watcher runs
+only while its greenlet waits for nothing else (`hold` and `release` around a burst of requests).
 """
 
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -37,7 +38,21 @@ def parse_host(host: str) -> tuple[str, int]:
 class Connection:
     """A TCP connection to a KV/1.0 server, for one greenlet at a time."""
 
-    __slots__ = ("_fd", "_held", "_hub", "_lines", "_recv", "_send", "_sock", "_tail", "_watcher", "address", "expired", "sent_at", "waiting")
+    __slots__ = (
+        "_fd",
+        "_held",
+        "_hub",
+        "_lines",
+        "_recv",
+        "_send",
+        "_sock",
+        "_tail",
+        "_watcher",
+        "address",
+        "expired",
+        "sent_at",
+        "waiting",
+    )
 
     def __init__(self, address: tuple[str, int], connect_timeout_s: float = 5.0) -> None:
         """Connect. Raises Lost."""
@@ -100,7 +115,7 @@ class Connection:
         return lines.popleft()
 
     def close(self, quit_first: bool = False) -> None:
-        """Close; with quit_first say QUIT and wait half a second at most, unless replies are owed. Twice does nothing."""
+        """Close; with quit_first say QUIT and wait 0.5 s at most, unless replies are owed. Twice does nothing."""
         sock, self._sock = self._sock, None
         if sock is None:
             return
@@ -121,10 +136,8 @@ class Connection:
         """End a wait from another greenlet: whoever waits for a reply gets Lost."""
         self.expired = True
         if self._sock is not None:
-            try:
+            with suppress(OSError):  # It is closed already, which ends the wait as well.
                 self._sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # It is closed already, which ends the wait as well.
 
     def _wait(self) -> None:
         if self._held:
@@ -138,17 +151,25 @@ class Connection:
                 self._watcher.stop()
 
     def _fill(self) -> None:
-        while True:
+        data: bytes | None = None
+        while data is None:
             self._wait()
-            try:
-                data = self._recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise Lost(f"connection lost: {error.strerror}") from None
-            break
+            data = self._receive()
+        self._add(data)
+
+    def _receive(self) -> bytes | None:
+        """Return what has arrived, None where nothing has. Raises Lost."""
+        try:
+            data: bytes = self._recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Lost(f"connection lost: {error.strerror}") from None
         if not data:
             raise Lost("no reply in time" if self.expired else "connection closed by the server")
+        return data
+
+    def _add(self, data: bytes) -> None:
         if self._tail:
             data = self._tail + data
         lines = data.split(b"\n")
@@ -170,7 +191,8 @@ class Connection:
                 try:
                     rest = rest[self._send(rest) :]
                 except BlockingIOError:
-                    self._read_some()
+                    if data := self._receive():
+                        self._add(data)
                 except OSError as error:
                     raise Lost(f"connection lost: {error.strerror}") from None
         finally:
@@ -178,11 +200,3 @@ class Connection:
             both.close()
         if held:
             self.hold()
-
-    def _read_some(self) -> None:
-        data = self._recv(_RECEIVE_BYTES)
-        if not data:
-            raise Lost("connection closed by the server")
-        lines = (self._tail + data).split(b"\n")
-        self._tail = lines.pop()
-        self._lines.extend(lines)

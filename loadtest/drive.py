@@ -1,4 +1,4 @@
-"""A user at work: sends a stream's steps over one connection, in closed or open loop, and counts. Which user is for users.py."""
+"""A user at work: sends steps over one connection, in closed or open loop, and counts. Users are for users.py."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import gevent
 
 from loadtest.connection import Connection, Lost
-from loadtest.schedule import Schedule
 from loadtest.timer import clock
 from loadtest.traffic import NOT_KV, RMW_ERROR, RMW_HIT, Ticket, Traffic
 from loadtest.workload import Op
 
 if TYPE_CHECKING:
     from loadtest.run import Run
+    from loadtest.schedule import Schedule
 
 BURST = 64
 """Requests between two looks at whether the user is to stop, and between two switches of Locust's own."""
@@ -40,7 +40,7 @@ class Driver:
         run.drivers.add(self)
 
     def connect(self) -> Connection | None:
-        """Return the connection, made anew where there is none; None after a failure, which is counted and waited off."""
+        """Return the connection, made anew where there is none; None after a failure, counted and waited off."""
         if self.connection is not None:
             return self.connection
         try:
@@ -204,7 +204,9 @@ class Driver:
         except Lost as lost:
             sent = connection.sent_at
             rest = zip(prepared[position:], items[position:], strict=True)
-            self._lost(str(lost), traffic, [(ticket, due if is_open else sent) for (_, ticket), (_, _, due) in rest], sent)
+            self._lost(
+                str(lost), traffic, [(ticket, due if is_open else sent) for (_, ticket), (_, _, due) in rest], sent
+            )
         finally:
             connection.release()
 

@@ -1,4 +1,4 @@
-"""HdrHistogram's two file forms, .hgrm and .hlog, written so that its own tools read them. Counting is for histogram.py.
+"""HdrHistogram's file forms .hgrm and .hlog, written so that its own tools read them. Counting is for histogram.py.
 
 Sources: HdrHistogram's outputPercentileDistribution (.hgrm), histogram log format 1.2 and V2 encoding (.hlog).
 """
@@ -67,15 +67,13 @@ def encode(histogram: Histogram) -> str:
             payload += _varint(-(index - position))
         payload += _varint(counts[index])
         position = index + 1
-    head = struct.pack(
-        ">IIIIQQd", _ENCODING_COOKIE, len(payload), 0, SIGNIFICANT_DIGITS, LOWEST_US, HIGHEST_US, 1.0
-    )
+    head = struct.pack(">IIIIQQd", _ENCODING_COOKIE, len(payload), 0, SIGNIFICANT_DIGITS, LOWEST_US, HIGHEST_US, 1.0)
     packed = zlib.compress(head + bytes(payload))
     return base64.b64encode(struct.pack(">II", _COMPRESSION_COOKIE, len(packed)) + packed).decode()
 
 
 def write_log(out: TextIO, started_at: float, intervals: Iterable[tuple[float, float, str, int]]) -> None:
-    """Write an interval log: the run's start in seconds since the epoch, then (offset_s, length_s, code, max_us) rows."""
+    """Write an interval log: the start in seconds since the epoch, then (offset_s, length_s, code, max_us) rows."""
     out.write("#[Histogram log format version 1.2]\n")
     out.write(f"#[StartTime: {started_at:.3f} (seconds since epoch)]\n")
     out.write(f"#[BaseTime: {started_at:.3f} (seconds since epoch)]\n")

@@ -1,4 +1,4 @@
-"""Which key comes next: uniform, zipfian, latest, hotspot, sequential. Keys are numbers here; their bytes are in values.py."""
+"""Which key comes next: uniform, zipfian, latest, hotspot, sequential. Keys are numbers; bytes are for values.py."""
 
 import math
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def zipf_cumulative(count: int, theta: float) -> list[float]:
 
 
 def scatter_step(count: int) -> int:
-    """Return a stride without a common factor with count, near the golden ratio, so that hot keys are not neighbours."""
+    """Return a stride without a common factor with count, near the golden ratio: hot keys are not neighbours."""
     step = max(int(count * 0.6180339887), 1)
     while math.gcd(step, count) != 1:
         step += 1

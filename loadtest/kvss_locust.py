@@ -7,7 +7,7 @@ from pathlib import Path
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.append(_root)
 
-from loadtest.users import (  # noqa: E402  the path must be there first
+from loadtest.users import (
     ConnectPerRequest,
     Idle,
     KvssMix,

@@ -18,14 +18,14 @@ _WIDTHS = "{:<8} {:<40} {:>9} {:>14} |{:>10.3f}{:>10.3f}{:>10.3f}{:>10.3f} |{:>1
 
 
 def add(target: Any, part: Part) -> None:
-    """Add a part's counts to Locust's RequestStats: type is the command, name the outcome, milliseconds with fractions."""
+    """Add a part's counts to Locust's RequestStats: type is the command, name the outcome, times in milliseconds."""
     now = time.time()
     failures = sum(part.failures.values())
     for (kind, command, outcome), histogram in part.counts.items():
         count = histogram.total
         if kind != RESPONSE or not count:
             continue
-        entry = stats.StatsEntry(target, outcome, command)
+        entry: Any = stats.StatsEntry(target, outcome, command)  # Locust calls times int, and takes floats
         entry.num_requests = count
         entry.num_reqs_per_sec = {int(now): count}
         entry.last_request_timestamp = now

@@ -1,4 +1,4 @@
-"""The load tester's own options: one dataclass; command line, environment, locust.conf and web form are derived from it.
+"""The load tester's options: one dataclass, from which command line, environment and web form are derived.
 
 Locust hands texts over (and the web form knows nothing else), so a text is checked where it enters and read where it is
 used; both by the same function.
@@ -94,12 +94,12 @@ _on_off.words = ("on", "off")  # type: ignore[attr-defined]
 class Options:
     """What `--kv-*` ask for; times in seconds, sizes in bytes, rates in requests per second over all users."""
 
-    mix: workload.Mix = _option("80:15:5", workload.parse_mix, "shares of GET:PUT:DEL, or get=80,put=20")
+    mix: workload.Mix = _option("80:15:5", workload.parse_mix, "shares of GET:PUT:DEL, or get=80,put=20")  # noqa: RUF009  a field of dataclasses
     keys: int = _option("10000", _whole(1, 10_000_000), "how many keys there are")
-    key_dist: KeyDistribution = _option(
+    key_dist: KeyDistribution = _option(  # noqa: RUF009  a field of dataclasses
         "uniform", parse_keys, "which key is asked for: uniform, zipfian[:0.99], latest, hotspot[:0.2:0.8], sequential"
     )
-    value_size: workload.Sizes = _option(
+    value_size: workload.Sizes = _option(  # noqa: RUF009  a field of dataclasses
         "100", workload.parse_sizes, "value bytes: 100, a range 64-1024, or weighted 100:9,1000:1"
     )
     depth: int = _option("1", _whole(1, 1024), "requests sent together before their replies are read")
@@ -109,15 +109,23 @@ class Options:
         "", _positive, "open loop: requests per second over all users, whatever the server does; empty for closed loop"
     )
     arrival: str = _option("constant", _one_of("constant", "poisson"), "how open-loop requests are spaced")
-    backlog: int = _option("100000", _whole(1, 10_000_000), "open loop: requests a user may be behind; more are dropped")
+    backlog: int = _option(
+        "100000", _whole(1, 10_000_000), "open loop: requests a user may be behind; more are dropped"
+    )
     verify: bool = _option("on", _on_off, "prove every value that is read")
     warmup: float = _option("1s", seconds, "users at work, nothing counted, before the measured window (-t)")
     drain: float = _option("5s", seconds, "how long replies are waited for after the measured window")
-    timeout: float = _option("10s", _bounded_seconds, "a reply later than this is a failure, and its connection is closed")
+    timeout: float = _option(
+        "10s", _bounded_seconds, "a reply later than this is a failure, and its connection is closed"
+    )
     give_up: float = _option("5s", _bounded_seconds, "end the run when no server could be reached for this long")
-    shape: shapes.Shape | None = _option("", shapes.parse, "vary the load: steps:500,1000:5s, spike:500,5000:10s, soak:500:1h")
+    shape: shapes.Shape | None = _option(  # noqa: RUF009  a field of dataclasses
+        "", shapes.parse, "vary the load: steps:500,1000:5s, spike:500,5000:10s, soak:500:1h"
+    )
     out: str = _option("", str, "directory for results.json, rows.csv, .hgrm, .hlog and report.html", web=False)
-    server_pid: int = _option("0", _whole(0, 2**31), "process on this machine whose CPU and memory are the server's", web=False)
+    server_pid: int = _option(
+        "0", _whole(0, 2**31), "process on this machine whose CPU and memory are the server's", web=False
+    )
 
     @property
     def open_loop(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where results go: the terminal and the files of --kv-out. What they contain is for results.py, report.py and page.py."""
+"""Where results go: the terminal and the files of --kv-out. Contents are for results.py, report.py and page.py."""
 
 import csv
 import json

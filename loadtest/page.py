@@ -39,7 +39,8 @@ def render(results: Mapping[str, Any], percentiles: Mapping[str, Curve]) -> str:
         f"<style>{_STYLE}</style>",
         f"<h1>KVSS load on {escape(environment['host'])}</h1>",
         f"<p class=lead>{escape(', '.join(environment['user_classes']))}, {environment['users']} users, "
-        f"{environment['processes']} process{'es' if environment['processes'] > 1 else ''}, {results['window']['measured_s']:.1f} s measured; {how}.</p>",
+        f"{environment['processes']} process{'es' if environment['processes'] > 1 else ''}, "
+        f"{results['window']['measured_s']:.1f} s measured; {how}.</p>",
         f"<h2>Verdict: {'these figures can be trusted' if verdict['trusted'] else 'do not trust every figure'}</h2>",
         "<ul>" + "".join(_finding(finding) for finding in verdict["findings"]) + "</ul>",
         "<h2>Latency in microseconds</h2>",
@@ -89,7 +90,12 @@ def _figures_row(name: str, figures: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _conditions(results: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for name, value in {**results["environment"], **results["options"], **results["window"], **results["server"]}.items():
+    for name, value in {
+        **results["environment"],
+        **results["options"],
+        **results["window"],
+        **results["server"],
+    }.items():
         yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

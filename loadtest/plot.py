@@ -21,7 +21,7 @@ def curves(named: Mapping[str, Curve]) -> str:
         return "<p>Nothing was measured.</p>"
     nines = min(max(ceil(_nines(max(p for curve in points.values() for p, _ in curve))), 1), 5)
     values = [v for curve in points.values() for _, v in curve]
-    low, high = 10 ** int(log10(min(values))), 10 ** ceil(log10(max(max(values), 10)))
+    low, high = 10 ** int(log10(min(values))), 10 ** ceil(log10(max(*values, 10)))
     decades = max(round(log10(high / low)), 1)
 
     def across(percent: float) -> float:
@@ -41,7 +41,7 @@ def series(seconds: Sequence[float], named: Mapping[str, Sequence[float]], unit:
     """Return values over seconds, from zero upwards."""
     if not seconds:
         return "<p>Nothing was measured.</p>"
-    last = max(max(seconds), 1)
+    last = max(*seconds, 1)
     high = _round_up(max((max(values) for values in named.values()), default=1))
 
     def across(second: float) -> float:

@@ -10,10 +10,10 @@ import gevent
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.wire import OK_PREFIX, REPLY, Status, shorten
 from loadtest.connection import Connection, Lost, parse_host
+from loadtest.options import Options
 from loadtest.timer import clock
 from loadtest.values import filler, key_bytes, make_value
-from loadtest.workload import Sizes, size_chooser
-
+from loadtest.workload import size_chooser
 
 _STATS = b"KV/1.0 STATS\n"
 _LOAD_DEPTH = 100
@@ -32,7 +32,9 @@ def read_address(host: str | None) -> tuple[str, int]:
 def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
     """Ask for STATS once. Raises Fail where nothing answers, or not in KV/1.0."""
     where = f"{address[0]}:{address[1]}"
-    remedy = f"start a server there (python -m kvss_gevent serve {address[0]} {address[1]}), or name another with --host"
+    remedy = (
+        f"start a server there (python -m kvss_gevent serve {address[0]} {address[1]}), or name another with --host"
+    )
     try:
         reply = _ask(address, timeout_s)
     except Lost as lost:
@@ -50,18 +52,17 @@ def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
         connection.close()
 
 
-def load_keys(
-    address: tuple[str, int], count: int, sizes: Sizes, seed: int, token: str, verify: bool, timeout_s: float
-) -> float:
+def load_keys(address: tuple[str, int], options: Options, token: str) -> float:
     """Store version 1 of every key, pipelined; returns how many seconds it took. Raises Fail."""
     begun = clock()
-    choose = size_chooser(sizes, Random(f"{seed}/load"))
+    count, timeout_s = options.keys, options.timeout
+    choose = size_chooser(options.value_size, Random(f"{options.seed}/load"))
     writer = token.encode() + b".L"
 
     def lines() -> Iterator[bytes]:
         for number in range(count):
             key = key_bytes(number)
-            value = make_value(key, writer, 1, 0, choose()) if verify else filler(choose())
+            value = make_value(key, writer, 1, 0, choose()) if options.verify else filler(choose())
             yield b"KV/1.0 PUT %s %s\n" % (key, value)
 
     try:
@@ -72,7 +73,9 @@ def load_keys(
             connection.close(quit_first=True)
     except Lost as lost:
         cause = f"storing {count} keys at {address[0]}:{address[1]} failed: {lost}"
-        raise Fail(cause, "see the server's messages, or leave the step out with --kv-preload off", Exit.FAILED) from None
+        raise Fail(
+            cause, "see the server's messages, or leave the step out with --kv-preload off", Exit.FAILED
+        ) from None
     return clock() - begun
 
 

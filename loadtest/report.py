@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-_COLUMNS = (("p50", "p50_us"), ("p90", "p90_us"), ("p99", "p99_us"), ("p99.9", "p99.9_us"), ("p99.99", "p99.99_us"), ("max", "max_us"))
+_COLUMNS = (
+    ("p50", "p50_us"),
+    ("p90", "p90_us"),
+    ("p99", "p99_us"),
+    ("p99.9", "p99.9_us"),
+    ("p99.99", "p99.99_us"),
+    ("max", "max_us"),
+)
 
 
 def text(results: dict[str, Any]) -> str:

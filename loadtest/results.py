@@ -1,4 +1,4 @@
-"""The figures of a finished run as plain data: the versioned JSON. Counting is for recorder.py, pages are for report.py.
+"""The figures of a finished run as plain data: the versioned JSON. Counting is for recorder.py, text for report.py.
 
 Every figure is named with its unit. `response` is from the intended start, `service` from the actual send, `lag` is how
 late the generator was; at the top they are those of all good requests (hits and misses) together.
@@ -12,7 +12,7 @@ from typing import Any
 
 from loadtest.collector import Collector
 from loadtest.histogram import Histogram
-from loadtest.recorder import ERROR, HIT, KINDS, LAG, MISS, RESPONSE, SERVICE, SERIES
+from loadtest.recorder import ERROR, HIT, KINDS, LAG, MISS, RESPONSE, SERIES, SERVICE
 from loadtest.verdict import Evidence, Statement, judge, trusted
 
 FORMAT = "kvss-load"
@@ -163,7 +163,8 @@ def _commands(collector: Collector) -> dict[str, Any]:
         found = {
             kind: figures(collector.whole.counts[kind, command, outcome])
             for kind in KINDS
-            if (kind, command, outcome) in collector.whole.counts and collector.whole.counts[kind, command, outcome].counts
+            if (kind, command, outcome) in collector.whole.counts
+            and collector.whole.counts[kind, command, outcome].counts
         }
         if found:
             commands.setdefault(command, {})[outcome] = found

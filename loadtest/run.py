@@ -1,28 +1,31 @@
-"""One process's part of a run: what its users share, its window, and what it has counted. Who starts it is for plugin.py."""
+"""One process's part of a run: what its users share, its window, its counts. Who starts it is for campaign.py."""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
 from loadtest import schedule as arrivals
-from loadtest.connection import Connection
-from loadtest.drive import Driver
-from loadtest.options import Options
 from loadtest.recorder import Part, Recorder
 from loadtest.schedule import Schedule
 from loadtest.timer import Alarm, clock
 from loadtest.values import Ledger
-from loadtest.workload import user_seed
+from loadtest.workload import YCSB_VALUE_BYTES, user_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from loadtest.connection import Connection
+    from loadtest.drive import Driver
+    from loadtest.options import Options
 
 _MOST_REMEMBERED_BYTES = 64 << 20
 TICK_S = 0.25
@@ -85,8 +88,10 @@ class Run:
         self.worker = plan.workers.index(client_id) if client_id in plan.workers else 0
         self.workers = max(len(plan.workers), 1)
         self.recorder = Recorder()
-        remembers = options.verify and options.keys * options.value_size.greatest_bytes <= _MOST_REMEMBERED_BYTES
-        self.ledger = Ledger(options.keys, plan.token.encode(), self.worker, self.workers, plan.loaded, remembers)
+        self.ledger = Ledger(options.keys, plan.token.encode(), (self.worker, self.workers), plan.loaded)
+        self.ledger.verifies = options.verify
+        largest_bytes = max(options.value_size.greatest_bytes, YCSB_VALUE_BYTES)
+        self.ledger.remembers = options.keys * largest_bytes <= _MOST_REMEMBERED_BYTES
         self.drivers: set[Driver] = set()
         self.closing = False
         self.closed = False

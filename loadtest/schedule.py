@@ -1,4 +1,4 @@
-"""One user's absolute schedule in open loop: when each request is due, whatever the server does. Waiting is for timer.py."""
+"""One user's absolute schedule in open loop: when each request is due. Waiting is for timer.py."""
 
 from collections import deque
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """`python -m loadtest.search`: the highest open-loop rate at which a server keeps a promise such as p99:5ms.
 
-Each rate is one headless run of the load tester. The rate doubles until the promise breaks, then the gap is halved until
-it is narrower than --precision. A rate holds when the percentile of the response time, from the intended start, is within
-the promise, nothing failed, was dropped or left unsent, and 99 % of what was offered was answered.
+Each rate is one headless run of the load tester. The rate doubles until the promise breaks, then the gap is halved
+until it is narrower than --precision. A rate holds when the percentile of the response time, from the intended start,
+is within the promise, nothing failed, was dropped or left unsent, and 99 % of what was offered was answered.
 """
 
 import argparse
@@ -71,7 +71,9 @@ def judge(rate: float, results: dict[str, Any], promise: Promise) -> Trial:
         "nothing was measured": not requests["count"],
     }
     doubts = [one["text"] for one in results["verdict"]["findings"] if not one["ok"] and "the generator" in one["text"]]
-    return Trial(rate, achieved, value_us, "; ".join(reason for reason, bad in reasons.items() if bad), "; ".join(doubts))
+    return Trial(
+        rate, achieved, value_us, "; ".join(reason for reason, bad in reasons.items() if bad), "; ".join(doubts)
+    )
 
 
 def search(try_rate: Callable[[float], Trial], start: float, precision: float) -> Iterator[Trial]:
@@ -121,7 +123,9 @@ def main(argv: list[str] | None = None) -> int:
         epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded\n"
         "options after -- are given to locust, such as: -- --kv-mix 50:50:0 --processes 2",
     )
-    parser.add_argument("--slo", default="p99:5ms", help="the promise: p50 to p99.99 or max, and a limit (default p99:5ms)")
+    parser.add_argument(
+        "--slo", default="p99:5ms", help="the promise: p50 to p99.99 or max, and a limit (default p99:5ms)"
+    )
     parser.add_argument("--host", default="127.0.0.1:5050", help="the server (default 127.0.0.1:5050)")
     parser.add_argument("--users", type=int, default=10, help="connections (default 10)")
     parser.add_argument("--seconds", type=int, default=5, help="measured window of each run (default 5)")

@@ -1,4 +1,4 @@
-"""Load over time for open-loop runs: steps (find the knee), spike, soak. Pure; who follows a shape is for schedule.py."""
+"""Load over time for open-loop runs: steps (find the knee), spike, soak. Who follows a shape is for run.py."""
 
 import re
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def parse(text: str) -> Shape | None:
     """Read a shape; empty is none.
 
     `steps:500,1000,2000:5s` holds each rate that long. `spike:500,5000:10s` holds the first rate for that long, the
-    second for a fifth of it, then the first again. `soak:500:1h` holds one rate. Raises ValueError saying what is wrong.
+    second for a fifth of it, then the first again. `soak:500:1h` holds one rate. Raises ValueError.
     """
     if not text:
         return None

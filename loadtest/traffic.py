@@ -3,13 +3,16 @@
 Rule numbers are those of docs/protocol.md.
 """
 
-from collections.abc import Callable
 from random import Random
+from typing import TYPE_CHECKING
 
 from kvss_gevent.wire import GET_PREFIX, OK_PREFIX, REPLY, VERSION, Status
 from loadtest.recorder import ERROR, HIT, MISS, SERIES_INDEX
 from loadtest.values import Ledger, filler, key_bytes, make_value
 from loadtest.workload import Op, Sizes, Step, Workload, batches, size_chooser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOT_KV = "reply is not KV/1.0"
 
@@ -49,11 +52,9 @@ class Traffic:
 
     __slots__ = ("_batch", "_first_new", "_size", "_steps", "ledger", "verify")
 
-    def __init__(
-        self, workload: Workload, sizes: Sizes, key_count: int, rng: Random, ledger: Ledger, verify: bool
-    ) -> None:
+    def __init__(self, workload: Workload, sizes: Sizes, key_count: int, rng: Random, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.verify = verify
+        self.verify = ledger.verifies
         self._batch: Callable[[int], list[Step]] = batches(workload, key_count, rng, ledger.newest)
         self._size = size_chooser(sizes, rng)
         self._first_new = key_count

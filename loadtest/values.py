@@ -59,18 +59,19 @@ class Ledger:
         "remembers",
         "share",
         "token",
+        "verifies",
         "versions",
         "worker",
         "writer",
     )
 
-    def __init__(
-        self, count: int, token: bytes, worker: int = 0, workers: int = 1, loaded: bool = False, remembers: bool = True
-    ) -> None:
-        self.worker = worker
-        self.share = workers
+    def __init__(self, count: int, token: bytes, part: tuple[int, int] = (0, 1), loaded: bool = False) -> None:
+        """Know nothing but, with loaded, that every key has version 1; part is this process's number, and of how many."""
+        self.worker, self.share = part
+        self.verifies = True
+        self.remembers = True
         self.token = token
-        self.writer = b"%s.%d" % (token, worker)
+        self.writer = b"%s.%d" % (token, self.worker)
         first = 1 if loaded else 0
         self.versions = [first] * count
         self.floor = [0 if loaded else -1] * count
@@ -79,7 +80,6 @@ class Ledger:
         self.deleted = [0] * count
         self.proven = [b""] * count
         self.proven_version = [0] * count
-        self.remembers = remembers
         self.inserting: set[int] = set()
         self._count = count
 
@@ -131,8 +131,7 @@ class Ledger:
     def end(self, key: int, floor: int) -> None:
         """Note that the write which `begin` gave this floor has been answered."""
         self.in_flight[key] -= 1
-        if floor > self.floor[key]:
-            self.floor[key] = floor
+        self.floor[key] = max(self.floor[key], floor)
 
     def refused(self, key: int) -> None:
         """Note that a write was answered with a refusal that says it had no effect (400 or 426)."""
@@ -171,8 +170,6 @@ class Ledger:
         if version <= floor:
             return STALE
         known = int(parts[6])
-        if known > self.floor[key]:
-            # What another process's write superseded is superseded for whoever has read that write.
-            self.floor[key] = known
+        self.floor[key] = max(self.floor[key], known)
         self.remember(key, version, reply)
         return NO_READ

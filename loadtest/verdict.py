@@ -46,7 +46,10 @@ def judge(evidence: Evidence) -> list[Statement]:
     found += _open(evidence) if evidence.open_loop else _closed(evidence)
     if evidence.aborted:
         found.append(
-            Statement(True, f"{evidence.aborted} requests were under way at the end and are counted as aborted, without a time")
+            Statement(
+                True,
+                f"{evidence.aborted} requests were under way at the end and are counted as aborted, without a time",
+            )
         )
     if evidence.errors > evidence.requests / 100:
         share = evidence.errors / evidence.requests
@@ -69,7 +72,7 @@ def _cpu(evidence: Evidence) -> list[Statement]:
         found = [Statement(False, text)]
     waited = max(evidence.wait_shares, default=0.0)
     if waited > WAIT_SHARE:
-        text = f"the generator waited for a CPU {waited:.0%} of the time: other processes on this machine are in the figures"
+        text = f"the generator waited for a CPU {waited:.0%} of the time: other processes are in the figures"
         found.append(Statement(False, text))
     return found
 
@@ -78,13 +81,15 @@ def _open(evidence: Evidence) -> list[Statement]:
     found = []
     share = evidence.achieved_per_s / evidence.offered_per_s if evidence.offered_per_s else 0.0
     text = f"achieved {evidence.achieved_per_s:,.0f}/s of {evidence.offered_per_s:,.0f}/s offered ({share:.1%})"
-    found.append(Statement(share >= ACHIEVED_SHARE, text if share >= ACHIEVED_SHARE else f"{text}: not the load asked for"))
+    found.append(
+        Statement(share >= ACHIEVED_SHARE, text if share >= ACHIEVED_SHARE else f"{text}: not the load asked for")
+    )
     text = f"the generator was late by {evidence.lag_p50_us} us at the median, {evidence.lag_p99_us} us at p99"
     if evidence.lag_p99_us > LATE_US:
         text += ": response percentiles near that are the generator's own"
     found.append(Statement(evidence.lag_p99_us <= LATE_US, text))
     if evidence.dropped or evidence.unsent:
-        text = f"{evidence.dropped} requests were dropped and {evidence.unsent} left unsent: they have no time and would be the slowest"
+        text = f"{evidence.dropped} requests were dropped and {evidence.unsent} left unsent: they would be the slowest"
         found.append(Statement(False, text))
     return found
 
@@ -95,7 +100,9 @@ def _closed(evidence: Evidence) -> list[Statement]:
     under_way = evidence.achieved_per_s * evidence.mean_response_us / 1e6
     share = under_way / evidence.concurrency if evidence.concurrency else 0.0
     text = f"by Little's law {under_way:.2f} of {evidence.concurrency} requests were under way on average ({share:.0%})"
-    found = [Statement(True, "closed loop: a slow server is asked less, so that stalls show in few requests; see --kv-rate")]
+    found = [
+        Statement(True, "closed loop: a slow server is asked less, so that stalls show in few requests; see --kv-rate")
+    ]
     if not evidence.concurrency:
         return found  # Hand-written tasks think between requests as long as they like.
     if share < LITTLE_SHARE:

@@ -66,7 +66,7 @@ YCSB: dict[str, Workload] = {
     "d": Workload(Mix((95, 0, 0, 0, 5)), keys.KeyDistribution("latest")),
     "f": Workload(Mix((50, 0, 0, 50)), keys.KeyDistribution("zipfian")),
 }
-"""YCSB's workloada to workloadf (github.com/brianfrankcooper/YCSB, workloads/). E scans key ranges: KV/1.0 has no scan."""
+"""YCSB's workloads (github.com/brianfrankcooper/YCSB, workloads/). E scans key ranges: KV/1.0 has no scan."""
 
 YCSB_VALUE_BYTES = 1000
 """10 fields of 100 bytes; KV/1.0 has no fields, so an update writes the record whole."""
@@ -129,9 +129,7 @@ def batches(
     if len(operations) == 1:
         only = operations[0]
         return lambda size: [(only, key) for key in draw_keys(size)]
-    return lambda size: list(
-        zip(rng.choices(operations, cum_weights=cumulative, k=size), draw_keys(size), strict=True)
-    )
+    return lambda size: list(zip(rng.choices(operations, cum_weights=cumulative, k=size), draw_keys(size), strict=True))
 
 
 def size_chooser(sizes: Sizes, rng: Random) -> Callable[[], int]:

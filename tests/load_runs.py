@@ -24,7 +24,19 @@ class Finished:
 def command(port: int | str, *options: str, locustfile: str = "loadtest/kvss_locust.py") -> list[str]:
     """Return the command line of a headless run."""
     host = [] if port == "" else ["-H", port if isinstance(port, str) else f"127.0.0.1:{port}"]
-    return [sys.executable, "-m", "locust", "-f", locustfile, "--headless", "--only-summary", "-r", "100", *host, *options]
+    return [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        locustfile,
+        "--headless",
+        "--only-summary",
+        "-r",
+        "100",
+        *host,
+        *options,
+    ]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -33,8 +45,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-def run(port: int | str, *options: str, out: Path | None = None, cwd: Path = ROOT, env: dict[str, str] | None = None,
-        locustfile: str = "loadtest/kvss_locust.py") -> Finished:
+def run(
+    port: int | str,
+    *options: str,
+    out: Path | None = None,
+    cwd: Path = ROOT,
+    env: dict[str, str] | None = None,
+    locustfile: str = "loadtest/kvss_locust.py",
+) -> Finished:
     """Run locust to its end, 40 s at most, and read results.json where `out` is given."""
     extra = ["--kv-out", str(out)] if out else []
     done = subprocess.run(

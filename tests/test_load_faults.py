@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from load_runs import run
+from load_servers import Answer, right, serving
 
 from loadtest.traffic import NOT_KV
 from loadtest.values import LOST, STALE, TORN, WRONG_KEY
-from load_runs import run
-from load_servers import Answer, right, serving
 
 pytestmark = pytest.mark.server
 
@@ -85,7 +85,9 @@ def test_a_planted_fault_is_found(answer: Answer, names: set[str], tmp_path: Pat
 
 def test_a_right_server_has_no_failure(tmp_path: Path) -> None:
     with serving() as port:
-        done = run(port, "-u", "8", "-t", "3", "--kv-keys", "20", "--kv-mix", "50:40:10", "--kv-depth", "3", out=tmp_path)
+        done = run(
+            port, "-u", "8", "-t", "3", "--kv-keys", "20", "--kv-mix", "50:40:10", "--kv-depth", "3", out=tmp_path
+        )
     assert done.results["failures"] == {}
     assert done.code == 0
     assert done.results["requests"]["count"] > 1000

@@ -1,5 +1,6 @@
 """loadtest/keys.py: the distributions have the shares they promise."""
 
+import itertools
 import math
 from collections import Counter
 from random import Random
@@ -50,7 +51,7 @@ def test_hotspot_gives_its_share_to_its_keys() -> None:
 def test_sequential_goes_round() -> None:
     draw = chooser(parse("sequential"), 5, Random(1))
     keys = draw(3) + draw(7)
-    assert [(b - a) % 5 for a, b in zip(keys, keys[1:], strict=False)] == [1] * 9
+    assert [(b - a) % 5 for a, b in itertools.pairwise(keys)] == [1] * 9
 
 
 def test_latest_prefers_what_is_new_as_it_grows() -> None:

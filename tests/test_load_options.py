@@ -58,7 +58,7 @@ def test_texts_are_read() -> None:
     ],
 )
 def test_bad_input_has_one_line_that_names_the_option(texts: dict[str, str], complaint: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         read_options(texts)
     assert str(caught.value).startswith(complaint)
     assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """loadtest/schedule.py: due times are absolute, a backlog is kept and has a bound."""
 
+import itertools
 from random import Random
 
 import pytest
@@ -36,7 +37,7 @@ def test_poisson_arrivals_have_the_rate_and_the_spread() -> None:
     count = schedule.advance(50.0)
     assert count == pytest.approx(50_000, rel=0.02)
     times = [schedule.take() for _ in range(count)]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     mean = sum(gaps) / len(gaps)
     spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert spread == pytest.approx(mean, rel=0.05), "the gaps of a Poisson process spread as wide as their mean"

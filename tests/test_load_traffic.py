@@ -13,9 +13,10 @@ from loadtest.workload import Op, Workload, parse_mix, parse_sizes
 
 
 def traffic(loaded: bool = True, verify: bool = True, worker: int = 0, workers: int = 1) -> Traffic:
-    ledger = Ledger(100, b"0a1b2c3d", worker, workers, loaded)
+    ledger = Ledger(100, b"0a1b2c3d", (worker, workers), loaded)
+    ledger.verifies = verify
     workload = Workload(parse_mix("80:15:5"), keys.parse("uniform"))
-    return Traffic(workload, parse_sizes("100"), 100, Random(1), ledger, verify)
+    return Traffic(workload, parse_sizes("100"), 100, Random(1), ledger)
 
 
 def judged(user: Traffic, op: int, key: int, reply: bytes) -> tuple[str, str, str]:

@@ -98,7 +98,7 @@ def test_values_of_an_earlier_run_are_stale_only_where_this_run_has_written() ->
 
 
 def test_what_another_process_superseded_is_superseded_for_who_has_read_it() -> None:
-    ledger = Ledger(10, TOKEN, worker=0, workers=2, loaded=True)
+    ledger = Ledger(10, TOKEN, (0, 2), loaded=True)
     other = TOKEN + b".1"
     assert ledger.judge(3, 0, reply(3, 5, 4, other)) == NO_READ
     assert ledger.judge(3, ledger.floor[3], reply(3, 4, 3, other)) == STALE
@@ -107,14 +107,14 @@ def test_what_another_process_superseded_is_superseded_for_who_has_read_it() -> 
 
 def test_a_process_writes_only_its_own_keys() -> None:
     for count in (1, 2, 9, 10):
-        ledgers = [Ledger(count, TOKEN, worker, 3) for worker in range(3)]
+        ledgers = [Ledger(count, TOKEN, (worker, 3)) for worker in range(3)]
         for worker, ledger in enumerate(ledgers):
             owned = {ledger.own(key) for key in range(count)}
             assert all(key % 3 == worker for key in owned if key < count)
 
 
 def test_inserts_grow_the_ledger_by_keys_of_its_own() -> None:
-    ledger = Ledger(10, TOKEN, worker=1, workers=3, loaded=True)
+    ledger = Ledger(10, TOKEN, (1, 3), loaded=True)
     first, second = ledger.grow(), ledger.grow()
     assert (first, second) == (10, 13)
     assert ledger.newest() == 9
@@ -130,7 +130,8 @@ def test_a_reply_seen_before_is_remembered_with_its_version() -> None:
     right = reply(3, 1, 0)
     ledger.judge(3, 0, right)
     assert (ledger.proven[3], ledger.proven_version[3]) == (right, 1)
-    forgetful = Ledger(10, TOKEN, loaded=True, remembers=False)
+    forgetful = Ledger(10, TOKEN, loaded=True)
+    forgetful.remembers = False
     forgetful.judge(3, 0, right)
     assert forgetful.proven[3] == b""
 
@@ -173,5 +174,5 @@ def test_no_order_of_events_makes_a_right_server_look_wrong(events: list[tuple[s
 
 @pytest.mark.parametrize("share", [1, 4])
 def test_a_new_ledger_has_no_opinion(share: int) -> None:
-    ledger = Ledger(8, TOKEN, workers=share)
+    ledger = Ledger(8, TOKEN, (0, share))
     assert ledger.judge(5, ledger.floor[5], reply(5, 1, 0)) == NO_READ
