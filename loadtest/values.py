@@ -66,7 +66,7 @@ class Ledger:
     )
 
     def __init__(self, count: int, token: bytes, part: tuple[int, int] = (0, 1), loaded: bool = False) -> None:
-        """Know nothing but, with loaded, that every key has version 1; part is this process's number, and of how many."""
+        """Know nothing but, with loaded, that every key has version 1; part is this process's number, of how many."""
         self.worker, self.share = part
         self.verifies = True
         self.remembers = True

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.histogram import BUCKETS, HIGHEST_US, Histogram, highest_us, index_of, lowest_us, merged
@@ -17,6 +17,7 @@ def reference() -> HdrHistogram:
     return HdrHistogram(1, HIGHEST_US, 3)
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_every_value_falls_in_the_same_bucket_as_in_hdrhistogram(value_us: int) -> None:
     theirs = reference()
@@ -44,6 +45,7 @@ def test_figures_equal_hdrhistograms() -> None:
     assert ours.stddev_us == pytest.approx(theirs.get_stddev())
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES), st.lists(VALUES))
 def test_a_merge_is_exactly_the_whole(left: list[int], right: list[int]) -> None:
     whole = Histogram()

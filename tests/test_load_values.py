@@ -136,7 +136,7 @@ def test_a_reply_seen_before_is_remembered_with_its_version() -> None:
     assert forgetful.proven[3] == b""
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("wdgaxr"), st.integers(0, 7)), max_size=60))
 def test_no_order_of_events_makes_a_right_server_look_wrong(events: list[tuple[str, int]]) -> None:
     """One key, many users: writes begin, take effect and are answered in any order; reads lie anywhere between."""
