@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ def command(port: int | str, *options: str, locustfile: str = "loadtest/kvss_loc
         *host,
         *options,
     ]
+
+
+def free_port() -> str:
+    """Return a port of loopback that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return str(unused.getsockname()[1])
 
 
 def environment(**more: str) -> dict[str, str]:

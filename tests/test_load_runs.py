@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
-from load_runs import ROOT, command, environment, run
+from load_runs import ROOT, command, environment, free_port, run
 from load_servers import right, serving
 
 from loadtest.histogram import HIGHEST_US
@@ -86,11 +85,6 @@ def test_two_processes_merge_to_exactly_what_each_counted(tmp_path: Path) -> Non
     assert sum(row["requests"] for row in results["rows"]) == results["requests"]["count"]
     by_command = sum(kinds["response"]["count"] for one in results["commands"].values() for kinds in one.values())
     assert by_command == results["requests"]["count"]
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return str(unused.getsockname()[1])
 
 
 def test_every_output_holds_the_same_figures(tmp_path: Path) -> None:
