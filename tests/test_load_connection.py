@@ -11,6 +11,12 @@ import pytest
 from loadtest.connection import Connection, Lost, parse_host
 
 
+@pytest.fixture(autouse=True)
+def fresh_clock() -> None:
+    """The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once."""
+    gevent.get_hub().loop.update_now()
+
+
 @contextmanager
 def peer(script: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
     """Serve one connection with a script in a thread."""

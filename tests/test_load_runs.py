@@ -91,7 +91,7 @@ def test_every_output_holds_the_same_figures(tmp_path: Path) -> None:
     prefix = tmp_path / "locust"
     with serving() as port:
         extra = ("--csv", str(prefix), "--html", str(tmp_path / "locust.html"), "--kv-rate", "500")
-        done = run(port, "-u", "2", "-t", "2", "--kv-keys", "100", *extra, out=tmp_path / "out")
+        done = run(port, "-u", "2", "-t", "1", "--kv-keys", "100", *extra, out=tmp_path / "out")
     assert done.code == 0
     out = tmp_path / "out"
     results = done.results
@@ -214,7 +214,7 @@ def test_a_slow_reply_is_a_failure_in_time_and_unanswered_requests_are_aborted(t
 
     mix = ("--kv-mix", "1:0:0", "--kv-keys", "5", "--kv-warmup", "0s")
     with serving(forgetful) as port:
-        late = run(port, "-u", "1", "-t", "2", "--kv-timeout", "500ms", *mix, out=tmp_path / "late")
+        late = run(port, "-u", "1", "-t", "1", "--kv-timeout", "400ms", *mix, out=tmp_path / "late")
     with serving(forgetful) as port:
         aborted = run(port, "-u", "3", "-t", "1", "--kv-drain", "200ms", *mix, out=tmp_path / "aborted")
     quiet.set()

@@ -8,6 +8,8 @@ from loadtest.timer import Alarm, clock
 
 @pytest.fixture
 def alarm() -> Alarm:
+    # The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once.
+    gevent.get_hub().loop.update_now()
     return Alarm()
 
 
