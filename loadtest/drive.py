@@ -9,7 +9,7 @@ import gevent
 
 from loadtest.connection import Connection, Lost
 from loadtest.timer import clock
-from loadtest.traffic import NOT_KV, RMW_ERROR, RMW_HIT, Ticket, Traffic
+from loadtest.traffic import GET_HIT, NOT_KV, RMW_ERROR, RMW_HIT, Ticket, Traffic
 from loadtest.workload import Op
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ class Driver:
     def _closed(self, connection: Connection, traffic: Traffic) -> None:
         """Send steps one after the other, each when the one before is answered: the hot loop, counted in place."""
         recorder, run = self.recorder, self.run
-        prepare, judge, exchange = traffic.prepare, traffic.judge, connection.exchange
+        prepare, judge, exchange, now = traffic.prepare, traffic.judge, connection.exchange, clock
+        proven, proven_version = traffic.ledger.proven, traffic.ledger.proven_version
         connection.hold()
         try:
             for op, key in traffic.steps(BURST):
@@ -142,8 +143,12 @@ class Driver:
                     except Lost as lost:
                         self._lost(str(lost), traffic, [(ticket, connection.sent_at)], connection.sent_at)
                         return
-                    done = clock()
-                    series, failure = judge(ticket, reply)
+                    done = now()
+                    # What judge does first, without the call: most replies are known by heart.
+                    if reply == proven[ticket[1]] and op == _GET and proven_version[ticket[1]] > ticket[2]:
+                        series, failure = GET_HIT, ""
+                    else:
+                        series, failure = judge(ticket, reply)
                     sent = connection.sent_at
                     if recorder.begin <= sent < recorder.end:
                         recorder.response[series][int((done - sent) * 1e6)] += 1

@@ -44,6 +44,8 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
 
 
 def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
+    # The loop's clock stood still while modules were imported: the timeout would be short by that.
+    gevent.get_hub().loop.update_now()
     connection = Connection(address, timeout_s)
     try:
         with gevent.Timeout(timeout_s, Lost("no reply in time")):

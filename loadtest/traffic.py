@@ -34,6 +34,7 @@ _CREATED = REPLY[Status.CREATED]
 _NO_CONTENT = REPLY[Status.NO_CONTENT]
 _NOT_FOUND = REPLY[Status.NOT_FOUND]
 _WITHOUT_EFFECT = (REPLY[Status.BAD_REQUEST], REPLY[Status.UPGRADE_REQUIRED])
+_GET_LINE = GET_PREFIX + b"user%d\n"
 _PUT_PREFIX = VERSION + b" PUT "
 _DEL_PREFIX = VERSION + b" DEL "
 
@@ -71,7 +72,7 @@ class Traffic:
             if key >= self._first_new:
                 # Inserted keys of other processes may not be there yet: ask for this process's nearest.
                 key -= (key - ledger.worker) % ledger.share
-            return b"%suser%d\n" % (GET_PREFIX, key), (_GET, key, ledger.floor[key], 0, False, b"")
+            return _GET_LINE % key, (_GET, key, ledger.floor[key], 0, False, b"")
         key = ledger.grow() if op == _INSERT else ledger.own(key)
         name = key_bytes(key)
         if op == _DEL:
