@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "stores.memory", "stores.lines", "stores.records", "stores.diskfile", "stores.disk", "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
+    {"service", "client_connection", "client", "conformance", "stats", "errors"}
+    | {f"stores.{name}" for name in ("memory", "lines", "records", "diskfile", "disk", "open")},
     {"session", "coalesce"},
     {"connection"},
     {"server"},
