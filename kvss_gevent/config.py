@@ -29,6 +29,10 @@ class Config:
         kind="sync",
     )
     max_disk_bytes: int = option(0, "PUT past it gets 500 (disk:)", flag="--max-disk", kind="bound")
+    model: str = option(
+        "gevent", "how clients are served; `kvss models` tells them apart", flag="--model", kind="model"
+    )
+    pool_size: int = option(32, "clients at once with --model pool or prefork", flag="--pool-size", kind="pool")
     max_connections: int = option(
         10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
     )
