@@ -40,8 +40,8 @@ async def main(ground: Ground) -> None:
                     await asyncio.sleep(0)  # drain lets nobody else run as long as the kernel takes all
                     writer.write(session.proceed())
                     await writer.drain()
-        except OSError:
-            pass  # the client broke the connection off
+        except (OSError, asyncio.CancelledError):
+            pass  # the client broke the connection off, or the server stops; Python 3.11 logs a cancelled handler
         finally:
             service.stats.connections -= 1
             writer.close()

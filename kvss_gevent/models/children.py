@@ -13,6 +13,8 @@ logger = logging.getLogger("kvss")
 GRACE_S = 3.0
 """For children to end when told to, before they are killed."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 SET_PARENT_DEATH_SIGNAL = 1
 
 
@@ -25,17 +27,22 @@ class Children:
     def start(self, work: Callable[[], None]) -> None:
         """Fork a child that does its work and ends. Raises OSError where the machine has no room for one."""
         parent = os.getpid()
-        pid = os.fork()
-        if pid:
-            self.pids.add(pid)
-            return
+        # What a signal handler raises while Python forks is lost: signals have to wait until that is done.
+        old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            pid = os.fork()
+            if pid:
+                self.pids.add(pid)
+                return
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the parent sees to the rest
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
         code = 1
         try:
             end_with(parent)
             work()
             code = 0
-        except SystemExit:
-            code = 0  # told to stop
         except BaseException:
             logger.exception("a mistake of this server ends a process")
         finally:
@@ -72,4 +79,4 @@ def end_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() != parent:
-            raise SystemExit(0)  # it was dead already
+            os.kill(os.getpid(), signal.SIGTERM)  # it was dead already

@@ -13,7 +13,7 @@ from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground, rest_aft
 from kvss_gevent.service import Service
 from kvss_gevent.session import Session
 
-IDEA = "one loop over all sockets, with a buffer of unsent replies for each"
+IDEA = "one loop over all sockets, a buffer of replies for each"
 LIMITS = ("one core; whatever takes long keeps every client waiting", BLOCKING_STORE)
 LOSES = ()
 SHARED = False
