@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kvss_gevent.service import Service
-from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, Result
+from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, LineStore, Result, StoreError
 from kvss_gevent.wire import (
     BYE,
     DEL,
@@ -162,6 +162,8 @@ class Session:
     def _run_batch(self, lines: Sequence[bytes]) -> None:
         """Append the replies to lines; what reads or writes is one batch to the store: one commit, one round trip."""
         service = self._service
+        if service.lines is not None and self._run_lines(lines, service.lines):
+            return
         requests: list[Request] = []
         batch: list[Command] = []
         counted = False
@@ -192,6 +194,17 @@ class Session:
                 self._out.append(self._answer(line, request, replay))
         except _EndOfRun as end:
             self._out.append(end.reply)
+
+    def _run_lines(self, lines: Sequence[bytes], store: LineStore) -> bool:
+        """Append the replies to lines that the store runs itself; return whether it ran any."""
+        service = self._service
+        try:
+            self._out, puts, dels = store.run_lines(lines, service.limits.reply_bytes)
+        except StoreError:
+            return False  # nothing was run: the batch will meet the same fault, and say so
+        service.stats.puts += puts
+        service.stats.dels += dels
+        return len(self._out) > 0
 
     def _answer(self, line: bytes, request: Request, store: "_Answers") -> bytes:
         """Run one request and return its reply; raises _EndOfRun with it where the quick loop must not go on."""

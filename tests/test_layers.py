@@ -12,18 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
 ROWS = [
     {"wire", "config", "stores.base"},
-    {
-        "service",
-        "stores.memory",
-        "stores.diskfile",
-        "stores.disk",
-        "stores.open",
-        "client_connection",
-        "client",
-        "conformance",
-        "stats",
-        "errors",
-    },
+    {"service", "stores.memory", "stores.lines", "stores.records", "stores.diskfile", "stores.disk", "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
     {"session", "coalesce"},
     {"connection"},
     {"server", "models"},
@@ -35,7 +24,7 @@ ROWS = [
 AT_HOME = {
     "gevent": {"connection", "server", "coalesce", "models.gevent_plain", "cli"},
     "greenlet": {"server", "coalesce"},
-    "lmdb": {"stores.disk", "stores.diskfile"},
+    "lmdb": {"stores.disk", "stores.records", "stores.diskfile"},
     "prompt_toolkit": {"repl", "line_editor"},
     "trio": {"models.trio_tasks"},
     "uvloop": {"models.uvloop_protocol"},
