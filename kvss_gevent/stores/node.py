@@ -1,0 +1,279 @@
+"""One Valkey or Redis server seen from a store: a thread with one connection that turns waiting work into pipelines.
+
+The client library packs, sends, reads and parses. It is never allowed to repeat anything: after any failure the
+connection is closed, and what was sent on it is reported as unknown. Which node gets what is cluster.py's.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from valkey.connection import Connection
+from valkey.exceptions import ResponseError, ValkeyError
+
+from kvss_gevent.stores.base import StoreError
+
+Address = tuple[str, int]
+Reply = Any
+"""What a server answers to one command: bytes, an int, None, a list, or a ResponseError."""
+
+RawCommand = tuple[bytes | int, ...]
+
+REST_S = 0.2
+"""After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
+
+BOILERPLATE_BYTES = 64
+"""What a command weighs in the queue beside its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bounds of one node. Times in seconds, sizes in bytes."""
+
+    timeout_s: float = 2.0
+    """For connecting, for sending a pipeline, and for each reply; a pipeline may take it once more as a whole."""
+
+    pipeline_commands: int = 1024
+    """A pipeline takes no more work once it has as many; 1 is one round trip for each piece of work."""
+
+    pipeline_bytes: int = 4 << 20
+    queue_bytes: int = 64 << 20
+    """Work waiting for the node; what does not fit is refused."""
+
+    replicas_ack: int = 0
+    """Replicas that must have confirmed a write before it is acknowledged."""
+
+
+class Work:
+    """Commands for one node, run together and in order; afterwards their replies, or the error that struck them all."""
+
+    __slots__ = ("asking", "commands", "deadline_s", "done", "error", "keep_bytes", "replies", "size_bytes", "writes")
+
+    def __init__(
+        self,
+        commands: Sequence[RawCommand],
+        done: Callable[["Work"], None],
+        deadline_s: float,
+        *,
+        size_bytes: int = 0,
+        writes: bool = False,
+        asking: bool = False,
+        keep_bytes: int = 1 << 30,
+    ) -> None:
+        self.commands = commands
+        self.done = done
+        """Called once, on the node's thread or the caller's; must not wait."""
+        self.deadline_s = deadline_s
+        """Not sent after this time (of time.monotonic)."""
+        self.size_bytes = size_bytes + BOILERPLATE_BYTES * len(commands)
+        self.writes = writes
+        self.asking = asking
+        """Precede each command with ASKING: its slot is on its way to this node."""
+        self.keep_bytes = keep_bytes
+        """Once values are more than this together, the next ones are read and replaced by TOO_MUCH."""
+        self.replies: list[Reply] = []
+        self.error: StoreError | None = None
+
+
+class TooMuch:
+    """Stands in for a value that was fetched and not kept."""
+
+
+TOO_MUCH = TooMuch()
+
+
+class Node:
+    """A server by its address. submit() may be called from any thread; the work is done on the node's own."""
+
+    def __init__(self, address: Address, limits: NodeLimits, db: int = 0) -> None:
+        self.address = address
+        self.limits = limits
+        self.pipelines = 0
+        """Round trips made."""
+        self.on_failure: Callable[[], None] = _nothing
+        self._connection = connect_to(address, limits.timeout_s, db)
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._queued_bytes = 0
+        self._closed = False
+        self._resting_until_s = float("-inf")
+        self._fault = ""
+        self._connected = False
+        self._thread = threading.Thread(target=self._run, name=f"kvss node {self}", daemon=True)
+        self._thread.start()
+
+    def __str__(self) -> str:
+        host, port = self.address
+        return f"{host}:{port}"
+
+    def submit(self, work: Work) -> None:
+        """Queue work, or call its done() at once with an error where it cannot be taken."""
+        with self._lock:
+            full = self._queued_bytes + work.size_bytes > max(self.limits.queue_bytes, work.size_bytes)
+            closed = self._closed
+            if not (full or closed):
+                self._queued_bytes += work.size_bytes
+                self._queue.put(work)
+                return
+        work.error = StoreError(f"{self}: " + ("no longer in use" if closed else "too much work is waiting for it"))
+        work.done(work)
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """Stop the thread once it has done what is queued; wait for that at most timeout_s."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        if timeout_s:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                break
+            gathered = self._gather(first)
+            error = self._do(gathered)
+            self._finish(gathered, StoreError(f"{self}: {error}"))
+        self._disconnect()
+
+    def _do(self, gathered: Sequence[Work]) -> str:
+        """Run what is still wanted; returns what went wrong, for the work that has no replies."""
+        now_s = time.monotonic()
+        if now_s < self._resting_until_s:
+            return self._fault
+        ready = [work for work in gathered if work.deadline_s > now_s]
+        try:
+            if ready:
+                self._exchange(ready)
+        except (ValkeyError, OSError, ValueError) as fault:
+            self._disconnect()
+            self._fault = str(fault) or type(fault).__name__
+            self._resting_until_s = time.monotonic() + REST_S
+            self.on_failure()
+            return self._fault
+        return "its turn did not come in time"
+
+    def _gather(self, first: Work) -> list[Work]:
+        """Take what else is waiting, up to the limits of a pipeline: it came while the last round trip was under way."""
+        gathered = [first]
+        commands, size_bytes = len(first.commands), first.size_bytes
+        limits = self.limits
+        try:
+            while commands < limits.pipeline_commands and size_bytes < limits.pipeline_bytes:
+                work = self._queue.get_nowait()
+                if work is None:
+                    self._queue.put(None)  # for the next turn, which ends the thread
+                    break
+                gathered.append(work)
+                commands += len(work.commands)
+                size_bytes += work.size_bytes
+        except Empty:
+            pass
+        return gathered
+
+    def _exchange(self, gathered: Sequence[Work]) -> None:
+        """Send everything as one pipeline and read its replies. Raises ValkeyError or OSError when the connection breaks."""
+        connection = self._connection
+        self._ensure_connected()
+        commands: list[RawCommand] = []
+        for work in gathered:
+            if work.asking:
+                for command in work.commands:
+                    commands += (ASKING, command)
+            else:
+                commands += work.commands
+        wanted = self.limits.replicas_ack
+        waits = wanted > 0 and any(work.writes for work in gathered)
+        if waits:
+            # It gives up before the connection does, so that too few replicas are not mistaken for a dead node.
+            commands.append((b"WAIT", wanted, int(self.limits.timeout_s * 500)))
+        self.pipelines += 1
+        connection.send_packed_command(connection.pack_commands(commands))
+        deadline_s = time.monotonic() + self.limits.timeout_s
+        read_all: list[tuple[Work, list[Reply]]] = []
+        try:
+            for work in gathered:
+                read_all.append((work, self._read_replies(work, deadline_s)))
+        finally:
+            # Without a word from the replicas no write is acknowledged, so with them the replies count only together.
+            confirmed = wanted if not waits else self._read_reply() if len(read_all) == len(gathered) else 0
+            for work, replies in read_all:
+                if work.writes and confirmed < wanted:
+                    work.error = StoreError(f"{self}: {confirmed} of {wanted} replicas confirmed the write in time")
+                work.replies = replies
+
+    def _read_replies(self, work: Work, deadline_s: float) -> list[Reply]:
+        replies: list[Reply] = []
+        kept_bytes = 0
+        for command in work.commands:
+            if work.asking:
+                self._read_reply()
+            reply = self._read_reply()
+            if type(reply) is bytes:
+                if command[0] == b"SET":
+                    reply = b""  # the old value: that there was one is all that matters
+                elif kept_bytes > work.keep_bytes:
+                    reply = TOO_MUCH
+                else:
+                    kept_bytes += len(reply)
+            replies.append(reply)
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("its replies came too slowly")
+        return replies
+
+    def _read_reply(self) -> Reply:
+        try:
+            return self._connection.read_response(disable_decoding=True)
+        except ResponseError as refusal:
+            return refusal
+
+    def _ensure_connected(self) -> None:
+        """Connect where there is no connection, or where the server has closed it meanwhile: nothing was sent yet."""
+        if self._connected:
+            try:
+                self._connected = not self._connection.can_read(0)
+            except (ValkeyError, OSError):
+                self._connected = False
+        if not self._connected:
+            self._connection.disconnect()
+            self._connection.connect()
+            self._connected = True
+
+    def _disconnect(self) -> None:
+        self._connected = False
+        self._connection.disconnect()
+
+    def _finish(self, gathered: Sequence[Work], error: StoreError) -> None:
+        """Give back finished work; what has no replies gets the error."""
+        with self._lock:
+            self._queued_bytes -= sum(work.size_bytes for work in gathered)
+        for work in gathered:
+            if work.error is None and len(work.replies) != len(work.commands):
+                work.error = error
+            work.done(work)
+
+
+ASKING: RawCommand = (b"ASKING",)
+
+
+def connect_to(address: Address, timeout_s: float, db: int = 0) -> Connection:
+    """Return a connection, not yet open, that waits at most timeout_s at a time and never repeats anything."""
+    host, port = address
+    return Connection(
+        host=host,
+        port=port,
+        db=db,
+        socket_timeout=timeout_s,
+        retry_on_timeout=False,
+        health_check_interval=0,
+        lib_name=None,
+        lib_version=None,
+    )
+
+
+def _nothing() -> None:
+    pass
