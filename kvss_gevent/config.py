@@ -20,6 +20,15 @@ class Config:
 
     host: str = option(DEFAULT_HOST, "address to listen on", flag="HOST", kind="host")
     port: int = option(DEFAULT_PORT, "TCP port to listen on; 0 picks a free one", flag="--port", kind="port")
+    store: str = option("memory:", "where keys and values live: memory: or disk:PATH", flag="--store", kind="store")
+    max_memory_bytes: int = option(0, "PUT past it gets 500 (memory:)", flag="--max-memory", kind="bound")
+    sync: str = option(
+        "always",
+        "when writes are synced: before the reply, once a second, or never (disk:)",
+        flag="--sync",
+        kind="sync",
+    )
+    max_disk_bytes: int = option(0, "PUT past it gets 500 (disk:)", flag="--max-disk", kind="bound")
     max_connections: int = option(
         10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
     )

@@ -72,6 +72,8 @@ class Service:
         At most one line is logged in FAULT_LOG_INTERVAL_S: a store that fails fails often.
         """
         now = time.monotonic()
+        if isinstance(fault, StoreError) and fault.logged:
+            return REPLY[Status.SERVER_ERROR]
         if now - self._fault_logged_s >= FAULT_LOG_INTERVAL_S:
             self._fault_logged_s = now
             # A StoreError says all there is to say; anything else is a mistake of ours, and its traceback is wanted.

@@ -54,6 +54,22 @@ def _format(text: str) -> str:
     return text
 
 
+def _bound(text: str) -> int:
+    return 0 if text == "0" else _size(text)
+
+
+def _sync(text: str) -> str:
+    if text not in ("always", "interval", "none"):
+        raise ValueError
+    return text
+
+
+def _store(text: str) -> str:
+    if ":" not in text:
+        raise ValueError
+    return text
+
+
 def _host(text: str) -> str:
     if not text or any(character.isspace() for character in text):
         raise ValueError
@@ -65,6 +81,9 @@ KINDS: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
     "port": (_port, "PORT", "a port from 0 to 65535"),
     "count": (_count, "N", "a whole number above 0"),
     "bytes": (_size, "BYTES", "a size in bytes, such as 65536, 64K or 1M"),
+    "bound": (_bound, "BYTES", "a size in bytes, such as 65536, 64K or 1G, 0 for no limit"),
+    "store": (_store, "URL", "memory: or disk:PATH"),
+    "sync": (_sync, "always|interval|none", "always, interval or none"),
     "seconds": (_seconds, "SECONDS", "a time in seconds, 0 for no limit"),
     "drain": (_seconds, "SECONDS", "a time in seconds"),
     "format": (_format, "readme|lab", "readme or lab"),
@@ -117,6 +136,8 @@ def _shown(default: Any, kind: str) -> str:
             for unit, factor in (("M", 1 << 20), ("K", 1 << 10))
             if default % factor == 0
         )
+    if kind == "bound":
+        return "no limit"
     if kind == "seconds":
         return f"{default:g} s" if default else "off"
     return f"{default:g} s" if kind == "drain" else str(default)

@@ -16,6 +16,8 @@ from typing import Any
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
 from kvss_gevent.config import Config
+from kvss_gevent.stores.base import CannotOpen, Store
+from kvss_gevent.stores.open import open_store
 from kvss_gevent.wire import REPLY, STATS, Request, Status, Verb, shorten
 
 logger = logging.getLogger("kvss")
@@ -27,11 +29,13 @@ RESERVED_DESCRIPTORS = 64
 """For the interpreter, the event loop, the listener, logs and stores."""
 
 CANNOT_LISTEN = 3
+NO_STORE = 3
 
 EPILOG = """\
 A flag goes before its KVSS_ variable, and that before the default. A size may end in K, M or G.
 
-exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen; 128 + N ended at once by a second signal N.
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen or open the store,
+128 + N ended at once by a second signal N.
 """
 
 
@@ -60,21 +64,28 @@ def run(args: argparse.Namespace) -> int:
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)],
     )
     config = fit_descriptors(config)
+    store = usable_store(config)
     listener = listen(config.host, config.port)
-    return serve(listener, config, trace=trace_request if args.verbose > 1 else None)
+    return serve(listener, config, store, trace=trace_request if args.verbose > 1 else None)
 
 
-def serve(listener: socket.socket, config: Config, trace: Any) -> int:
+def usable_store(config: Config) -> Store:
+    """Open the store that the configuration names. Raises Fail where that cannot be had."""
+    try:
+        return open_store(config)
+    except CannotOpen as error:
+        raise Fail(error.cause, error.remedy, Exit.USAGE if error.usage else NO_STORE) from None
+
+
+def serve(listener: socket.socket, config: Config, store: Store, trace: Any) -> int:
     """Run the gevent server on a listening socket until a signal ends it."""
     import gevent
 
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     from kvss_gevent.server import KVServer
     from kvss_gevent.service import Limits, Service
-    from kvss_gevent.stores.memory import MemoryStore
 
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
-    store = MemoryStore()
     service = Service(store, limits, stats_format=config.stats_format, trace=trace)
     server = KVServer(listener, service, config)
     stop = gevent.event.Event()

@@ -19,6 +19,19 @@ QUICK_LINE_BYTES = 2048
 class StoreError(Exception):
     """The store could not do it: nothing of the batch is acknowledged, whether it took effect is unknown (rule 10)."""
 
+    logged = False
+    """Whether the store has said so in the log itself, so that nobody else need say it again."""
+
+
+class CannotOpen(Exception):
+    """A store cannot be had: one line with the cause, one with what to do, and whether the wish itself was wrong."""
+
+    def __init__(self, cause: str, remedy: str, *, usage: bool = False) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+        self.usage = usage
+
 
 class Store(Protocol):
     """Keys and values behind every session of a server."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, Result, StoreError
+from kvss_gevent.config import Config
+from kvss_gevent.stores.base import QUICK_LINE_BYTES, CannotOpen, Command, Result, StoreError
 from kvss_gevent.wire import GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, REPLY, VERSION, Status, Verb
 
 OK, CREATED = REPLY[Status.OK], REPLY[Status.CREATED]
@@ -10,6 +11,13 @@ _PREFIX_BYTES = len(OK_PREFIX)
 
 ENTRY_OVERHEAD_BYTES = 200
 """What an entry costs beside its bytes: two object headers, rounding, its share of a dict that has just grown."""
+
+
+def open_url(rest: str, config: Config) -> "MemoryStore":
+    """Return the store of `memory:`, bounded by config.max_memory_bytes. Raises CannotOpen."""
+    if rest:
+        raise CannotOpen(f"memory: is followed by {rest!r}", "Write --store memory: with nothing after it.", usage=True)
+    return MemoryStore(config.max_memory_bytes or None)
 
 
 class MemoryStore:
