@@ -1,4 +1,4 @@
-"""Real Valkey or Redis servers for tests, benchmarks and trying out: single or as a cluster, on loopback, from packages.
+"""Real Valkey or Redis servers for tests, benchmarks and trying out: single or as a cluster, from packages.
 
 `python -m tests.valkeys up` starts a cluster of three masters and says how to use it; `down` ends it. Nothing is kept.
 """
@@ -38,7 +38,9 @@ def find_server() -> str | None:
 class Valkey:
     """One server process with a folder of its own; `ask` sends it one command."""
 
-    def __init__(self, folder: Path, *, cluster: bool = False, port: int | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, cluster: bool = False, port: int | None = None, options: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.bus_port = free_port()
@@ -57,7 +59,16 @@ class Valkey:
         assert program, f"no server program: {HOW_TO_GET_ONE}"
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"]
+        command += [
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--enable-debug-command",
+            "yes",
+        ]
         if self.cluster:
             command += ["--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)]
             command += ["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"]
@@ -98,7 +109,7 @@ class Valkey:
 
 
 def form_cluster(masters: Sequence[Valkey], replicas: Sequence[Valkey] = ()) -> None:
-    """Make a cluster of running servers: slots in equal shares; the first replica follows the first master, and so on."""
+    """Make a cluster of running servers; the first replica follows the first master, and so on."""
     share = 16384 / len(masters)
     for number, master in enumerate(masters):
         master.ask("CLUSTER", "ADDSLOTSRANGE", int(number * share), int((number + 1) * share) - 1)
@@ -107,12 +118,15 @@ def form_cluster(masters: Sequence[Valkey], replicas: Sequence[Valkey] = ()) -> 
     for other in everyone[1:]:
         other.ask("CLUSTER", "MEET", "127.0.0.1", everyone[0].port, everyone[0].bus_port)
     wait_until(
-        lambda: all(len(one.ask("CLUSTER", "NODES").splitlines()) == len(everyone) for one in everyone), "nodes did not meet"
+        lambda: all(len(one.ask("CLUSTER", "NODES").splitlines()) == len(everyone) for one in everyone),
+        "nodes did not meet",
     )
     for master, replica in zip(masters, replicas, strict=False):
         name = master.ask("CLUSTER", "MYID").decode()
         wait_until(lambda: _follows(replica, name), "a replica did not follow")  # noqa: B023 - called before the next turn
-    wait_until(lambda: all(b"cluster_state:ok" in one.ask("CLUSTER", "INFO") for one in everyone), "the cluster is not ok")
+    wait_until(
+        lambda: all(b"cluster_state:ok" in one.ask("CLUSTER", "INFO") for one in everyone), "the cluster is not ok"
+    )
     for replica in replicas:
         wait_until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"), "no replication")  # noqa: B023
 

@@ -26,8 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(args)
     except Fail as fail:
-        print(f"kvss: {fail.cause}", file=sys.stderr)
-        print(f"  {fail.remedy}", file=sys.stderr)
+        fail.show()
         return fail.code
     except BrokenPipeError:
         # The reader of our output left (kvss ... | head): not an error, but the interpreter's own flush would fail too.

@@ -8,12 +8,13 @@ their own way of waiting.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvss_gevent.stores.base import Command, Result, StoreError
 from kvss_gevent.stores.flight import Flight
-from kvss_gevent.stores.node import Address, Node, NodeLimits, Work
+from kvss_gevent.stores.link import Address
+from kvss_gevent.stores.node import Node, NodeLimits, Work
 from kvss_gevent.stores.topology import SLOTS, find_owners, slot_of
 from kvss_gevent.wire import Verb
 
@@ -75,10 +76,11 @@ class RemoteStore:
 
     def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run commands in order and return their results; see Store. Waits at most wait_s."""
-        return wait_for(lambda done: self.submit(batch, limit_bytes, done), self.wait_s)
+        results: list[Result] = wait_for(lambda done: self.submit(batch, limit_bytes, done), self.wait_s)
+        return results
 
     def submit_count(self, done: Callable[[int | StoreError], None]) -> None:
-        """Start counting the keys on all masters; done as with submit. One DBSIZE for each, whatever the number of keys."""
+        """Start counting the keys: one DBSIZE for each master, whatever the number of keys. done as with submit."""
         nodes = {owner for owner in self._owners if owner is not None}
         if not nodes:
             self.refresh_soon()
@@ -101,7 +103,8 @@ class RemoteStore:
 
     def count(self) -> int:
         """Return the number of keys on all masters. Raises StoreError."""
-        return wait_for(self.submit_count, self.wait_s)
+        number: int = wait_for(self.submit_count, self.wait_s)
+        return number
 
     def close(self) -> None:
         """End the threads; what is under way is waited for within the time limit."""
@@ -190,7 +193,7 @@ class RemoteStore:
 
 
 def wait_for(start: Callable[[Callable[[Any], None]], None], timeout_s: float) -> Any:
-    """Call start with a done, wait for that to be called, and return or raise what it was given. Raises StoreError."""
+    """Call start with a done, wait until that is called, and return what it was given. Raises StoreError."""
     finished = threading.Event()
     outcome: list[Any] = []
 
@@ -204,12 +207,3 @@ def wait_for(start: Callable[[Callable[[Any], None]], None], timeout_s: float) -
     if isinstance(outcome[0], StoreError):
         raise outcome[0]
     return outcome[0]
-
-
-def parse_addresses(text: str) -> Iterable[Address]:
-    """Read `HOST:PORT,HOST:PORT`; yields addresses, raises ValueError."""
-    for part in text.split(","):
-        host, _, port = part.rpartition(":")
-        if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise ValueError(f"{part!r} is not HOST:PORT")
-        yield host.strip("[]"), int(port)

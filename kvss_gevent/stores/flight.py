@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from valkey.exceptions import ReadOnlyError, ResponseError
 
 from kvss_gevent.stores.base import Command, Result, StoreError
-from kvss_gevent.stores.node import TOO_MUCH, Node, RawCommand, Reply, Work
+from kvss_gevent.stores.link import RawCommand, Reply
+from kvss_gevent.stores.node import TOO_MUCH, Node, Work
 from kvss_gevent.stores.topology import redirection, slot_of
 from kvss_gevent.wire import Verb
 
@@ -24,7 +25,18 @@ KEPT_LIMITS = 8
 class Flight:
     """A batch under way. All of it happens on the caller's thread at first, then on the threads of nodes."""
 
-    __slots__ = ("_batch", "_deadline_s", "_done", "_left", "_limit_bytes", "_lock", "_redirections", "_replies", "_store", "_works")
+    __slots__ = (
+        "_batch",
+        "_deadline_s",
+        "_done",
+        "_left",
+        "_limit_bytes",
+        "_lock",
+        "_redirections",
+        "_replies",
+        "_store",
+        "_works",
+    )
 
     def __init__(
         self,
@@ -47,17 +59,16 @@ class Flight:
 
     def start(self) -> None:
         """Send every command to the owner of its key."""
-        store, batch = self._store, self._batch
-        if not store.cluster:
-            parts = {store.owner_of(b""): range(len(batch))} if batch else {}
-        else:
-            parts = {}
-            for number, (_, key, _) in enumerate(batch):
-                parts.setdefault(store.owner_of(key), []).append(number)
-        if None in parts:
-            store.refresh_soon()
-            self._done(StoreError("no node of the cluster serves the key's slot"))
-        elif parts:
+        store = self._store
+        parts: dict[Node, list[int]] = {}
+        for number, (_, key, _) in enumerate(self._batch):
+            node = store.owner_of(key)
+            if node is None:
+                store.refresh_soon()
+                self._done(StoreError("no node of the cluster serves the key's slot"))
+                return
+            parts.setdefault(node, []).append(number)
+        if parts:
             self._send([(node, numbers, False) for node, numbers in parts.items()])
         else:
             self._done([])
@@ -98,6 +109,7 @@ class Flight:
             self._left -= 1
             if self._left:
                 return
+        outcome: list[Result] | StoreError | None
         try:
             outcome = self._all_are_done()
         except StoreError as error:
@@ -127,11 +139,11 @@ class Flight:
         store = self._store
         parts: dict[tuple[Node, bool], list[int]] = {}
         for work, node, numbers in self._works:
-            waiting_slots: set[int] = set()
+            targets: dict[int, tuple[Node, bool]] = {}
             for number, reply in zip(numbers, work.replies, strict=True):
                 slot = slot_of(self._batch[number][1])
                 if not isinstance(reply, ResponseError):
-                    if slot in waiting_slots:
+                    if slot in targets:
                         raise StoreError("a slot moved between two commands of a batch: their order cannot be kept")
                     continue
                 target = redirection(reply, node.address) if store.cluster else None
@@ -139,11 +151,12 @@ class Flight:
                     if isinstance(reply, ReadOnlyError) or "CLUSTERDOWN" in str(reply):
                         store.refresh_soon()
                     raise StoreError(f"{node} refused a command: {reply}")
-                waiting_slots.add(slot)
                 address, once, _ = target
                 owner = store.node(address)
                 if not once:
                     store.moved(slot, owner)
+                if targets.setdefault(slot, (owner, once)) != (owner, once):
+                    raise StoreError("a slot moved between two commands of a batch: their order cannot be kept")
                 parts.setdefault((owner, once), []).append(number)
         self._send([(node, numbers, once) for (node, once), numbers in parts.items()])
 

@@ -9,18 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
 
-from valkey.connection import Connection
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-
-Address = tuple[str, int]
-Reply = Any
-"""What a server answers to one command: bytes, an int, None, a list, or a ResponseError."""
-
-RawCommand = tuple[bytes | int, ...]
+from kvss_gevent.stores.link import Address, RawCommand, Reply, connect_to
 
 REST_S = 0.2
 """After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
@@ -200,11 +193,16 @@ class Node:
                 read_all.append((work, self._read_replies(work, deadline_s)))
         finally:
             # Without a word from the replicas no write is acknowledged, so with them the replies count only together.
-            confirmed = wanted if not waits else self._read_reply() if len(read_all) == len(gathered) else 0
+            confirmed = wanted if not waits else self._confirmed() if len(read_all) == len(gathered) else 0
             for work, replies in read_all:
                 if work.writes and confirmed < wanted:
                     work.error = StoreError(f"{self}: {confirmed} of {wanted} replicas confirmed the write in time")
                 work.replies = replies
+
+    def _confirmed(self) -> int:
+        """Read the answer to WAIT."""
+        reply = self._read_reply()
+        return reply if isinstance(reply, int) else 0
 
     def _read_replies(self, work: Work, deadline_s: float) -> list[Reply]:
         replies: list[Reply] = []
@@ -258,21 +256,6 @@ class Node:
 
 
 ASKING: RawCommand = (b"ASKING",)
-
-
-def connect_to(address: Address, timeout_s: float, db: int = 0) -> Connection:
-    """Return a connection, not yet open, that waits at most timeout_s at a time and never repeats anything."""
-    host, port = address
-    return Connection(
-        host=host,
-        port=port,
-        db=db,
-        socket_timeout=timeout_s,
-        retry_on_timeout=False,
-        health_check_interval=0,
-        lib_name=None,
-        lib_version=None,
-    )
 
 
 def _nothing() -> None:

@@ -6,7 +6,7 @@ from valkey.crc import VALKEY_CLUSTER_HASH_SLOTS, key_slot
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.node import Address, connect_to
+from kvss_gevent.stores.link import Address, connect_to
 
 SLOTS = VALKEY_CLUSTER_HASH_SLOTS
 
