@@ -1,5 +1,6 @@
-"""What the gevent server keeps per connection, and the three ways a connection ends other than by its own greenlet's will:
-refused at the door, swept for being idle or half-sent, and shut down from outside. The conversation itself is server.py's.
+"""What the gevent server keeps per connection, and the ways a connection ends other than by its own greenlet's will.
+
+It is refused at the door, swept for being idle or half-sent, or shut down. The conversation itself is server.py's.
 """
 
 import logging
@@ -119,7 +120,7 @@ def _look_at(connection: Connection, config: Config, now_s: float) -> None:
 
 
 class Doorman:
-    """Refuses connections with 500 SERVER_ERROR, also when the process has no file descriptor left to accept them with."""
+    """Refuses connections with 500 SERVER_ERROR, also when the process has no file descriptor left for them."""
 
     def __init__(self) -> None:
         self._spare = _open_spare()

@@ -6,11 +6,12 @@ once for all that came together. That is half the cost of a thread from a pool f
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Any, Protocol, runtime_checkable
 
 import gevent
 from gevent.hub import get_hub
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from kvss_gevent.stores.base import Command, Result, Store, StoreError
 
@@ -37,8 +38,10 @@ class ParkingStore:
 
     def __init__(self, store: ThreadedStore) -> None:
         self.store = store
-        self._loop = get_hub().loop
-        self._hub = get_hub()
+        hub = get_hub()
+        self._loop = hub.loop
+        # Hub.switch would first look for a hook on the current greenlet, which a raw greenlet has not.
+        self._to_hub = MethodType(greenlet.switch, hub)
         self._arrived: deque[_Ticket] = deque()
         self._called = False
         self._parked: dict[_Ticket, float] = {}
@@ -66,7 +69,8 @@ class ParkingStore:
             ticket.greenlet = getcurrent()
             self._parked[ticket] = self._loop.now() + self.store.wait_s
             try:
-                self._hub.switch()
+                while ticket in self._parked:
+                    self._to_hub()
             finally:
                 self._parked.pop(ticket, None)
         outcome = ticket.outcome
@@ -93,7 +97,7 @@ class ParkingStore:
                 if deadline_s > now_s:
                     break  # the others came later, and all may wait equally long
                 ticket.outcome = StoreError(f"no answer within {self.store.wait_s:g} s")
-                self._hub.loop.run_callback(self._wake, ticket)
+                self._loop.run_callback(self._wake, ticket)
 
     def arrive(self, ticket: "_Ticket") -> None:
         """Take a ticket that is done; called on any thread."""

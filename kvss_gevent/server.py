@@ -28,7 +28,7 @@ logger = logging.getLogger("kvss")
 READ, WRITE = 1, 2
 
 SMALL_RECV_BYTES = 448
-"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us more per request. It grows when it was full."""
+"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
 LARGE_RECV_BYTES = 64 << 10
 
 PAUSE_S = 0.5
@@ -119,7 +119,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             close(sock)
 
     def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
-        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a client that does not read."""
+        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a deaf client."""
         sock, session, wait = connection.sock, connection.session, self._wait
         recv, send, receive = sock.recv, sock.send, session.receive
         room = SMALL_RECV_BYTES
@@ -143,7 +143,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                     self._send_rest(connection, readable, reply[sent:])
 
     def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
-        """Send what the kernel did not take at once and the replies to all requests still waiting, letting others run."""
+        """Send what the kernel did not take and the replies to all requests still waiting, letting others run."""
         sock, session = connection.sock, connection.session
         readable.stop()
         connection.sending = True

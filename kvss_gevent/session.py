@@ -1,7 +1,7 @@
-"""One KV/1.0 conversation without a socket: bytes received in, reply bytes out. Sending, waiting and time are for others.
+"""One KV/1.0 conversation without a socket: bytes in, reply bytes out. Sending, waiting and time are for others.
 
-The cost of a request decides the shape of this file. A GET that hits is one dict look-up of its whole line, with nothing
-parsed (see InlineStore); everything else is parsed. Replies do not depend on where the packets were cut.
+The cost of a request decides the shape of this file. A GET that hits is one dict look-up of its whole line and a plain
+PUT is one step of the store (see InlineStore); all else is parsed. Replies do not depend on where packets were cut.
 """
 
 from collections.abc import Sequence
@@ -31,16 +31,16 @@ OK, CREATED, NO_CONTENT = REPLY[Status.OK], REPLY[Status.CREATED], REPLY[Status.
 NOT_FOUND = REPLY[Status.NOT_FOUND]
 
 UNUSABLE = VERSION
-"""Stands in for a line that is too long or not UTF-8: a lone version is answered with 400, as those are (rules 2, 3)."""
+"""Stands in for a line that is too long or not UTF-8: a lone version gets 400, as those do (rules 2 and 3)."""
 
 
 class Session:
     """One client's conversation.
 
-    Give `receive` what arrived and send what it returns. While `more` is true requests are waiting: call `proceed` for the
-    replies to the next slice of them before receiving again. Once `closed` is true the connection must end, after the
-    replies are sent. Nothing here raises for what a peer sent or a store did. One call runs at most limits.slice_lines
-    requests and returns at most limits.reply_bytes of replies plus one reply.
+    Give `receive` what arrived and send what it returns. While `more` is true requests are waiting: call `proceed` for
+    the replies to the next slice of them before receiving again. Once `closed` is true the connection must end, after
+    the replies are sent. Nothing here raises for what a peer sent or a store did. One call runs at most
+    limits.slice_lines requests and returns at most limits.reply_bytes of replies plus one reply.
     """
 
     __slots__ = ("_out", "_service", "_waiting", "closed", "more", "partial", "quiet")
@@ -108,7 +108,7 @@ class Session:
 
     def _cut(self, data: bytes) -> list[bytes]:
         """Return the usable lines that data completes, and keep its rest in `partial`."""
-        # One byte over the limit is kept: it may be a carriage return, which does not count. What exceeds that makes the
+        # One byte over the limit is kept: it may be a carriage return, which does not count. More than that makes a
         # line too long whatever follows, so it need not be kept (rule 2).
         room = self._service.limits.line_bytes + 2
         lines = data.split(b"\n")
@@ -160,7 +160,7 @@ class Session:
             out.append(reply)
 
     def _run_batch(self, lines: Sequence[bytes]) -> None:
-        """Append the replies to lines; what reads or writes goes to the store as one batch: one commit, one round trip."""
+        """Append the replies to lines; what reads or writes is one batch to the store: one commit, one round trip."""
         service = self._service
         requests: list[Request] = []
         batch: list[Command] = []

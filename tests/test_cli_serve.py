@@ -95,7 +95,11 @@ def test_a_port_in_use_is_exit_code_3() -> None:
 
 @pytest.mark.parametrize(
     ("host", "cause"),
-    [("192.0.2.1", "Cannot assign requested address"), ("no such host.invalid", "a host name"), ("nosuchhost.invalid", "cannot find the address")],
+    [
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("no such host.invalid", "a host name"),
+        ("nosuchhost.invalid", "cannot find the address"),
+    ],
 )
 def test_a_host_that_is_not_ours(host: str, cause: str) -> None:
     done = kvss("serve", host, "0")
@@ -136,7 +140,11 @@ def test_no_command_lists_them() -> None:
 
 def test_a_reader_that_leaves_is_no_error() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m kvss_gevent conform --list | head -1", shell=True, capture_output=True, text=True, check=True
+        f"{sys.executable} -m kvss_gevent conform --list | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""
 

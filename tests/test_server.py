@@ -6,6 +6,7 @@ import socket
 import statistics
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from serving import read_all, read_lines, serving, wait_until
@@ -38,7 +39,8 @@ def test_the_course_documents_session() -> None:
         ]
         assert replies[8].startswith(b"200 OK uptime: 0:00:0")
         assert replies[8].endswith(
-            b"; connections: 1; commands_processed: 8; get_requests: 3; put_requests: 2; del_requests: 1; keys_stored: 0"
+            b"; connections: 1; commands_processed: 8; "
+            b"get_requests: 3; put_requests: 2; del_requests: 1; keys_stored: 0"
         )
         assert replies[9:] == [b"200 OK bye"]
         assert server.ask(b"KV/1.0 GET late\n") == b"404 NOT_FOUND\n"
@@ -214,8 +216,7 @@ def test_when_descriptors_run_out_all_the_same() -> None:
 
 
 def cpu_s(pid: int) -> float:
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

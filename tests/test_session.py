@@ -1,6 +1,7 @@
 """The session against the conformance table, an independent oracle, and its own bounds; no socket anywhere."""
 
 import logging
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -52,9 +53,26 @@ def test_the_table_has_enough_plain_cases_to_mean_something() -> None:
 
 
 words = st.sampled_from(
-    [b"KV/1.0", b"GET", b"PUT", b"DEL", b"STATS", b"QUIT", b"kv/1.0", b"HTTP/1.1", b"a", b"b", b"\xc3\xa9", b"\xff", b"", b"x" * 30]
+    [
+        b"KV/1.0",
+        b"GET",
+        b"PUT",
+        b"DEL",
+        b"STATS",
+        b"QUIT",
+        b"kv/1.0",
+        b"HTTP/1.1",
+        b"a",
+        b"b",
+        b"\xc3\xa9",
+        b"\xff",
+        b"",
+        b"x" * 30,
+    ]
 )
-plain = st.sampled_from([b"KV/1.0 GET a", b"KV/1.0 PUT a 1", b"KV/1.0 PUT b \xc3\xa9 2", b"KV/1.0 DEL a", b"KV/1.0 GET b"])
+plain = st.sampled_from(
+    [b"KV/1.0 GET a", b"KV/1.0 PUT a 1", b"KV/1.0 PUT b \xc3\xa9 2", b"KV/1.0 DEL a", b"KV/1.0 GET b"]
+)
 line = plain | st.lists(words, max_size=5).map(b" ".join)
 streams = st.lists(st.tuples(line, st.sampled_from([b"\n", b"\n", b"\r\n"])), max_size=25).map(
     lambda parts: b"".join(part + end for part, end in parts)
@@ -81,7 +99,7 @@ def by_the_oracle(stream: bytes) -> bytes:
 def test_replies_are_the_oracles_wherever_the_stream_is_cut(way: str, stream: bytes, cuts: list[int]) -> None:
     session = Session(WAYS[way](LIMITS))
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    packets = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    packets = [stream[a:b] for a, b in pairwise(edges)]
     assert feed(session, *packets) == by_the_oracle(stream)
 
 
@@ -119,7 +137,8 @@ def test_no_call_exceeds_a_slice(way: str, stream: bytes) -> None:
 def test_stats_in_the_middle_of_a_packet_counts_what_is_before_it() -> None:
     for way in WAYS.values():
         replies = feed(
-            Session(way(Limits())), b"KV/1.0 PUT a 1\nKV/1.0 GET a\nKV/1.0 GET b\nGET\nKV/1.0 STATS\nKV/1.0 DEL a\nKV/1.0 STATS\n"
+            Session(way(Limits())),
+            b"KV/1.0 PUT a 1\nKV/1.0 GET a\nKV/1.0 GET b\nGET\nKV/1.0 STATS\nKV/1.0 DEL a\nKV/1.0 STATS\n",
         ).split(b"\n")
         assert replies[4].endswith(
             b"commands_processed: 4; get_requests: 2; put_requests: 1; del_requests: 0; keys_stored: 1"
@@ -213,7 +232,9 @@ def test_a_mistake_in_a_store_is_a_500_with_a_traceback_in_the_log(store, caplog
 
 def test_a_full_memory_store_refuses_put_and_nothing_else() -> None:
     session = Session(Service(MemoryStore(max_bytes=1000)))
-    out = feed(session, b"KV/1.0 PUT a " + b"x" * 600 + b"\nKV/1.0 PUT b " + b"x" * 600 + b"\nKV/1.0 GET a\nKV/1.0 DEL a\n")
+    out = feed(
+        session, b"KV/1.0 PUT a " + b"x" * 600 + b"\nKV/1.0 PUT b " + b"x" * 600 + b"\nKV/1.0 GET a\nKV/1.0 DEL a\n"
+    )
     assert out.split(b"\n")[:2] == [b"201 CREATED", b"500 SERVER_ERROR"]
     assert out.endswith(b"204 NO_CONTENT\n")
     assert feed(session, b"KV/1.0 PUT b " + b"x" * 600 + b"\n") == b"201 CREATED\n"
@@ -225,19 +246,33 @@ def test_a_trace_sees_requests_and_replies(way: str) -> None:
     store = MemoryStore() if way == "inline" else BatchStore()
     service = Service(store, trace=lambda request, reply: seen.append((int(request[0]), request[1], reply)))
     feed(Session(service), b"KV/1.0 PUT a 1\nKV/1.0 GET a\n", b"KV/1.0 GET a\n", b"nonsense\n")
-    assert seen == [(2, b"a", b"201 CREATED"), (1, b"a", b"200 OK 1"), (1, b"a", b"200 OK 1"), (426, b"", b"426 UPGRADE_REQUIRED")]
+    assert seen == [
+        (2, b"a", b"201 CREATED"),
+        (1, b"a", b"200 OK 1"),
+        (1, b"a", b"200 OK 1"),
+        (426, b"", b"426 UPGRADE_REQUIRED"),
+    ]
 
 
 def test_nothing_is_answered_after_the_end() -> None:
     for way in WAYS.values():
         session = Session(way(Limits()))
-        assert feed(session, b"KV/1.0 QUIT\nKV/1.0 PUT a 1\n", b"KV/1.0 PUT a 1\n", b"KV/1.0 PUT a 1\nKV/1.0 GET a\n") == b"200 OK bye\n"
+        assert (
+            feed(session, b"KV/1.0 QUIT\nKV/1.0 PUT a 1\n", b"KV/1.0 PUT a 1\n", b"KV/1.0 PUT a 1\nKV/1.0 GET a\n")
+            == b"200 OK bye\n"
+        )
         assert session.closed
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0:00:00"), (323, "0:05:23"), (36_000, "10:00:00"), (86_400, "1 day, 0:00:00"), (3 * 86_400 + 59, "3 days, 0:00:59")],
+    [
+        (0, "0:00:00"),
+        (323, "0:05:23"),
+        (36_000, "10:00:00"),
+        (86_400, "1 day, 0:00:00"),
+        (3 * 86_400 + 59, "3 days, 0:00:59"),
+    ],
 )
 def test_uptime(seconds: int, shown: str) -> None:
     service = Service(MemoryStore())
@@ -248,4 +283,6 @@ def test_uptime(seconds: int, shown: str) -> None:
 def test_lab_stats() -> None:
     service = Service(MemoryStore(), stats_format="lab")
     service.stats.started_s -= 323
-    assert feed(Session(service), b"KV/1.0 PUT a 1\n" * 5 + b"KV/1.0 STATS\n").endswith(b"\n200 OK keys=1 uptime=323s served=6\n")
+    assert feed(Session(service), b"KV/1.0 PUT a 1\n" * 5 + b"KV/1.0 STATS\n").endswith(
+        b"\n200 OK keys=1 uptime=323s served=6\n"
+    )

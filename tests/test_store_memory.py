@@ -30,7 +30,12 @@ def test_put_line_does_what_parse_and_put_do_or_nothing(lines: list[bytes]) -> N
         assert quick.largest_reply_bytes == slow.largest_reply_bytes
 
 
-@given(st.lists(st.tuples(st.sampled_from([Verb.PUT, Verb.DEL]), st.sampled_from([b"a", b"bb"]), st.binary(min_size=1)), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([Verb.PUT, Verb.DEL]), st.sampled_from([b"a", b"bb"]), st.binary(min_size=1)),
+        max_size=30,
+    )
+)
 def test_used_bytes_are_the_sum_of_the_entries(commands: list[tuple[Verb, bytes, bytes]]) -> None:
     store = MemoryStore()
     store.apply(commands, NO_LIMIT)

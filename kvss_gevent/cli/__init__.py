@@ -1,7 +1,7 @@
-"""The `kvss` command: picks the subcommand and turns faults into messages and exit codes. Each subcommand has a file here.
+"""The `kvss` command: picks the subcommand, turns faults into messages and exit codes. Each subcommand has a file here.
 
-A command module has SUMMARY (one line), add_arguments(parser) and run(args), which returns the exit code or raises Fail.
-Only the module of the command in use is imported, so that a client does not load the server.
+A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail. Only
+the module of the command in use is imported, so that a client does not load the server.
 """
 
 import argparse

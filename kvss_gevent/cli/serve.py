@@ -180,7 +180,7 @@ def listen(host: str, port: int) -> socket.socket:
         }.get(error.errno or 0, "Choose another address or port.")
         raise Fail(f"cannot listen on {where}: {error.strerror}", remedy, CANNOT_LISTEN) from None
     listener.setblocking(False)
-    if not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         logger.warning("%s can be reached from other machines, and there is no authentication yet", where)
     return listener
 
@@ -192,7 +192,7 @@ def shown_address(listener: socket.socket) -> str:
 
 
 def fit_descriptors(config: Config) -> Config:
-    """Raise the limit of open files to fit max_connections, or lower max_connections to fit the limit, with a warning."""
+    """Raise the limit of open files to fit max_connections, or lower max_connections to it, with a warning."""
     wanted = config.max_connections + RESERVED_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -49,7 +49,7 @@ class MemoryStore:
         return old is None
 
     def put_line(self, line: bytes) -> bytes | None:
-        """Run a whole request line if it is a PUT; see InlineStore. To parse it first and put it then costs 0.2 us more."""
+        """Run a whole request line if it is a PUT; see InlineStore. To parse first and then put costs 0.2 us more."""
         try:
             version, verb, key, value = line.split(b" ", 3)
         except ValueError:
