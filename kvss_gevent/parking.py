@@ -107,6 +107,11 @@ class ParkingStore:
             self._loop.run_callback_threadsafe(self._deliver)
 
 
+def parked(store: Store) -> Store:
+    """Return a store that greenlets can wait for, where the given one works on threads; otherwise itself."""
+    return ParkingStore(store) if isinstance(store, ThreadedStore) else store
+
+
 class _Ticket:
     """One greenlet's wait."""
 

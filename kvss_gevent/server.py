@@ -57,6 +57,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._loop = hub.loop
         # Hub.switch would first look for a switch_out hook on the current greenlet, which a raw greenlet has not.
         self._wait = MethodType(greenlet.switch, hub)
+        self._talk = self._answer_blocking if service.store.blocks else self._answer_until_closed
         self._sweeper = gevent.spawn(sweep, self.connections, config)
 
     def do_read(self) -> tuple[Connection, None] | None:
@@ -100,7 +101,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         readable.start(getcurrent().switch)
         reason = "it closed"
         try:
-            self._answer_until_closed(connection, readable)
+            self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
         except TimeoutError:
@@ -141,6 +142,34 @@ class KVServer(StreamServer):  # type: ignore[misc]
                     sent = 0
                 if sent != len(reply) or session.more:
                     self._send_rest(connection, readable, reply[sent:])
+
+    def _answer_blocking(self, connection: Connection, readable: Any) -> None:
+        """The same for a store that may let other greenlets run: the watcher is stopped meanwhile (the first rule)."""
+        sock, session, wait = connection.sock, connection.session, self._wait
+        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+        room = SMALL_RECV_BYTES
+        while not session.closed:
+            wait()
+            try:
+                data = recv(room)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            if len(data) == room < LARGE_RECV_BYTES:
+                room *= 12
+            readable.stop()
+            connection.sending = True  # the client waits for us, not we for the client: no sweeping
+            reply = receive(data)
+            connection.sending = False
+            try:
+                sent = send(reply) if reply else 0
+            except BlockingIOError:
+                sent = 0
+            if sent != len(reply) or session.more:
+                self._send_rest(connection, readable, reply[sent:])
+            else:
+                readable.start(switch)
 
     def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
         """Send what the kernel did not take and the replies to all requests still waiting, letting others run."""

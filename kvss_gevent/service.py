@@ -64,7 +64,7 @@ class Stats:
 class Service:
     """One store, its counters and limits, behind any number of sessions."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one is asked for, the others have defaults
         self,
         store: Store,
         limits: Limits | None = None,
@@ -113,7 +113,6 @@ class Service:
         hours, minutes = divmod(minutes, 60)
         days, hours = divmod(hours, 24)
         day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
-<<<<<<< HEAD
         everyone = (self.stats, *self.colleagues)
         puts = sum(one.puts for one in everyone) + (self.inline.line_puts if self.inline else 0)
         dels = sum(one.dels for one in everyone)
@@ -122,14 +121,6 @@ class Service:
             f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {self.connections()}; "
             f"commands_processed: {commands}; get_requests: {commands - puts - dels - others}; put_requests: {puts}; "
             f"del_requests: {dels}; keys_stored: {self.store.count()}"
-=======
-        others = stats.dels + stats.others
-        puts = stats.puts + (self.inline.line_puts if self.inline else 0)
-        return (
-            f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {stats.connections}; "
-            f"commands_processed: {commands}; get_requests: {commands - puts - others}; put_requests: {puts}; "
-            f"del_requests: {stats.dels}; keys_stored: {self.store.count()}"
->>>>>>> main
         )
 
     def _lab_stats(self, commands: int) -> str:

@@ -1,4 +1,4 @@
-"""Several worker processes on one listening socket: starts them, replaces those that die, ends them all. No event loop here.
+"""Several worker processes on one socket: starts them, replaces those that die, ends them all. No event loop here.
 
 The parent accepts nothing and keeps no client. It forks before any event loop exists, waits for signals and for
 children, and owns one end of a pipe that nobody writes to: when it dies, however that happens, its workers read the
@@ -134,7 +134,7 @@ class Crew:
         self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
 
     def _dead(self) -> list[tuple[_Worker, int]]:
-        """Collect the children that have ended, with their exit codes (minus the number of the signal that killed it)."""
+        """Collect the workers that have ended, with their exit codes; of one killed by signal N it is -N."""
         dead = []
         for worker in self._workers:
             if worker.pid:
@@ -183,7 +183,7 @@ class Crew:
             os._exit(code)
 
     def _end_all(self) -> int:
-        """Have all workers drain and end; kill those that do not. Returns the exit code: 0, or by a second signal 128 + N."""
+        """Have all workers drain and end; kill those that do not. Returns 0, or 128 + N after a second signal N."""
         self._listener.close()
         self._kill_all(signal.SIGTERM)
         deadline_s = time.monotonic() + self._drain_timeout_s + GRACE_S

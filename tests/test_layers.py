@@ -10,20 +10,25 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
+CLUSTER = {"stores.link", "stores.topology", "stores.node", "stores.flight", "stores.cluster", "stores.cluster_url"}
+
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "stores.memory", "client_connection", "client", "conformance", "stats", "errors"},
-    {"session"},
+    {"service", "board", "stores.memory", "stores.diskfile", "stores.disk", *CLUSTER, "stores.open"}
+    | {"client_connection", "client", "conformance", "stats", "errors"},
+    {"session", "coalesce", "parking"},
     {"connection"},
-    {"server"},
+    {"server", "workers"},
     {"repl", "demo", "line_editor"},
     {"cli"},
 ]
 """From the ground up; a module imports from its own row or below. A package stands for its modules."""
 
 AT_HOME = {
-    "gevent": {"connection", "server", "cli"},
-    "greenlet": {"server"},
+    "gevent": {"connection", "server", "coalesce", "parking", "cli"},
+    "greenlet": {"server", "coalesce", "parking"},
+    "lmdb": {"stores.disk", "stores.diskfile"},
+    "valkey": CLUSTER,
     "prompt_toolkit": {"repl", "line_editor"},
 }
 """The rooms that may import each heavy library."""

@@ -81,7 +81,7 @@ def serve_with_workers(config: Config, trace: Any) -> int:
 
     if not is_shared(config.store):
         raise Fail(
-            f"--workers {config.workers} needs a store that processes can share, and {config.store} lives in one process",
+            f"--workers {config.workers} needs a store that processes share, and {config.store} lives in one process",
             "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
         )
     listener = listen(config.host, config.port)
@@ -115,13 +115,13 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
     import gevent
 
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
-    from kvss_gevent.parking import ParkingStore, ThreadedStore
+    from kvss_gevent.coalesce import coalesced
+    from kvss_gevent.parking import parked
     from kvss_gevent.server import KVServer
     from kvss_gevent.service import Limits, Service
 
+    store = parked(coalesced(store, on_thread=config.sync != "none"))
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
-    if isinstance(store, ThreadedStore):
-        store = ParkingStore(store)
     own = place.board.counters[place.number] if place else None
     colleagues = [one for one in place.board.counters if one is not own] if place else []
     service = Service(store, limits, stats_format=config.stats_format, trace=trace, stats=own, colleagues=colleagues)

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from kvss_gevent.wire import Request
+from kvss_gevent.wire import Request, Verb
 
 Command = Request
 """Verb.GET, Verb.PUT or Verb.DEL, with key and value."""
-
-Result = bytes | bool | None
-"""GET: the value or None. PUT: True where the key is new. DEL: True where the key was there."""
 
 
 QUICK_LINE_BYTES = 2048
@@ -21,6 +18,20 @@ class StoreError(Exception):
 
     logged = False
     """Whether the store has said so in the log itself, so that nobody else need say it again."""
+
+
+Result = bytes | bool | None | StoreError
+"""GET: the value or None. PUT: True where the key is new. DEL: True where the key was there.
+
+A StoreError is the result of a command that could not be done while others of its batch could."""
+
+Job = tuple[Sequence[Command], int]
+"""A batch and its limit_bytes."""
+
+
+def writes(batch: Sequence[Command]) -> bool:
+    """Tell whether any command of a batch writes."""
+    return any(command[0] is not Verb.GET for command in batch)
 
 
 class CannotOpen(Exception):

@@ -1,10 +1,11 @@
-"""The stores on Valkey or Redis: redis:// is one server, cluster:// a cluster of them. Threads and pipelines are node.py's.
+"""The stores on Valkey or Redis: redis:// is one server, cluster:// many. Threads and pipelines are node.py's.
 
 A batch is split by node, and its parts travel at the same time, each in the next pipeline of its node together with
 what other callers want from it. apply() may be called from any number of threads; submit() is for callers that have
 their own way of waiting.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -49,8 +50,9 @@ class RemoteStore:
         self._nodes: dict[Address, Node] = {}
         self._owners: list[Node | None] = [None] * SLOTS
         self._largest_bytes = 0.0
-        self._closed = False
+        self._closing = threading.Event()
         self._stale = threading.Event()
+        self._refresher: threading.Thread | None = None
         if not cluster:
             self._owners = [self.node(self._seeds[0])]
             return
@@ -109,13 +111,15 @@ class RemoteStore:
     def close(self) -> None:
         """End the threads; what is under way is waited for within the time limit."""
         with self._lock:
-            self._closed = True
+            self._closing.set()
             nodes = list(self._nodes.values())
         self._stale.set()
         for node in nodes:
             node.close()
         for node in nodes:
             node.close(self.limits.timeout_s)
+        if self._refresher:
+            self._refresher.join(self.limits.timeout_s)
 
     # What a Flight needs.
 
@@ -126,7 +130,7 @@ class RemoteStore:
     def node(self, address: Address) -> Node:
         """Return the node at an address, known before or not. Raises StoreError once the store is closed."""
         with self._lock:
-            if self._closed:
+            if self._closing.is_set():
                 raise StoreError("the store is closed")
             known = self._nodes.get(address)
             if known is None:
@@ -168,13 +172,11 @@ class RemoteStore:
         while True:
             self._stale.wait()
             self._stale.clear()
-            if self._closed:
+            if self._closing.is_set():
                 return
-            try:
+            with contextlib.suppress(StoreError):  # whoever needs a slot says so; the next failure asks again
                 self._refresh()
-            except StoreError:
-                pass  # whoever needs a slot says so; the next failure asks again
-            time.sleep(REFRESH_INTERVAL_S)
+            self._closing.wait(REFRESH_INTERVAL_S)
 
     def _refresh(self) -> None:
         if not self.cluster:

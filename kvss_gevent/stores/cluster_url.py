@@ -1,21 +1,19 @@
 """Opens redis://HOST:PORT/DB and cluster://HOST:PORT,HOST:PORT: reads the address, looks whether anyone is there."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from kvss_gevent.config import Config
 from kvss_gevent.stores.base import CannotOpen, StoreError
-
-if TYPE_CHECKING:
-    from kvss_gevent.stores.cluster import RemoteStore
-    from kvss_gevent.stores.link import Address
+from kvss_gevent.stores.cluster import RemoteStore
+from kvss_gevent.stores.link import Address
+from kvss_gevent.stores.node import NodeLimits
 
 REDIS_FORM = "Give redis://HOST:PORT/DB, such as redis://127.0.0.1:6379/0."
 CLUSTER_FORM = "Give cluster://HOST:PORT,HOST:PORT with one node of the cluster or several."
 START_IT = "Start it, or give the address of one that runs; docs/stores-cluster.md says how."
 
 
-def open_redis(rest: str, config: Config) -> "RemoteStore":
+def open_redis(rest: str, config: Config) -> RemoteStore:
     """Open the store on one server. Raises CannotOpen."""
     try:
         place, slash, db = rest.removeprefix("//").partition("/")
@@ -27,7 +25,7 @@ def open_redis(rest: str, config: Config) -> "RemoteStore":
     return _open([address], config, db=int(db or 0), cluster=False)
 
 
-def open_cluster(rest: str, config: Config) -> "RemoteStore":
+def open_cluster(rest: str, config: Config) -> RemoteStore:
     """Open the store on a cluster. Raises CannotOpen."""
     try:
         if not rest.startswith("//"):
@@ -38,7 +36,7 @@ def open_cluster(rest: str, config: Config) -> "RemoteStore":
     return _open(addresses, config, db=0, cluster=True)
 
 
-def parse_addresses(text: str) -> "Iterator[Address]":
+def parse_addresses(text: str) -> Iterator[Address]:
     """Read `HOST:PORT,HOST:PORT`; raises ValueError."""
     for part in text.split(","):
         host, _, port = part.rpartition(":")
@@ -47,15 +45,7 @@ def parse_addresses(text: str) -> "Iterator[Address]":
         yield host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _open(addresses: "list[Address]", config: Config, *, db: int, cluster: bool) -> "RemoteStore":
-    try:
-        from kvss_gevent.stores.cluster import RemoteStore
-        from kvss_gevent.stores.node import NodeLimits
-    except ImportError as error:
-        raise CannotOpen(
-            f"this store needs a package that is not installed: {error.name}",
-            "Install it: pip install 'kvss-gevent[cluster]'",
-        ) from None
+def _open(addresses: list[Address], config: Config, *, db: int, cluster: bool) -> RemoteStore:
     limits = NodeLimits(timeout_s=config.store_timeout_s, replicas_ack=config.replicas_ack)
     store = RemoteStore(addresses, limits, db=db, cluster=cluster)
     try:

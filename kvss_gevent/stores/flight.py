@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from valkey.exceptions import ReadOnlyError, ResponseError
 
 from kvss_gevent.stores.base import Command, Result, StoreError
-from kvss_gevent.stores.link import RawCommand, Reply
 from kvss_gevent.stores.node import TOO_MUCH, Node, Work
 from kvss_gevent.stores.topology import redirection, slot_of
 from kvss_gevent.wire import Verb
 
 if TYPE_CHECKING:
     from kvss_gevent.stores.cluster import RemoteStore
+    from kvss_gevent.stores.link import RawCommand, Reply
 
 REDIRECTIONS = 4
 """After as many a batch fails: a cluster that is being rearranged needs one or two."""
@@ -162,8 +162,9 @@ class Flight:
 
     def _results(self) -> list[Result]:
         """Return results, cut short after limit_bytes where nothing but GETs follows: those can be asked again."""
+        self._store.note_largest(max((len(reply) for reply in self._replies if type(reply) is bytes), default=0))
         results: list[Result] = []
-        fetched = largest = 0
+        fetched = 0
         cut: int | None = None
         for (verb, _, _), reply in zip(self._batch, self._replies, strict=True):
             if verb is not Verb.GET:
@@ -177,6 +178,4 @@ class Flight:
             results.append(reply)
             if type(reply) is bytes:
                 fetched += len(reply)
-                largest = max(largest, len(reply))
-        self._store.note_largest(largest)
         return results if cut is None else results[:cut]

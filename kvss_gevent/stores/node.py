@@ -45,7 +45,7 @@ class Work:
 
     __slots__ = ("asking", "commands", "deadline_s", "done", "error", "keep_bytes", "replies", "size_bytes", "writes")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but three are rarely given
         self,
         commands: Sequence[RawCommand],
         done: Callable[["Work"], None],
@@ -169,7 +169,7 @@ class Node:
         return gathered
 
     def _exchange(self, gathered: Sequence[Work]) -> None:
-        """Send everything as one pipeline and read its replies. Raises ValkeyError or OSError when the connection breaks."""
+        """Send all as one pipeline and read the replies. Raises ValkeyError or OSError where that breaks off."""
         connection = self._connection
         self._ensure_connected()
         commands: list[RawCommand] = []
@@ -192,7 +192,7 @@ class Node:
             for work in gathered:
                 read_all.append((work, self._read_replies(work, deadline_s)))
         finally:
-            # Without a word from the replicas no write is acknowledged, so with them the replies count only together.
+            # No write is acknowledged without a word from the replicas.
             confirmed = wanted if not waits else self._confirmed() if len(read_all) == len(gathered) else 0
             for work, replies in read_all:
                 if work.writes and confirmed < wanted:

@@ -15,6 +15,9 @@ OPENERS: Mapping[str, str] = {
 """From scheme to `module:function`; the module is imported when its scheme is used. The function gets what follows the
 colon of the URL and the Config, returns a Store, and raises CannotOpen."""
 
+EXTRAS: Mapping[str, str] = {"disk": "disk", "redis": "cluster", "cluster": "cluster"}
+"""The extra of this package that brings what a scheme needs."""
+
 FORMS = "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT"
 
 
@@ -24,7 +27,16 @@ def open_store(config: Config) -> Store:
     if not colon or scheme not in OPENERS:
         raise CannotOpen(f"there is no store {config.store!r}", f"Give {FORMS}.", usage=True)
     module, function = OPENERS[scheme].split(":")
-    store: Store = getattr(import_module(module), function)(rest, config)
+    try:
+        opener = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("kvss_gevent"):
+            raise
+        raise CannotOpen(
+            f"{scheme}: needs the package {error.name}, which is not installed",
+            f"pip install 'kvss-gevent[{EXTRAS[scheme]}]'",
+        ) from None
+    store: Store = opener(rest, config)
     return store
 
 

@@ -1,4 +1,4 @@
-"""Which node of a cluster serves which slot: asks the nodes, and reads redirections. Keeps nothing and sends no data."""
+"""Which node of a cluster serves which slot: asks the nodes, and reads redirections. Keeps nothing."""
 
 from collections.abc import Iterable
 
@@ -61,7 +61,7 @@ def parse_slots(reply: object, asked: Address) -> Owners:
 
 
 def redirection(refusal: ResponseError, asked: Address) -> tuple[Address, bool, int] | None:
-    """Read a refusal: where to go instead, whether only this once (ASK), and the slot; None where it is another error."""
+    """Return where a refused command belongs, whether only this once (ASK), and the slot; None for other refusals."""
     words = str(refusal).split()
     if len(words) < 3 or words[0] not in ("MOVED", "ASK"):
         return None
