@@ -1,7 +1,7 @@
-"""Lets greenlets wait for a store that works on threads of its own. What the store does there is its own affair.
+"""Lets the greenlets of connections wait for a store that works beside them. What it does there is its own affair.
 
-A greenlet hands in its batch and goes back to the event loop; the store's thread leaves the results and wakes the loop
-once for all that came together. That is half the cost of a thread from a pool for each batch.
+A greenlet hands in its batch and goes back to the event loop. What has arrived by the end of a round of the loop is
+handed out together, without an event object and a timer for each wait: those cost as much as the rest of a request.
 """
 
 from collections import deque
@@ -29,6 +29,7 @@ class ThreadedStore(Store, Protocol):
 
     def submit(self, batch: Sequence[Command], limit_bytes: int, done: Done, /) -> None: ...
     def submit_count(self, done: Done, /) -> None: ...
+    def running_on(self, runtime: Any, /) -> "ThreadedStore": ...
 
 
 class ParkingStore:
@@ -80,7 +81,7 @@ class ParkingStore:
 
     def _deliver(self) -> None:
         """Wake the greenlets whose results have arrived; runs in the hub."""
-        self._called = False  # before looking: what arrives from here on calls again
+        self._called = False
         while self._arrived:
             self._wake(self._arrived.popleft())
 
@@ -100,16 +101,21 @@ class ParkingStore:
                 self._loop.run_callback(self._wake, ticket)
 
     def arrive(self, ticket: "_Ticket") -> None:
-        """Take a ticket that is done; called on any thread."""
+        """Take a ticket that is done; its greenlet is woken by the hub, not by whoever brought the results."""
         self._arrived.append(ticket)
         if not self._called:
             self._called = True
-            self._loop.run_callback_threadsafe(self._deliver)
+            self._loop.run_callback(self._deliver)
 
 
 def parked(store: Store) -> Store:
-    """Return a store that greenlets can wait for, where the given one works on threads; otherwise itself."""
-    return ParkingStore(store) if isinstance(store, ThreadedStore) else store
+    """Return the same store for greenlets, where the given one works on threads; otherwise itself."""
+    if not isinstance(store, ThreadedStore):
+        return store
+    from kvss_gevent.green import Greenlets
+
+    store.close()
+    return ParkingStore(store.running_on(Greenlets()))
 
 
 class _Ticket:
@@ -124,7 +130,7 @@ class _Ticket:
         self.outcome: Any = None
 
     def done(self, outcome: Any) -> None:
-        """Leave the outcome; called on any thread, once."""
+        """Leave the outcome; called once."""
         self.outcome = outcome
         self.arrived = True
         self.owner.arrive(self)

@@ -108,7 +108,7 @@ class Crew:
         while count and not self._signals:
             count -= self._sleep(None)
             for worker, code in self._dead():
-                logger.error("worker %d ended with %s before it was ready", worker.number, _shown(code))
+                logger.info("worker %d ended with %s before it was ready", worker.number, _shown(code))
                 return code if code > 0 else 128 - code
         return None
 

@@ -10,13 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
-CLUSTER = {"stores.link", "stores.topology", "stores.node", "stores.flight", "stores.cluster", "stores.cluster_url"}
+CLUSTER = {"stores.link", "stores.runtime", "stores.topology", "stores.node", "stores.flight", "stores.cluster", "stores.cluster_url"}
 
 ROWS = [
     {"wire", "config", "stores.base"},
     {"service", "board", "stores.memory", "stores.diskfile", "stores.disk", *CLUSTER, "stores.open"}
     | {"client_connection", "client", "conformance", "stats", "errors"},
-    {"session", "coalesce", "parking"},
+    {"session", "coalesce", "parking", "green"},
     {"connection"},
     {"server", "workers"},
     {"repl", "demo", "line_editor"},
@@ -25,10 +25,10 @@ ROWS = [
 """From the ground up; a module imports from its own row or below. A package stands for its modules."""
 
 AT_HOME = {
-    "gevent": {"connection", "server", "coalesce", "parking", "cli"},
-    "greenlet": {"server", "coalesce", "parking"},
+    "gevent": {"connection", "server", "coalesce", "parking", "green", "cli"},
+    "greenlet": {"server", "coalesce", "parking", "green"},
     "lmdb": {"stores.disk", "stores.diskfile"},
-    "valkey": CLUSTER,
+    "valkey": CLUSTER | {"green"},
     "prompt_toolkit": {"repl", "line_editor"},
 }
 """The rooms that may import each heavy library."""

@@ -8,7 +8,7 @@ from valkey.exceptions import ReadOnlyError, ResponseError
 
 from kvss_gevent.stores.base import Command, Result, StoreError
 from kvss_gevent.stores.node import TOO_MUCH, Node, Work
-from kvss_gevent.stores.topology import redirection, slot_of
+from kvss_gevent.stores.topology import redirection
 from kvss_gevent.wire import Verb
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ REDIRECTIONS = 4
 
 KEPT_LIMITS = 8
 """Values of a batch are kept up to so many times its limit_bytes, where the sizes of values changed suddenly."""
+
+MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
 
 
 class Flight:
@@ -114,6 +116,8 @@ class Flight:
             outcome = self._all_are_done()
         except StoreError as error:
             outcome = error
+        except Exception as mistake:  # somebody waits for an outcome, whatever happens
+            outcome = StoreError(f"a mistake of this store: {mistake!r}")
         if outcome is not None:
             self._done(outcome)
 
@@ -139,24 +143,24 @@ class Flight:
         store = self._store
         parts: dict[tuple[Node, bool], list[int]] = {}
         for work, node, numbers in self._works:
-            targets: dict[int, tuple[Node, bool]] = {}
+            targets: dict[bytes, tuple[Node, bool]] = {}
             for number, reply in zip(numbers, work.replies, strict=True):
-                slot = slot_of(self._batch[number][1])
+                key = self._batch[number][1]
                 if not isinstance(reply, ResponseError):
-                    if slot in targets:
-                        raise StoreError("a slot moved between two commands of a batch: their order cannot be kept")
+                    if key in targets:
+                        raise StoreError(MOVED_BETWEEN)
                     continue
                 target = redirection(reply, node.address) if store.cluster else None
                 if target is None:
                     if isinstance(reply, ReadOnlyError) or "CLUSTERDOWN" in str(reply):
                         store.refresh_soon()
                     raise StoreError(f"{node} refused a command: {reply}")
-                address, once, _ = target
+                address, once, slot = target
                 owner = store.node(address)
                 if not once:
                     store.moved(slot, owner)
-                if targets.setdefault(slot, (owner, once)) != (owner, once):
-                    raise StoreError("a slot moved between two commands of a batch: their order cannot be kept")
+                if targets.setdefault(key, (owner, once)) != (owner, once):
+                    raise StoreError(MOVED_BETWEEN)
                 parts.setdefault((owner, once), []).append(number)
         self._send([(node, numbers, once) for (node, once), numbers in parts.items()])
 

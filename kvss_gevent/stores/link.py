@@ -23,19 +23,24 @@ class Link(Protocol):
     def read_response(self, disable_decoding: bool) -> Reply: ...
 
 
+def settings(address: Address, timeout_s: float, db: int = 0) -> dict[str, Any]:
+    """Return the arguments of a connection that waits at most timeout_s at a time and never repeats anything."""
+    host, port = address
+    return {
+        "host": host,
+        "port": port,
+        "db": db,
+        "socket_timeout": timeout_s,
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+        "lib_name": None,
+        "lib_version": None,
+    }
+
+
 def connect_to(address: Address, timeout_s: float, db: int = 0) -> Link:
-    """Return a connection, not yet open, that waits at most timeout_s at a time and never repeats anything."""
+    """Return a connection, not yet open, with these settings."""
     from valkey.connection import Connection
 
-    host, port = address
-    link: Link = Connection(  # type: ignore[no-untyped-call]
-        host=host,
-        port=port,
-        db=db,
-        socket_timeout=timeout_s,
-        retry_on_timeout=False,
-        health_check_interval=0,
-        lib_name=None,
-        lib_version=None,
-    )
+    link: Link = Connection(**settings(address, timeout_s, db))  # type: ignore[no-untyped-call]
     return link

@@ -1,4 +1,4 @@
-"""One Valkey or Redis server seen from a store: a thread with one connection that turns waiting work into pipelines.
+"""One Valkey or Redis server seen from a store: a runner with one connection that turns waiting work into pipelines.
 
 The client library packs, sends, reads and parses. It is never allowed to repeat anything: after any failure the
 connection is closed, and what was sent on it is reported as unknown. Which node gets what is cluster.py's.
@@ -6,14 +6,15 @@ connection is closed, and what was sent on it is reported as unknown. Which node
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.link import Address, RawCommand, Reply, connect_to
+from kvss_gevent.stores.link import Address, RawCommand, Reply
+from kvss_gevent.stores.runtime import Runtime
 
 REST_S = 0.2
 """After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
@@ -58,7 +59,7 @@ class Work:
     ) -> None:
         self.commands = commands
         self.done = done
-        """Called once, on the node's thread or the caller's; must not wait."""
+        """Called once, by the node's runner or the caller; must not wait."""
         self.deadline_s = deadline_s
         """Not sent after this time (of time.monotonic)."""
         self.size_bytes = size_bytes + BOILERPLATE_BYTES * len(commands)
@@ -79,24 +80,24 @@ TOO_MUCH = TooMuch()
 
 
 class Node:
-    """A server by its address. submit() may be called from any thread; the work is done on the node's own."""
+    """A server by its address. submit() may be called from any thread, or any greenlet where the runtime is theirs."""
 
-    def __init__(self, address: Address, limits: NodeLimits, db: int = 0) -> None:
+    def __init__(self, address: Address, limits: NodeLimits, runtime: Runtime, db: int = 0) -> None:
         self.address = address
         self.limits = limits
         self.pipelines = 0
         """Round trips made."""
         self.on_failure: Callable[[], None] = _nothing
-        self._connection = connect_to(address, limits.timeout_s, db)
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._connection = runtime.connect_to(address, limits.timeout_s, db)
+        self._waiting: deque[Work] = deque()
+        self._called = runtime.signal()
         self._lock = threading.Lock()
         self._queued_bytes = 0
         self._closed = False
         self._resting_until_s = float("-inf")
         self._fault = ""
         self._connected = False
-        self._thread = threading.Thread(target=self._run, name=f"kvss node {self}", daemon=True)
-        self._thread.start()
+        self._runner = runtime.spawn(self._run, f"kvss node {self}")
 
     def __str__(self) -> str:
         host, port = self.address
@@ -109,28 +110,34 @@ class Node:
             closed = self._closed
             if not (full or closed):
                 self._queued_bytes += work.size_bytes
-                self._queue.put(work)
-                return
+                self._waiting.append(work)
+        if not (full or closed):
+            if not self._called.is_set():
+                self._called.set()
+            return
         work.error = StoreError(f"{self}: " + ("no longer in use" if closed else "too much work is waiting for it"))
         work.done(work)
 
     def close(self, timeout_s: float = 0.0) -> None:
-        """Stop the thread once it has done what is queued; wait for that at most timeout_s."""
+        """Stop the runner once it has done what is queued; wait for that at most timeout_s."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._queue.put(None)
+            self._closed = True
+        self._called.set()
         if timeout_s:
-            self._thread.join(timeout_s)
+            self._runner.join(timeout_s)
 
     def _run(self) -> None:
         while True:
-            first = self._queue.get()
-            if first is None:
+            # Whoever queues work looks at the signal afterwards: cleared before looking for work, it is never missed.
+            self._called.clear()
+            while self._waiting:
+                gathered = self._gather()
+                error = self._do(gathered)
+                self._finish(gathered, StoreError(f"{self}: {error}"))
+            if self._closed:
                 break
-            gathered = self._gather(first)
-            error = self._do(gathered)
-            self._finish(gathered, StoreError(f"{self}: {error}"))
+            self._called.wait()
+        self._finish(list(self._waiting), StoreError(f"{self}: no longer in use"))
         self._disconnect()
 
     def _do(self, gathered: Sequence[Work]) -> str:
@@ -142,7 +149,7 @@ class Node:
         try:
             if ready:
                 self._exchange(ready)
-        except (ValkeyError, OSError, ValueError) as fault:
+        except Exception as fault:  # whatever it was: nobody knows any more which reply comes next
             self._disconnect()
             self._fault = str(fault) or type(fault).__name__
             self._resting_until_s = time.monotonic() + REST_S
@@ -150,22 +157,16 @@ class Node:
             return self._fault
         return "its turn did not come in time"
 
-    def _gather(self, first: Work) -> list[Work]:
-        """Take what else is waiting, up to the limits of a pipeline: it came while the last round trip was under way."""
-        gathered = [first]
-        commands, size_bytes = len(first.commands), first.size_bytes
+    def _gather(self) -> list[Work]:
+        """Take what is waiting, up to the limits of a pipeline: it came while the last round trip was under way."""
+        gathered: list[Work] = []
+        commands = size_bytes = 0
         limits = self.limits
-        try:
-            while commands < limits.pipeline_commands and size_bytes < limits.pipeline_bytes:
-                work = self._queue.get_nowait()
-                if work is None:
-                    self._queue.put(None)  # for the next turn, which ends the thread
-                    break
-                gathered.append(work)
-                commands += len(work.commands)
-                size_bytes += work.size_bytes
-        except Empty:
-            pass
+        while self._waiting and commands < limits.pipeline_commands and size_bytes < limits.pipeline_bytes:
+            work = self._waiting.popleft()
+            gathered.append(work)
+            commands += len(work.commands)
+            size_bytes += work.size_bytes
         return gathered
 
     def _exchange(self, gathered: Sequence[Work]) -> None:

@@ -6,7 +6,8 @@ from valkey.crc import VALKEY_CLUSTER_HASH_SLOTS, key_slot
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.link import Address, connect_to
+from kvss_gevent.stores.link import Address
+from kvss_gevent.stores.runtime import Runtime
 
 SLOTS = VALKEY_CLUSTER_HASH_SLOTS
 
@@ -17,7 +18,7 @@ Owners = list[Address | None]
 """For each slot the address of the node that serves it."""
 
 
-def find_owners(addresses: Iterable[Address], timeout_s: float) -> Owners:
+def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime) -> Owners:
     """Ask one node after the other for the owners of all slots, and return the answer of the first that knows better.
 
     A node that is cut off from the others says that the cluster is not ok, and its answer is only taken if nobody has
@@ -26,7 +27,7 @@ def find_owners(addresses: Iterable[Address], timeout_s: float) -> Owners:
     doubtful: Owners | None = None
     faults: list[str] = []
     for address in addresses:
-        connection = connect_to(address, timeout_s)
+        connection = runtime.connect_to(address, timeout_s)
         try:
             connection.connect()
             connection.send_command("CLUSTER", "SLOTS")
