@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from types import MethodType
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,8 @@ from greenlet import getcurrent, greenlet
 from kvss_gevent.stores.base import Command, Job, Result, Store, StoreError, writes
 
 logger = logging.getLogger("kvss")
+
+_VALUE = itemgetter(2)
 
 MAX_WAITING_BYTES = 64 << 20
 MAX_TRANSACTION_JOBS = 1024
@@ -44,7 +47,7 @@ class _Ticket:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.bytes = sum(len(value) for _, _, value in job[0])
+        self.bytes = sum(map(len, map(_VALUE, job[0])))
         self.greenlet: greenlet | None = None
         self.outcome: list[Result] | StoreError | None = None
 

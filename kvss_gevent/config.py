@@ -49,17 +49,26 @@ class Config:
     max_connections: int = option(
         10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
     )
-    max_line_bytes: int = option(MAX_LINE_BYTES, "longest request line", flag="--max-line", kind="bytes")
-    max_unsent_bytes: int = option(
-        1 << 20, "unsent replies to one client; one reply more may wait", flag="--max-unsent", kind="bytes"
+    max_line_bytes: int = option(
+        MAX_LINE_BYTES, "longest request line, in bytes; a longer one gets 400", flag="--max-line", kind="bytes"
     )
-    line_timeout_s: float = option(30.0, "to finish a line once begun", flag="--line-timeout", kind="seconds")
-    idle_timeout_s: float = option(0.0, "without a request", flag="--idle-timeout", kind="seconds")
+    max_unsent_bytes: int = option(
+        1 << 20, "bytes of unsent replies to one client; one reply more may wait", flag="--max-unsent", kind="bytes"
+    )
+    line_timeout_s: float = option(
+        30.0, "seconds to finish a line once begun, 0 for no limit", flag="--line-timeout", kind="seconds"
+    )
+    idle_timeout_s: float = option(
+        0.0, "seconds a client may stay without a request", flag="--idle-timeout", kind="seconds"
+    )
     write_timeout_s: float = option(
-        30.0, "in which a client must take some of its replies", flag="--write-timeout", kind="seconds"
+        30.0,
+        "seconds in which a client must take some of its replies, 0 for no limit",
+        flag="--write-timeout",
+        kind="seconds",
     )
     drain_timeout_s: float = option(
-        5.0, "to answer what was read when told to stop", flag="--drain-timeout", kind="drain"
+        5.0, "seconds to answer what was read when told to stop", flag="--drain-timeout", kind="drain"
     )
     stats_format: str = option(
         "readme",

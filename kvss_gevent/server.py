@@ -38,6 +38,10 @@ GRACE_S = 1.0
 """For connections that were reset at the end of a drain to notice."""
 
 
+class DeafClientError(Exception):
+    """The client has taken none of its replies for the whole of --write-timeout."""
+
+
 class KVServer(StreamServer):  # type: ignore[misc]
     """A KV/1.0 server on a listening socket, one greenlet per connection.
 
@@ -104,7 +108,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
-        except TimeoutError:
+        except DeafClientError:
             connection.reset_on_close()
             reason = f"it took no reply for {self.config.write_timeout_s:g} s"
         except OSError as error:
@@ -120,7 +124,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             close(sock)
 
     def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
-        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a deaf client."""
+        """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
         sock, session, wait = connection.sock, connection.session, self._wait
         recv, send, receive = sock.recv, sock.send, session.receive
         room = SMALL_RECV_BYTES
@@ -189,7 +193,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                     try:
                         view = view[sock.send(view) :]
                     except BlockingIOError:
-                        with gevent.Timeout(self.config.write_timeout_s or None, TimeoutError):
+                        with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
                             self._loop_wait(writable)
                 unsent = b""
         finally:

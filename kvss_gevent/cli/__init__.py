@@ -21,13 +21,15 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one `kvss` command; returns its exit code."""
+    """Run one `kvss` command; returns its exit code, 130 where Ctrl-C ended it."""
     args = sys.argv[1:] if argv is None else list(argv)
     try:
         return _dispatch(args)
     except Fail as fail:
         fail.show()
         return fail.code
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # The reader of our output left (kvss ... | head): not an error, but the interpreter's own flush would fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

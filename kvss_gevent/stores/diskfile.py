@@ -117,6 +117,7 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             with environment.begin(write=True) as txn:
                 txn.put(MARKER_KEY, b"%d" % FORMAT)
             environment.sync(True)
+            _sync_directory(path.parent)
         return
     if marker.isdigit():
         raise CannotOpen(
@@ -124,6 +125,15 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             "Use the version that wrote it, or a newer one.",
         )
     raise _damaged(path, "its format marker cannot be read")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the name of a new file as durable as the file."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _foreign(path: Path) -> CannotOpen:
