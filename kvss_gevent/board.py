@@ -5,6 +5,8 @@ import mmap
 import time
 from collections.abc import Sequence
 
+BEAT_S = 0.5
+
 
 class Counters(ctypes.Structure):
     """The counters of one worker in shared memory: service.Stats with its fields there.
@@ -19,6 +21,7 @@ class Counters(ctypes.Structure):
     puts: int
     dels: int
     others: int
+    seen_s: float
 
     _fields_: Sequence[tuple[str, type]] = [  # type: ignore[misc]
         ("started_s", ctypes.c_double),
@@ -27,12 +30,17 @@ class Counters(ctypes.Structure):
         ("puts", ctypes.c_int64),
         ("dels", ctypes.c_int64),
         ("others", ctypes.c_int64),
-        ("spare", ctypes.c_int64 * 2),  # to the next cache line, so that workers do not slow each other down
+        ("seen_s", ctypes.c_double),
+        ("spare", ctypes.c_int64),  # to the next cache line, so that workers do not slow each other down
     ]
 
     def uptime_s(self) -> int:
         """Return whole seconds since the start of the server, not of the worker."""
         return int(time.monotonic() - self.started_s)
+
+    def beat(self) -> None:
+        """Note that the worker is at work; to be called every BEAT_S."""
+        self.seen_s = time.monotonic()
 
 
 class Board:
@@ -46,6 +54,8 @@ class Board:
         for counters in self.counters:
             counters.started_s = time.monotonic()
 
-    def connections(self) -> int:
-        """Return how many clients all workers have."""
-        return sum(counters.connections for counters in self.counters)
+    def someone_is_freer(self, number: int) -> bool:
+        """Whether a worker other than this one has fewer clients and has given a sign of life lately."""
+        own = self.counters[number].connections
+        since_s = time.monotonic() - 3 * BEAT_S
+        return any(one.connections < own and one.seen_s > since_s for one in self.counters)

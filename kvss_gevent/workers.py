@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from kvss_gevent.board import Board
+from kvss_gevent.board import Board, Counters
 
 logger = logging.getLogger("kvss")
 
@@ -44,6 +44,20 @@ class Place:
     parent_gone: int
     """A descriptor that becomes readable when the parent is dead."""
     _ready: int
+
+    @property
+    def counters(self) -> Counters:
+        """This worker's own."""
+        return self.board.counters[self.number]
+
+    @property
+    def colleagues(self) -> list[Counters]:
+        """Those of the other workers."""
+        return [counters for number, counters in enumerate(self.board.counters) if number != self.number]
+
+    def someone_is_freer(self) -> bool:
+        """Whether a new client is better left to another worker."""
+        return self.board.someone_is_freer(self.number)
 
     def ready(self) -> None:
         """Tell the parent that this worker accepts connections."""
@@ -141,7 +155,9 @@ class Crew:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid:
                     worker.pid = 0
-                    self.board.counters[worker.number].connections = 0  # its clients went with it
+                    counters = self.board.counters[worker.number]
+                    counters.connections = 0  # its clients went with it
+                    counters.seen_s = 0.0
                     dead.append((worker, os.waitstatus_to_exitcode(status)))
         return dead
 

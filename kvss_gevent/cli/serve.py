@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.board import BEAT_S
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
 from kvss_gevent.config import Config
@@ -21,6 +22,7 @@ from kvss_gevent.stores.open import is_shared, open_store
 from kvss_gevent.wire import REPLY, STATS, Request, Status, Verb, shorten
 
 if TYPE_CHECKING:
+    from kvss_gevent.board import Counters
     from kvss_gevent.workers import Place
 
 logger = logging.getLogger("kvss")
@@ -122,10 +124,15 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
 
     store = parked(coalesced(store, on_thread=config.sync != "none"))
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
-    own = place.board.counters[place.number] if place else None
-    colleagues = [one for one in place.board.counters if one is not own] if place else []
-    service = Service(store, limits, stats_format=config.stats_format, trace=trace, stats=own, colleagues=colleagues)
-    server = KVServer(listener, service, config)
+    service = Service(
+        store,
+        limits,
+        stats_format=config.stats_format,
+        trace=trace,
+        stats=place.counters if place else None,
+        colleagues=place.colleagues if place else (),
+    )
+    server = KVServer(listener, service, config, place.someone_is_freer if place else None)
     stop = gevent.event.Event()
 
     def on_signal(number: int) -> None:
@@ -137,15 +144,17 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
     for number in (signal.SIGTERM, signal.SIGINT)[: 1 if place else 2]:
         gevent.signal_handler(number, on_signal, number)
     server.start()
-    if place:
-        orphaned = gevent.get_hub().loop.io(place.parent_gone, 1)
-        orphaned.start(stop.set)
-        place.ready()
-    else:
-        announce(listener)
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
+    if place:
+        orphaned = gevent.get_hub().loop.io(place.parent_gone, 1)
+        orphaned.start(stop.set)
+        gevent.spawn(_beat, place.counters)
+        place.counters.beat()
+        place.ready()
+    else:
+        announce(listener)
     stop.wait()
     if not server.drain(config.drain_timeout_s):
         logger.warning(
@@ -153,6 +162,14 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
         )
     store.close()
     return Exit.OK
+
+
+def _beat(counters: "Counters") -> None:
+    from gevent import sleep
+
+    while True:
+        counters.beat()
+        sleep(BEAT_S)
 
 
 def listen(host: str, port: int) -> socket.socket:
