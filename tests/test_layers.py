@@ -10,7 +10,16 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
-CLUSTER = {"stores.link", "stores.runtime", "stores.topology", "stores.node", "stores.flight", "stores.cluster", "stores.cluster_url"}
+CLUSTER = {
+    "stores.link",
+    "stores.work",
+    "stores.runtime",
+    "stores.topology",
+    "stores.node",
+    "stores.flight",
+    "stores.cluster",
+    "stores.cluster_url",
+}
 
 ROWS = [
     {"wire", "config", "stores.base"},

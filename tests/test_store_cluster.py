@@ -13,8 +13,8 @@ from kvss_gevent.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.cluster import RemoteStore
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.stores.node import NodeLimits
 from kvss_gevent.stores.open import open_store
+from kvss_gevent.stores.work import NodeLimits
 from kvss_gevent.wire import Verb
 
 pytestmark = pytest.mark.server

@@ -14,9 +14,10 @@ from valkeys import Valkey, need_server, running, wait_until
 from kvss_gevent.green import Greenlets
 from kvss_gevent.stores.base import Command, Result, StoreError
 from kvss_gevent.stores.cluster import RemoteStore
-from kvss_gevent.stores.node import REST_S, NodeLimits
+from kvss_gevent.stores.node import REST_S
 from kvss_gevent.stores.runtime import Runtime, Threads
 from kvss_gevent.stores.topology import slot_of
+from kvss_gevent.stores.work import NodeLimits
 from kvss_gevent.wire import Verb
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]

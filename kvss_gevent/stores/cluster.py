@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvss_gevent.stores.base import Command, Result, StoreError
-from kvss_gevent.stores.flight import Flight
+from kvss_gevent.stores.flight import Flight, fly_one_get
 from kvss_gevent.stores.link import Address
-from kvss_gevent.stores.node import Node, NodeLimits, Work
+from kvss_gevent.stores.node import Node
 from kvss_gevent.stores.runtime import Runner, Runtime, Threads
-from kvss_gevent.stores.topology import SLOTS, find_owners, slot_of
+from kvss_gevent.stores.topology import SLOTS, Owners, find_owners, slot_of
+from kvss_gevent.stores.work import NodeLimits, Work
 from kvss_gevent.wire import Verb
 
 Done = Callable[[list[Result] | StoreError], None]
@@ -77,7 +78,15 @@ class RemoteStore:
 
     def running_on(self, runtime: Runtime) -> "RemoteStore":
         """Return another store that does the same on another runtime; this one can be closed."""
-        return RemoteStore(self._seeds, self.limits, db=self._db, cluster=self.cluster, runtime=runtime)
+        other = RemoteStore(self._seeds, self.limits, db=self._db, cluster=self.cluster, runtime=runtime)
+        if self.cluster:  # what is known already need not be asked for while the first clients wait
+            other.assign([None if owner is None else owner.address for owner in self._owners])
+        return other
+
+    def assign(self, owners: Owners) -> None:
+        """Take over who serves which slot."""
+        serving = {address: self.node(address) for address in set(owners) if address is not None}
+        self._owners = [None if address is None else serving[address] for address in owners]
 
     def submit(self, batch: Sequence[Command], limit_bytes: int, done: Done) -> None:
         """Start a batch (see Store.apply) and return; done is called once, on any thread, with results or an error.
@@ -86,31 +95,10 @@ class RemoteStore:
         """
         deadline_s = time.monotonic() + self.wait_s
         if len(batch) == 1 and batch[0][0] is Verb.GET:
-            self._submit_get(batch, limit_bytes, done, deadline_s)
+            fly_one_get(self, batch, limit_bytes, done, deadline_s)
         else:
             batch = batch[: self._how_many(batch, limit_bytes)]
             Flight(self, batch, limit_bytes, done, deadline_s).start()
-
-    def _submit_get(self, batch: Sequence[Command], limit_bytes: int, done: Done, deadline_s: float) -> None:
-        """Start a single GET, the most frequent batch, without the luggage of a Flight: a fifth of its cost."""
-        key = batch[0][1]
-        node = self.owner_of(key)
-
-        def take(work: Work) -> None:
-            if work.error:
-                done(work.error)
-                return
-            value = work.replies[0]
-            if value is None or type(value) is bytes:
-                self.note_largest(len(value or b""))
-                done([value])
-            else:  # a redirection perhaps: asking once more does no harm
-                Flight(self, batch, limit_bytes, done, deadline_s).start()
-
-        if node is None:
-            Flight(self, batch, limit_bytes, done, deadline_s).start()
-        else:
-            node.submit(Work([(b"GET", key)], take, deadline_s, size_bytes=len(key)))
 
     def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run commands in order and return their results; see Store. Waits at most wait_s."""
@@ -222,10 +210,9 @@ class RemoteStore:
         # Nobody in particular is asked first: one node that is cut off must not be believed again and again.
         random.shuffle(known)
         owners = find_owners(dict.fromkeys((*known, *self._seeds)), min(self.limits.timeout_s, 1.0), self._runtime)
-        serving = {address: self.node(address) for address in owners if address is not None}
-        self._owners = [None if address is None else serving[address] for address in owners]
+        self.assign(owners)
         with self._lock:
-            gone = [self._nodes.pop(address) for address in known if address not in serving]
+            gone = [self._nodes.pop(address) for address in set(known).difference(owners)]
         for node in gone:
             node.close()
 

@@ -6,7 +6,7 @@ from kvss_gevent.config import Config
 from kvss_gevent.stores.base import CannotOpen, StoreError
 from kvss_gevent.stores.cluster import RemoteStore
 from kvss_gevent.stores.link import Address
-from kvss_gevent.stores.node import NodeLimits
+from kvss_gevent.stores.work import NodeLimits
 
 REDIS_FORM = "Give redis://HOST:PORT/DB, such as redis://127.0.0.1:6379/0."
 CLUSTER_FORM = "Give cluster://HOST:PORT,HOST:PORT with one node of the cluster or several."
