@@ -10,21 +10,34 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
+CLUSTER = {
+    "stores.link",
+    "stores.work",
+    "stores.runtime",
+    "stores.topology",
+    "stores.node",
+    "stores.flight",
+    "stores.cluster",
+    "stores.cluster_url",
+}
+
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "stores.memory", "stores.lines", "stores.records", "stores.diskfile", "stores.disk", "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
-    {"session", "coalesce"},
+    {"service", "board", "stores.memory", "stores.lines", "stores.records", "stores.diskfile", "stores.disk"}
+    | {*CLUSTER, "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
+    {"session", "coalesce", "parking", "green"},
     {"connection"},
-    {"server", "models"},
+    {"server", "workers", "models"},
     {"repl", "demo", "line_editor"},
     {"cli"},
 ]
 """From the ground up; a module imports from its own row or below. A package stands for its modules."""
 
 AT_HOME = {
-    "gevent": {"connection", "server", "coalesce", "models.gevent_plain", "cli"},
-    "greenlet": {"server", "coalesce"},
+    "gevent": {"connection", "server", "coalesce", "parking", "green", "models.gevent_plain", "cli"},
+    "greenlet": {"server", "coalesce", "parking", "green"},
     "lmdb": {"stores.disk", "stores.records", "stores.diskfile"},
+    "valkey": CLUSTER | {"green"},
     "prompt_toolkit": {"repl", "line_editor"},
     "trio": {"models.trio_tasks"},
     "uvloop": {"models.uvloop_protocol"},

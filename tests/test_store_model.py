@@ -30,7 +30,7 @@ COMMANDS = st.lists(
 Opener = Callable[[Path], Store]
 
 STORES: dict[str, Opener] = {
-    "memory": lambda path: MemoryStore(),  # noqa: ARG005
+    "memory": lambda path: MemoryStore(),
     "disk, synced": DiskStore,
     "disk, synced now and then": lambda path: DiskStore(path, sync="interval"),
     "disk, with a limit": lambda path: DiskStore(path, max_bytes=1 << 20),

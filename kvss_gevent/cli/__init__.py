@@ -27,8 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(args)
     except Fail as fail:
-        print(f"kvss: {fail.cause}", file=sys.stderr)
-        print(f"  {fail.remedy}", file=sys.stderr)
+        fail.show()
         return fail.code
     except KeyboardInterrupt:
         return 130

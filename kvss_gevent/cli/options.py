@@ -10,6 +10,7 @@ from typing import Any
 from kvss_gevent.cli.fail import Fail
 from kvss_gevent.config import Config
 from kvss_gevent.models import MODULES
+from kvss_gevent.stores.open import FORMS
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)i?B?", re.IGNORECASE | re.ASCII)
 MAX_POOL_SIZE = 1000
@@ -48,6 +49,13 @@ def _size(text: str) -> int:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds <= 1e6:
+        raise ValueError
+    return seconds
+
+
+def _wait(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds == 0:
         raise ValueError
     return seconds
 
@@ -101,8 +109,10 @@ KINDS: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
     "count": (_count, "N", "a whole number above 0"),
     "bytes": (_size, "BYTES", "a size in bytes, such as 65536, 64K or 1M"),
     "bound": (_bound, "BYTES", "a size in bytes, such as 65536, 64K or 1G, 0 for no limit"),
-    "store": (_store, "URL", "memory: or disk:PATH"),
+    "store": (_store, "URL", FORMS),
     "sync": (_sync, "always|interval|none", "always, interval or none"),
+    "whole": (_whole, "N", "a whole number"),
+    "wait": (_wait, "SECONDS", "a time in seconds above 0"),
     "seconds": (_seconds, "SECONDS", "a time in seconds, 0 for no limit"),
     "drain": (_seconds, "SECONDS", "a time in seconds"),
     "format": (_format, "readme|lab", "readme or lab"),
@@ -159,4 +169,4 @@ def _shown(default: Any, kind: str) -> str:
         return "no limit"
     if kind == "seconds":
         return f"{default:g} s" if default else "off"
-    return f"{default:g} s" if kind == "drain" else str(default)
+    return f"{default:g} s" if kind in ("drain", "wait") else str(default)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from kvss_gevent import models
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import variable
-from kvss_gevent.cli.serve import listen, shown_address, usable_store
+from kvss_gevent.cli.serve import announce, listen, usable_store
 from kvss_gevent.config import Config
 from kvss_gevent.models.base import Ground
 from kvss_gevent.service import Limits, Service
+from kvss_gevent.stores.open import is_shared
 
 if TYPE_CHECKING:
     from kvss_gevent.stores.base import Store
@@ -32,7 +33,7 @@ def serve_model(config: Config, trace: Any) -> int:
         model = models.load(config.model)
     except models.Absent as absent:
         raise Fail(absent.cause, absent.remedy, NO_LIBRARY) from None
-    if model.SHARED and config.store.partition(":")[0] == "memory":
+    if model.SHARED and not is_shared(config.store):
         raise Fail(
             f"--model {config.model} runs in several processes, and {config.store} lives in one: "
             "each client would find a store of its own",
@@ -52,7 +53,7 @@ def serve_model(config: Config, trace: Any) -> int:
         return Service(stores[0], limits, stats_format=config.stats_format, trace=trace)
 
     stop_on_signals()
-    print(f"kvss: listening on {shown_address(listener)}", flush=True)
+    announce(listener)
     gc.collect()
     gc.freeze()
     with contextlib.suppress(SystemExit):
