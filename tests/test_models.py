@@ -195,6 +195,22 @@ def test_fork_leaves_no_more_than_the_last_zombie(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
+def test_a_process_that_cannot_open_the_store_says_so_and_the_next_can(tmp_path: Path) -> None:
+    file, away = tmp_path / "fork.kv", tmp_path / "away.kv"
+    with model("fork", tmp_path) as server:
+        file.rename(away)
+        file.mkdir()
+        assert server.ask(b"") == b""
+        file.rmdir()
+        away.rename(file)
+        assert server.ask(GET) == MISS + b"\n"
+        code, log = server.stop()
+    assert code == 0
+    assert log.splitlines()[0].endswith(f"ERROR a process cannot serve: {file} is a directory")
+    assert "Traceback" not in log
+
+
+@pytest.mark.server
 def test_what_one_process_stores_another_finds(tmp_path: Path) -> None:
     with model("fork", tmp_path) as server:
         assert server.ask(b"KV/1.0 PUT k v\n") == b"201 CREATED\n"

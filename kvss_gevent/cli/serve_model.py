@@ -49,7 +49,11 @@ def serve_model(config: Config, trace: Any) -> int:
 
     def open_service() -> Service:
         if model.SHARED:
-            stores.append(usable_store(config))
+            try:
+                stores.append(usable_store(config))
+            except Fail as fail:
+                logger.error("a process cannot serve: %s", fail.cause)
+                raise SystemExit(fail.code) from None
         return Service(stores[0], limits, stats_format=config.stats_format, trace=trace)
 
     stop_on_signals()

@@ -43,6 +43,8 @@ class Children:
             end_with(parent)
             work()
             code = 0
+        except SystemExit:
+            pass  # it has said why
         except BaseException:
             logger.exception("a mistake of this server ends a process")
         finally:
