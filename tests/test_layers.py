@@ -27,15 +27,15 @@ ROWS = [
     | {*CLUSTER, "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
     {"session", "coalesce", "parking", "green"},
     {"connection"},
-    {"server", "workers", "models"},
+    {"server", "workers", "models", "bench"},
     {"repl", "demo", "line_editor"},
     {"cli"},
 ]
 """From the ground up; a module imports from its own row or below. A package stands for its modules."""
 
 AT_HOME = {
-    "gevent": {"connection", "server", "coalesce", "parking", "green", "models.gevent_plain", "cli"},
-    "greenlet": {"server", "coalesce", "parking", "green"},
+    "gevent": {"connection", "server", "coalesce", "parking", "green", "models.gevent_plain", "bench", "cli"},
+    "greenlet": {"server", "coalesce", "parking", "green", "bench"},
     "lmdb": {"stores.disk", "stores.records", "stores.diskfile"},
     "valkey": CLUSTER | {"green"},
     "prompt_toolkit": {"repl", "line_editor"},
