@@ -11,6 +11,7 @@ ended shuts the socket down: its greenlet then reads the end of the stream.
 import logging
 import socket
 import time
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -34,6 +35,9 @@ LARGE_RECV_BYTES = 64 << 10
 PAUSE_S = 0.5
 """How long accepting rests where not even a refusal could be sent."""
 
+LEAVE_S = 0.002
+"""How long a new client is left to a worker that has fewer. Without that one worker of four got 52 clients of 64."""
+
 GRACE_S = 1.0
 """For connections that were reset at the end of a drain to notice."""
 
@@ -51,11 +55,15 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     max_accept = 100
 
-    def __init__(self, listener: Any, service: Service, config: Config) -> None:
+    def __init__(
+        self, listener: Any, service: Service, config: Config, someone_is_freer: Callable[[], bool] | None = None
+    ) -> None:
         super().__init__(listener, self._converse, spawn=gevent.spawn_raw)
         self.service = service
         self.config = config
         self.connections: set[Connection] = set()
+        self._someone_is_freer = someone_is_freer or _nobody
+        self._left_it = False
         self._doorman = Doorman()
         hub = gevent.get_hub()
         self._loop = hub.loop
@@ -66,6 +74,12 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
+        if not self._left_it and self._someone_is_freer():
+            self._left_it = True  # only once: it may be stuck, or have as much to do
+            self.stop_accepting()
+            gevent.spawn_later(LEAVE_S, self._accept_again)
+            return None
+        self._left_it = False
         try:
             descriptor, address = self.socket._accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
@@ -78,9 +92,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         # A plain socket, for a gevent socket has watchers of its own, which cost memory and would not be used.
         sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
         sock.setblocking(False)
-        if len(self.connections) >= self.config.max_connections:
+        if self.service.connections() >= self.config.max_connections:
             self._doorman.refuse(
-                sock, f"{len(self.connections)} clients are connected, as many as --max-connections allows"
+                sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
             )
             return None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -218,3 +232,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
         while self.connections and time.monotonic() < deadline_s + GRACE_S:
             gevent.sleep(0.01)
         return in_time
+
+
+def _nobody() -> bool:
+    """Stand in where there is one worker only."""
+    return False
