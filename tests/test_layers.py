@@ -24,7 +24,7 @@ CLUSTER = {
 ROWS = [
     {"wire", "config", "stores.base"},
     {"service", "board", "client_connection", "client", "conformance", "stats", "errors", *CLUSTER}
-    | {f"stores.{name}" for name in ("memory", "lines", "records", "diskfile", "disk", "open")},
+    | {f"stores.{name}" for name in ("memory", "lines", "records", "diskfile", "checkpoint", "disk", "open")},
     {"session", "coalesce", "parking", "green"},
     {"connection"},
     {"server", "workers", "models", "bench"},
