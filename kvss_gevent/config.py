@@ -20,7 +20,12 @@ class Config:
 
     host: str = option(DEFAULT_HOST, "address to listen on", flag="HOST", kind="host")
     port: int = option(DEFAULT_PORT, "TCP port to listen on; 0 picks a free one", flag="--port", kind="port")
-    store: str = option("memory:", "where keys and values live: memory: or disk:PATH", flag="--store", kind="store")
+    store: str = option(
+        "memory:",
+        "where keys and values live: memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT",
+        flag="--store",
+        kind="store",
+    )
     max_memory_bytes: int = option(0, "PUT past it gets 500 (memory:)", flag="--max-memory", kind="bound")
     sync: str = option(
         "always",
@@ -29,6 +34,22 @@ class Config:
         kind="sync",
     )
     max_disk_bytes: int = option(0, "PUT past it gets 500 (disk:)", flag="--max-disk", kind="bound")
+    replicas_ack: int = option(
+        0,
+        "replicas that must have a write before it is acknowledged (redis:, cluster:)",
+        flag="--replicas-ack",
+        kind="whole",
+    )
+    store_timeout_s: float = option(
+        2.0, "for a server of the store to connect or answer (redis:, cluster:)", flag="--store-timeout", kind="wait"
+    )
+    workers: int = option(
+        1, "processes that share the port; more than one need a shared store", flag="--workers", kind="count"
+    )
+    model: str = option(
+        "gevent", "how clients are served; `kvss models` tells them apart", flag="--model", kind="model"
+    )
+    pool_size: int = option(32, "clients at once with --model pool or prefork", flag="--pool-size", kind="pool")
     max_connections: int = option(
         10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
     )

@@ -14,8 +14,10 @@ from kvss_gevent.cli.fail import Fail
 
 COMMANDS = {
     "serve": "run the server",
+    "models": "compare the concurrency models that serve offers",
     "client": "talk to a server: interactive, from a script, or one command",
     "demo": "watch the protocol at work on a server of its own",
+    "bench": "load a server as hard as one process can",
     "conform": "grade any KV/1.0 server",
 }
 
@@ -26,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(args)
     except Fail as fail:
-        print(f"kvss: {fail.cause}", file=sys.stderr)
-        print(f"  {fail.remedy}", file=sys.stderr)
+        fail.show()
         return fail.code
     except KeyboardInterrupt:
         return 130

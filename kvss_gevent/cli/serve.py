@@ -11,14 +11,20 @@ import signal
 import socket
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.board import BEAT_S
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
 from kvss_gevent.config import Config
+from kvss_gevent.models import DEFAULT
 from kvss_gevent.stores.base import CannotOpen, Store
-from kvss_gevent.stores.open import open_store
+from kvss_gevent.stores.open import is_shared, open_store
 from kvss_gevent.wire import REPLY, STATS, Request, Status, Verb, shorten
+
+if TYPE_CHECKING:
+    from kvss_gevent.board import Counters
+    from kvss_gevent.workers import Place
 
 logger = logging.getLogger("kvss")
 
@@ -34,7 +40,7 @@ NO_STORE = 3
 EPILOG = """\
 A flag goes before its KVSS_ variable, and that before the default. A size may end in K, M or G.
 
-exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen or open the store,
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen, open the store or load the model,
 128 + N ended at once by a second signal N.
 """
 
@@ -64,9 +70,38 @@ def run(args: argparse.Namespace) -> int:
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)],
     )
     config = fit_descriptors(config)
+    trace = trace_request if args.verbose > 1 else None
+    if config.model != DEFAULT:
+        from kvss_gevent.cli.serve_model import serve_model
+
+        return serve_model(config, trace)
+    if config.workers > 1:
+        return serve_with_workers(config, trace)
     store = usable_store(config)
     listener = listen(config.host, config.port)
-    return serve(listener, config, store, trace=trace_request if args.verbose > 1 else None)
+    return serve(listener, config, store, trace)
+
+
+def serve_with_workers(config: Config, trace: Any) -> int:
+    """Run several worker processes until a signal ends them; returns the exit code."""
+    from kvss_gevent.workers import Crew
+
+    if not is_shared(config.store):
+        raise Fail(
+            f"--workers {config.workers} needs a store that processes share, and {config.store} lives in one process",
+            "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
+        )
+    listener = listen(config.host, config.port)
+
+    def work(place: "Place") -> int:
+        try:
+            return serve(listener, config, usable_store(config), trace, place)
+        except Fail as fail:
+            fail.show()
+            return fail.code
+
+    crew = Crew(config.workers, work, listener, config.drain_timeout_s)
+    return crew.run(on_ready=lambda: announce(listener))
 
 
 def usable_store(config: Config) -> Store:
@@ -77,19 +112,32 @@ def usable_store(config: Config) -> Store:
         raise Fail(error.cause, error.remedy, Exit.USAGE if error.usage else NO_STORE) from None
 
 
-def serve(listener: socket.socket, config: Config, store: Store, trace: Any) -> int:
-    """Run the gevent server on a listening socket until a signal ends it."""
+def announce(listener: socket.socket) -> None:
+    """Say where the server listens: the one line that is promised."""
+    print(f"kvss: listening on {shown_address(listener)}", flush=True)
+
+
+def serve(listener: socket.socket, config: Config, store: Store, trace: Any, place: "Place | None" = None) -> int:
+    """Run the gevent server on a listening socket until a signal ends it; with a place, as one worker of several."""
     import gevent
 
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     from kvss_gevent.coalesce import coalesced
+    from kvss_gevent.parking import parked
     from kvss_gevent.server import KVServer
     from kvss_gevent.service import Limits, Service
 
-    store = coalesced(store, on_thread=config.sync != "none")
+    store = parked(coalesced(store, on_thread=config.sync != "none"))
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
-    service = Service(store, limits, stats_format=config.stats_format, trace=trace)
-    server = KVServer(listener, service, config)
+    service = Service(
+        store,
+        limits,
+        stats_format=config.stats_format,
+        trace=trace,
+        stats=place.counters if place else None,
+        colleagues=place.colleagues if place else (),
+    )
+    server = KVServer(listener, service, config, place.someone_is_freer if place else None)
     stop = gevent.event.Event()
 
     def on_signal(number: int) -> None:
@@ -98,13 +146,20 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any) -> 
         logger.info("signal %d: draining", number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT)[: 1 if place else 2]:
         gevent.signal_handler(number, on_signal, number)
     server.start()
-    print(f"kvss: listening on {shown_address(listener)}", flush=True)
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
+    if place:
+        orphaned = gevent.get_hub().loop.io(place.parent_gone, 1)
+        orphaned.start(stop.set)
+        gevent.spawn(_beat, place.counters)
+        place.counters.beat()
+        place.ready()
+    else:
+        announce(listener)
     stop.wait()
     if not server.drain(config.drain_timeout_s):
         logger.warning(
@@ -112,6 +167,14 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any) -> 
         )
     store.close()
     return Exit.OK
+
+
+def _beat(counters: "Counters") -> None:
+    from gevent import sleep
+
+    while True:
+        counters.beat()
+        sleep(BEAT_S)
 
 
 def listen(host: str, port: int) -> socket.socket:

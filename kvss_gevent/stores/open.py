@@ -9,14 +9,16 @@ from kvss_gevent.stores.base import CannotOpen, Store
 OPENERS: Mapping[str, str] = {
     "memory": "kvss_gevent.stores.memory:open_url",
     "disk": "kvss_gevent.stores.disk:open_url",
+    "redis": "kvss_gevent.stores.cluster_url:open_redis",
+    "cluster": "kvss_gevent.stores.cluster_url:open_cluster",
 }
 """From scheme to `module:function`; the module is imported when its scheme is used. The function gets what follows the
 colon of the URL and the Config, returns a Store, and raises CannotOpen."""
 
-EXTRAS: Mapping[str, str] = {"disk": "disk"}
+EXTRAS: Mapping[str, str] = {"disk": "disk", "redis": "cluster", "cluster": "cluster"}
 """The extra of this package that brings what a scheme needs."""
 
-FORMS = "memory: or disk:PATH"
+FORMS = "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT"
 
 
 def open_store(config: Config) -> Store:
@@ -36,3 +38,8 @@ def open_store(config: Config) -> Store:
         ) from None
     store: Store = opener(rest, config)
     return store
+
+
+def is_shared(url: str) -> bool:
+    """Whether several processes can open the store of this URL and see one another's writes."""
+    return url.partition(":")[0] != "memory"
