@@ -15,7 +15,17 @@ from typing import Any, Protocol, runtime_checkable
 import gevent
 from greenlet import getcurrent, greenlet
 
-from kvss_gevent.stores.base import Command, Job, Result, Store, StoreError, writes
+from kvss_gevent.stores.base import (
+    Command,
+    Job,
+    LinesDone,
+    Result,
+    Store,
+    StoreError,
+    writes,
+)
+from kvss_gevent.stores.lines import commands_of, lines_done
+from kvss_gevent.wire import GET_PREFIX
 
 logger = logging.getLogger("kvss")
 
@@ -35,8 +45,12 @@ class TransactionStore(Store, Protocol):
         """Run GETs on the last committed state; must not wait. Raises StoreError."""
         ...
 
-    def transact(self, jobs: Sequence[Job]) -> list[list[Result]]:
-        """Run jobs in one transaction and return the results of each."""
+    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
+        """Return the replies to the plain GETs in front, from the last committed state. Raises StoreError."""
+        ...
+
+    def transact(self, jobs: Sequence[Job]) -> list[Any]:
+        """Run jobs in one transaction and return for each a list of Result, or LinesDone for one of lines."""
         ...
 
 
@@ -45,11 +59,11 @@ class _Ticket:
 
     __slots__ = ("bytes", "greenlet", "job", "outcome")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, size_bytes: int) -> None:
         self.job = job
-        self.bytes = sum(map(len, map(_VALUE, job[0])))
+        self.bytes = size_bytes
         self.greenlet: greenlet | None = None
-        self.outcome: list[Result] | StoreError | None = None
+        self.outcome: Any = None
 
 
 class CoalescingStore:
@@ -60,8 +74,6 @@ class CoalescingStore:
     of values wait already, or where the thread has been busy with one transaction for stall_s.
     """
 
-    blocks = True
-
     def __init__(
         self,
         store: TransactionStore,
@@ -70,6 +82,8 @@ class CoalescingStore:
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         stall_s: float = STALL_S,
     ) -> None:
+        # Without a thread a wait ends within the round of the event loop in which it began.
+        self.blocks = on_thread
         hub = gevent.get_hub()
         self._store = store
         self._loop = hub.loop
@@ -89,15 +103,36 @@ class CoalescingStore:
         """Run commands in order; see Store. Lets other greenlets run where the batch writes."""
         if not writes(batch):
             return self._store.read(batch, limit_bytes)
-        ticket = _Ticket((batch, limit_bytes))
+        results: list[Result] = self._wait_for((batch, limit_bytes), sum(map(len, map(_VALUE, batch))))
+        return results
+
+    def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
+        """Run request lines in order; see LineStore. Lets other greenlets run where any of them writes."""
+        for line in lines:
+            if not line.startswith(GET_PREFIX):
+                break
+        else:
+            return self._store.read_lines(lines, limit_bytes), 0, 0
+        try:
+            done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)))
+        except StoreError as fault:
+            if fault.refused:
+                raise
+            batch = commands_of(lines)
+            return lines_done(batch, [fault] * len(batch))
+        return done
+
+    def _wait_for(self, job: Job, size_bytes: int) -> Any:
+        """Queue a job and return what transact does for it. Raises StoreError, `refused` where it was not queued."""
         if self._closed:
-            raise StoreError("the store is closed")
+            raise _refusal("the store is closed")
         if self._stalled:
-            raise StoreError(f"the disk has not answered for {self._stall_s:g} s")
-        if self._waiting_bytes + ticket.bytes > self._max_waiting_bytes and self._waiting:
-            raise StoreError(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
+            raise _refusal(f"the disk has not answered for {self._stall_s:g} s")
+        if self._waiting_bytes + size_bytes > self._max_waiting_bytes and self._waiting:
+            raise _refusal(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
+        ticket = _Ticket(job, size_bytes)
         self._waiting.append(ticket)
-        self._waiting_bytes += ticket.bytes
+        self._waiting_bytes += size_bytes
         self._schedule()
         ticket.greenlet = getcurrent()
         try:
@@ -127,7 +162,7 @@ class CoalescingStore:
             self._stall.start(self._give_up)
             self._thread.start(self._store, jobs)
 
-    def _finish(self, outcome: "list[list[Result]] | Exception") -> None:
+    def _finish(self, outcome: "list[Any] | Exception") -> None:
         """Hand out the results; the next transaction begins before those who waited for this one run."""
         self._stall.stop()
         if self._stalled:
@@ -179,9 +214,9 @@ def coalesced(store: Store, *, on_thread: bool) -> Store:
 class _Thread:
     """One OS thread that runs one transaction at a time and tells the event loop when it is done."""
 
-    def __init__(self, loop: Any, done: "Callable[[list[list[Result]] | Exception], None]") -> None:
+    def __init__(self, loop: Any, done: "Callable[[list[Any] | Exception], None]") -> None:
         self._todo: tuple[TransactionStore, list[Job]] | None = None
-        self._outcome: list[list[Result]] | Exception = []
+        self._outcome: list[Any] | Exception = []
         self._wake = threading.Semaphore(0)
         self._done = done
         self._watcher = loop.async_()
@@ -214,7 +249,7 @@ class _Thread:
         self._watcher.close()
 
 
-def _attempt(store: TransactionStore, jobs: list[Job]) -> list[list[Result]] | Exception:
+def _attempt(store: TransactionStore, jobs: list[Job]) -> list[Any] | Exception:
     try:
         return store.transact(jobs)
     except StoreError as fault:
@@ -224,7 +259,13 @@ def _attempt(store: TransactionStore, jobs: list[Job]) -> list[list[Result]] | E
         return mistake
 
 
-def _wake(ticket: _Ticket, outcome: list[Result] | StoreError) -> None:
+def _refusal(cause: str) -> StoreError:
+    fault = StoreError(cause)
+    fault.refused = True
+    return fault
+
+
+def _wake(ticket: _Ticket, outcome: Any) -> None:
     if ticket.outcome is None:
         ticket.outcome = outcome
         if ticket.greenlet is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvss_gevent.stores.base import InlineStore, Store, StoreError
+from kvss_gevent.stores.base import InlineStore, LineStore, Store, StoreError
 from kvss_gevent.wire import MAX_LINE_BYTES, OK_PREFIX, REPLY, Request, Status
 
 logger = logging.getLogger("kvss")
@@ -81,6 +81,7 @@ class Service:
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.trace = trace
         self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
+        self.lines: LineStore | None = store if hasattr(store, "run_lines") and not trace else None  # type: ignore[assignment]
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")
 

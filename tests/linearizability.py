@@ -78,8 +78,8 @@ def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a bare tuple: there a
         if not allowed:
             continue
         step = (*_take(first, taken, offset), used, after)
-        if after == value:
-            return [step]  # it changes nothing, so to take it now cannot be wrong
+        if after == value and operation.verb is not Verb.PUT:
+            return [step]  # it changes nothing, now or later, so to take it now cannot be wrong
         steps.append(step)
     for number, operation in enumerate(open_ended):
         if operation.began > earliest_end:

@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 
 from kvss_gevent.coalesce import CoalescingStore, coalesced
-from kvss_gevent.stores.base import Command, Job, Result, StoreError
+from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines
 from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.wire import Verb
 
@@ -30,19 +33,30 @@ class Gated:
         self.fault: Exception | None = None
         self.closed = 0
 
-    def transact(self, jobs: Sequence[Job]) -> list[list[Result]]:
+    def transact(self, jobs: Sequence[Job]) -> list[Any]:
         self.transactions.append(len(jobs))
         self.threads.add(threading.get_ident())
         self.began.set()
         self.gate.wait(20)
         if self.fault:
             raise self.fault
-        return [self.inner.apply(batch, limit_bytes) for batch, limit_bytes in jobs]
+        return [self._run(*job) for job in jobs]
+
+    def _run(self, commands: Sequence[Command] | Sequence[bytes], limit_bytes: int) -> Any:
+        if not is_lines(commands):
+            return self.inner.apply(commands, limit_bytes)
+        batch = commands_of(commands)
+        return lines_done(batch, self.inner.apply(batch, limit_bytes))
 
     def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         return self.inner.apply(batch, limit_bytes)
 
     apply = read
+
+    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
+        batch = commands_of(lines)
+        batch = list(takewhile(lambda command: command[0] is Verb.GET, batch))
+        return lines_done(batch, self.inner.apply(batch, limit_bytes))[0]
 
     def count(self) -> int:
         return self.inner.count()

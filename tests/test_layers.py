@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
 
+DISK = {"stores.lines", "stores.records", "stores.diskfile", "stores.disk"}
 CLUSTER = {
     "stores.link",
     "stores.work",
@@ -23,7 +24,7 @@ CLUSTER = {
 
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "board", "stores.memory", "stores.diskfile", "stores.disk", *CLUSTER, "stores.open"}
+    {"service", "board", "stores.memory", *DISK, *CLUSTER, "stores.open"}
     | {"client_connection", "client", "conformance", "stats", "errors"},
     {"session", "coalesce", "parking", "green"},
     {"connection"},
@@ -36,7 +37,7 @@ ROWS = [
 AT_HOME = {
     "gevent": {"connection", "server", "coalesce", "parking", "green", "cli"},
     "greenlet": {"server", "coalesce", "parking", "green"},
-    "lmdb": {"stores.disk", "stores.diskfile"},
+    "lmdb": DISK,
     "valkey": CLUSTER | {"green"},
     "prompt_toolkit": {"repl", "line_editor"},
 }

@@ -63,6 +63,46 @@ def test_the_file_is_lmdb_0_9_with_a_marker_and_records_with_room_for_an_expiry_
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_the_lock_file_has_all_its_blocks(path: Path) -> None:
+    # LMDB maps it: to write to a hole of it on a full disk would kill the process.
+    store = DiskStore(path)
+    lock = Path(f"{path}-lock").stat()
+    assert lock.st_blocks * 512 >= lock.st_size >= 64 * 1024
+    store.close()
+
+
+def test_a_full_disk_at_the_start_is_no_damage(path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from kvss_gevent.stores.base import CannotOpen\n"
+        "from kvss_gevent.stores.disk import DiskStore; limit = int(sys.argv[2])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "try: DiskStore(Path(sys.argv[1]))\n"
+        "except CannotOpen as error: print(error.cause)"
+    )
+    for limit in (0, 4096, 100_000):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), str(limit)], capture_output=True, text=True, check=True, timeout=20
+        )
+        assert ("cannot open" in done.stdout) == (limit < 100_000), done.stdout
+        assert "damaged" not in done.stdout
+
+
+def test_a_file_that_cannot_be_written_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store.close()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everything
+    store = DiskStore(path)
+    assert "cannot be written" in caplog.text
+    assert get(store, b"a") == b"1"
+    assert isinstance(put(store, b"a", b"2"), StoreError)
+    assert isinstance(delete(store, b"a"), StoreError)
+    assert get(store, b"a") == b"1"
+    store.close()
+
+
 def test_a_newer_format_is_refused(path: Path) -> None:
     DiskStore(path).close()
     edit(path, MARKER_KEY, b"2")

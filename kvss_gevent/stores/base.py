@@ -1,7 +1,7 @@
 """What a store is: commands as data in, results out. How lines become commands is for session.py."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from kvss_gevent.wire import GET, Request
 
@@ -16,6 +16,9 @@ QUICK_LINE_BYTES = 2048
 class StoreError(Exception):
     """The store could not do it: nothing of the batch is acknowledged, whether it took effect is unknown (rule 10)."""
 
+    refused = False
+    """Whether nothing was tried, so that nothing can have taken effect."""
+
     logged = False
     """Whether the store has said so in the log itself, so that nobody else need say it again."""
 
@@ -25,8 +28,13 @@ Result = bytes | bool | None | StoreError
 
 A StoreError is the result of a command that could not be done while others of its batch could."""
 
-Job = tuple[Sequence[Command], int]
-"""A batch and its limit_bytes."""
+Job = tuple[Sequence[Command] | Sequence[bytes], int]
+"""A batch, or request lines (see LineStore), and its limit_bytes; never empty."""
+
+
+def is_lines(commands: Sequence[Command] | Sequence[bytes]) -> TypeGuard[Sequence[bytes]]:
+    """Tell a batch from request lines."""
+    return type(commands[0]) is bytes
 
 
 def writes(batch: Sequence[Command]) -> bool:
@@ -68,6 +76,22 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release what the store holds; a second call does nothing."""
+        ...
+
+
+LinesDone = tuple[list[bytes], int, int]
+"""The reply lines to the request lines in front, and how many of these were PUTs and DELs."""
+
+
+class LineStore(Store, Protocol):
+    """A store that can run whole request lines, for which a pipeline is not taken apart and put together again."""
+
+    def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
+        """Run lines in order up to the first that is no GET, PUT or DEL, or that it leaves to `apply`; see Store.apply.
+
+        It may run none. A line that was run and failed has 500 for its reply, and the store has logged why. Raises
+        StoreError only where nothing was run.
+        """
         ...
 
 

@@ -8,24 +8,20 @@ ever become, from the start: it is address space and costs nothing, and it need 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lmdb
 
 from kvss_gevent.config import Config
-from kvss_gevent.stores.base import Command, Job, Result, StoreError, writes
+from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines, writes
 from kvss_gevent.stores.diskfile import open_environment
-from kvss_gevent.wire import Verb
+from kvss_gevent.stores.lines import commands_of, lines_done
+from kvss_gevent.stores.records import run, run_lines
+from kvss_gevent.wire import GET, PUT
 
 logger = logging.getLogger("kvss")
-
-GET, PUT = Verb.GET, Verb.PUT
-
-RECORD_HEADER = b"\x01" + bytes(8)
-"""The format of a record, 1, and 8 bytes for the time at which it expires, 0 for never. The value follows."""
-_HEADER_BYTES = len(RECORD_HEADER)
 
 OUR_KEYS = 1
 """Entries in the file that are not a client's: the format marker."""
@@ -68,20 +64,29 @@ class DiskStore:
 
     def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run commands in order, those that write in a transaction; see Store. Waits for the disk."""
-        if writes(batch):
-            return self.transact([(batch, limit_bytes)])[0]
-        return self.read(batch, limit_bytes)
+        if not writes(batch):
+            return self.read(batch, limit_bytes)
+        results: list[Result] = self.transact([(batch, limit_bytes)])[0]
+        return results
 
     def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run GETs on the last committed state, without waiting for a writer. Raises StoreError."""
         try:
             with self._env.begin() as txn:
-                return _run(txn, batch, limit_bytes)
+                return run(txn, batch, limit_bytes)
         except lmdb.Error as error:
             raise StoreError(f"cannot read {self._path}: {error}") from None
 
-    def transact(self, jobs: Sequence[Job]) -> list[list[Result]]:
-        """Run jobs, each a batch and its limit_bytes, in order and in one transaction; return the results of each.
+    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
+        """Return the replies to the plain GETs in front; see LineStore and read. Raises StoreError."""
+        try:
+            with self._env.begin() as txn:
+                return run_lines(txn, lines, limit_bytes, writing=False)[0]
+        except lmdb.Error as error:
+            raise StoreError(f"cannot read {self._path}: {error}") from None
+
+    def transact(self, jobs: Sequence[Job]) -> list[Any]:
+        """Run jobs in order and in one transaction; return for each a list of Result, or LinesDone for one of lines.
 
         On return what was written is committed and synced as this store promises. Commands that could not be done have
         a StoreError for their result: writes where the disk fails, and where room runs out only those that need room,
@@ -94,10 +99,10 @@ class DiskStore:
         except _NoRoom as error:
             if len(jobs) > 1:
                 return [self.transact([job])[0] for job in jobs]
-            (batch, limit_bytes) = jobs[0]
-            if len(batch) > 1:
-                return [[self.transact([([command], limit_bytes)])[0][0] for command in batch]]
-            return [self._refuse(jobs[0], str(error))]
+            (commands, limit_bytes) = jobs[0]
+            if len(commands) == 1 and not is_lines(commands):
+                return [self._refuse(jobs[0], str(error))]
+            return [_one_by_one(jobs[0], lambda command: self.transact([([command], limit_bytes)])[0])]
         except lmdb.Error as error:
             if self._env_is_lost():
                 self._reopen()
@@ -107,14 +112,19 @@ class DiskStore:
             self._refused = ""
         return results
 
-    def _commit(self, jobs: Sequence[Job]) -> list[list[Result]]:
+    def _commit(self, jobs: Sequence[Job]) -> list[Any]:
         self._clear_dead_readers()
         try:
             with self._env.begin(write=True) as txn:
-                results = [_run(txn, batch, limit_bytes) for batch, limit_bytes in jobs]
+                results = [
+                    run_lines(txn, commands, limit_bytes, writing=True)
+                    if is_lines(commands)
+                    else run(txn, cast("Sequence[Command]", commands), limit_bytes)
+                    for commands, limit_bytes in jobs
+                ]
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-                if used_pages > self._put_pages and any(verb is PUT for batch, _ in jobs for verb, _, _ in batch):
+                if used_pages > self._put_pages and any(map(_has_put, jobs)):
                     txn.abort()
                     raise _NoRoom(self._full())
         except lmdb.MapFullError:
@@ -123,9 +133,10 @@ class DiskStore:
         return results
 
     def _full(self) -> str:
-        return f"the store is full: --max-disk allows {self._env.info()['map_size']} bytes"
+        bound = "--max-disk allows" if self._max_bytes else "the file system has"
+        return f"the store is full: {bound} {self._env.info()['map_size']} bytes"
 
-    def _refuse(self, job: Job, cause: str) -> list[Result]:
+    def _refuse(self, job: Job, cause: str) -> Any:
         """Answer a job whose writes failed: StoreError for them, while its GETs are read. Say so once in the log."""
         now_s = time.monotonic()
         if not self._refused and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
@@ -134,14 +145,7 @@ class DiskStore:
         self._refused = cause
         fault = StoreError(cause)
         fault.logged = True
-        batch, limit_bytes = job
-        results: list[Result] = []
-        for command in batch:
-            try:
-                results += self.read([command], limit_bytes) if command[0] is GET else [fault]
-            except StoreError as unreadable:
-                results.append(unreadable)
-        return results
+        return _one_by_one(job, lambda command: self.read([command], 0) if command[0] is GET else [fault])
 
     def _clear_dead_readers(self) -> None:
         """Free the read transactions of processes that were killed: they keep old pages from being used again."""
@@ -204,28 +208,29 @@ class _NoRoom(Exception):
     """The transaction was undone because the file may not grow."""
 
 
-def _run(txn: Any, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
-    get, replace = txn.get, txn.replace
+def _has_put(job: Job) -> bool:
+    return any(command[0] is PUT for command in _batch(job))
+
+
+def _batch(job: Job) -> Sequence[Command]:
+    commands, _ = job
+    return commands_of(commands) if is_lines(commands) else cast("Sequence[Command]", commands)
+
+
+def _one_by_one(job: Job, run_one: Callable[[Command], list[Result]]) -> Any:
+    """Run the commands of a job each on its own, with the same bound on what is fetched; return as transact does."""
+    batch, left_bytes = _batch(job), job[1]
     results: list[Result] = []
-    fetched = 0
-    for verb, key, value in batch:
-        if verb is GET:
-            record = get(key)
-            if record is None:
-                results.append(None)
-            elif record.startswith(RECORD_HEADER):
-                results.append(record[_HEADER_BYTES:])
-                fetched += len(record)
-                if fetched > limit_bytes:
-                    break
-            else:
-                results.append(StoreError("a record was written by a newer version of kvss-gevent, or is damaged"))
-        elif verb is PUT:
-            # It returns the value replaced; to put without overwriting first, and then with, costs twice as much.
-            results.append(replace(key, RECORD_HEADER + value) is None)
-        else:
-            results.append(txn.delete(key))
-    return results
+    for command in batch:
+        try:
+            (result,) = run_one(command)
+        except StoreError as fault:
+            result = fault
+        results.append(result)
+        left_bytes -= len(result) if isinstance(result, bytes) else 0
+        if left_bytes < 0:
+            break
+    return lines_done(batch, results) if is_lines(job[0]) else results
 
 
 def open_url(rest: str, config: Config) -> DiskStore:
