@@ -138,6 +138,24 @@ def test_replies_that_were_lost_are_never_taken_for_those_of_later_batches(
     assert works_again(store, [get(b"b")]) == [b"2"]
 
 
+def test_replies_that_trickle_in_are_given_up_and_not_taken_for_others(
+    proxied: tuple[RemoteStore, Proxy],
+) -> None:
+    """No single wait is too long, only all of them together."""
+    store, proxy = proxied
+    for number in range(4):
+        store.apply([put(b"large%d" % number, b"x" * (1 << 20))], LIMIT)
+    store.apply([put(b"small", b"2")], LIMIT)
+    proxy.pause_s = QUICK.timeout_s / 8
+    # As two batches, so that the replies to the second are on their way when the first is given up.
+    outcomes: list[object] = []
+    for keys in ((0, 1), (2, 3)):
+        store.submit([get(b"large%d" % number) for number in keys], 8 * LIMIT, outcomes.append)
+    fails_in_time(store, [get(b"small")])
+    proxy.pause_s = 0.0
+    assert works_again(store, [get(b"small")]) == [b"2"]
+
+
 def test_many_writers_over_lost_replies_repeat_nothing(server: Valkey) -> None:
     proxy = Proxy(server.address)
     store = RemoteStore([proxy.address], QUICK)
