@@ -14,7 +14,7 @@ from valkeys import Valkey, need_server, running, wait_until
 from kvss_gevent.green import Greenlets
 from kvss_gevent.stores.base import Command, Result, StoreError
 from kvss_gevent.stores.cluster import RemoteStore
-from kvss_gevent.stores.node import REST_S
+from kvss_gevent.stores.node import FRESH_S, REST_S
 from kvss_gevent.stores.runtime import Runtime, Threads
 from kvss_gevent.stores.topology import slot_of
 from kvss_gevent.stores.work import NodeLimits
@@ -209,6 +209,7 @@ def test_a_connection_that_the_server_closed_while_idle_costs_nobody_an_error(se
     try:
         store.apply([put(b"k")], LIMIT)
         server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(1.5 * FRESH_S)
         assert store.apply([put(b"k")], LIMIT) == [False]
     finally:
         store.close()
