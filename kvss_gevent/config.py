@@ -46,6 +46,10 @@ class Config:
     workers: int = option(
         1, "processes that share the port; more than one need a shared store", flag="--workers", kind="count"
     )
+    model: str = option(
+        "gevent", "how clients are served; `kvss models` tells them apart", flag="--model", kind="model"
+    )
+    pool_size: int = option(32, "clients at once with --model pool or prefork", flag="--pool-size", kind="pool")
     max_connections: int = option(
         10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
     )

@@ -317,6 +317,7 @@ def test_a_failing_disk_refuses_writes_says_so_once_and_recovers(path: Path, cap
 def test_a_failed_sync_refuses_writes_until_a_sync_succeeds(path: Path) -> None:
     store = DiskStore(path, sync="interval")
     store._env = broken = Breakable(store._env)  # type: ignore[assignment]
+    store._checkpoints._environment = broken
     assert put(store, b"a", b"1") is True
     broken.fault = lmdb.Error("mdb_env_sync", errno.EIO)
     store._sync_once()

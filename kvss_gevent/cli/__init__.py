@@ -14,8 +14,10 @@ from kvss_gevent.cli.fail import Fail
 
 COMMANDS = {
     "serve": "run the server",
+    "models": "compare the concurrency models that serve offers",
     "client": "talk to a server: interactive, from a script, or one command",
     "demo": "watch the protocol at work on a server of its own",
+    "bench": "load a server as hard as one process can",
     "conform": "grade any KV/1.0 server",
 }
 

@@ -9,9 +9,13 @@ from typing import Any
 
 from kvss_gevent.cli.fail import Fail
 from kvss_gevent.config import Config
+from kvss_gevent.models import MODULES
 from kvss_gevent.stores.open import FORMS
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)i?B?", re.IGNORECASE | re.ASCII)
+MAX_POOL_SIZE = 1000
+"""Of --model pool and prefork: a machine has room for so many threads and processes."""
+
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -78,6 +82,19 @@ def _store(text: str) -> str:
     return text
 
 
+def _model(text: str) -> str:
+    if text not in MODULES:
+        raise ValueError
+    return text
+
+
+def _pool(text: str) -> int:
+    size = _count(text)
+    if size > MAX_POOL_SIZE:
+        raise ValueError
+    return size
+
+
 def _host(text: str) -> str:
     if not text or any(character.isspace() for character in text):
         raise ValueError
@@ -85,6 +102,8 @@ def _host(text: str) -> str:
 
 
 KINDS: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
+    "model": (_model, "NAME", f"one of {', '.join(MODULES)}"),
+    "pool": (_pool, "N", f"a whole number from 1 to {MAX_POOL_SIZE}"),
     "host": (_host, "HOST", "a host name or address"),
     "port": (_port, "PORT", "a port from 0 to 65535"),
     "count": (_count, "N", "a whole number above 0"),

@@ -17,6 +17,7 @@ from kvss_gevent.board import BEAT_S
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
 from kvss_gevent.config import Config
+from kvss_gevent.models import DEFAULT
 from kvss_gevent.stores.base import CannotOpen, Store
 from kvss_gevent.stores.open import is_shared, open_store
 from kvss_gevent.wire import REPLY, STATS, Request, Status, Verb, shorten
@@ -39,7 +40,7 @@ NO_STORE = 3
 EPILOG = """\
 A flag goes before its KVSS_ variable, and that before the default. A size may end in K, M or G.
 
-exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen or open the store,
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen, open the store or load the model,
 128 + N ended at once by a second signal N.
 """
 
@@ -70,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
     )
     config = fit_descriptors(config)
     trace = trace_request if args.verbose > 1 else None
+    if config.model != DEFAULT:
+        from kvss_gevent.cli.serve_model import serve_model
+
+        return serve_model(config, trace)
     if config.workers > 1:
         return serve_with_workers(config, trace)
     store = usable_store(config)

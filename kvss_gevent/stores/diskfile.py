@@ -10,6 +10,7 @@ import lmdb
 from lmdb.verify import VerifyError, verify
 
 from kvss_gevent.stores.base import CannotOpen
+from kvss_gevent.stores.checkpoint import recover, sync_directory
 
 logger = logging.getLogger("kvss")
 
@@ -48,6 +49,7 @@ def open_environment(path: Path, *, synced: bool, max_bytes: int) -> lmdb.Enviro
         _refuse_foreign(path)
         readonly = path.exists() and not os.access(path, os.W_OK)
         if not readonly:
+            recover(path)
             _allocate_lock(Path(f"{path}-lock"))
         environment = _open(path, synced, max_bytes, readonly)
         try:
@@ -135,7 +137,7 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             with environment.begin(write=True) as txn:
                 txn.put(MARKER_KEY, b"%d" % FORMAT)
             environment.sync(True)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         return
     if marker.isdigit():
         raise CannotOpen(
@@ -143,15 +145,6 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             "Use the version that wrote it, or a newer one.",
         )
     raise _damaged(path, "its format marker cannot be read")
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the name of a new file as durable as the file."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _foreign(path: Path) -> CannotOpen:
