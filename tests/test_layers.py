@@ -36,7 +36,7 @@ ROWS = [
 AT_HOME = {
     "gevent": {"connection", "server", "coalesce", "parking", "green", "models.gevent_plain", "bench", "cli"},
     "greenlet": {"server", "coalesce", "parking", "green", "bench"},
-    "lmdb": {"stores.disk", "stores.records", "stores.diskfile"},
+    "lmdb": {"stores.disk", "stores.records", "stores.diskfile", "stores.checkpoint"},
     "valkey": CLUSTER | {"green"},
     "prompt_toolkit": {"repl", "line_editor"},
     "trio": {"models.trio_tasks"},
