@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from loadtest import hdrlog, page, report
 from loadtest.collector import Collector
 from loadtest.options import Options
@@ -52,18 +50,3 @@ def _percentiles(collector: Collector) -> dict[str, Curve]:
         for kind, histogram in whole.items()
         if histogram.counts and (kind != SERVICE or histogram.counts != whole[RESPONSE].counts)
     }
-
-
-def server_usage(process: psutil.Process | None) -> dict[str, float]:
-    """Return cpu_s and rss_bytes of a process and its children, summed; nothing for one that is gone."""
-    if process is None:
-        return {}
-    cpu_s, rss_bytes = 0.0, 0
-    try:
-        for one in [process, *process.children(recursive=True)]:
-            times = one.cpu_times()
-            cpu_s += times.user + times.system
-            rss_bytes += one.memory_info().rss
-    except psutil.Error:
-        return {}
-    return {"cpu_s": cpu_s, "rss_bytes": rss_bytes}
