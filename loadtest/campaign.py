@@ -53,6 +53,7 @@ class Campaign:
         locustfile.leave_out_unnamed(environment)
         if not self.is_worker:
             self._take_run_time(parsed)
+            output.prepare(self.options)
             if web_ui is None:
                 preflight.check_server(preflight.read_address(self.host()))
             else:
@@ -225,6 +226,8 @@ class Campaign:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
         if self.is_worker:
             self._close_and_tell()
+            # Locust's own statistics of the last seconds would be lost where the worker itself got the Ctrl-C.
+            self.runner._send_stats()
             return
         self._finish()
         if self.fatal:

@@ -185,6 +185,7 @@ class Run:
             if driver.connection is not None:
                 self.abort(driver.connection)
             if driver.schedule is not None:
+                driver.schedule.advance(clock())
                 self._unsent += driver.schedule.waiting_between(begin, end)
                 self._dropped += driver.schedule.dropped_between(begin, end)
         self._tick()
