@@ -46,6 +46,7 @@ def test_a_failure_counts_and_its_time_is_no_part_of_the_whole(filled: stats.Req
     assert filled.total.num_requests == 101, "RMW's requests are counted as GET and PUT"
     assert filled.total.num_failures == 1
     assert filled.total.get_response_time_percentile(1.0) == 0.199
+    assert filled.total.avg_response_time == pytest.approx(0.1495, abs=0.001)
     assert filled.entries["error", "GET"].num_failures == 1
     [error] = filled.errors.values()
     assert (error.occurrences, error.error) == (1, "torn value")
