@@ -1,6 +1,31 @@
 """KV/1.0 key-value server on gevent; the client library is imported from here, everything else from its own module."""
 
-from kvss_gevent.client import KVClient
+from kvss_gevent.client import KVClient, Pipeline
+from kvss_gevent.errors import (
+    KVBadRequest,
+    KVConnectError,
+    KVConnectionLost,
+    KVError,
+    KVProtocolError,
+    KVServerError,
+    KVStatusError,
+    KVTimeout,
+    KVUpgradeRequired,
+)
+from kvss_gevent.stats import Stats
 
-__all__ = ["KVClient"]
+__all__ = [
+    "KVBadRequest",
+    "KVClient",
+    "KVConnectError",
+    "KVConnectionLost",
+    "KVError",
+    "KVProtocolError",
+    "KVServerError",
+    "KVStatusError",
+    "KVTimeout",
+    "KVUpgradeRequired",
+    "Pipeline",
+    "Stats",
+]
 __version__ = "0.1.0"

@@ -11,6 +11,7 @@ ended shuts the socket down: its greenlet then reads the end of the stream.
 import logging
 import socket
 import time
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -28,14 +29,21 @@ logger = logging.getLogger("kvss")
 READ, WRITE = 1, 2
 
 SMALL_RECV_BYTES = 448
-"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us more per request. It grows when it was full."""
+"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
 LARGE_RECV_BYTES = 64 << 10
 
 PAUSE_S = 0.5
 """How long accepting rests where not even a refusal could be sent."""
 
+LEAVE_S = 0.002
+"""How long a new client is left to a worker that has fewer. Without that one worker of four got 52 clients of 64."""
+
 GRACE_S = 1.0
 """For connections that were reset at the end of a drain to notice."""
+
+
+class DeafClientError(Exception):
+    """The client has taken none of its replies for the whole of --write-timeout."""
 
 
 class KVServer(StreamServer):  # type: ignore[misc]
@@ -47,20 +55,31 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     max_accept = 100
 
-    def __init__(self, listener: Any, service: Service, config: Config) -> None:
+    def __init__(
+        self, listener: Any, service: Service, config: Config, someone_is_freer: Callable[[], bool] | None = None
+    ) -> None:
         super().__init__(listener, self._converse, spawn=gevent.spawn_raw)
         self.service = service
         self.config = config
         self.connections: set[Connection] = set()
+        self._someone_is_freer = someone_is_freer or _nobody
+        self._left_it = False
         self._doorman = Doorman()
         hub = gevent.get_hub()
         self._loop = hub.loop
         # Hub.switch would first look for a switch_out hook on the current greenlet, which a raw greenlet has not.
         self._wait = MethodType(greenlet.switch, hub)
+        self._talk = self._answer_blocking if service.store.blocks else self._answer_until_closed
         self._sweeper = gevent.spawn(sweep, self.connections, config)
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
+        if not self._left_it and self._someone_is_freer():
+            self._left_it = True  # only once: it may be stuck, or have as much to do
+            self.stop_accepting()
+            gevent.spawn_later(LEAVE_S, self._accept_again)
+            return None
+        self._left_it = False
         try:
             descriptor, address = self.socket._accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
@@ -73,8 +92,10 @@ class KVServer(StreamServer):  # type: ignore[misc]
         # A plain socket, for a gevent socket has watchers of its own, which cost memory and would not be used.
         sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
         sock.setblocking(False)
-        if len(self.connections) >= self.config.max_connections:
-            self._doorman.refuse(sock, f"{len(self.connections)} clients are connected, as many as --max-connections allows")
+        if self.service.connections() >= self.config.max_connections:
+            self._doorman.refuse(
+                sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
+            )
             return None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock, Session(self.service), address)
@@ -98,10 +119,10 @@ class KVServer(StreamServer):  # type: ignore[misc]
         readable.start(getcurrent().switch)
         reason = "it closed"
         try:
-            self._answer_until_closed(connection, readable)
+            self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
-        except TimeoutError:
+        except DeafClientError:
             connection.reset_on_close()
             reason = f"it took no reply for {self.config.write_timeout_s:g} s"
         except OSError as error:
@@ -117,7 +138,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             close(sock)
 
     def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
-        """Receive, feed, send, until either side is done. Raises OSError; TimeoutError for a client that does not read."""
+        """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
         sock, session, wait = connection.sock, connection.session, self._wait
         recv, send, receive = sock.recv, sock.send, session.receive
         room = SMALL_RECV_BYTES
@@ -140,34 +161,58 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 if sent != len(reply) or session.more:
                     self._send_rest(connection, readable, reply[sent:])
 
+    def _answer_blocking(self, connection: Connection, readable: Any) -> None:
+        """The same for a store that may let other greenlets run: the watcher is stopped meanwhile (the first rule)."""
+        sock, session, wait = connection.sock, connection.session, self._wait
+        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+        room = SMALL_RECV_BYTES
+        while not session.closed:
+            wait()
+            try:
+                data = recv(room)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            if len(data) == room < LARGE_RECV_BYTES:
+                room *= 12
+            readable.stop()
+            connection.sending = True  # the client waits for us, not we for the client: no sweeping
+            reply = receive(data)
+            connection.sending = False
+            try:
+                sent = send(reply) if reply else 0
+            except BlockingIOError:
+                sent = 0
+            if sent != len(reply) or session.more:
+                self._send_rest(connection, readable, reply[sent:])
+            else:
+                readable.start(switch)
+
     def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
-        """Send what the kernel did not take at once and the replies to all requests still waiting, letting others run."""
-        sock, session = connection.sock, connection.session
+        """Send what the kernel did not take and the replies to all requests still waiting, letting others run."""
+        session = connection.session
         readable.stop()
         connection.sending = True
-        writable = self._loop.io(sock.fileno(), WRITE)
+        hub = gevent.get_hub()
+        writable = self._loop.io(connection.sock.fileno(), WRITE)
+        view = memoryview(unsent)
         try:
-            while unsent or session.more:
-                if not unsent:
-                    # Nothing switches greenlets as long as the socket takes all: without this a flood of pipelines
-                    # would keep everybody else waiting.
-                    gevent.sleep(0)
-                    unsent = session.proceed()
-                view = memoryview(unsent)
-                while view:
-                    try:
-                        view = view[sock.send(view) :]
-                    except BlockingIOError:
-                        with gevent.Timeout(self.config.write_timeout_s or None, TimeoutError):
-                            self._loop_wait(writable)
-                unsent = b""
+            while view or session.more:
+                # As long as the socket takes all nothing else would make this greenlet wait, and a flood of pipelines
+                # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
+                with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
+                    hub.wait(writable)
+                if not view:
+                    view = memoryview(session.proceed())
+                try:
+                    view = view[connection.sock.send(view) :]
+                except BlockingIOError:
+                    pass
         finally:
             writable.close()
             connection.sending = False
         readable.start(getcurrent().switch)
-
-    def _loop_wait(self, watcher: Any) -> None:
-        gevent.get_hub().wait(watcher)
 
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.
@@ -187,3 +232,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
         while self.connections and time.monotonic() < deadline_s + GRACE_S:
             gevent.sleep(0.01)
         return in_time
+
+
+def _nobody() -> bool:
+    """Stand in where there is one worker only."""
+    return False

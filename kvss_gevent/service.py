@@ -1,12 +1,12 @@
 """What all sessions of one server share: the store, the counters, the limits of a session. No socket, no gevent."""
 
 import logging
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from kvss_gevent.stores.base import InlineStore, Store, StoreError
+from kvss_gevent.stores.base import InlineStore, LineStore, Store, StoreError
 from kvss_gevent.wire import MAX_LINE_BYTES, OK_PREFIX, REPLY, Request, Status
 
 logger = logging.getLogger("kvss")
@@ -31,6 +31,18 @@ class Limits:
     """Requests of one slice: about 0.2 ms of work, after which other connections get their turn."""
 
 
+class Counters(Protocol):
+    """What a server counts; see Stats."""
+
+    connections: int
+    commands: int
+    puts: int
+    dels: int
+    others: int
+
+    def uptime_s(self) -> int: ...
+
+
 @dataclass(slots=True)
 class Stats:
     """Counters since the start. A GET, the most frequent request, is not counted: it is what the others leave over."""
@@ -52,22 +64,35 @@ class Stats:
 class Service:
     """One store, its counters and limits, behind any number of sessions."""
 
-    def __init__(
-        self, store: Store, limits: Limits | None = None, *, stats_format: str = "readme", trace: Trace | None = None
+    def __init__(  # noqa: PLR0913 - one is asked for, the others have defaults
+        self,
+        store: Store,
+        limits: Limits | None = None,
+        *,
+        stats_format: str = "readme",
+        trace: Trace | None = None,
+        stats: Counters | None = None,
+        colleagues: Sequence[Counters] = (),
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
-        self.stats = Stats()
+        self.stats: Counters = stats or Stats()
+        self.colleagues = colleagues
+        """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.trace = trace
         self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
-        self.long_line_bytes = self.limits.reply_bytes // self.limits.slice_lines if self.inline else sys.maxsize
-        """A slice of replies no longer than this cannot exceed its bytes."""
+        self.lines: LineStore | None = store if hasattr(store, "run_lines") and not trace else None  # type: ignore[assignment]
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")
 
     def stats_reply(self, commands: int) -> bytes:
-        """Return the reply line to STATS as the request after the first `commands` requests (rule 8)."""
+        """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""
+        commands += sum(colleague.commands for colleague in self.colleagues)
         return OK_PREFIX + self._stats_reply(commands).encode()
+
+    def connections(self) -> int:
+        """Return how many clients are connected, to all workers together."""
+        return self.stats.connections + sum(colleague.connections for colleague in self.colleagues)
 
     def fault_reply(self, fault: Exception) -> bytes:
         """Log a fault of the store and return the reply line for it (rule 10).
@@ -75,6 +100,8 @@ class Service:
         At most one line is logged in FAULT_LOG_INTERVAL_S: a store that fails fails often.
         """
         now = time.monotonic()
+        if isinstance(fault, StoreError) and fault.logged:
+            return REPLY[Status.SERVER_ERROR]
         if now - self._fault_logged_s >= FAULT_LOG_INTERVAL_S:
             self._fault_logged_s = now
             # A StoreError says all there is to say; anything else is a mistake of ours, and its traceback is wanted.
@@ -83,15 +110,18 @@ class Service:
         return REPLY[Status.SERVER_ERROR]
 
     def _readme_stats(self, commands: int) -> str:
-        stats = self.stats
-        minutes, seconds = divmod(stats.uptime_s(), 60)
+        minutes, seconds = divmod(self.stats.uptime_s(), 60)
         hours, minutes = divmod(minutes, 60)
         days, hours = divmod(hours, 24)
         day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
+        everyone = (self.stats, *self.colleagues)
+        puts = sum(one.puts for one in everyone) + (self.inline.line_puts if self.inline else 0)
+        dels = sum(one.dels for one in everyone)
+        others = sum(one.others for one in everyone)
         return (
-            f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {stats.connections}; "
-            f"commands_processed: {commands}; get_requests: {commands - stats.puts - stats.dels - stats.others}; put_requests: {stats.puts}; "
-            f"del_requests: {stats.dels}; keys_stored: {self.store.count()}"
+            f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {self.connections()}; "
+            f"commands_processed: {commands}; get_requests: {commands - puts - dels - others}; put_requests: {puts}; "
+            f"del_requests: {dels}; keys_stored: {self.store.count()}"
         )
 
     def _lab_stats(self, commands: int) -> str:

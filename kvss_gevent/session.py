@@ -1,33 +1,46 @@
-"""One KV/1.0 conversation without a socket: bytes received in, reply bytes out. Sending, waiting and time are for others.
+"""One KV/1.0 conversation without a socket: bytes in, reply bytes out. Sending, waiting and time are for others.
 
-The cost of a request decides the shape of this file. A GET that hits is one dict look-up of its whole line, with nothing
-parsed (see InlineStore); everything else is parsed. Replies do not depend on where the packets were cut.
+The cost of a request decides the shape of this file. A GET that hits is one dict look-up of its whole line and a plain
+PUT is one step of the store (see InlineStore); all else is parsed. Replies do not depend on where packets were cut.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kvss_gevent.service import Service
-from kvss_gevent.stores.base import Command, InlineStore, Result
+from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, LineStore, Result, StoreError
 from kvss_gevent.wire import (
-    BYE, DEL, GET, OK_PREFIX, PUT, QUIT, REPLY, STATS, VERSION, Request, Status, is_http, parse_request,
+    BYE,
+    DEL,
+    GET,
+    OK_PREFIX,
+    PUT,
+    QUIT,
+    REPLY,
+    STATS,
+    VERSION,
+    Request,
+    Status,
+    is_http,
+    parse_request,
 )
 
 UPGRADE_REQUIRED = Status.UPGRADE_REQUIRED
+DATA_VERBS = (GET, PUT, DEL)
 OK, CREATED, NO_CONTENT = REPLY[Status.OK], REPLY[Status.CREATED], REPLY[Status.NO_CONTENT]
 NOT_FOUND = REPLY[Status.NOT_FOUND]
 
 UNUSABLE = VERSION
-"""Stands in for a line that is too long or not UTF-8: a lone version is answered with 400, as those are (rules 2, 3)."""
+"""Stands in for a line that is too long or not UTF-8: a lone version gets 400, as those do (rules 2 and 3)."""
 
 
 class Session:
     """One client's conversation.
 
-    Give `receive` what arrived and send what it returns. While `more` is true requests are waiting: call `proceed` for the
-    replies to the next slice of them before receiving again. Once `closed` is true the connection must end, after the
-    replies are sent. Nothing here raises for what a peer sent or a store did. One call runs at most limits.slice_lines
-    requests and returns at most limits.reply_bytes of replies plus one reply.
+    Give `receive` what arrived and send what it returns. While `more` is true requests are waiting: call `proceed` for
+    the replies to the next slice of them before receiving again. Once `closed` is true the connection must end, after
+    the replies are sent. Nothing here raises for what a peer sent or a store did. One call runs at most
+    limits.slice_lines requests and returns at most limits.reply_bytes of replies plus one reply.
     """
 
     __slots__ = ("_out", "_service", "_waiting", "closed", "more", "partial", "quiet")
@@ -58,7 +71,10 @@ class Session:
             line = data[:-1]
             reply = None if service.trace else store.replies.get(line)
             if reply is None:
-                line = self._clean([line], line)[0]
+                if len(line) > service.limits.line_bytes or not line.isascii() or b"\r" in line:
+                    (line,) = self._clean([line], line)
+                reply = None if service.trace else store.put_line(line)
+            if reply is None:
                 try:
                     reply = self._answer(line, parse_request(line), store)
                 except _EndOfRun as end:
@@ -92,7 +108,7 @@ class Session:
 
     def _cut(self, data: bytes) -> list[bytes]:
         """Return the usable lines that data completes, and keep its rest in `partial`."""
-        # One byte over the limit is kept: it may be a carriage return, which does not count. What exceeds that makes the
+        # One byte over the limit is kept: it may be a carriage return, which does not count. More than that makes a
         # line too long whatever follows, so it need not be kept (rule 2).
         room = self._service.limits.line_bytes + 2
         lines = data.split(b"\n")
@@ -120,13 +136,14 @@ class Session:
         """Append the replies to lines, one request after the other, until the lines or the slice's bytes run out."""
         service = self._service
         limit = service.limits.reply_bytes
-        look_up = _no_table if service.trace else store.replies.get
+        look_up = _nothing if service.trace else store.replies.get
+        put_line = _nothing if service.trace else store.put_line
         answer = self._answer
         out = self._out
-        if len(lines) * store.largest_reply_bytes <= limit:
+        if len(lines) * max(store.largest_reply_bytes, QUICK_LINE_BYTES) <= limit:
             try:
                 for line in lines:
-                    out.append(look_up(line) or answer(line, parse_request(line), store))
+                    out.append(look_up(line) or put_line(line) or answer(line, parse_request(line), store))
                 return
             except _EndOfRun as end:
                 out.append(end.reply)
@@ -136,25 +153,31 @@ class Session:
             if self.closed or pending_bytes > limit:
                 break
             try:
-                reply = look_up(line) or answer(line, parse_request(line), store)
+                reply = look_up(line) or put_line(line) or answer(line, parse_request(line), store)
             except _EndOfRun as end:
                 reply = end.reply
             pending_bytes += len(reply)
             out.append(reply)
 
     def _run_batch(self, lines: Sequence[bytes]) -> None:
-        """Append the replies to lines; what reads or writes goes to the store as one batch: one commit, one round trip."""
+        """Append the replies to lines; what reads or writes is one batch to the store: one commit, one round trip."""
         service = self._service
+        if service.lines is not None and self._run_lines(lines, service.lines):
+            return
         requests: list[Request] = []
         batch: list[Command] = []
+        counted = False
         for line in lines:
             request = parse_request(line)
             verb = request[0]
-            if verb is STATS and batch:
-                break  # STATS counts the keys stored: what comes before it is run first, as a slice of its own
+            # STATS counts the keys stored: what stands before it is run first and what stands behind it later.
+            if batch if verb is STATS else counted and verb in DATA_VERBS:
+                break
             requests.append(request)
-            if verb in (GET, PUT, DEL):
+            if verb in DATA_VERBS:
                 batch.append(request)
+            elif verb is STATS:
+                counted = True
             elif verb is QUIT or (verb is UPGRADE_REQUIRED and is_http(line)):
                 break  # what follows is not run (rules 5 and 9)
         results: Sequence[Result | Exception] = ()
@@ -166,11 +189,22 @@ class Session:
         replay = _Replay(results)
         try:
             for line, request in zip(lines, requests, strict=False):
-                if replay.left == 0 and request[0] in (GET, PUT, DEL):
+                if replay.left == 0 and request[0] in DATA_VERBS:
                     break  # the store stopped early; the rest is for the next slice
                 self._out.append(self._answer(line, request, replay))
         except _EndOfRun as end:
             self._out.append(end.reply)
+
+    def _run_lines(self, lines: Sequence[bytes], store: LineStore) -> bool:
+        """Append the replies to lines that the store runs itself; return whether it ran any."""
+        service = self._service
+        try:
+            self._out, puts, dels = store.run_lines(lines, service.limits.reply_bytes)
+        except StoreError:
+            return False  # nothing was run: the batch will meet the same fault, and say so
+        service.stats.puts += puts
+        service.stats.dels += dels
+        return len(self._out) > 0
 
     def _answer(self, line: bytes, request: Request, store: "_Answers") -> bytes:
         """Run one request and return its reply; raises _EndOfRun with it where the quick loop must not go on."""
@@ -182,7 +216,7 @@ class Session:
             if verb is PUT:
                 stats.puts += 1
                 # After a large value the replies of this run can be large: they must be measured from here on.
-                ends_run = len(line) > service.long_line_bytes
+                ends_run = len(line) > QUICK_LINE_BYTES and store is service.inline
                 reply = CREATED if store.put(key, value) else OK
             elif verb is GET:
                 found = store.get(key)
@@ -234,7 +268,7 @@ class _Replay:
     get = put = delete = _next
 
 
-class _EndOfRun(Exception):  # noqa: N818 - no error, and PUT of a large value is no fault either
+class _EndOfRun(Exception):
     def __init__(self, reply: bytes) -> None:
         self.reply = reply
 
@@ -242,7 +276,7 @@ class _EndOfRun(Exception):  # noqa: N818 - no error, and PUT of a large value i
 _NOTHING: list[bytes] = []
 
 
-def _no_table(_: bytes) -> None:
+def _nothing(_: bytes) -> None:
     """Look nothing up: with a trace every request is parsed."""
 
 

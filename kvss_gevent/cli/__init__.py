@@ -1,7 +1,7 @@
-"""The `kvss` command: picks the subcommand and turns faults into messages and exit codes. Each subcommand has a file here.
+"""The `kvss` command: picks the subcommand, turns faults into messages and exit codes. Each subcommand has a file here.
 
-A command module has SUMMARY (one line), add_arguments(parser) and run(args), which returns the exit code or raises Fail.
-Only the module of the command in use is imported, so that a client does not load the server.
+A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail. Only
+the module of the command in use is imported, so that a client does not load the server.
 """
 
 import argparse
@@ -14,21 +14,24 @@ from kvss_gevent.cli.fail import Fail
 
 COMMANDS = {
     "serve": "run the server",
+    "models": "compare the concurrency models that serve offers",
     "client": "talk to a server: interactive, from a script, or one command",
     "demo": "watch the protocol at work on a server of its own",
+    "bench": "load a server as hard as one process can",
     "conform": "grade any KV/1.0 server",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one `kvss` command; returns its exit code."""
+    """Run one `kvss` command; returns its exit code, 130 where Ctrl-C ended it."""
     args = sys.argv[1:] if argv is None else list(argv)
     try:
         return _dispatch(args)
     except Fail as fail:
-        print(f"kvss: {fail.cause}", file=sys.stderr)
-        print(f"  {fail.remedy}", file=sys.stderr)
+        fail.show()
         return fail.code
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # The reader of our output left (kvss ... | head): not an error, but the interpreter's own flush would fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,12 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     from kvss_gevent import __version__
 
-    top = argparse.ArgumentParser(prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it.")
+    top = argparse.ArgumentParser(
+        prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it."
+    )
     top.add_argument("--version", action="version", version=f"kvss {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in args if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
+        parser = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
         if name == chosen:
             module = import_module(f"kvss_gevent.cli.{name}")
             parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -1,5 +1,6 @@
 """The one exception that a command raises to end with a message and an exit code."""
 
+import sys
 from enum import IntEnum
 
 
@@ -20,3 +21,8 @@ class Fail(Exception):
         self.cause = cause
         self.remedy = remedy
         self.code = code
+
+    def show(self) -> None:
+        """Print the two lines."""
+        print(f"kvss: {self.cause}", file=sys.stderr)
+        print(f"  {self.remedy}", file=sys.stderr)

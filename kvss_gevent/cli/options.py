@@ -9,8 +9,13 @@ from typing import Any
 
 from kvss_gevent.cli.fail import Fail
 from kvss_gevent.config import Config
+from kvss_gevent.models import MODULES
+from kvss_gevent.stores.open import FORMS
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)i?B?", re.IGNORECASE | re.ASCII)
+MAX_POOL_SIZE = 1000
+"""Of --model pool and prefork: a machine has room for so many threads and processes."""
+
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -48,10 +53,46 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _wait(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds == 0:
+        raise ValueError
+    return seconds
+
+
 def _format(text: str) -> str:
     if text not in ("readme", "lab"):
         raise ValueError
     return text
+
+
+def _bound(text: str) -> int:
+    return 0 if text == "0" else _size(text)
+
+
+def _sync(text: str) -> str:
+    if text not in ("always", "interval", "none"):
+        raise ValueError
+    return text
+
+
+def _store(text: str) -> str:
+    if ":" not in text:
+        raise ValueError
+    return text
+
+
+def _model(text: str) -> str:
+    if text not in MODULES:
+        raise ValueError
+    return text
+
+
+def _pool(text: str) -> int:
+    size = _count(text)
+    if size > MAX_POOL_SIZE:
+        raise ValueError
+    return size
 
 
 def _host(text: str) -> str:
@@ -61,10 +102,17 @@ def _host(text: str) -> str:
 
 
 KINDS: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
+    "model": (_model, "NAME", f"one of {', '.join(MODULES)}"),
+    "pool": (_pool, "N", f"a whole number from 1 to {MAX_POOL_SIZE}"),
     "host": (_host, "HOST", "a host name or address"),
     "port": (_port, "PORT", "a port from 0 to 65535"),
     "count": (_count, "N", "a whole number above 0"),
     "bytes": (_size, "BYTES", "a size in bytes, such as 65536, 64K or 1M"),
+    "bound": (_bound, "BYTES", "a size in bytes, such as 65536, 64K or 1G, 0 for no limit"),
+    "store": (_store, "URL", FORMS),
+    "sync": (_sync, "always|interval|none", "always, interval or none"),
+    "whole": (_whole, "N", "a whole number"),
+    "wait": (_wait, "SECONDS", "a time in seconds above 0"),
     "seconds": (_seconds, "SECONDS", "a time in seconds, 0 for no limit"),
     "drain": (_seconds, "SECONDS", "a time in seconds"),
     "format": (_format, "readme|lab", "readme or lab"),
@@ -112,7 +160,13 @@ def to_config(given: Mapping[str, str | None], environ: Mapping[str, str] = os.e
 
 def _shown(default: Any, kind: str) -> str:
     if kind == "bytes":
-        return next(f"{default // factor} {unit}iB" for unit, factor in (("M", 1 << 20), ("K", 1 << 10)) if default % factor == 0)
+        return next(
+            f"{default // factor} {unit}iB"
+            for unit, factor in (("M", 1 << 20), ("K", 1 << 10))
+            if default % factor == 0
+        )
+    if kind == "bound":
+        return "no limit"
     if kind == "seconds":
         return f"{default:g} s" if default else "off"
-    return f"{default:g} s" if kind == "drain" else str(default)
+    return f"{default:g} s" if kind in ("drain", "wait") else str(default)

@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 
-from kvss_gevent.stores.base import Command, Result, StoreError
-from kvss_gevent.wire import GET_PREFIX, OK_PREFIX, Verb
+from kvss_gevent.config import Config
+from kvss_gevent.stores.base import QUICK_LINE_BYTES, CannotOpen, Command, Result, StoreError
+from kvss_gevent.wire import GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, REPLY, VERSION, Status, Verb
 
+OK, CREATED = REPLY[Status.OK], REPLY[Status.CREATED]
 _PREFIX_BYTES = len(OK_PREFIX)
 
 ENTRY_OVERHEAD_BYTES = 200
-"""What an entry costs beside its bytes: two object headers, allocator rounding, its share of the dict at its emptiest."""
+"""What an entry costs beside its bytes: two object headers, rounding, its share of a dict that has just grown."""
+
+
+def open_url(rest: str, config: Config) -> "MemoryStore":
+    """Return the store of `memory:`, bounded by config.max_memory_bytes. Raises CannotOpen."""
+    if rest:
+        raise CannotOpen(f"memory: is followed by {rest!r}", "Write --store memory: with nothing after it.", usage=True)
+    return MemoryStore(config.max_memory_bytes or None)
 
 
 class MemoryStore:
@@ -24,6 +33,7 @@ class MemoryStore:
         self.replies: dict[bytes, bytes] = {}
         self.largest_reply_bytes = 0
         self.used_bytes = 0
+        self.line_puts = 0
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
 
     def put(self, key: bytes, value: bytes) -> bool:
@@ -37,6 +47,29 @@ class MemoryStore:
             self._grow(len(reply) - len(old), reply)
         self.replies[request] = reply
         return old is None
+
+    def put_line(self, line: bytes) -> bytes | None:
+        """Run a whole request line if it is a PUT; see InlineStore. To parse first and then put costs 0.2 us more."""
+        try:
+            version, verb, key, value = line.split(b" ", 3)
+        except ValueError:
+            return None
+        if verb != b"PUT" or version != VERSION or not value or not 0 < len(key) <= MAX_KEY_BYTES:
+            return None
+        if len(line) > QUICK_LINE_BYTES:
+            return None
+        request = GET_PREFIX + key
+        reply = OK_PREFIX + value
+        replies = self.replies
+        old = replies.get(request)
+        if old is None or len(old) != len(reply):
+            try:
+                self._grow(len(reply) - len(old) if old else len(request) + len(reply) + ENTRY_OVERHEAD_BYTES, reply)
+            except StoreError:
+                return None
+        replies[request] = reply
+        self.line_puts += 1
+        return CREATED if old is None else OK
 
     def _grow(self, grown_bytes: int, reply: bytes) -> None:
         used_bytes = self.used_bytes + grown_bytes

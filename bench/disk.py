@@ -1,0 +1,88 @@
+"""What gathering writes is worth: commits of the disk store beside one commit per request, and GETs meanwhile.
+
+Run as `python -m bench.disk`; about half a minute. Every reply waits for its sync (--sync always). The two servers are
+driven in turn on the same disk, and the ratio is taken pair by pair.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.process import free_port, kvss, pinned, running
+
+ONE_BY_ONE = """
+import sys
+import kvss_gevent.coalesce
+kvss_gevent.coalesce.MAX_TRANSACTION_JOBS = 1
+from kvss_gevent.cli import main
+sys.exit(main(["serve", *sys.argv[1:]]))
+"""
+
+
+def main() -> None:
+    """Print every figure, one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of runs")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per run")
+    parser.add_argument("--connections", type=int, default=64, help="clients that write, one request at a time each")
+    parser.add_argument("--directory", type=Path, help="where the files go: the disk to measure")
+    args = parser.parse_args()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvss-bench-", dir=args.directory)))
+        ports = {"gathered": free_port(), "one by one": free_port()}
+        for name, port in ports.items():
+            command = kvss(port, "--store", f"disk:{directory / name}.kv")
+            if name == "one by one":
+                command = [sys.executable, "-c", ONE_BY_ONE, *command[4:]]
+            stack.enter_context(running(command, port))
+        rates: dict[str, list[float]] = {name: [] for name in ports}
+        reads_ms: dict[str, list[float]] = {name: [] for name in ports}
+        for pair in range(args.pairs + 1):
+            for name, port in ports.items():
+                rate, read_ms = one_run(port, args.connections, args.seconds)
+                if pair:  # the first pair warms up
+                    rates[name].append(rate)
+                    reads_ms[name].append(read_ms)
+    for name, found in rates.items():
+        print(
+            f"{name}: {args.connections} clients, {statistics.median(found):.0f} synced PUTs a second "
+            f"({min(found):.0f} to {max(found):.0f}); beside them one client's GETs take "
+            f"{statistics.median(reads_ms[name]):.2f} ms at p99 ({max(reads_ms[name]):.2f} at worst)"
+        )
+    ratios = [ours / theirs for ours, theirs in zip(rates["gathered"], rates["one by one"], strict=True)]
+    print(
+        f"gathering makes it {statistics.median(ratios):.1f} times the rate "
+        f"({min(ratios):.1f} to {max(ratios):.1f} in {args.pairs} pairs)"
+    )
+
+
+def one_run(port: int, connections: int, seconds: float) -> tuple[float, float]:
+    """Write with all connections and read with one more; return PUTs a second and the p99 of a GET in milliseconds."""
+    writing = generator(port, connections, 0, seconds)
+    reading = generator(port, 1, 100, seconds)
+    return result(writing)["rps"], result(reading)["p99_us"] / 1000
+
+
+def generator(port: int, connections: int, get_percent: int, seconds: float) -> "subprocess.Popen[str]":
+    """Start a load generator with one request at a time on each connection."""
+    command = [sys.executable, "-m", "bench.generator", "kv", "127.0.0.1", str(port), "--depth", "1"]
+    command += ["--connections", str(connections), "--get", str(get_percent), "--seconds", str(seconds)]
+    return subprocess.Popen(pinned(command, 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: "subprocess.Popen[str]") -> dict[str, float]:
+    """Wait for a generator and return what it measured."""
+    out, errors = process.communicate(timeout=60)
+    if process.returncode:
+        sys.exit(f"bench: the generator failed: {errors.strip().splitlines()[-1]}")
+    measured: dict[str, float] = json.loads(out)
+    return measured
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What the server costs: CPU per request beside redis-server, memory per connection, memory of a burst, fairness.
+
+Run as `python -m bench.server`; about a minute. CPU time is the server's own, as the kernel counts it, so that a busy
+machine moves it little; the two servers are driven in turn and the ratio is taken pair by pair. Below 1 is cheaper.
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+from bench.process import cpu_s, free_port, kvss, pinned, redis, resident_bytes, running
+
+IDLE_CONNECTIONS = 9000
+
+
+def main() -> None:
+    """Print every figure, one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of runs per depth")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per run")
+    parser.add_argument("--depth", default="1,16,64", help="pipeline depths")
+    args = parser.parse_args()
+    compare(args.pairs, args.seconds, [int(depth) for depth in args.depth.split(",")])
+    idle_memory()
+    burst_memory()
+    fairness()
+
+
+def compare(pairs: int, seconds: float, depths: list[int]) -> None:
+    """CPU per request at several pipeline depths: 50 connections, 80 % GET, 64-byte values."""
+    has_redis = shutil.which("redis-server") is not None
+    if not has_redis:
+        print("redis-server is not installed: no comparison, only our own cost (Debian: apt-get install redis-server)")
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name, protocol, command in (("kvss", "kv", kvss), ("redis", "resp", redis)):
+            if name == "kvss" or has_redis:
+                port = free_port()
+                servers[name] = (stack.enter_context(running(command(port), port)), protocol, port)
+        for depth in depths:
+            costs: dict[str, list[float]] = {name: [] for name in servers}
+            for pair in range(pairs + 1):
+                for name, (pid, protocol, port) in servers.items():
+                    cost_us = one_run(pid, protocol, port, depth, seconds)
+                    if pair:  # the first pair warms up
+                        costs[name].append(cost_us)
+            line = f"depth {depth:3}: kvss {statistics.median(costs['kvss']):.2f} us CPU per request"
+            if has_redis:
+                ratios = sorted(ours / theirs for ours, theirs in zip(costs["kvss"], costs["redis"], strict=True))
+                line += (
+                    f", redis-server {statistics.median(costs['redis']):.2f} us, ratio {statistics.median(ratios):.2f}"
+                )
+                line += f" ({ratios[0]:.2f} to {ratios[-1]:.2f} in {pairs} pairs)"
+            print(line, flush=True)
+
+
+def one_run(pid: int, protocol: str, port: int, depth: int, seconds: float) -> float:
+    """Drive a server once; return its CPU microseconds per request."""
+    command = [sys.executable, "-m", "bench.generator", protocol, "127.0.0.1", str(port)]
+    before_s = cpu_s(pid)
+    done = subprocess.run(
+        pinned([*command, "--depth", str(depth), "--seconds", str(seconds)], 1),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"bench: the generator failed: {done.stderr.strip().splitlines()[-1]}")
+    return (cpu_s(pid) - before_s) * 1e6 / float(json.loads(done.stdout)["requests"])
+
+
+def idle_memory() -> None:
+    """Resident memory for each of many connections that have sent one request and wait."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = min(IDLE_CONNECTIONS, hard - 100 if hard > 0 else IDLE_CONNECTIONS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, connections + 100) if hard > 0 else connections + 100, hard))
+    port = free_port()
+    with running(kvss(port), port) as pid, contextlib.ExitStack() as stack:
+        before = resident_bytes(pid)
+        socks = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(connections)]
+        for sock in socks:
+            sock.sendall(b"KV/1.0 GET a\n")
+        answered = sum(sock.recv(100) == b"404 NOT_FOUND\n" for sock in socks)
+        each = (resident_bytes(pid) - before) / connections / 1024
+        print(f"idle: {connections} connections, {answered} answered, {each:.1f} KiB resident each", flush=True)
+
+
+def burst_memory() -> None:
+    """Growth of resident memory while 64 KiB of GETs for one 900 KiB value are answered."""
+    requests = (64 << 10) // len(b"KV/1.0 GET big\n")
+    port = free_port()
+    with running(kvss(port), port) as pid, socket.create_connection(("127.0.0.1", port), 30) as sock:
+        sock.sendall(b"KV/1.0 PUT big " + b"x" * (900 << 10) + b"\n")
+        sock.recv(100)
+        before = peak = resident_bytes(pid)
+        sock.sendall(b"KV/1.0 GET big\n" * requests)
+        left = requests * (len(b"200 OK \n") + (900 << 10))
+        while left > 0:
+            left -= len(sock.recv(1 << 20))
+            peak = max(peak, resident_bytes(pid))
+        print(
+            f"burst: {requests} GETs of 900 KiB in one go, {(peak - before) / (1 << 20):.1f} MiB more resident",
+            flush=True,
+        )
+
+
+def fairness() -> None:
+    """Percentiles of one client's single requests while three others flood the server with pipelines."""
+    flood = b"KV/1.0 PUT k vvvvvvvv\nKV/1.0 GET k\n" * 2000
+    port = free_port()
+    with running(kvss(port), port):
+        over = threading.Event()
+        floods = [subprocess.Popen([sys.executable, "-c", FLOOD, str(port), flood.decode()]) for _ in range(3)]
+        try:
+            time.sleep(1)
+            took_ms = []
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
+                while len(took_ms) < 500:
+                    began_s = time.perf_counter()
+                    sock.sendall(b"KV/1.0 GET k\n")
+                    sock.recv(100)
+                    took_ms.append((time.perf_counter() - began_s) * 1000)
+        finally:
+            over.set()
+            for process in floods:
+                process.kill()
+                process.wait()
+        took_ms.sort()
+        print(
+            f"fair: beside 3 floods a single request takes {took_ms[250]:.1f} ms at p50, {took_ms[494]:.1f} ms at p99",
+            flush=True,
+        )
+
+
+FLOOD = """
+import socket, sys, threading
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def drain():
+    while sock.recv(1 << 20): pass
+threading.Thread(target=drain, daemon=True).start()
+flood = sys.argv[2].encode() + b"\\n"
+try:
+    while True: sock.sendall(flood)
+except OSError: pass
+"""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""A closed-loop load generator for saturation: many connections, a fixed pipeline depth, one process, on gevent.
+
+Each connection sends a packet of requests, waits for all replies, and sends the next. So a server that stalls is asked
+less meanwhile, and the stall counts once for each connection: how long clients would have waited at a given rate is not
+to be seen here. loadtest/ sends at a rate. The loop is the one of server.py, with its three rules.
+"""
+
+import itertools
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import gevent
+from greenlet import getcurrent, greenlet
+
+from kvss_gevent.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
+
+READ, WRITE = 1, 2
+
+PACKETS = 509
+"""Packets made beforehand, so that making them costs nothing while measuring; a prime, so that no two connections that
+begin at different ones fall into step."""
+
+EXACT_US = 1 << 16
+COARSE_BITS = 10
+"""Times are counted by the microsecond up to EXACT_US and by 1,024 of them from there on, an error of 1.6 % at most."""
+
+RECV_BYTES = 1 << 18
+SMALL_RECV_BYTES = 448
+LIMIT_S = 5.0
+"""For connecting, for storing the keys, and for the last replies: each at most this long."""
+
+SIGNS = {b"V": Status.SERVER_ERROR, b"B": Status.BAD_REQUEST, b"G": Status.UPGRADE_REQUIRED, b"F": Status.NOT_FOUND}
+"""A letter that stands in one phrase and in no other reply: bytes are counted, and a packet's end splits no byte."""
+
+
+class Unusable(Exception):
+    """There is no server to load, or it does not take the requests; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent: requests of a packet, percent of GETs, bytes of a value, number of keys; and for how long."""
+
+    connections: int = 50
+    depth: int = 1
+    get_percent: int = 80
+    value_bytes: int = 64
+    keys: int = 1000
+    seconds: float = 5.0
+    warmup_s: float = 0.5
+    """Before the seconds that count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it. Times are of packets, from before sending to the last reply, in microseconds; None without any.
+
+    refused: replies other than 200 and 201, by status. lost: connections that the server ended or refused.
+    starved: connections that got no whole packet of replies in time. cpu_us: the generator's own, per request;
+    cpu_share: of one core.
+    """
+
+    requests: int
+    seconds: float
+    p50_us: int | None
+    p99_us: int | None
+    max_us: int | None
+    refused: dict[str, int]
+    lost: int
+    starved: int
+    cpu_us: float | None
+    cpu_share: float
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered per second."""
+        return self.requests / self.seconds
+
+    @property
+    def clean(self) -> bool:
+        """Whether every request was answered as it should be, on every connection."""
+        return not (self.refused or self.lost or self.starved) and self.requests > 0
+
+
+class Times:
+    """How many packets took how long; of bounded size, whatever the number of packets."""
+
+    def __init__(self) -> None:
+        self.exact = [0] * EXACT_US
+        self.coarse: Counter[int] = Counter()
+        self.longest_us = 0
+
+    def add(self, took_us: int) -> None:
+        """Count one packet."""
+        try:
+            self.exact[took_us] += 1
+        except IndexError:
+            self.coarse[took_us >> COARSE_BITS] += 1
+        if took_us > self.longest_us:  # noqa: PLR1730 - a call of max costs more than the rest of this
+            self.longest_us = took_us
+
+    @property
+    def count(self) -> int:
+        """The number of packets."""
+        return sum(self.exact) + sum(self.coarse.values())
+
+    def percentile(self, percent: float) -> int | None:
+        """Return the time that this part of the packets did not exceed, in microseconds; None without packets."""
+        wanted = self.count * percent / 100
+        seen = 0
+        for took_us, number in itertools.chain(enumerate(self.exact), self._coarse_us()):
+            seen += number
+            if number and seen >= wanted:
+                return min(took_us, self.longest_us)
+        return None
+
+    def _coarse_us(self) -> Iterator[tuple[int, int]]:
+        for step in sorted(self.coarse):
+            yield ((step + 1) << COARSE_BITS) - 1, self.coarse[step]
+
+
+def run(host: str, port: int, load: Load) -> Outcome:
+    """Load the server and return what came of it; takes at most 3 LIMIT_S beyond the seconds asked for.
+
+    Raises Unusable.
+    """
+    gevent.config.track_greenlet_tree = False
+    address, family = _resolve(host, port)
+    _preload(address, family, load)
+    return _Run(load).measure(address, family)
+
+
+class _Run:
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.packets = make_packets(load)
+        self.times = Times()
+        self.refused: Counter[Status] = Counter()
+        self.lost = 0
+        self.heard = 0
+        self.from_ns = self.until_ns = 0
+        hub = gevent.get_hub()
+        self.loop = hub.loop
+        self.wait = MethodType(greenlet.switch, hub)
+
+    def measure(self, address: Any, family: int) -> Outcome:
+        load = self.load
+        sockets = list(self._connected(address, family))
+        now_ns = time.perf_counter_ns()
+        self.from_ns = now_ns + int(load.warmup_s * 1e9)
+        self.until_ns = self.from_ns + int(load.seconds * 1e9)
+        workers = [gevent.spawn(self._drive, sock, number) for number, sock in enumerate(sockets)]
+        gevent.sleep(load.warmup_s)
+        cpu_s, begun_ns = time.process_time(), time.perf_counter_ns()
+        gevent.joinall(workers, load.seconds)
+        cpu_s, seconds = time.process_time() - cpu_s, (time.perf_counter_ns() - begun_ns) / 1e9
+        gevent.joinall(workers, LIMIT_S)
+        gevent.killall(workers)
+        requests = self.times.count * load.depth
+        return Outcome(
+            requests,
+            min(load.seconds, seconds),  # less where every connection was lost
+            self.times.percentile(50),
+            self.times.percentile(99),
+            self.times.longest_us if requests else None,
+            {f"{status:d} {status.name}": number for status, number in sorted(self.refused.items())},
+            self.lost,
+            len(sockets) - self.heard,
+            cpu_s * 1e6 / requests if requests else None,
+            cpu_s / seconds,
+        )
+
+    def _connected(self, address: Any, family: int) -> Iterator[socket.socket]:
+        deadline_s = time.monotonic() + LIMIT_S
+        for _ in range(self.load.connections):
+            try:
+                yield _connect(address, family, max(0.001, deadline_s - time.monotonic()))
+            except OSError:
+                self.lost += 1
+
+    def _drive(self, sock: socket.socket, number: int) -> None:
+        """Be the greenlet of one connection."""
+        sock.setblocking(False)
+        readable = self.loop.io(sock.fileno(), READ)
+        readable.start(getcurrent().switch)
+        try:
+            self._ask_until_the_end(sock, readable, number)
+        except OSError:
+            self.lost += 1
+        finally:
+            readable.stop()
+            readable.close()
+            sock.close()
+
+    def _ask_until_the_end(self, sock: socket.socket, readable: Any, number: int) -> None:
+        wait, recv, send, clock = self.wait, sock.recv, sock.send, time.perf_counter_ns
+        packets, add, depth = self.packets, self.times.add, self.load.depth
+        from_ns, until_ns = self.from_ns, self.until_ns
+        room = SMALL_RECV_BYTES
+        heard = False
+        for data in itertools.islice(itertools.cycle(packets), number % PACKETS, None):
+            begun_ns = clock()
+            if begun_ns >= until_ns:
+                return
+            try:
+                sent = send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent != len(data):
+                self._send_rest(sock, readable, data[sent:])
+            left = depth
+            while left > 0:
+                wait()
+                try:
+                    got = recv(room)
+                except BlockingIOError:
+                    continue
+                if not got:
+                    raise ConnectionError("the server closed the connection")
+                if len(got) == room:
+                    room = RECV_BYTES
+                left -= got.count(b"\n")
+                if b"_" in got:
+                    self._count_refused(got)
+            ended_ns = clock()
+            if not heard and ended_ns <= until_ns:
+                heard = True
+                self.heard += 1
+            if begun_ns >= from_ns and ended_ns <= until_ns:
+                add((ended_ns - begun_ns) // 1000)
+
+    def _count_refused(self, got: bytes) -> None:
+        for sign, status in SIGNS.items():
+            if number := got.count(sign):
+                self.refused[status] += number
+
+    def _send_rest(self, sock: socket.socket, readable: Any, unsent: bytes) -> None:
+        """Send what the kernel did not take; replies wait in the kernel meanwhile (the first rule)."""
+        readable.stop()
+        writable = self.loop.io(sock.fileno(), WRITE)
+        view = memoryview(unsent)
+        try:
+            while view:
+                gevent.get_hub().wait(writable)
+                try:
+                    view = view[sock.send(view) :]
+                except BlockingIOError:
+                    continue
+        finally:
+            writable.close()
+        readable.start(getcurrent().switch)
+
+
+def make_packets(load: Load, seed: int = 1) -> list[bytes]:
+    """Return PACKETS packets of `depth` requests each; the same for the same load and seed."""
+    pick = random.Random(seed)
+
+    def request() -> bytes:
+        key = _key(pick.randrange(load.keys))
+        if pick.random() * 100 < load.get_percent:
+            return build_request(Verb.GET, key)
+        return build_request(Verb.PUT, key, b"x" * load.value_bytes)
+
+    return [b"".join(request() for _ in range(load.depth)) for _ in range(PACKETS)]
+
+
+def _key(number: int) -> bytes:
+    return b"key:%08d" % number
+
+
+def _resolve(host: str, port: int) -> tuple[Any, int]:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise Unusable(getattr(error, "strerror", None) or "no such host name") from None
+    return address, family
+
+
+def _connect(address: Any, family: int, timeout_s: float) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _preload(address: Any, family: int, load: Load) -> None:
+    """Store every key once, so that every GET finds one. Raises Unusable."""
+    stored = (REPLY[Status.OK], REPLY[Status.CREATED])
+    deadline_s = time.monotonic() + LIMIT_S
+    try:
+        with _connect(address, family, LIMIT_S) as sock, sock.makefile("rb") as replies:
+            for first in range(0, load.keys, 16):
+                keys = range(first, min(first + 16, load.keys))
+                sock.settimeout(max(0.001, deadline_s - time.monotonic()))
+                sock.sendall(b"".join(build_request(Verb.PUT, _key(key), b"x" * load.value_bytes) for key in keys))
+                for _ in keys:
+                    reply = replies.readline(len(OK_PREFIX) + 60).rstrip(b"\n")
+                    if reply not in stored:
+                        raise Unusable(
+                            f"it answered {shorten(reply)} to a PUT" if reply else "it closed the connection"
+                        )
+    except TimeoutError:
+        raise Unusable(f"{load.keys} keys could not be stored within {LIMIT_S:g} s") from None
+    except OSError as error:
+        raise Unusable((error.strerror or str(error)).lower()) from None

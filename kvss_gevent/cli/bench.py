@@ -1,0 +1,139 @@
+"""`kvss bench`: loads a KV/1.0 server as hard as one process can. The generator is in ../bench.py."""
+
+import json
+import re
+import resource
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any
+
+from kvss_gevent.cli.fail import Exit, Fail
+from kvss_gevent.wire import MAX_LINE_BYTES
+
+RESERVED_DESCRIPTORS = 64
+BUSY_SHARE = 0.9
+"""Of a core: a generator that uses more has no time to spare, and the server might do more than it asks for."""
+
+EPILOG = """\
+Each connection sends --depth requests, waits for all their replies, and sends again: a closed loop, which finds the
+highest rate, and not how long clients wait at a lower one. Times are those of a packet of --depth requests.
+
+exit codes: 0 all requests were answered, 1 some were refused, lost or never answered, 2 usage,
+3 there is no server or it takes no keys, 130 interrupted. A run leaves --keys keys in the server, beginning with key:.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of `kvss bench`."""
+    parser.epilog = EPILOG
+    parser.add_argument("target", type=_target, metavar="HOST:PORT", help="the server, such as 127.0.0.1:5050")
+    for flag, kind, default, placeholder, text in (
+        ("--seconds", _number(0.1, 3600), 5.0, "S", "how long to measure"),
+        ("--warmup", _number(0, 60), 0.5, "S", "how long to load before that"),
+        ("--connections", _whole(1, 50_000), 50, "N", "connections at once"),
+        ("--depth", _whole(1, 10_000), 1, "N", "requests sent at a time on each"),
+        ("--get", _number(0, 100), 80, "PERCENT", "how many are GETs; the others are PUTs"),
+        ("--value", _whole(1, MAX_LINE_BYTES - 64), 64, "BYTES", "size of a value"),
+        ("--keys", _whole(1, 1_000_000), 1000, "N", "different keys"),
+    ):
+        parser.add_argument(flag, type=kind, default=default, metavar=placeholder, help=f"{text} (%(default)g)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(args: Namespace) -> int:
+    """Load the server and print what came of it; returns the exit code. Raises Fail."""
+    from kvss_gevent import bench
+
+    load = bench.Load(args.connections, args.depth, args.get, args.value, args.keys, args.seconds, args.warmup)
+    if load.depth * load.value_bytes > MAX_PACKET_BYTES:
+        raise Fail(
+            f"--depth {load.depth} requests with --value {load.value_bytes} make packets over {MAX_PACKET_BYTES} bytes",
+            "Give a smaller --depth or --value.",
+        )
+    _make_room(load.connections)
+    host, port = args.target
+    try:
+        outcome = bench.run(host, port, load)
+    except bench.Unusable as unusable:
+        raise Fail(
+            f"cannot load {host}:{port}: {unusable}", "Start the server first, or check the address.", 3
+        ) from None
+    limited = outcome.cpu_share > BUSY_SHARE
+    if args.json:
+        named = {field.name: getattr(load, field.name) for field in fields(load)}
+        measured = {**asdict(outcome), "per_second": outcome.per_second, "generator_limited": limited}
+        print(json.dumps({"target": f"{host}:{port}", "load": named, "outcome": measured}, indent=2))
+    else:
+        print("\n".join(as_text(load, outcome, limited)))
+    return Exit.OK if outcome.clean else Exit.FAILED
+
+
+MAX_PACKET_BYTES = 1 << 22
+
+
+def as_text(load: Any, outcome: Any, limited: bool) -> list[str]:
+    """Return the lines that a person reads."""
+    shown = [
+        f"requests      {outcome.per_second:.0f} per second: {outcome.requests} in {outcome.seconds:g} s "
+        f"on {load.connections} connections, {load.depth} at a time",
+        f"times         p50 {_us(outcome.p50_us)}, p99 {_us(outcome.p99_us)}, max {_us(outcome.max_us)}",
+        f"generator     {outcome.cpu_share:.0%} of a core"
+        + (f", {outcome.cpu_us:.1f} us for each request" if outcome.cpu_us is not None else ""),
+    ]
+    if limited:
+        shown.append("              it had no time to spare: the server may be able to do more")
+    for status, number in outcome.refused.items():
+        shown.append(f"refused       {number} replies were {status}")
+    if outcome.lost:
+        shown.append(f"lost          {outcome.lost} connections were refused or ended by the server")
+    if outcome.starved:
+        shown.append(f"starved       {outcome.starved} connections were not answered in all that time")
+    return shown
+
+
+def _us(time_us: int | None) -> str:
+    return "none" if time_us is None else f"{time_us} us"
+
+
+def _make_room(connections: int) -> None:
+    """Raise the limit of open files to fit. Raises Fail where that is not allowed."""
+    wanted = connections + RESERVED_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise Fail(
+            f"--connections {connections} are more than the limit of open files allows, which is {hard}",
+            f"Give {hard - RESERVED_DESCRIPTORS} or less, or raise the limit: ulimit -n.",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _target(text: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})", text, re.ASCII)
+    if not match or not 0 < int(match[3]) < 65536:
+        raise ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:5050 or [::1]:5050")
+    return match[1] or match[2], int(match[3])
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise ArgumentTypeError(f"{text!r} is no number from {least:g} to {most:g}")
+        return number
+
+    return parse
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return parse

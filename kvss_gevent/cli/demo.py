@@ -1,0 +1,37 @@
+"""`kvss demo`: starts a server of its own on a free port and plays the demo's scenes against it."""
+
+import argparse
+import subprocess
+import sys
+
+from kvss_gevent.cli.fail import Exit, Fail
+from kvss_gevent.demo import play
+
+STOP_LIMIT_S = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kvss demo`: it needs none."""
+    parser.epilog = "exit codes: 0 shown, 2 usage, 3 the server could not be started or did not answer"
+
+
+def run(_: argparse.Namespace) -> int:
+    """Play the demo; returns the exit code."""
+    command = [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().rpartition(" ")[2].strip()
+            if not address:
+                raise Fail("the demo's server did not start", "Its own message above says why.", Exit.UNREACHABLE)
+            print(f"A server of our own listens on {address}. -> is sent to it, <- comes back, \\n is the line feed.")
+            play("127.0.0.1", int(address.rpartition(":")[2]), print)
+        except OSError as error:
+            raise Fail(f"the demo's server does not answer: {error}", "Run it again.", Exit.UNREACHABLE) from None
+        finally:
+            server.terminate()
+            try:
+                server.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+    return Exit.OK

@@ -1,0 +1,119 @@
+"""The scorecard as text for a terminal of 80 columns. As data for programs it is in export.py."""
+
+import re
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
+from typing import Final
+
+from kvss_gevent.conformance.case import Case
+from kvss_gevent.conformance.score import Scorecard, Verdict, percent
+
+WIDTH: Final = 80
+SHOWN_PACKETS: Final = 4
+SHOWN_LIKEWISE: Final = 20
+_REPEATED: Final = 3
+_REPLY_NUMBER: Final = re.compile(r" \(reply \d+ of \d+\)$")
+
+
+def as_text(card: Scorecard) -> str:
+    """Return points by group and in total, then each failure in detail; the same for two runs that went the same."""
+    return "\n".join(_lines(card)) + "\n"
+
+
+def list_cases(cases: Iterable[Case]) -> str:
+    """Return the cases, one a line: points, rule, id and title under the name of their group."""
+    lines: list[str] = []
+    group = None
+    for case in cases:
+        if case.group != group:
+            group = case.group
+            lines += ["", group]
+        first, *more = wrap(case.title, WIDTH - 38)
+        lines.append(f"  {case.points}p  rule {case.rule:<2}  {case.id:<21}  {first}".rstrip())
+        lines += [" " * 38 + line for line in more]
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _lines(card: Scorecard) -> Iterator[str]:
+    yield f"{card.target} as a KV/1.0 server, STATS in the {card.stats_form} form"
+    yield ""
+    yield "group          points     cases"
+    for name, verdicts in card.groups.items():
+        yield _row(name, verdicts)
+    yield _row("total", card.verdicts)
+    for note in card.notes:
+        yield ""
+        yield from wrap(note, WIDTH)
+    yield from _failures(card.failures)
+
+
+def _row(name: str, verdicts: tuple[Verdict, ...]) -> str:
+    points = sum(verdict.case.points for verdict in verdicts if verdict.passed)
+    possible = sum(verdict.case.points for verdict in verdicts)
+    passed = sum(verdict.passed for verdict in verdicts)
+    return (
+        f"{name:<11}{points:>4} of {possible:<3} {passed:>4} of {len(verdicts):<3} {percent(points, possible):>5.1f} %"
+    )
+
+
+def _failures(failures: tuple[Verdict, ...]) -> Iterator[str]:
+    """Say first what many failures have in common, for one mistake often costs many cases; then show each in detail.
+
+    Of the cases that failed by waiting alone or without a connection only the first is shown.
+    """
+    kinds: dict[str, list[Verdict]] = {}
+    for failure in failures:
+        kinds.setdefault(_kind(failure), []).append(failure)
+    often = sorted((len(same), kind) for kind, same in kinds.items() if len(same) >= _REPEATED)
+    if often:
+        yield ""
+        yield "What many of the failed cases have in common:"
+    for count, kind in reversed(often):
+        yield from wrap(f"{count:>4} cases {kind}", WIDTH, subsequent_indent=" " * 11)
+    for failure in failures:
+        same = kinds[_kind(failure)] if failure.silent or failure.gone else [failure]
+        if failure is same[0]:
+            yield ""
+            yield from _failure(failure)
+        if failure is same[0] and len(same) > 1:
+            others = [other.case.id for other in same[1:]]
+            hidden = f" and {len(others) - SHOWN_LIKEWISE} more" if len(others) > SHOWN_LIKEWISE else ""
+            yield from _prose("likewise", ", ".join(others[:SHOWN_LIKEWISE]) + hidden)
+
+
+def _kind(failure: Verdict) -> str:
+    if failure.silent or failure.gone:
+        return f"received {failure.received}"
+    return f"expected {_REPLY_NUMBER.sub('', failure.expected)}, received {failure.received}"
+
+
+def _failure(verdict: Verdict) -> Iterator[str]:
+    case = verdict.case
+    points = "1 point" if case.points == 1 else f"{case.points} points"
+    yield f"FAILED {case.id} ({case.group}, rule {case.rule}, {points})"
+    yield from wrap(case.title, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    hidden = len(verdict.sent) - SHOWN_PACKETS
+    if hidden > 0:
+        yield f"  sent      {hidden} packets, then"
+    for packet in verdict.sent[-SHOWN_PACKETS:]:
+        yield from _bytes("sent", packet)
+    yield from _bytes("expected", verdict.expected)
+    yield from _bytes("received", verdict.received)
+    yield from _prose("hint", case.hint)
+
+
+def _prose(name: str, text: str) -> list[str]:
+    return wrap(text, WIDTH, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
+
+
+def _bytes(name: str, text: str) -> list[str]:
+    indents = f"  {name:<10}", " " * 12
+    # Bytes are shown with all their spaces, also where a line of the report ends.
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=indents[0],
+        subsequent_indent=indents[1],
+        break_on_hyphens=False,
+        drop_whitespace=False,
+    )

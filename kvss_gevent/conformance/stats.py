@@ -1,0 +1,54 @@
+"""The two forms of the STATS reply (rule 8), read into counters. Asking for it is for check.py."""
+
+import re
+from typing import Final
+
+README: Final = "readme"
+LAB: Final = "lab"
+ANY: Final = "any"
+
+UPTIME: Final = rb"(?:1 day, |(?:[2-9]|[1-9]\d+) days, )?(?:1?\d|2[0-3]):[0-5]\d:[0-5]\d"
+_COUNTERS: Final = (
+    b"connections",
+    b"commands_processed",
+    b"get_requests",
+    b"put_requests",
+    b"del_requests",
+    b"keys_stored",
+)
+
+FORMS: Final[dict[str, re.Pattern[bytes]]] = {
+    README: re.compile(
+        rb"200 OK uptime: (?P<uptime>" + UPTIME + rb")" + b"".join(rb"; %b: (?P<%b>\d+)" % (n, n) for n in _COUNTERS)
+    ),
+    LAB: re.compile(rb"200 OK keys=(?P<keys_stored>\d+) uptime=(?P<uptime>\d+)s served=(?P<commands_processed>\d+)"),
+}
+"""From the name of a form to the pattern of its whole line; its groups have the course document's names."""
+
+EXAMPLE: Final[dict[str, bytes]] = {
+    README: b"200 OK uptime: 0:05:23; connections: 1; commands_processed: 6; get_requests: 3; put_requests: 2; "
+    b"del_requests: 1; keys_stored: 0",
+    LAB: b"200 OK keys=0 uptime=323s served=7",
+}
+
+
+def form_of(line: bytes) -> str | None:
+    """Return the name of the form that a reply line has, None where it has neither."""
+    return next((name for name, pattern in FORMS.items() if pattern.fullmatch(line)), None)
+
+
+def read_counters(line: bytes, form: str) -> dict[str, int] | None:
+    """Return the counters of a STATS reply line, uptime in seconds among them; None where it has another form."""
+    found = FORMS[form].fullmatch(line)
+    if found is None:
+        return None
+    return {name: _seconds(text) if name == "uptime" else int(text) for name, text in found.groupdict().items()}
+
+
+def _seconds(text: bytes) -> int:
+    days, _, clock = text.rpartition(b", ")
+    parts = [int(part) for part in clock.split(b":")]
+    seconds = 0
+    for part in parts:
+        seconds = seconds * 60 + part
+    return seconds + 86400 * int(days.split(b" ")[0] or 0)

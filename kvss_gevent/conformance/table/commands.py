@@ -1,0 +1,164 @@
+"""Commands: PUT, GET and DEL with all their outcomes, and what keys and values may be (rules 1 and 7)."""
+
+from functools import partial
+from typing import Final
+
+from kvss_gevent.conformance.case import Case, Leave, Step, ask
+
+_case = partial(Case, group="commands", rule=7)
+
+_SPACES = "The value is everything behind the one space after the key: split at most three times, strip nothing."
+_BYTES = "Keep the bytes of a value as they came."
+_KEY = "A key has 1 to 511 bytes; count bytes, not characters, and check it in every command."
+
+
+def _stored(key: bytes, value: bytes) -> tuple[Step, ...]:
+    return (*ask(b"KV/1.0 PUT " + key + b" " + value, b"201 CREATED"), *ask(b"KV/1.0 GET " + key, b"200 OK " + value))
+
+
+CASES: Final = (
+    _case(
+        id="put-new",
+        title="PUT of a new key is 201 CREATED",
+        steps=ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
+        hint="Look whether the key is there before storing.",
+    ),
+    _case(
+        id="put-replace",
+        title="PUT of a key that is there is 200 OK",
+        steps=(*ask(b"KV/1.0 PUT {k} old", b"201 CREATED"), *ask(b"KV/1.0 PUT {k} new", b"200 OK")),
+        hint="Only a new key is 201 CREATED.",
+    ),
+    _case(
+        id="get",
+        title="GET returns the value",
+        steps=_stored(b"{k}", b"value"),
+        hint="200 OK, one space, the value.",
+    ),
+    _case(
+        id="get-missing",
+        title="GET of a key that is not there is 404 NOT_FOUND",
+        steps=ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
+        hint="A missing key is an ordinary answer, not a fault of the server.",
+    ),
+    _case(
+        id="get-replaced",
+        title="GET returns the newest value",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} a long old value", b"201 CREATED"),
+            *ask(b"KV/1.0 PUT {k} new", b"200 OK"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK new"),
+        ),
+        hint="PUT replaces the whole value.",
+    ),
+    _case(
+        id="del",
+        title="DEL of a key that is there is 204 NO_CONTENT",
+        steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT")),
+        hint="DEL has no data to return: 204, not 200.",
+    ),
+    _case(
+        id="del-missing",
+        title="DEL of a key that is not there is 404 NOT_FOUND",
+        steps=ask(b"KV/1.0 DEL {k}", b"404 NOT_FOUND"),
+        hint="Look whether the key is there before deleting.",
+    ),
+    _case(
+        id="del-forgets",
+        title="After DEL the key is gone, and PUT creates it again",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
+            *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT"),
+            *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
+            *ask(b"KV/1.0 PUT {k} w", b"201 CREATED"),
+        ),
+        hint="A deleted key must not leave an empty value behind.",
+    ),
+    _case(
+        id="shared",
+        title="What one client stores another one finds",
+        points=2,
+        steps=(
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
+            Leave(),
+            *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b"),
+        ),
+        hint="All connections share one store, and it outlives them.",
+    ),
+    _case(
+        id="spaces-inside",
+        title="Spaces inside a value are kept, single and double",
+        steps=_stored(b"{k}", b"two words  and   more"),
+        hint=_SPACES,
+    ),
+    _case(
+        id="space-first",
+        title="A value may begin with a space",
+        steps=_stored(b"{k}", b" v"),
+        hint=_SPACES,
+    ),
+    _case(
+        id="space-last",
+        title="A value may end with a space",
+        steps=_stored(b"{k}", b"v "),
+        hint=_SPACES,
+    ),
+    _case(
+        id="space-only",
+        title="A value may be one space",
+        steps=_stored(b"{k}", b" "),
+        hint=_SPACES,
+    ),
+    _case(
+        id="unicode",
+        rule=1,
+        title="Keys and values may be any Unicode text",
+        steps=_stored("{k}-khóa-ключ-键".encode(), "giá trị — значение — 値 💾".encode()),
+        hint="Decode and encode as UTF-8 on both ways, whatever the system's own encoding is.",
+    ),
+    _case(
+        id="unicode-as-is",
+        rule=1,
+        title="Two spellings of one letter are two keys: text is not normalised",
+        steps=(*_stored(b"{k}\xc3\xa9", b"one"), *_stored(b"{k}e\xcc\x81", b"two")),
+        hint=_BYTES,
+    ),
+    _case(
+        id="case-sensitive",
+        rule=1,
+        title="Keys that differ in case are two keys",
+        steps=(*_stored(b"{k}-key", b"one"), *_stored(b"{k}-KEY", b"two")),
+        hint=_BYTES,
+    ),
+    _case(
+        id="value-is-data",
+        rule=1,
+        title="A value that looks like a reply, an escape or markup comes back as it is",
+        steps=_stored(b"{k}", rb'404 NOT_FOUND \n \x00 %s {} "q" &lt; KV/1.0 QUIT'),
+        hint=_BYTES,
+    ),
+    _case(
+        id="key-511",
+        title="A key of 511 bytes is stored",
+        steps=_stored(b"{k511}", b"v"),
+        hint=_KEY,
+    ),
+    _case(
+        id="key-512-put",
+        title="PUT with a key of 512 bytes is refused",
+        steps=ask(b"KV/1.0 PUT {k512} v", b"400 BAD_REQUEST"),
+        hint=_KEY,
+    ),
+    _case(
+        id="key-512-get",
+        title="GET and DEL with a key of 512 bytes are refused",
+        steps=(*ask(b"KV/1.0 GET {k512}", b"400 BAD_REQUEST"), *ask(b"KV/1.0 DEL {k512}", b"400 BAD_REQUEST")),
+        hint=_KEY,
+    ),
+    _case(
+        id="key-bytes",
+        title="A key's length is counted in bytes: 300 letters of two bytes are too many",
+        steps=ask(b"KV/1.0 PUT {k}" + "é".encode() * 300 + b" v", b"400 BAD_REQUEST"),
+        hint=_KEY,
+    ),
+)

@@ -1,0 +1,203 @@
+"""Framing: how bytes become lines and lines get replies (rules 1 and 4)."""
+
+from functools import partial
+from typing import Final
+
+from kvss_gevent.conformance.case import Case, Closed, Expect, HalfClose, Leave, Pause, Send, ask, pipeline
+
+_case = partial(Case, group="framing", rule=1)
+
+_RECV = "One recv() is not one request: keep what came and cut it at each line feed."
+_ALL = "One recv() may hold many requests: answer every complete line before the next recv()."
+_BYTES = "Decode or check a whole line, never what one recv() happened to return."
+
+CASES: Final = (
+    _case(
+        id="one-line",
+        title="A request gets its reply",
+        steps=ask(b"KV/1.0 PUT {k} value", b"201 CREATED"),
+        hint="This is the least that every other case needs.",
+    ),
+    _case(
+        id="reply-ends-in-lf",
+        title="A reply ends in one line feed, without a carriage return",
+        steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=True)),
+        hint="Send \\n, not \\r\\n; on some systems a file object in text mode writes \\r\\n by itself.",
+    ),
+    _case(
+        id="byte-by-byte",
+        points=2,
+        title="A request that comes byte by byte is answered once, when it is whole",
+        steps=(
+            Send(b"KV/1.0 PUT {k} a value\n", cut=1),
+            Expect((b"201 CREATED",)),
+            *ask(b"KV/1.0 GET {k}", b"200 OK a value"),
+        ),
+        hint=_RECV,
+    ),
+    _case(
+        id="cut-in-version",
+        title="A packet may end in the middle of a word",
+        steps=(Send(b"KV/1"), Send(b".0 PUT {k} v\n"), Expect((b"201 CREATED",))),
+        hint=_RECV,
+    ),
+    _case(
+        id="cut-before-lf",
+        title="A request is not run before its line feed has come",
+        steps=(
+            Send(b"KV/1.0 PUT {k} first"),
+            Send(b" second\n"),
+            Expect((b"201 CREATED",)),
+            *ask(b"KV/1.0 GET {k}", b"200 OK first second"),
+        ),
+        hint=_RECV,
+    ),
+    _case(
+        id="lf-alone",
+        title="The line feed may come in a packet of its own",
+        steps=(Send(b"KV/1.0 PUT {k} v"), Send(b"\n"), Expect((b"201 CREATED",))),
+        hint=_RECV,
+    ),
+    _case(
+        id="one-and-a-half",
+        points=2,
+        title="A packet may hold one request and the first half of the next",
+        steps=(
+            Send(b"KV/1.0 PUT {k} v\nKV/1.0 GE"),
+            Expect((b"201 CREATED",)),
+            Send(b"T {k}\n"),
+            Expect((b"200 OK v",)),
+        ),
+        hint="Keep what is behind the last line feed for the next recv(); do not wait for it before answering.",
+    ),
+    _case(
+        id="two-in-one",
+        points=2,
+        title="Two requests in one packet get two replies",
+        steps=pipeline((b"KV/1.0 PUT {k} v", b"KV/1.0 GET {k}"), (b"201 CREATED", b"200 OK v")),
+        hint=_ALL,
+    ),
+    _case(
+        id="hundred-in-one",
+        title="A hundred requests in one packet get a hundred replies",
+        steps=pipeline(
+            (b"KV/1.0 PUT {k}-%d v%d" % (n, n) for n in range(100)),
+            (b"201 CREATED",) * 100,
+        ),
+        hint=_ALL,
+    ),
+    _case(
+        id="in-order",
+        points=2,
+        title="Replies come in the order of the requests",
+        steps=pipeline(
+            (
+                b"KV/1.0 GET {k}",
+                b"KV/1.0 PUT {k} 1",
+                b"KV/1.0 PUT {k} 2",
+                b"KV/1.0 GET {k}",
+                b"KV/1.0 NO",
+                b"KV/1.0 DEL {k}",
+                b"KV/1.0 GET {k}",
+            ),
+            (
+                b"404 NOT_FOUND",
+                b"201 CREATED",
+                b"200 OK",
+                b"200 OK 2",
+                b"400 BAD_REQUEST",
+                b"204 NO_CONTENT",
+                b"404 NOT_FOUND",
+            ),
+        ),
+        hint="Run the requests of one connection one after the other.",
+    ),
+    _case(
+        id="crlf",
+        title="A carriage return before the line feed is dropped, as telnet sends it",
+        steps=(*ask(b"KV/1.0 PUT {k} v\r", b"201 CREATED"), *ask(b"KV/1.0 GET {k}", b"200 OK v")),
+        hint="Drop one \\r at the end of the line, or the value is stored with it.",
+    ),
+    _case(
+        id="crlf-cut",
+        title="Carriage return and line feed may come in two packets",
+        steps=(
+            Send(b"KV/1.0 PUT {k} v\r"),
+            Send(b"\n"),
+            Expect((b"201 CREATED",)),
+            *ask(b"KV/1.0 GET {k}\r", b"200 OK v"),
+        ),
+        hint=_RECV,
+    ),
+    _case(
+        id="crlf-once",
+        title="Only one carriage return is dropped, and only at the end",
+        steps=(*ask(b"KV/1.0 PUT {k} a\rb\r\r", b"201 CREATED"), *ask(b"KV/1.0 GET {k}", b"200 OK a\rb\r")),
+        hint="strip() and rstrip() take more than the one \\r: what is stored must come back byte for byte.",
+    ),
+    _case(
+        id="only-lf-ends",
+        title="Nothing but a line feed ends a line",
+        steps=(
+            *ask("KV/1.0 PUT {k} a\v\f\x1c\x85\u2028b".encode(), b"201 CREATED"),
+            *ask(b"KV/1.0 GET {k}", "200 OK a\v\f\x1c\x85\u2028b".encode()),
+        ),
+        hint="splitlines() of a str also cuts at \\v, \\f, U+0085, U+2028 and others: use split('\\n').",
+    ),
+    _case(
+        id="utf8-cut",
+        points=2,
+        title="A character may be cut in two by a packet's end",
+        steps=(
+            Send(b"KV/1.0 PUT {k} caf\xc3"),
+            Send(b"\xa9 \xf0\x9f"),
+            Send(b"\x92\xbe\n"),
+            Expect((b"201 CREATED",)),
+            *ask(b"KV/1.0 GET {k}", b"200 OK caf\xc3\xa9 \xf0\x9f\x92\xbe"),
+        ),
+        hint=_BYTES,
+    ),
+    _case(
+        id="half-close-answers",
+        rule=4,
+        title="A client that closes its sending side still gets every reply, as with nc -N",
+        steps=(
+            Send(b"KV/1.0 PUT {k} v\nKV/1.0 GET {k}\nKV/1.0 DEL {k}\n"),
+            HalfClose(),
+            Expect((b"201 CREATED", b"200 OK v", b"204 NO_CONTENT")),
+        ),
+        hint="The end of the input is no reason to throw replies away: answer, then close.",
+    ),
+    _case(
+        id="half-close-closes",
+        rule=4,
+        title="The server closes when the client has closed its sending side",
+        steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), HalfClose(), Closed()),
+        hint="recv() returns b'' at the end of the input: leave the loop and close, or the connection leaks.",
+    ),
+    _case(
+        id="incomplete-unanswered",
+        rule=4,
+        title="A last line without its line feed gets no reply",
+        steps=(
+            Send(b"KV/1.0 PUT {k} v\nKV/1.0 GET {k}"),
+            HalfClose(),
+            Expect((b"201 CREATED",)),
+            Closed(),
+        ),
+        hint="A line that was cut off may have lost its end: drop it.",
+    ),
+    _case(
+        id="incomplete-not-run",
+        rule=4,
+        title="A last line without its line feed is not run",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} kept", b"201 CREATED"),
+            Send(b"KV/1.0 PUT {k} cut o"),
+            Leave(),
+            Pause(0.05),
+            *ask(b"KV/1.0 GET {k}", b"200 OK kept", on="b"),
+        ),
+        hint="A line that was cut off may have lost its end: drop it, or half a value is stored.",
+    ),
+)

@@ -1,0 +1,63 @@
+"""QUIT: its reply, the end of the connection, and what is behind it in the packet (rule 9)."""
+
+from functools import partial
+from typing import Final
+
+from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Pause, Send, ask
+
+_case = partial(Case, group="QUIT", rule=9)
+
+_STOP = "Leave the loop over the lines of a packet too, not only the loop over recv()."
+
+CASES: Final = (
+    _case(
+        id="quit-bye",
+        title="QUIT is answered with 200 OK bye",
+        steps=(*ask(b"KV/1.0 QUIT", b"200 OK bye"), Closed(judged=False)),
+        hint="Send the reply before closing.",
+    ),
+    _case(
+        id="quit-closes",
+        title="The server closes the connection behind QUIT",
+        steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), *ask(b"KV/1.0 QUIT", b"200 OK bye"), Closed()),
+        hint="Close the socket; returning from the handler may not do it.",
+    ),
+    _case(
+        id="quit-before",
+        title="Requests before QUIT in the same packet are all answered",
+        steps=(
+            Send(b"KV/1.0 PUT {k} v\nKV/1.0 GET {k}\nKV/1.0 QUIT\n"),
+            Expect((b"201 CREATED", b"200 OK v", b"200 OK bye")),
+            Closed(),
+        ),
+        hint="Answer in order; QUIT has its turn like any other.",
+    ),
+    _case(
+        id="quit-unanswered",
+        title="Lines behind QUIT in the same packet are not answered",
+        steps=(Send(b"KV/1.0 QUIT\nKV/1.0 GET {k}\nKV/1.0 STATS\n"), Expect((b"200 OK bye",)), Closed()),
+        hint=_STOP,
+    ),
+    _case(
+        id="quit-not-run",
+        title="Lines behind QUIT in the same packet are not run",
+        steps=(
+            Send(b"KV/1.0 QUIT\nKV/1.0 PUT {k} v\n"),
+            Expect((b"200 OK bye",)),
+            Pause(0.05),
+            Leave(),
+            *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND", on="b"),
+        ),
+        hint=_STOP,
+    ),
+    _case(
+        id="quit-own",
+        title="QUIT ends one client's connection and nobody else's",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
+            *ask(b"KV/1.0 QUIT", b"200 OK bye"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b"),
+        ),
+        hint="Serve clients beside each other, and close the client's socket, not the listening one.",
+    ),
+)

@@ -1,0 +1,97 @@
+"""The concurrency models of `kvss serve --model`: which there are, and how one is loaded. Each has a file here.
+
+A model is a module with
+
+    IDEA    one line: how clients are served
+    LIMITS  tuple of lines: what it cannot do by nature, and what it does not take care of
+    LOSES   tuple of ids: the cases of `kvss conform` that it fails by nature
+    SHARED  whether it runs in several processes, so that the store must be one that processes can share
+    serve(ground)  serves on ground.listener until SIGTERM or SIGINT; see base.py
+
+To add one, write its file and give it a line in MODULES: `kvss serve`, `kvss models` and the tests find it there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Final
+
+DEFAULT: Final = "gevent"
+
+MODULES: Final[Mapping[str, str]] = {
+    "sequential": "sequential",
+    "threads": "threads",
+    "pool": "pool",
+    "fork": "fork",
+    "prefork": "prefork",
+    "select": "select_loop",
+    "asyncio": "asyncio_streams",
+    "protocol": "asyncio_protocol",
+    "uvloop": "uvloop_protocol",
+    "trio": "trio_tasks",
+    "gevent-plain": "gevent_plain",
+    "gevent": "product",
+}
+"""From a model's name to its file here. No file is named as a library is: that invites to import the wrong one."""
+
+NEEDS: Final[Mapping[str, str]] = {"uvloop": "lab", "trio": "lab"}
+"""The extra of this package that brings what a model needs beside the core."""
+
+HONOURED_BY_PRODUCT_ALONE: Final = (
+    "max_connections",
+    "line_timeout_s",
+    "idle_timeout_s",
+    "write_timeout_s",
+    "drain_timeout_s",
+    "workers",
+)
+"""Fields of Config that the textbook models do not look at: with them each would be a product and none a textbook."""
+
+
+class Absent(Exception):
+    """A model cannot run here: one line with the cause and one with what to do."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What `kvss models` shows of one model; idea, limits and loses are empty where why_not says that it is absent."""
+
+    name: str
+    file: str
+    idea: str = ""
+    limits: tuple[str, ...] = ()
+    loses: tuple[str, ...] = ()
+    shared_store: bool = False
+    why_not: str = ""
+
+
+def load(name: str) -> ModuleType:
+    """Import a model's module. Raises Absent where its library is not installed."""
+    try:
+        return import_module(f"{__name__}.{MODULES[name]}")
+    except ImportError as error:
+        if (error.name or "").startswith("kvss_gevent"):
+            raise
+        extra = NEEDS.get(name)
+        raise Absent(
+            f"the model {name} needs the package {error.name}, which is not installed",
+            f"pip install 'kvss-gevent[{extra}]'" if extra else f"pip install {error.name}",
+        ) from None
+
+
+def describe(name: str) -> Row:
+    """Return the row of one model, whether or not it can run here."""
+    file = f"kvss_gevent/models/{MODULES[name]}.py"
+    try:
+        module = load(name)
+    except Absent as absent:
+        return Row(name, file, why_not=f"{absent.cause}: {absent.remedy}")
+    return Row(
+        name, getattr(module, "FILE", file), module.IDEA, tuple(module.LIMITS), tuple(module.LOSES), module.SHARED
+    )

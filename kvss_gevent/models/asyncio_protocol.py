@@ -1,0 +1,88 @@
+"""asyncio without its comfort: the event loop calls a method when bytes have come. No coroutine, no stream, no await.
+
+The control flow is inside out: what a thread would do next is whatever the event loop calls next.
+"""
+
+import asyncio
+import signal
+from asyncio import Protocol, Transport
+from typing import cast
+
+from kvss_gevent.models.base import BLOCKING_STORE, Ground
+from kvss_gevent.service import Service
+from kvss_gevent.session import Session
+
+IDEA = "asyncio: one object per connection, called when bytes have come"
+LIMITS = ("one core; whatever takes long keeps every client waiting", BLOCKING_STORE)
+LOSES = ()
+SHARED = False
+
+
+class Client(Protocol):
+    """One connection."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.session = Session(service)
+        self.loop = asyncio.get_running_loop()
+        self.blocked = False
+        """The client does not read: what was written is still here."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast("Transport", transport)
+        self.service.stats.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what has come; where more than one slice has, its other slices come later."""
+        self.answer(self.session.receive(data))
+
+    def answer(self, replies: bytes) -> None:
+        """Send replies, and see what comes next."""
+        if replies:
+            self.transport.write(replies)
+        if self.session.more:
+            self.transport.pause_reading()
+            if not self.blocked:
+                self.loop.call_soon(self.proceed)
+        elif self.session.closed:
+            self.transport.close()  # it sends what it has first
+        elif self.blocked:
+            self.transport.pause_reading()
+        elif not self.transport.is_reading():
+            self.transport.resume_reading()
+
+    def proceed(self) -> None:
+        """Answer the next slice, if there is one."""
+        if not self.transport.is_closing():
+            self.answer(self.session.proceed())
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read; `answer` sees to the rest."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        self.blocked = False
+        self.loop.call_soon(self.proceed)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """End, whether the client has left or broken the connection off."""
+        self.service.stats.connections -= 1
+
+
+def serve(ground: Ground) -> None:
+    """Run an event loop until stopped."""
+    asyncio.run(main(ground))
+
+
+async def main(ground: Ground) -> None:
+    """Serve until a signal comes."""
+    service = ground.open_service()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = await loop.create_server(lambda: Client(service), sock=ground.listener)
+    await stop.wait()
+    server.close()

@@ -1,0 +1,54 @@
+"""asyncio as its tutorial shows it: a coroutine per connection, with a stream to read from and one to write to.
+
+It reads like threads, and every place where another client may run is marked with `await`.
+"""
+
+import asyncio
+import signal
+from asyncio import StreamReader, StreamWriter
+
+from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground
+from kvss_gevent.session import Session
+
+IDEA = "asyncio: one coroutine per connection, with streams"
+LIMITS = (
+    "one core; whatever takes long without await keeps every client waiting",
+    BLOCKING_STORE,
+    "streams copy and wake twice: the price of their comfort",
+)
+LOSES = ()
+SHARED = False
+
+
+def serve(ground: Ground) -> None:
+    """Run an event loop until stopped."""
+    asyncio.run(main(ground))
+
+
+async def main(ground: Ground) -> None:
+    """Serve until a signal comes; what is still open then is cancelled by asyncio.run."""
+    service = ground.open_service()
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        session = Session(service)
+        service.stats.connections += 1
+        try:
+            while not session.closed and (data := await reader.read(RECV_BYTES)):
+                writer.write(session.receive(data))
+                await writer.drain()  # waits where the client does not read
+                while session.more:
+                    await asyncio.sleep(0)  # drain lets nobody else run as long as the kernel takes all
+                    writer.write(session.proceed())
+                    await writer.drain()
+        except (OSError, asyncio.CancelledError):
+            pass  # the client broke the connection off, or the server stops; Python 3.11 logs a cancelled handler
+        finally:
+            service.stats.connections -= 1
+            writer.close()
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = await asyncio.start_server(talk, sock=ground.listener)
+    await stop.wait()
+    server.close()

@@ -1,0 +1,41 @@
+"""One process per connection, as the first Unix servers had it. Nothing is shared, so nothing need be locked.
+
+What the clients have in common must live outside: only a store that several processes can open will do, and every
+process opens it anew.
+"""
+
+import logging
+
+from kvss_gevent.models.base import Ground, clients, converse
+from kvss_gevent.models.children import Children
+
+logger = logging.getLogger("kvss")
+
+IDEA = "one process per connection, nothing shared but the store"
+LIMITS = (
+    "a fork, and the store opened, for every connection; a process for every client that stays",
+    "needs a store that processes share",
+    "STATS counts the client's own requests and connection",
+)
+LOSES = ("stats-connections",)
+SHARED = True
+
+
+def serve(ground: Ground) -> None:
+    """Fork a child for every client until stopped."""
+    children = Children()
+    try:
+        for sock in clients(ground.listener):
+
+            def talk() -> None:
+                ground.listener.close()
+                converse(sock, ground.open_service())  # noqa: B023 - called in the child, before the loop goes on
+
+            try:
+                children.start(talk)
+            except OSError as error:
+                logger.warning("a client was turned away: %s", error.strerror)
+            sock.close()  # the child has its own; while one is open, the connection is
+            children.reap()
+    finally:
+        children.end()

@@ -1,0 +1,47 @@
+"""gevent as its tutorial shows it: a greenlet per connection, code that looks as if it blocked, and no `await`.
+
+`sock.recv` lets other greenlets run until bytes have come. What that costs, and how the product does without most of
+it, is at the top of server.py.
+"""
+
+import signal
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+
+from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground
+from kvss_gevent.session import Session
+
+IDEA = "gevent: one greenlet per connection, with recv and sendall"
+LIMITS = (
+    "one core; whatever takes long without waiting keeps every client waiting",
+    BLOCKING_STORE,
+    "each wait for bytes starts and stops a watcher",
+)
+LOSES = ()
+SHARED = False
+
+
+def serve(ground: Ground) -> None:
+    """Run a StreamServer until stopped."""
+    service = ground.open_service()
+
+    def talk(sock: Any, _: Any) -> None:
+        session = Session(service)
+        service.stats.connections += 1
+        try:
+            while not session.closed and (data := sock.recv(RECV_BYTES)):
+                sock.sendall(session.receive(data))
+                while session.more:
+                    gevent.sleep(0)  # sendall lets nobody else run as long as the kernel takes all
+                    sock.sendall(session.proceed())
+        except OSError:
+            pass  # the client broke the connection off
+        finally:
+            service.stats.connections -= 1
+
+    server = StreamServer(ground.listener, talk)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, server.stop)
+    server.serve_forever()

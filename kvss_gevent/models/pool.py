@@ -1,0 +1,37 @@
+"""A fixed number of threads that share one queue of clients: what a server does that must not grow without bound.
+
+A thread serves its client to the end before it takes the next. The queue is the kernel's: a client is accepted when a
+thread is free, and waits in the backlog until then.
+"""
+
+from threading import Lock, Thread
+
+from kvss_gevent.models.base import Ground, clients, gil_is_on
+from kvss_gevent.models.threads import converse_locked, keep_threads_out
+
+IDEA = "a fixed number of threads, each with one client at a time"
+LIMITS = (
+    "--pool-size clients at a time; those that idle count, the others wait unanswered",
+    f"the GIL is {'on: one thread runs Python at a time' if gil_is_on() else 'off: threads run on several cores'}",
+    "the lock is held while a store blocks: every client waits",
+)
+LOSES = ("hundred-clients",)
+SHARED = False
+
+
+def serve(ground: Ground) -> None:
+    """Have every thread of the pool accept and serve clients until stopped."""
+    service, lock = ground.open_service(), Lock()
+
+    def work() -> None:
+        for sock in clients(ground.listener):
+            converse_locked(sock, service, lock)
+
+    threads = [Thread(target=work, daemon=True) for _ in range(ground.config.pool_size)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()  # none of them ends: here the main thread waits for the signal
+    finally:
+        keep_threads_out(lock)

@@ -1,0 +1,87 @@
+"""One loop over all sockets: ask the kernel which are ready, do a little for each, ask again. All is explicit.
+
+No call waits but `select`. So what a thread keeps in its stack is kept in an object here: what is still to be sent, and
+whether the client is to be heard or to be written to.
+"""
+
+import selectors
+import socket
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import NoReturn
+
+from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground, rest_after
+from kvss_gevent.service import Service
+from kvss_gevent.session import Session
+
+IDEA = "one loop over all sockets, a buffer of replies for each"
+LIMITS = ("one core; whatever takes long keeps every client waiting", BLOCKING_STORE)
+LOSES = ()
+SHARED = False
+
+
+class Client:
+    """One connection: its conversation and the replies that the kernel has not taken yet."""
+
+    def __init__(self, sock: socket.socket, service: Service) -> None:
+        self.sock = sock
+        self.session = Session(service)
+        self.unsent = memoryview(b"")
+        self.wants = EVENT_READ
+
+    def is_ready(self) -> bool:
+        """Do one step, and say in `wants` what to wait for; returns False at the end. Raises OSError."""
+        session = self.session
+        if self.wants == EVENT_READ:
+            data = self.sock.recv(RECV_BYTES)
+            if not data:
+                return False
+            self.unsent = memoryview(session.receive(data))
+        elif not self.unsent:
+            self.unsent = memoryview(session.proceed())
+        if self.unsent:
+            try:
+                self.unsent = self.unsent[self.sock.send(self.unsent) :]
+            except BlockingIOError:
+                pass  # its buffer is full
+        # A client is not heard again before it has taken what it asked for: so much and no more waits for it here.
+        waiting = bool(self.unsent) or session.more
+        self.wants = EVENT_WRITE if waiting else EVENT_READ
+        return waiting or not session.closed
+
+
+def serve(ground: Ground) -> NoReturn:
+    """Run the loop until stopped."""
+    service = ground.open_service()
+    selector = selectors.DefaultSelector()
+    selector.register(ground.listener, EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            client: Client | None = key.data
+            if client is None:
+                welcome(ground.listener, service, selector)
+                continue
+            wanted = client.wants
+            try:
+                stays = client.is_ready()
+            except BlockingIOError:
+                continue
+            except OSError:
+                stays = False  # the client broke the connection off
+            if not stays:
+                selector.unregister(client.sock)
+                client.sock.close()
+                service.stats.connections -= 1
+            elif client.wants != wanted:
+                selector.modify(client.sock, client.wants, client)
+
+
+def welcome(listener: socket.socket, service: Service, selector: selectors.BaseSelector) -> None:
+    """Accept one client."""
+    try:
+        sock, _ = listener.accept()
+    except OSError as error:
+        rest_after(error)
+        return
+    sock.setblocking(False)
+    selector.register(sock, EVENT_READ, Client(sock, service))
+    service.stats.connections += 1

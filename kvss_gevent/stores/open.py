@@ -1,0 +1,45 @@
+"""Opens the store that a URL names. Which schemes there are stands here; the stores are in modules of their own."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from kvss_gevent.config import Config
+from kvss_gevent.stores.base import CannotOpen, Store
+
+OPENERS: Mapping[str, str] = {
+    "memory": "kvss_gevent.stores.memory:open_url",
+    "disk": "kvss_gevent.stores.disk:open_url",
+    "redis": "kvss_gevent.stores.cluster_url:open_redis",
+    "cluster": "kvss_gevent.stores.cluster_url:open_cluster",
+}
+"""From scheme to `module:function`; the module is imported when its scheme is used. The function gets what follows the
+colon of the URL and the Config, returns a Store, and raises CannotOpen."""
+
+EXTRAS: Mapping[str, str] = {"disk": "disk", "redis": "cluster", "cluster": "cluster"}
+"""The extra of this package that brings what a scheme needs."""
+
+FORMS = "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT"
+
+
+def open_store(config: Config) -> Store:
+    """Open the store of config.store. Raises CannotOpen with the cause and what to do."""
+    scheme, colon, rest = config.store.partition(":")
+    if not colon or scheme not in OPENERS:
+        raise CannotOpen(f"there is no store {config.store!r}", f"Give {FORMS}.", usage=True)
+    module, function = OPENERS[scheme].split(":")
+    try:
+        opener = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("kvss_gevent"):
+            raise
+        raise CannotOpen(
+            f"{scheme}: needs the package {error.name}, which is not installed",
+            f"pip install 'kvss-gevent[{EXTRAS[scheme]}]'",
+        ) from None
+    store: Store = opener(rest, config)
+    return store
+
+
+def is_shared(url: str) -> bool:
+    """Whether several processes can open the store of this URL and see one another's writes."""
+    return url.partition(":")[0] != "memory"

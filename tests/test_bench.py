@@ -1,0 +1,214 @@
+"""`kvss bench` against real servers, whole and broken ones; its times and packets beside simple truths."""
+
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference_server import running, talking
+from serving import serving
+
+from kvss_gevent import KVClient
+from kvss_gevent.bench import COARSE_BITS, EXACT_US, PACKETS, Load, Times, make_packets
+from kvss_gevent.wire import Verb, parse_request
+
+QUICK = ("--seconds", "0.5", "--warmup", "0")
+
+
+def bench(port: int, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "bench", f"127.0.0.1:{port}", *flags],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["outcome"]
+    return found
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("connections", "depth"), [(1, 1), (20, 1), (5, 16)])
+def test_it_counts_what_the_server_counts(connections: int, depth: int) -> None:
+    with serving() as server:
+        done = bench(
+            server.port, *QUICK, "--connections", str(connections), "--depth", str(depth), "--keys", "100", "--json"
+        )
+        got = outcome(done)
+        with KVClient(port=server.port) as client:
+            counted = client.stats().commands_processed - 100  # each key is stored once beforehand
+    assert done.returncode == 0
+    assert got["requests"] > 0
+    # Packets that were under way when time was up are answered and not counted: one for each connection.
+    assert 0 <= counted - got["requests"] <= connections * depth
+    assert 0 <= got["p50_us"] <= got["p99_us"] <= got["max_us"] < 40e6
+    assert (got["refused"], got["lost"], got["starved"]) == ({}, 0, 0)
+    assert 0 < got["cpu_share"] <= 1.1
+
+
+@pytest.mark.server
+def test_warming_up_is_left_out() -> None:
+    with serving() as server:
+        got = outcome(bench(server.port, "--seconds", "0.3", "--warmup", "1.5", "--json"))
+        with KVClient(port=server.port) as client:
+            assert client.stats().commands_processed > 2 * got["requests"]
+
+
+@pytest.mark.server
+def test_gets_and_puts_are_mixed_as_asked_and_every_get_finds_its_key() -> None:
+    with serving() as server:
+        done = bench(server.port, *QUICK, "--get", "25", "--value", "5000", "--keys", "7")
+        assert done.returncode == 0
+        with KVClient(port=server.port) as client:
+            stats = client.stats()
+            assert stats.get_requests is not None
+            assert 0.2 < stats.get_requests / stats.commands_processed < 0.3
+            assert stats.keys_stored == 7
+            assert client.get(b"key:00000006") == b"x" * 5000
+
+
+@pytest.mark.server
+def test_large_packets_that_the_kernel_does_not_take_at_once() -> None:
+    with serving() as server:
+        done = bench(server.port, *QUICK, "--get", "50", "--value", "200000", "--keys", "5", "--depth", "20", "--json")
+        assert (done.returncode, outcome(done)["refused"]) == (0, {})
+
+
+@pytest.mark.server
+def test_clients_that_the_server_refuses_are_counted() -> None:
+    with serving("--max-connections", "3") as server:
+        done = bench(server.port, *QUICK, "--connections", "10", "--json")
+        got = outcome(done)
+        assert done.returncode == 1
+        # The client that stored the keys may still have had a place.
+        assert got["lost"] in (7, 8)
+        assert got["refused"] == {"500 SERVER_ERROR": got["lost"]}
+        assert "refused  " in bench(server.port, *QUICK, "--connections", "10").stdout
+
+
+@pytest.mark.server
+def test_clients_that_are_never_served_are_counted_and_waited_for_no_longer_than_said() -> None:
+    with serving("--model", "sequential") as server:
+        began_s = time.monotonic()
+        done = bench(server.port, *QUICK, "--connections", "3")
+        assert time.monotonic() - began_s < 15
+        assert done.returncode == 1
+        assert "starved       2 connections were not answered in all that time\n" in done.stdout
+
+
+@pytest.mark.server
+def test_a_server_that_dies_ends_the_run() -> None:
+    with serving() as server:
+        threading.Timer(1.5, server.process.kill).start()
+        done = bench(server.port, "--seconds", "30", "--connections", "4", "--json")
+        got = outcome(done)
+        assert (done.returncode, got["lost"]) == (1, 4)
+        assert got["seconds"] < 20
+
+
+def test_every_refusal_is_told_by_its_code() -> None:
+    lines = Counter[bytes]()
+
+    def reply_to(_: Any, line: bytes) -> tuple[bytes, bool]:
+        verb, key, _ = parse_request(line)
+        lines[key] += 1
+        if lines[key] == 1 and verb is Verb.PUT:
+            return b"201 CREATED", False
+        return [b"500 SERVER_ERROR", b"400 BAD_REQUEST", b"426 UPGRADE_REQUIRED", b"404 NOT_FOUND"][
+            int(key.removeprefix(b"key:")) % 4
+        ], False
+
+    with running(talking(reply_to)) as port:
+        done = bench(port, *QUICK, "--connections", "1", "--depth", "64", "--keys", "4", "--json")
+    got = outcome(done)
+    assert done.returncode == 1
+    assert set(got["refused"]) == {"400 BAD_REQUEST", "404 NOT_FOUND", "426 UPGRADE_REQUIRED", "500 SERVER_ERROR"}
+    assert sum(got["refused"].values()) == sum(lines.values()) - 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "cause"),
+    [(b"hello", "it answered 'hello' to a PUT"), (b"400 BAD_REQUEST", "it answered '400 BAD_REQUEST' to a PUT")],
+)
+def test_a_server_that_takes_no_keys_is_exit_code_3(reply: bytes, cause: str) -> None:
+    with running(talking(lambda state, line: (reply, False))) as port:
+        done = bench(port, *QUICK)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.splitlines()[0] == f"kvss: cannot load 127.0.0.1:{port}: {cause}"
+
+
+def test_no_server_is_exit_code_3() -> None:
+    done = bench(1, *QUICK)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "kvss: cannot load 127.0.0.1:1: connection refused\n  Start the server first, or check the address.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--connections", "0"),
+        ("--depth", "x"),
+        ("--seconds", "-1"),
+        ("--seconds", "nan"),
+        ("--get", "101"),
+        ("--value", str(1 << 20)),
+        ("--value", "100000", "--depth", "100"),
+    ],
+)
+def test_bad_words_are_exit_code_2(flags: tuple[str, ...]) -> None:
+    done = bench(1, *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_more_connections_than_open_files_are_exit_code_2() -> None:
+    command = f"ulimit -n 100; exec {sys.executable} -m kvss_gevent bench 127.0.0.1:1 --connections 50"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 100
+    assert done.returncode == 2
+    assert "limit of open files allows, which is 100" in done.stderr
+
+
+@given(st.lists(st.integers(0, 100 * EXACT_US), min_size=1), st.sampled_from([1, 50, 99, 99.9, 100]))
+def test_percentiles_are_those_of_the_sorted_times(took_us: list[int], percent: float) -> None:
+    times = Times()
+    for one in took_us:
+        times.add(one)
+    exact = next(one for n, one in enumerate(sorted(took_us), 1) if n >= len(took_us) * percent / 100)
+    found = times.percentile(percent)
+    assert found is not None
+    assert exact <= found < exact + (1 << COARSE_BITS)
+    assert found == exact or exact >= EXACT_US
+    assert found <= max(took_us)
+    assert times.count == len(took_us)
+
+
+def test_no_times_have_no_percentile() -> None:
+    assert Times().percentile(50) is None
+
+
+@given(st.integers(1, 20), st.integers(1, 5))
+def test_packets_hold_whole_requests_for_the_keys_there_are(depth: int, keys: int) -> None:
+    load = Load(depth=depth, keys=keys, value_bytes=3)
+    packets = make_packets(load)
+    assert packets == make_packets(load)
+    assert len(packets) == PACKETS
+    for packet in packets[:10]:
+        *lines, rest = packet.split(b"\n")
+        assert (len(lines), rest) == (depth, b"")
+        for verb, key, value in map(parse_request, lines):
+            assert 0 <= int(key.removeprefix(b"key:")) < keys
+            assert (verb, value) in ((Verb.GET, b""), (Verb.PUT, b"xxx"))

@@ -1,0 +1,313 @@
+"""`kvss client` as a process: one command, scripts, exit codes, JSON, options."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest
+
+from kvss_gevent.cli.client import Code, reply_code
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with fake_server(honest()) as server:
+        yield server
+
+
+def kvss(*words: str | bytes, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
+    """Run `kvss client` and return exit code, standard output and standard error."""
+    child = subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "client", *words],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=50,
+        check=False,
+    )
+    return child.returncode, child.stdout.decode(errors="surrogateescape"), child.stderr.decode()
+
+
+def test_one_command_and_its_exit_codes(server: FakeServer) -> None:
+    at = ("127.0.0.1", str(server.port))
+    assert kvss(*at, "PUT", "name", "John", "Q.", "Public") == (0, "201 CREATED\n", "")
+    assert kvss(*at, "GET", "name") == (0, "200 OK John Q. Public\n", "")
+    assert kvss(*at, "DEL name") == (0, "204 NO_CONTENT\n", "")
+    assert kvss(*at, "GET", "name") == (1, "404 NOT_FOUND\n", "")
+    assert kvss(*at, "GET", "") == (4, "400 BAD_REQUEST\n", "")
+    assert kvss(*at, "WRONG/1.0", "GET", "test") == (4, "426 UPGRADE_REQUIRED\n", "")
+    assert kvss(*at, "QUIT") == (0, "200 OK bye\n", "")
+
+
+@pytest.mark.parametrize("value", ["-5", "--json", "--", "-- -h", "two  spaces", "größe \udcff", "a\rb\r", "\\n"])
+def test_behind_the_command_every_word_is_its_own(server: FakeServer, value: str) -> None:
+    words = [os.fsencode(word) for word in ("127.0.0.1", str(server.port), "PUT", "k", value)]
+    reply = "400 BAD_REQUEST\n" if "\udcff" in value else "201 CREATED\n"
+    assert kvss(*words)[1] == reply
+    assert server.seen[0].removesuffix(b"\r") == b"KV/1.0 PUT k " + os.fsencode(value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--json", "127.0.0.1", "PORT"),
+        ("127.0.0.1", "--json", "PORT"),
+        ("127.0.0.1", "PORT", "--json"),
+        ("127.0.0.1", "PORT", "--timeout", "5", "--json", "--"),
+        ("--timeout=5", "--json", "127.0.0.1", "--", "PORT"),
+    ],
+)
+def test_options_may_stand_anywhere_before_the_command(server: FakeServer, options: tuple[str, ...]) -> None:
+    places = [word.replace("PORT", str(server.port)) for word in options]
+    code, out, _ = kvss(*places, "GET", "k")
+    assert (code, json.loads(out)["code"]) == (1, 404)
+
+
+def test_a_command_may_begin_with_a_dash(server: FakeServer) -> None:
+    assert kvss("127.0.0.1", str(server.port), "-5")[:2] == (4, "400 BAD_REQUEST\n")
+    assert kvss("127.0.0.1", str(server.port), "--", "--json")[:2] == (4, "400 BAD_REQUEST\n")
+    assert server.seen == [b"KV/1.0 -5", b"KV/1.0 --json"]
+
+
+def test_host_and_port_from_the_environment(server: FakeServer) -> None:
+    environment = {"KVSS_HOST": "127.0.0.1", "KVSS_PORT": str(server.port)}
+    assert kvss(stdin=b"GET k", **environment) == (1, "404 NOT_FOUND\n", "")
+    assert kvss("127.0.0.1", stdin=b"GET k", **environment)[0] == 1
+    assert kvss(stdin=b"GET k", KVSS_HOST="127.0.0.1", KVSS_PORT="x")[::2] == (
+        2,
+        "kvss: KVSS_PORT is a number from 1 to 65535, not 'x'\n  The order is: kvss client HOST PORT COMMAND ...\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("GET", "name"), "PORT is a number from 1 to 65535, not 'name'"),
+        (("127.0.0.1", "0"), "PORT is a number from 1 to 65535, not '0'"),
+        (("127.0.0.1", "65536"), "PORT is a number"),
+        (("--timeout", "0"), "'0' is no number of seconds"),
+        (("--timeout", "soon"), "'soon' is no number of seconds"),
+        (("--timeout", "nan"), "'nan' is no number of seconds"),
+        (("127.0.0.1", "--bogus", "5050"), "unrecognized arguments: --bogus"),
+        (("--bogus",), "unrecognized arguments: --bogus"),
+        (("--json",), "--json is for one command"),
+        (("127.0.0.1", "5050", "PUT", "k", "a\nKV/1.0 DEL b"), "the command has a line feed in it: 'PUT k a\\nKV/1.0"),
+    ],
+)
+def test_usage(words: tuple[str, ...], message: str) -> None:
+    code, out, err = kvss(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_help_has_the_exit_codes() -> None:
+    code, out, _ = kvss("--help")
+    assert code == 0
+    for text in (
+        "0  done",
+        "1  404",
+        "2  usage",
+        "3  no connection",
+        "4  another 4xx",
+        "5  5xx",
+        "KVSS_HOST",
+        "--json",
+    ):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (b"200 OK", Code.DONE),
+        (b"200 OK a\rb", Code.DONE),
+        (b"204 NO_CONTENT", Code.DONE),
+        (b"404 NOT_FOUND", Code.NOT_FOUND),
+        (b"404 Not Found", Code.NOT_FOUND),
+        (b"400 BAD_REQUEST", Code.REFUSED),
+        (b"426 UPGRADE_REQUIRED", Code.REFUSED),
+        (b"500 SERVER_ERROR", Code.SERVER),
+        (b"302 FOUND", Code.SERVER),
+        (b"2000 OK", Code.SERVER),
+        (b"<html>", Code.SERVER),
+        (b"", Code.SERVER),
+    ],
+)
+def test_the_exit_code_of_a_reply(reply: bytes, code: Code) -> None:
+    assert reply_code(reply) is code
+
+
+def silent(peer: Peer) -> None:
+    peer.line()
+    peer.stall()
+
+
+def cut(peer: Peer) -> None:
+    peer.line()
+    peer.send(b"200 OK a")
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "out", "cause"),
+    [
+        (answering(b"500 SERVER_ERROR"), 5, "500 SERVER_ERROR\n", ""),
+        (answering(b"<html>"), 5, "<html>\n", ""),
+        (
+            answering(b"200 OK a\n\x1b[2J"),
+            5,
+            "200 OK a\n",
+            "does not keep to KV/1.0: it sent a reply too many, '\\x1b[2J'",
+        ),
+        (silent, 3, "", "no reply from 127.0.0.1:PORT: none came within 0.5 s"),
+        (cut, 3, "", "lost the connection to 127.0.0.1:PORT: the server closed it in the middle of a reply"),
+    ],
+)
+def test_servers_that_misbehave(handler: Handler, code: int, out: str, cause: str) -> None:
+    with fake_server(handler) as server:
+        words = ("--timeout", "0.5", "127.0.0.1", str(server.port))
+        plain, as_json = kvss(*words, "GET", "k"), kvss("--json", *words, "GET", "k")
+    assert plain[:2] == (code, out)
+    assert as_json[0] == code
+    answer = json.loads(as_json[1])
+    if cause:
+        cause = cause.replace("PORT", str(server.port))
+        for result in (plain, as_json):
+            assert result[2].startswith("kvss: ")
+            assert cause in result[2].splitlines()[0]
+            assert len(result[2].splitlines()) == 2
+        assert cause in answer["error"]
+    assert (answer["error"] is None) == out.startswith("500")
+
+
+def test_no_server() -> None:
+    with fake_server(honest()) as server:
+        pass
+    cause = f"cannot connect to 127.0.0.1:{server.port}: Connection refused"
+    code, out, err = kvss("127.0.0.1", str(server.port), "GET", "k")
+    assert (code, out, err.splitlines()[0]) == (3, "", "kvss: " + cause)
+    code, out, _ = kvss("--json", "127.0.0.1", str(server.port), "GET", "k")
+    nothing = {"code": None, "phrase": None, "data": None, "data_base64": None}
+    assert (code, json.loads(out)) == (3, {**nothing, "error": cause})
+    assert kvss("127.0.0.1", str(server.port), stdin=b"# nothing to do\n\n") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("reply", "fields"),
+    [
+        (b"200 OK", (200, "OK", None, None)),
+        ("200 OK größe \x1b".encode(), (200, "OK", "größe \x1b", None)),
+        (b"200 OK \xff\x00", (200, "OK", None, "/wA=")),
+        (b"201 CREATED", (201, "CREATED", None, None)),
+        (b"426 UPGRADE_REQUIRED", (426, "UPGRADE_REQUIRED", None, None)),
+    ],
+)
+def test_json(reply: bytes, fields: tuple[object, ...]) -> None:
+    with fake_server(answering(reply)) as server:
+        _, out, err = kvss("--json", "127.0.0.1", str(server.port), "GET", "k")
+    assert out.isascii()
+    assert json.loads(out) == dict(
+        zip(("code", "phrase", "data", "data_base64", "error"), (*fields, None), strict=True)
+    )
+    assert err == ""
+
+
+def test_json_of_something_else() -> None:
+    with fake_server(answering(b"hello")) as server:
+        _, out, _ = kvss("--json", "127.0.0.1", str(server.port), "GET", "k")
+    assert json.loads(out)["error"] == f"127.0.0.1:{server.port} does not keep to KV/1.0: not a reply: 'hello'"
+
+
+def test_a_script(server: FakeServer) -> None:
+    script = "# a comment\n\nPUT a größe \r\nGET a\nWRONG/1.0 GET test\nhelp\n#GET b\nGET b\nKV/1.0 GET a".encode()
+    code, out, err = kvss("127.0.0.1", str(server.port), stdin=script)
+    assert code == 4
+    assert out == "201 CREATED\n200 OK größe \n426 UPGRADE_REQUIRED\n404 NOT_FOUND\n200 OK größe \n"
+    assert "forget a key" in err
+    assert server.accepted == 1
+
+
+def test_a_script_is_bytes() -> None:
+    with fake_server(answering(b"200 OK \xff\x1b")) as server:
+        code, out, _ = kvss("127.0.0.1", str(server.port), stdin=b"GET \xfe\n")
+    assert (code, out.encode(errors="surrogateescape")) == (0, b"200 OK \xff\x1b\n")
+    assert server.seen == [b"KV/1.0 GET \xfe"]
+
+
+@pytest.mark.parametrize(("last", "out"), [(b"QUIT", "200 OK bye\n"), (b"EXIT", "")])
+def test_the_end_of_a_script(server: FakeServer, last: bytes, out: str) -> None:
+    assert kvss("127.0.0.1", str(server.port), stdin=b"PUT a 1\n" + last + b"\nGET b\n") == (
+        0,
+        "201 CREATED\n" + out,
+        "",
+    )
+
+
+def test_a_script_stops_where_the_server_does() -> None:
+    with fake_server(answering(b"400 BAD_REQUEST", b"200 OK a\nextra")) as server:
+        code, out, err = kvss("127.0.0.1", str(server.port), stdin=b"GET\nGET a\nDEL a\n")
+        assert (code, out) == (5, "400 BAD_REQUEST\n200 OK a\n")
+        assert err.startswith("kvss: line 2: 127.0.0.1:")
+    with fake_server(cut) as server:
+        code, out, err = kvss("127.0.0.1", str(server.port), stdin=b"PUT a 1\nPUT b 2\n")
+    assert (code, out) == (3, "")
+    assert err.startswith("kvss: line 1: lost the connection")
+    assert server.seen == [b"KV/1.0 PUT a 1"]
+
+
+def test_a_script_without_end(server: FakeServer) -> None:
+    code, _, err = kvss("127.0.0.1", str(server.port), stdin=b"PUT a 1\nPUT a " + b"v" * (64 << 20))
+    assert code == 2
+    assert err.startswith(f"kvss: line 2 is over {64 << 20} bytes long")
+
+
+def test_no_standard_input(server: FakeServer) -> None:
+    command = f"{sys.executable} -m kvss_gevent client 127.0.0.1 {server.port} <&-"
+    assert subprocess.run(["/bin/sh", "-c", command], timeout=50, check=False).returncode == 0
+
+
+def test_a_reader_that_leaves(server: FakeServer) -> None:
+    command = f"(yes 'GET a' | head -20000 | {sys.executable} -m kvss_gevent client 127.0.0.1 {server.port}) | head -1"
+    child = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=50, check=False)
+    assert (child.stdout, child.stderr) == (b"404 NOT_FOUND\n", b"")
+
+
+def test_ctrl_c_ends_without_a_traceback() -> None:
+    asked = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.line()
+        asked.set()
+        peer.stall()
+
+    with fake_server(handle) as server:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "kvss_gevent", "client", "127.0.0.1", str(server.port), "GET", "k"],
+            stderr=subprocess.PIPE,
+        )
+        assert asked.wait(20)
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=20)[1] == b""
+    assert child.returncode == 130
+
+
+def test_a_reply_on_a_terminal_is_made_harmless(tmp_path: Path) -> None:
+    with fake_server(answering(b"200 OK \x1b]0;owned\x07")) as server:
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "kvss_gevent", "client", "127.0.0.1", str(server.port), "GET", "k"],
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            encoding="utf-8",
+            timeout=20,
+        )
+        child.expect(pexpect.EOF)
+        child.close()
+    assert child.before == "200 OK \\x1b]0;owned\\x07\r\n"
+    assert child.exitstatus == 0

@@ -1,0 +1,224 @@
+"""Gathering writes: what arrives during one transaction shares the next, reads do not wait, every wait has an end."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from kvss_gevent.coalesce import CoalescingStore, coalesced
+from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines
+from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.lines import commands_of, lines_done
+from kvss_gevent.stores.memory import MemoryStore
+from kvss_gevent.wire import Verb
+
+NO_LIMIT = 1 << 30
+
+
+class Gated:
+    """A store whose transactions wait for `gate` before they begin; it remembers them and the thread they ran on."""
+
+    blocks = True
+
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
+        self.gate = threading.Event()
+        self.began = threading.Event()
+        self.transactions: list[int] = []
+        self.threads: set[int] = set()
+        self.fault: Exception | None = None
+        self.closed = 0
+
+    def transact(self, jobs: Sequence[Job]) -> list[Any]:
+        self.transactions.append(len(jobs))
+        self.threads.add(threading.get_ident())
+        self.began.set()
+        self.gate.wait(20)
+        if self.fault:
+            raise self.fault
+        return [self._run(*job) for job in jobs]
+
+    def _run(self, commands: Sequence[Command] | Sequence[bytes], limit_bytes: int) -> Any:
+        if not is_lines(commands):
+            return self.inner.apply(commands, limit_bytes)
+        batch = commands_of(commands)
+        return lines_done(batch, self.inner.apply(batch, limit_bytes))
+
+    def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+        return self.inner.apply(batch, limit_bytes)
+
+    apply = read
+
+    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
+        batch = commands_of(lines)
+        batch = list(takewhile(lambda command: command[0] is Verb.GET, batch))
+        return lines_done(batch, self.inner.apply(batch, limit_bytes))[0]
+
+    def count(self) -> int:
+        return self.inner.count()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def gated() -> Iterator[Gated]:
+    store = Gated()
+    yield store
+    store.gate.set()
+
+
+@pytest.fixture
+def make(gated: Gated) -> Iterator[Callable[..., CoalescingStore]]:
+    made = []
+
+    def make_one(**options: float) -> CoalescingStore:
+        made.append(CoalescingStore(gated, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make_one
+    gated.gate.set()
+    for store in made:
+        store.close()
+
+
+def put(store: CoalescingStore, key: bytes, value: bytes = b"1") -> Result | StoreError:
+    try:
+        return store.apply([(Verb.PUT, key, value)], NO_LIMIT)[0]
+    except StoreError as fault:
+        return fault
+
+
+def begun(store: CoalescingStore, gated: Gated, key: bytes = b"first") -> gevent.Greenlet:
+    """Return a greenlet whose transaction has begun and waits at the gate."""
+    first = gevent.spawn(put, store, key)
+    while not gated.began.is_set():
+        gevent.sleep(0.001)
+    return first
+
+
+def test_what_arrives_during_one_transaction_shares_the_next(
+    gated: Gated, make: Callable[..., CoalescingStore]
+) -> None:
+    store = make()
+    first = begun(store, gated)
+    others = [gevent.spawn(put, store, b"%d" % (number // 2)) for number in range(50)]
+    gevent.sleep(0)
+    gated.gate.set()
+    gevent.joinall([first, *others], timeout=5, raise_error=True)
+    assert gated.transactions == [1, 50]
+    assert [other.value for other in others] == [True, False] * 25
+    assert len(gated.threads) == 1
+    assert threading.get_ident() not in gated.threads
+
+
+def test_writes_of_one_round_of_the_event_loop_go_together(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make()
+    gated.gate.set()
+    gevent.joinall([gevent.spawn(put, store, b"%d" % number) for number in range(50)], timeout=5, raise_error=True)
+    assert gated.transactions == [50]
+
+
+def test_in_the_hub_too(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make(on_thread=False)
+    gated.gate.set()
+    others = [gevent.spawn(put, store, b"%d" % number) for number in range(50)]
+    gevent.joinall(others, timeout=5, raise_error=True)
+    assert gated.transactions == [50]
+    assert {other.value for other in others} == {True}
+    assert gated.threads == {threading.get_ident()}
+
+
+def test_reads_go_on_while_a_transaction_runs(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make()
+    gated.inner.put(b"a", b"1")
+    first = begun(store, gated)
+    assert store.apply([(Verb.GET, b"a", b""), (Verb.GET, b"first", b"")], NO_LIMIT) == [b"1", None]
+    assert store.count() == 1
+    assert not first.ready()
+
+
+def test_a_fault_is_everyone_s_own(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make()
+    gated.gate.set()
+    for fault in (StoreError("no disk"), ZeroDivisionError("planted")):
+        gated.fault = fault
+        greenlets = [gevent.spawn(put, store, b"a") for _ in range(3)]
+        gevent.joinall(greenlets, timeout=5, raise_error=True)
+        assert [str(greenlet.value) for greenlet in greenlets] == [str(fault)] * 3
+        assert len({id(greenlet.value) for greenlet in greenlets}) == 3
+    gated.fault = None
+    assert put(store, b"a") is True
+
+
+def test_more_than_max_waiting_bytes_is_refused_at_once(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make(max_waiting_bytes=1000)
+    first = begun(store, gated)
+    second = gevent.spawn(put, store, b"second", b"x" * 900)
+    gevent.sleep(0)
+    assert isinstance(put(store, b"third", b"x" * 101), StoreError)
+    gated.gate.set()
+    gevent.joinall([first, second], timeout=5, raise_error=True)
+    assert (first.value, second.value) == (True, True)
+    assert put(store, b"third", b"x" * 2000) is True, "one batch larger than the limit has its turn alone"
+
+
+def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make(stall_s=0.05)
+    first = begun(store, gated)
+    second = gevent.spawn(put, store, b"second")
+    gevent.joinall([first, second], timeout=5, raise_error=True)
+    assert isinstance(first.value, StoreError)
+    assert isinstance(second.value, StoreError)
+    assert isinstance(put(store, b"third"), StoreError), "refused at once"
+    assert store.apply([(Verb.GET, b"a", b"")], NO_LIMIT) == [None]
+    gated.gate.set()
+    with gevent.Timeout(5):
+        while isinstance(put(store, b"third"), StoreError):
+            gevent.sleep(0.01)
+    assert store.apply([(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
+
+
+def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
+    gated: Gated, make: Callable[..., CoalescingStore]
+) -> None:
+    store = make()
+    first = begun(store, gated)
+    second = gevent.spawn(put, store, b"second")
+    gevent.sleep(0)
+    first.kill()
+    gated.gate.set()
+    second.join(5)
+    assert second.value is True
+    assert store.count() == 2
+
+
+def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make()
+    waiting = [begun(store, gated), *(gevent.spawn(put, store, b"%d" % number) for number in range(5))]
+    gevent.sleep(0)
+    closing = gevent.spawn(store.close)
+    gevent.sleep(0)
+    assert isinstance(put(store, b"late"), StoreError)
+    gated.gate.set()
+    gevent.joinall([closing, *waiting], timeout=5, raise_error=True)
+    assert [greenlet.value for greenlet in waiting] == [True] * 6
+    assert gated.closed == 1
+    store.close()
+    assert gated.closed == 1
+
+
+def test_a_get_behind_a_put_of_its_own_batch_sees_it(tmp_path: Path) -> None:
+    store = coalesced(DiskStore(tmp_path / "data.kv"), on_thread=True)
+    batch: list[Command] = [(Verb.GET, b"a", b""), (Verb.PUT, b"a", b"1"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")]
+    assert store.apply([*batch, (Verb.GET, b"a", b"")], NO_LIMIT) == [None, True, b"1", True, None]
+    store.close()
+
+
+def test_a_store_without_transactions_is_left_as_it_is() -> None:
+    store = MemoryStore()
+    assert coalesced(store, on_thread=True) is store

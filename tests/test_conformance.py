@@ -1,0 +1,260 @@
+"""The conformance runner against servers with one known mistake each: each costs its own cases and no others."""
+
+import socket
+import time
+
+import pytest
+from reference_server import Converse, State, answer, running, talking
+
+from kvss_gevent.conformance.case import Expect
+from kvss_gevent.conformance.runner import Plan, choose, grade, longest_s
+from kvss_gevent.conformance.stats import LAB, README
+from kvss_gevent.conformance.table import CASES
+
+CONCURRENT = {"slow-beside-quick", "hundred-clients", "quit-own", "stats-connections"}
+
+
+def lost(port: int, *groups: str, timeout_s: float = 2.0) -> set[str]:
+    return {verdict.case.id for verdict in grade("127.0.0.1", port, Plan(groups, timeout_s=timeout_s)).failures}
+
+
+def expecting(*replies: bytes) -> set[str]:
+    """The cases that wait for one of these replies."""
+    return {
+        case.id
+        for case in choose((), README)
+        for step in case.steps
+        if isinstance(step, Expect) and any(reply in step.lines for reply in replies)
+    }
+
+
+def changing(**replies: bytes) -> Converse:
+    """A correct server, but for the replies named by their code."""
+    changed = {name.encode()[1:]: reply for name, reply in replies.items()}
+
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        reply, ends = answer(state, line)
+        return changed.get(reply[:3], reply), ends
+
+    return talking(reply_to)
+
+
+@pytest.mark.parametrize("form", [README, LAB])
+def test_a_correct_server_gets_every_point_also_when_it_is_asked_again(form: str) -> None:
+    with running(talking(), State(form)) as port:
+        for _ in range(2):
+            card = grade("127.0.0.1", port)
+            assert card.failures == ()
+            assert card.stats_form == form
+            assert card.points == card.possible == sum(case.points for case in choose((), form))
+            assert card.notes == ()
+
+
+def test_a_server_that_takes_one_recv_for_one_request_loses_what_depends_on_packets() -> None:
+    def converse(sock: socket.socket, state: State) -> None:
+        ends = False
+        while not ends and (data := sock.recv(65536)):
+            reply, ends = answer(state, data.removesuffix(b"\n"))
+            sock.sendall(reply + b"\n")
+
+    with running(converse) as port:
+        assert lost(port, "framing", "grammar", "commands", "errors", "QUIT") == {
+            *("byte-by-byte", "cut-in-version", "cut-before-lf", "lf-alone", "one-and-a-half", "two-in-one"),
+            *("hundred-in-one", "in-order", "crlf-cut", "utf8-cut", "half-close-answers", "incomplete-not-run"),
+            *("errors-in-pipeline", "quit-before", "quit-unanswered", "quit-not-run"),
+        }
+
+
+def test_a_server_that_closes_after_an_error_loses_what_goes_on_behind_one() -> None:
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        reply, ends = answer(state, line)
+        return reply, ends or reply[:1] == b"4"
+
+    with running(talking(reply_to)) as port:
+        found = lost(port, "grammar", "versions", "errors", "QUIT", "robustness")
+        assert found == {
+            *("http-whole-word", "open-after-400", "open-after-404", "open-after-426", "errors-in-pipeline"),
+            *("refused-put", "invalid-utf8", "invalid-utf8-key", "invalid-utf8-version", "truncated-utf8"),
+            *("forbidden-utf8", "slow-beside-quick"),
+        }
+
+
+def test_a_server_that_hangs_on_one_command_loses_that_case_alone() -> None:
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        if line == b"KV/1.0 PUT":
+            state.stopping.wait(30)
+        return answer(state, line)
+
+    with running(talking(reply_to)) as port:
+        card = grade("127.0.0.1", port, Plan(("grammar",), timeout_s=0.5))
+        [verdict] = card.failures
+        assert (verdict.case.id, verdict.received) == ("put-nothing", "nothing within 0.5 s")
+        assert verdict.sent == (r"'KV/1.0 PUT\n'",)
+
+
+def test_a_server_that_hangs_on_everything_loses_everything_in_bounded_time() -> None:
+    def converse(_sock: socket.socket, state: State) -> None:
+        state.stopping.wait(60)
+
+    started = time.monotonic()
+    with running(converse) as port:
+        card = grade("127.0.0.1", port, Plan(timeout_s=0.1))
+    assert card.points == 0
+    assert time.monotonic() - started < longest_s(choose((), README), 0.1)
+    assert {verdict.received for verdict in card.failures if verdict.case.alone} == {
+        "not tried: the server has not answered anything before"
+    }
+
+
+def test_the_bound_of_a_run_is_a_few_minutes_at_worst() -> None:
+    cases = choose((), README)
+    assert longest_s(cases, 2.0) < 200
+    assert longest_s(cases, 2.0, workers=1) < 600
+
+
+def test_when_the_server_dies_the_remaining_cases_fail_at_once_and_say_so() -> None:
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        if line == b"KV/1.0  GET " + line[12:]:  # two-spaces-command
+            state.stopping.set()
+        return answer(state, line)
+
+    with running(talking(reply_to)) as port:
+        card = grade("127.0.0.1", port)
+    [note] = card.notes
+    assert note.startswith("The server died during the run")
+    gone = [verdict for verdict in card.verdicts if verdict.gone]
+    assert len(gone) > 60
+    assert gone[-1].received == "no connection: connection refused"
+    assert {verdict.case.group for verdict in card.verdicts if verdict.passed} >= {"framing", "grammar"}
+    assert card.duration_s < 30
+
+
+def test_wrong_phrases_cost_the_cases_that_wait_for_them() -> None:
+    with running(changing(c404=b"404 Not Found", c426=b"426 Upgrade Required")) as port:
+        found = lost(port)
+    assert found == expecting(b"404 NOT_FOUND", b"426 UPGRADE_REQUIRED")
+    assert {"phrase-404", "phrase-426"} < found
+    assert "phrase-400" not in found
+
+
+def test_text_behind_a_phrase_costs_the_cases_that_wait_for_it() -> None:
+    with running(changing(c204=b"204 NO_CONTENT deleted")) as port:
+        assert lost(port) == expecting(b"204 NO_CONTENT")
+
+
+def test_a_line_that_nobody_asked_for_is_seen_behind_the_last_reply() -> None:
+    with running(changing(c204=b"204 NO_CONTENT\nKV> ")) as port:
+        card = grade("127.0.0.1", port, Plan(("commands",)))
+        assert {verdict.case.id: verdict.received for verdict in card.failures} == {
+            "del": "'KV> '",
+            "del-forgets": "'KV> '",
+        }
+
+
+def test_a_server_that_ignores_a_half_close_loses_what_it_then_owes() -> None:
+    def converse(sock: socket.socket, state: State) -> None:
+        talking()(sock, state)
+        state.stopping.wait(30)
+
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        reply, _ = answer(state, line)
+        return reply, False
+
+    def ignoring(sock: socket.socket, state: State) -> None:
+        talking(reply_to)(sock, state)
+        state.stopping.wait(30)
+
+    with running(converse) as port:
+        assert lost(port, "framing", "commands", timeout_s=0.5) == {"half-close-closes", "incomplete-unanswered"}
+    with running(ignoring) as port:
+        found = lost(port, "QUIT", "versions", timeout_s=0.5)
+        assert found == {"quit-closes", "quit-before", "quit-unanswered", "quit-not-run"} | {
+            case.id
+            for case in CASES
+            if case.id.startswith("http-") and case.id not in ("http-value", "http-whole-word")
+        }
+
+
+def test_replies_that_end_in_crlf_cost_one_case_and_not_all() -> None:
+    with running(talking(end=b"\r\n")) as port:
+        card = grade("127.0.0.1", port)
+    assert [verdict.case.id for verdict in card.failures] == ["reply-ends-in-lf"]
+    assert card.notes == ("Replies end in CRLF instead of LF: one case fails for it, the others overlook it.",)
+
+
+def test_replies_without_a_line_feed_are_called_so() -> None:
+    with running(talking(end=b"")) as port:
+        card = grade("127.0.0.1", port, Plan(("QUIT",), timeout_s=0.2))
+    assert card.points == 0
+    assert card.failures[1].received == "'201 CREATED', then no line feed within 0.2 s"
+
+
+def test_a_server_that_serves_one_client_at_a_time_loses_what_needs_two() -> None:
+    with running(talking(), threads=False) as port:
+        card = grade("127.0.0.1", port, Plan(timeout_s=0.5))
+    assert {verdict.case.id for verdict in card.failures} == CONCURRENT
+    assert card.notes == ("The server serves one client at a time: the cases were run one after the other.",)
+
+
+def test_counters_that_are_wrong_or_stuck_cost_their_own_cases() -> None:
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        if line == b"KV/1.0 STATS":
+            state.started = time.monotonic()
+            state.counts["del"] = 0
+        return answer(state, line)
+
+    with running(talking(reply_to)) as port:
+        card = grade("127.0.0.1", port, Plan(("STATS",)))
+    assert {verdict.case.id: verdict.received for verdict in card.failures} == {
+        "stats-uptime": "uptime moved by 0 instead of +1 to +3",
+        "stats-dels": "del_requests moved by 0 instead of +2",
+    }
+
+
+def test_a_stats_line_of_another_form_costs_the_form_and_the_counters() -> None:
+    with running(changing(c200=b"200 OK fine")) as port:
+        card = grade("127.0.0.1", port, Plan(("STATS",)))
+    assert card.stats_form == README
+    assert card.points == 0
+    assert "200 OK uptime: 0:05:23; connections: 1;" in card.failures[0].expected
+    with running(talking(), State(LAB)) as port:
+        assert lost(port, "STATS") == set()
+        assert grade("127.0.0.1", port, Plan(("STATS",), stats_form=README)).points == 0
+
+
+def naive(sock: socket.socket, state: State) -> None:
+    """The course document's server as it is often written: a thread, a dict, one recv, split and strip."""
+    while data := sock.recv(1024):
+        parts = data.decode("utf-8").strip().split()
+        sock.sendall((naive_reply(state.store, parts) + "\n").encode("utf-8"))
+        if parts[1:2] == ["QUIT"]:
+            return
+
+
+def naive_reply(store: dict[bytes, bytes], parts: list[str]) -> str:
+    match parts:
+        case [version, *_] if version != "KV/1.0":
+            return "426 UPGRADE_REQUIRED"
+        case [_, "PUT", key, _, *_]:
+            new = key.encode() not in store
+            store[key.encode()] = " ".join(parts[3:]).encode()
+            return "201 CREATED" if new else "200 OK"
+        case [_, "GET", key, *_]:
+            return "200 OK " + store[key.encode()].decode() if key.encode() in store else "404 NOT_FOUND"
+        case [_, "DEL", key, *_]:
+            return "404 NOT_FOUND" if store.pop(key.encode(), None) is None else "204 NO_CONTENT"
+        case [_, "QUIT"]:
+            return "200 OK bye"
+    return "400 BAD_REQUEST"
+
+
+def test_the_naive_server_keeps_the_points_it_deserves() -> None:
+    with running(naive) as port:
+        found = lost(port, "grammar", "commands", "versions", "errors", "QUIT")
+    assert found == {
+        *("get-surplus", "get-trailing-space", "del-surplus", "two-spaces-command", "two-spaces-key", "tab-command"),
+        *("tab-in-key", "no-break-space-in-key", "spaces-inside", "space-first", "space-last", "space-only"),
+        *("key-512-put", "key-512-get", "key-bytes", "empty-line", "empty-crlf-line", "leading-space", "tab-version"),
+        *("http-1.1", "http-1.0", "http-body-unanswered", "errors-in-pipeline"),
+        *("quit-before", "quit-unanswered", "quit-not-run"),
+    }

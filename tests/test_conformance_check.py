@@ -1,0 +1,93 @@
+"""One case, one connection, one report: what the parts of the conformance checker do by themselves."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from reference_server import State, running
+
+from kvss_gevent.conformance.case import Case, Leave, ask
+from kvss_gevent.conformance.check import Target, run_case
+from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.report import as_text
+from kvss_gevent.conformance.runner import Unreachable, grade
+from kvss_gevent.conformance.score import Scorecard, Verdict, percent
+from kvss_gevent.conformance.stats import README
+from kvss_gevent.conformance.table import CASES
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def test_where_nothing_answers_no_case_is_run(unused_port: int) -> None:
+    with pytest.raises(Unreachable, match="connection refused"):
+        grade("127.0.0.1", unused_port)
+    with pytest.raises(Unreachable):
+        grade("no such host", 5050)
+
+
+def test_a_reply_without_end_is_not_heard_to_the_end() -> None:
+    def converse(sock: socket.socket, state: State) -> None:
+        while not state.stopping.is_set():
+            sock.sendall(b"x" * 65536)
+
+    with running(converse) as port, closing(Peer(("127.0.0.1", port), Deadline(10))) as peer:
+        with pytest.raises(NoReply, match="a reply without end"):
+            peer.line()
+        assert len(peer.pending()) < 3 << 20
+
+
+def test_a_server_that_stops_reading_is_called_so() -> None:
+    def converse(_sock: socket.socket, state: State) -> None:
+        state.stopping.wait(30)
+
+    case = Case("i", "g", 1, "t", ask(b"{x32000000}", b"400 BAD_REQUEST"), "h")
+    with running(converse) as port:
+        verdict = run_case(case, Target(("127.0.0.1", port), README, b"end"), b"key", 0.3)
+    assert (verdict.passed, verdict.silent, verdict.received) == (False, True, "the server stopped reading for 0.3 s")
+
+
+def test_what_nobody_asked_for_is_seen_on_every_connection() -> None:
+    def converse(sock: socket.socket, _state: State) -> None:
+        while sock.recv(100):
+            sock.sendall(b"200 OK\nmore\n")
+
+    both = (*ask(b"1", b"200 OK"), *ask(b"2", b"200 OK", on="b"))
+    with running(converse) as port:
+        target = Target(("127.0.0.1", port), README, b"end")
+        verdict = run_case(Case("i", "g", 1, "t", both, "h"), target, b"key", 2.0)
+        assert (verdict.expected, verdict.received) == ("nothing more", r"'more\n'")
+        assert verdict.sent == (r"(a) '1\n'", r"(b) '2\n'")
+        left = run_case(Case("i", "g", 1, "t", (*both, Leave(), Leave("b")), "h"), target, b"key", 2.0)
+        assert left.passed, "who has left hears nothing"
+
+
+def test_the_report_shows_notes_and_the_last_packets() -> None:
+    case = next(case for case in CASES if case.id == "hundred-clients")
+    sent = tuple(f"(client {number}) 'x'" for number in range(9))
+    verdict = Verdict(case, False, 0.1, sent, "'200 OK'", "the server reset the connection")
+    text = as_text(Scorecard("host:1", README, (verdict,), ("One thing more.",), 0.1))
+    assert "\nOne thing more.\n" in text
+    assert "  sent      5 packets, then\n  sent      (client 5) 'x'\n" in text
+    assert "(client 4)" not in text
+
+
+def test_a_connection_in_vain_says_why(unused_port: int) -> None:
+    with pytest.raises(Gone, match="connection refused"):
+        Peer(("127.0.0.1", unused_port), Deadline(1))
+
+
+@pytest.mark.parametrize(
+    ("points", "possible", "shown"), [(0, 0, 0.0), (134, 134, 100.0), (9999, 10000, 99.9), (1, 3, 33.3)]
+)
+def test_a_hundred_per_cent_means_every_point(points: int, possible: int, shown: float) -> None:
+    assert percent(points, possible) == shown
+
+
+def test_an_empty_scorecard_has_no_points() -> None:
+    assert Scorecard("t", README, (), (), 0.0).points == 0

@@ -1,0 +1,62 @@
+"""The demo as a user sees it: every request answered as the course document says, and a clean end."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from kvss_gevent.demo import shown
+
+pytestmark = pytest.mark.server
+
+
+def test_the_demo_shows_requests_and_replies() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "demo"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    steps = re.findall(r"  (->|<-) (.*)", done.stdout)
+    basic = [text for _, text in steps[:12]]
+    assert basic == [
+        r"KV/1.0 PUT name John\n",
+        r"201 CREATED\n",
+        r"KV/1.0 GET name\n",
+        r"200 OK John\n",
+        r"KV/1.0 PUT name Jane\n",
+        r"200 OK\n",
+        r"KV/1.0 GET name\n",
+        r"200 OK Jane\n",
+        r"KV/1.0 DEL name\n",
+        r"204 NO_CONTENT\n",
+        r"KV/1.0 GET name\n",
+        r"404 NOT_FOUND\n",
+    ]
+    assert (
+        r"200 OK uptime: 0:00:00; connections: 1; commands_processed: 6; get_requests: 3; put_requests: 2; "
+        r"del_requests: 1; keys_stored: 0\n"
+    ) in [text for arrow, text in steps if arrow == "<-"]
+    codes = [text[:3] for arrow, text in steps if arrow == "<-"]
+    assert {"200", "201", "204", "400", "404", "426"} <= set(codes)
+    assert done.stdout.endswith("(the server has closed the connection)\n")
+
+
+def test_a_server_that_cannot_start_is_exit_code_3() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "demo"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"KVSS_MAX_LINE": "nonsense"},
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "KVSS_MAX_LINE is 'nonsense'" in done.stderr
+    assert "kvss: the demo's server did not start" in done.stderr
+
+
+def test_bytes_are_shown_escaped_and_cut() -> None:
+    assert shown(b"\xff\x1b[0m\n") == r"\xff\x1b[0m\n"
+    assert shown("città".encode()) == "città"
+    assert shown(b"x" * 500).endswith("... (500 bytes)")

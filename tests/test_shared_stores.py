@@ -1,0 +1,115 @@
+"""The stores that processes can share, behind real servers with one and two workers."""
+
+import random
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from reference_server import State, answer
+from serving import Served, read_lines, serving
+from valkeys import Valkey, need_server, running
+
+from kvss_gevent.conformance.runner import grade
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[Valkey]:
+    need_server()
+    with running(1, cluster=False) as (server,):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[Valkey]]:
+    need_server()
+    with running(3, cluster=True) as servers:
+        yield servers
+
+
+SETUPS = [("redis", 1), ("redis", 2), ("cluster", 1), ("cluster", 2), ("disk", 2)]
+
+
+@pytest.fixture(scope="module", params=SETUPS, ids=lambda setup: f"{setup[0]}, {setup[1]} workers")
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    store, workers = request.param
+    if store == "redis":
+        url = f"redis://127.0.0.1:{request.getfixturevalue('single').port}/{workers}"
+    elif store == "cluster":
+        masters = request.getfixturevalue("cluster")
+        for master in masters:
+            master.ask("FLUSHALL")
+        url = "cluster://" + ",".join(f"127.0.0.1:{master.port}" for master in masters[1:])
+    else:
+        url = f"disk:{tmp_path_factory.mktemp('disk') / 'data'}"
+    with serving("--store", url, "--workers", str(workers)) as server:
+        yield server
+
+
+def test_the_conformance_table(served: Served) -> None:
+    card = grade("127.0.0.1", served.port)
+    assert not card.failures
+    assert len(card.verdicts) > 100
+
+
+DATA = b"GET a,PUT a 1,PUT b \xc3\xa9 2,DEL a,GET b,DEL b,GET c,PUT c " + b"x" * 3000
+LINES = [b"KV/1.0 " + words for words in DATA.split(b",")] * 4
+LINES += [b"nonsense", b"KV/1.0 GET", b"\xff", b"", b"KV/1.0 get a"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_replies_do_not_depend_on_where_the_packets_were_cut(served: Served, seed: int) -> None:
+    chance = random.Random(seed)
+    lines = chance.choices(LINES, k=400)
+    state = State("readme")
+    expected = [answer(state, line)[0] for line in lines]
+    stream = b"".join(line + chance.choice([b"\n", b"\n", b"\r\n"]) for line in lines)
+    with served.connect() as sock:
+        sock.sendall(b"".join(b"KV/1.0 DEL %c\n" % key for key in b"abc"))
+        read_lines(sock, 3)
+        sender = threading.Thread(target=send_in_pieces, args=(sock, stream, chance), daemon=True)
+        sender.start()
+        assert read_lines(sock, len(lines)) == expected
+        sender.join(5)
+
+
+def send_in_pieces(sock: socket.socket, stream: bytes, chance: random.Random) -> None:
+    while stream:
+        size = chance.choice([1, 3, 20, 500, 9000])
+        sock.sendall(stream[:size])
+        stream = stream[size:]
+
+
+def test_stats_tell_what_was_done_before_them_and_not_after(served: Served) -> None:
+    with served.connect() as sock:
+        sock.sendall(b"KV/1.0 DEL new\nKV/1.0 STATS\nKV/1.0 PUT new 1\nKV/1.0 STATS\nKV/1.0 DEL new\nKV/1.0 STATS\n")
+        keys = [int(line.rpartition(b" ")[2]) for line in read_lines(sock, 6)[1::2]]
+    assert keys == [keys[0], keys[0] + 1, keys[0]]
+
+
+def test_clients_at_the_same_time_each_learn_what_they_did(served: Served) -> None:
+    """For each key, 201s less 204s is what is left, however many clients and workers there are."""
+    balance = dict.fromkeys(range(5), 0)
+    lock = threading.Lock()
+
+    def write(seed: int) -> None:
+        chance = random.Random(seed)
+        with served.connect() as sock:
+            for _ in range(15):
+                asked = [(chance.random() < 0.5, chance.randrange(5)) for _ in range(16)]
+                sock.sendall(
+                    b"".join((b"KV/1.0 PUT key%d 1\n" if put else b"KV/1.0 DEL key%d\n") % key for put, key in asked)
+                )
+                for (_, key), reply in zip(asked, read_lines(sock, 16), strict=True):
+                    with lock:
+                        balance[key] += {b"201 CREATED": 1, b"204 NO_CONTENT": -1}.get(reply, 0)
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    for key, left in balance.items():
+        assert (served.ask(b"KV/1.0 GET key%d\n" % key) == b"200 OK 1\n") == left

@@ -1,0 +1,274 @@
+"""The stores on Valkey or Redis, against real servers: results, order, limits, pipelines, addresses."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from valkeys import Valkey, free_port, need_server, running
+
+from kvss_gevent.config import Config
+from kvss_gevent.stores.base import CannotOpen, Command, StoreError
+from kvss_gevent.stores.cluster import RemoteStore
+from kvss_gevent.stores.memory import MemoryStore
+from kvss_gevent.stores.open import open_store
+from kvss_gevent.stores.work import NodeLimits
+from kvss_gevent.wire import Verb
+
+pytestmark = pytest.mark.server
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[list[Valkey]]:
+    need_server()
+    with running(1, cluster=False) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[Valkey]]:
+    need_server()
+    with running(3, cluster=True) as servers:
+        yield servers
+
+
+@pytest.fixture(params=["single", "cluster"])
+def servers(request: pytest.FixtureRequest) -> list[Valkey]:
+    found: list[Valkey] = request.getfixturevalue(request.param)
+    for server in found:
+        server.ask("FLUSHALL")
+    return found
+
+
+@pytest.fixture
+def store(servers: list[Valkey]) -> Iterator[RemoteStore]:
+    opened = open_on(servers)
+    yield opened
+    opened.close()
+
+
+def open_on(servers: Sequence[Valkey], limits: NodeLimits | None = None) -> RemoteStore:
+    opened = RemoteStore([servers[0].address], limits, cluster=servers[0].cluster)
+    opened.check()
+    return opened
+
+
+def put(key: bytes, value: bytes = b"v") -> Command:
+    return Verb.PUT, key, value
+
+
+def get(key: bytes) -> Command:
+    return Verb.GET, key, b""
+
+
+def delete(key: bytes) -> Command:
+    return Verb.DEL, key, b""
+
+
+def test_results_tell_new_from_replaced_and_deleted_from_absent(store: RemoteStore) -> None:
+    batch = [get(b"a"), put(b"a", b"1"), put(b"a", b"2"), get(b"a"), delete(b"a"), delete(b"a"), get(b"a")]
+    assert store.apply(batch, LIMIT) == [None, True, False, b"2", True, False, None]
+
+
+def test_keys_and_values_are_bytes(store: RemoteStore) -> None:
+    pairs = [
+        (b"\x00\xff{}\r", b"\r\n\x00"),
+        ("schlüssel{".encode(), b"$5"),
+        (b"k" * 511, b"v" * (1 << 20)),
+        (b"{x}y", b"+OK"),
+    ]
+    assert store.apply([put(*pair) for pair in pairs], 8 * LIMIT) == [True] * 4
+    for key, value in pairs:
+        assert store.apply([get(key)], LIMIT) == [value]
+
+
+def test_count_is_over_all_masters(store: RemoteStore, servers: list[Valkey]) -> None:
+    store.apply([put(b"k%d" % number) for number in range(100)], LIMIT)
+    assert store.count() == 100
+    if len(servers) > 1:
+        assert all(0 < server.ask("DBSIZE") < 100 for server in servers)
+
+
+KEYS = st.sampled_from([b"a", b"b", b"c", b"{a}1", b"longer key"])
+COMMANDS = st.one_of(
+    st.builds(get, KEYS), st.builds(delete, KEYS), st.builds(put, KEYS, st.binary(min_size=1, max_size=40))
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(COMMANDS, max_size=20), max_size=6), limit_bytes=st.integers(1, 100))
+def test_it_does_what_a_dict_does(
+    store: RemoteStore, servers: list[Valkey], batches: list[list[Command]], limit_bytes: int
+) -> None:
+    for server in servers:
+        server.ask("FLUSHALL")
+    model = MemoryStore()
+    for batch in batches:
+        left = batch
+        while left:
+            results = store.apply(left, limit_bytes)
+            assert results, "at least one command is run"
+            assert results == model.apply(left[: len(results)], 1 << 30)
+            left = left[len(results) :]
+    assert store.count() == model.count()
+
+
+def test_writers_at_the_same_time_each_learn_what_they_did(store: RemoteStore) -> None:
+    """For each key, creations less deletions is what is left: 201 and 204 are exact."""
+    keys = [b"k%d" % number for number in range(6)]
+    balance = dict.fromkeys(keys, 0)
+    lock = threading.Lock()
+    faults: list[Exception] = []
+
+    def write(seed: int) -> None:
+        try:
+            for turn in range(60):
+                batch = [
+                    put(keys[(seed + turn) % 6]),
+                    delete(keys[(seed * turn) % 6]),
+                    put(keys[turn % 6], b"%d" % seed),
+                ]
+                results = store.apply(batch, LIMIT)
+                with lock:
+                    for (verb, key, _), result in zip(batch, results, strict=True):
+                        balance[key] += bool(result) if verb is Verb.PUT else -bool(result)
+        except Exception as fault:
+            faults.append(fault)
+
+    run_all([threading.Thread(target=write, args=(seed,)) for seed in range(8)])
+    assert not faults
+    for key in keys:
+        assert balance[key] == (store.apply([get(key)], LIMIT) != [None])
+
+
+def run_all(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+def test_work_of_many_travels_in_few_round_trips(single: list[Valkey]) -> None:
+    store = open_on(single)
+    node = store.node(single[0].address)
+    before = node.pipelines
+    try:
+        single[0].ask("CONFIG", "RESETSTAT")
+        holder = threading.Thread(target=lambda: single[0].ask("DEBUG", "SLEEP", "0.5"))
+        holder.start()
+        run_all([threading.Thread(target=store.apply, args=([get(b"k%d" % n)] * 3, LIMIT)) for n in range(50)])
+        holder.join()
+        assert single[0].calls("get") == 150
+        assert node.pipelines - before < 25
+    finally:
+        store.close()
+
+
+def test_large_values_end_a_batch_early_and_the_rest_can_be_asked_again(store: RemoteStore) -> None:
+    value = b"x" * 1000
+    batch = [get(b"k%d" % number) for number in range(20)]
+    store.apply([put(key, value) for _, key, _ in batch], LIMIT)
+    for _ in range(2):  # the first time it does not know yet how large values are
+        results = store.apply(batch, 5000)
+        assert results == [value] * 6
+    mixed = [get(b"k1"), get(b"k2"), put(b"k1", b"new"), get(b"k1")]
+    done = store.apply(mixed, 500)
+    assert done == [value, value, False, b"new"][: len(done)]
+
+
+def test_a_batch_that_would_bring_far_too_much_is_refused_rather_than_kept(store: RemoteStore) -> None:
+    """Nothing is cut after a GET that a write follows: its value would be another one when asked again."""
+    value = b"x" * 1000
+    for number in range(60):
+        store.apply([put(b"{k}%d" % number, value)], LIMIT)
+    batch = [get(b"{k}%d" % number) for number in range(60)] + [put(b"{k}0", b"new")]
+    with pytest.raises(StoreError, match="in one pipeline"):
+        store.apply(batch, 1000)
+    # A batch that failed may have taken effect (rule 10). Now the size is known, and less is asked for at a time.
+    assert store.apply(batch, 1000) == [b"new", value]
+
+
+def test_a_key_of_another_kind_fails_its_batch(store: RemoteStore, servers: list[Valkey]) -> None:
+    for server in servers:
+        server.ask("CONFIG", "RESETSTAT")
+    owner = store.owner_of(b"list")
+    assert owner is not None
+    next(server for server in servers if server.address == owner.address).ask("LPUSH", "list", "1")
+    for command in (get(b"list"), put(b"list")):
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            store.apply([command], LIMIT)
+    assert store.apply([delete(b"list")], LIMIT) == [True]
+
+
+def test_a_full_server_fails_writes_and_not_reads(single: list[Valkey]) -> None:
+    store = open_on(single)
+    try:
+        store.apply([put(b"here", b"1")], LIMIT)
+        single[0].ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreError, match="maxmemory"):
+            store.apply([put(b"more", b"1")], LIMIT)
+        assert store.apply([get(b"here"), delete(b"here")], LIMIT) == [b"1", True]
+    finally:
+        single[0].ask("CONFIG", "SET", "maxmemory", "0")
+        store.close()
+
+
+def test_closing_ends_the_threads(servers: list[Valkey]) -> None:
+    before = threading.active_count()
+    store = open_on(servers)
+    store.apply([get(b"k%d" % number) for number in range(10)], LIMIT)
+    assert threading.active_count() > before
+    store.close()
+    store.close()
+    assert threading.active_count() == before
+    with pytest.raises(StoreError):
+        store.apply([get(b"k")], LIMIT)
+
+
+def test_databases_of_one_server_are_apart(single: list[Valkey]) -> None:
+    config = Config(store=f"redis://127.0.0.1:{single[0].port}/1")
+    one, two = open_store(config), open_store(replace(config, store=config.store[:-1] + "2"))
+    try:
+        one.apply([put(b"k", b"1")], LIMIT)
+        assert two.apply([get(b"k")], LIMIT) == [None]
+    finally:
+        one.close()
+        two.close()
+
+
+MISTAKES = [
+    *["redis:", "redis:127.0.0.1:1", "redis://127.0.0.1", "redis://h:1/x", "redis://h:1,h:2/0", "redis://h:99999/0"],
+    *["cluster:", "cluster://", "cluster://h", "cluster://h:1,", "cluster://h:0"],
+]
+
+
+@pytest.mark.parametrize("url", MISTAKES)
+def test_an_address_that_is_none_is_a_mistake_of_use(url: str) -> None:
+    with pytest.raises(CannotOpen) as refused:
+        open_store(Config(store=url))
+    assert refused.value.usage
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}/0", "cluster://127.0.0.1:{port}"])
+def test_a_store_that_nobody_serves_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(CannotOpen, match="refused") as refused:
+        open_store(Config(store=url.format(port=free_port())))
+    assert not refused.value.usage
+
+
+def test_one_of_a_cluster_is_not_taken_for_a_single_server(cluster: list[Valkey]) -> None:
+    store = RemoteStore([cluster[0].address])
+    try:
+        with pytest.raises(StoreError, match="MOVED"):
+            store.apply([get(b"a"), get(b"b"), get(b"c"), get(b"d"), get(b"e")], LIMIT)
+    finally:
+        store.close()
+
+
+def test_a_single_server_is_not_taken_for_a_cluster(single: list[Valkey]) -> None:
+    with pytest.raises(CannotOpen, match="cluster support disabled"):
+        open_store(Config(store=f"cluster://127.0.0.1:{single[0].port}"))

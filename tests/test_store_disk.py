@@ -1,0 +1,377 @@
+"""The disk store: what it refuses to open, what it does when room or the disk fails, and what is in its file."""
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import pytest
+from lmdb.verify import verify
+
+from kvss_gevent.cli import main
+from kvss_gevent.config import Config
+from kvss_gevent.stores.base import CannotOpen, Command, Result, StoreError
+from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.diskfile import FORMAT, MARKER_KEY
+from kvss_gevent.stores.open import open_store
+from kvss_gevent.wire import Verb
+
+NO_LIMIT = 1 << 30
+MIB = 1 << 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data.kv"
+
+
+def put(store: DiskStore, key: bytes, value: bytes) -> Result:
+    return store.apply([(Verb.PUT, key, value)], NO_LIMIT)[0]
+
+
+def get(store: DiskStore, key: bytes) -> Result:
+    return store.apply([(Verb.GET, key, b"")], NO_LIMIT)[0]
+
+
+def delete(store: DiskStore, key: bytes) -> Result:
+    return store.apply([(Verb.DEL, key, b"")], NO_LIMIT)[0]
+
+
+def refusal(path: Path, **options: int) -> str:
+    with pytest.raises(CannotOpen) as caught:
+        DiskStore(path, **options)  # type: ignore[arg-type]
+    assert "\n" not in caught.value.cause + caught.value.remedy
+    return caught.value.cause
+
+
+def edit(path: Path, key: bytes, value: bytes) -> None:
+    with lmdb.open(str(path), subdir=False) as env, env.begin(write=True) as txn:
+        txn.put(key, value)
+
+
+def test_the_file_is_lmdb_0_9_with_a_marker_and_records_with_room_for_an_expiry_time(path: Path) -> None:
+    store = DiskStore(path)
+    put(store, b"key", b"value")
+    store.close()
+    with lmdb.open(str(path), subdir=False, readonly=True) as env, env.begin() as txn:
+        assert env.lib_version()[:2] == (0, 9)
+        assert dict(txn.cursor()) == {MARKER_KEY: b"%d" % FORMAT, b"key": b"\x01" + bytes(8) + b"value"}
+    assert verify(str(path), subdir=False) == []
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_lock_file_has_all_its_blocks(path: Path) -> None:
+    # LMDB maps it: to write to a hole of it on a full disk would kill the process.
+    store = DiskStore(path)
+    lock = Path(f"{path}-lock").stat()
+    assert lock.st_blocks * 512 >= lock.st_size >= 64 * 1024
+    store.close()
+
+
+def test_a_full_disk_at_the_start_is_no_damage(path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from kvss_gevent.stores.base import CannotOpen\n"
+        "from kvss_gevent.stores.disk import DiskStore; limit = int(sys.argv[2])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "try: DiskStore(Path(sys.argv[1]))\n"
+        "except CannotOpen as error: print(error.cause)"
+    )
+    for limit in (0, 4096, 100_000):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), str(limit)], capture_output=True, text=True, check=True, timeout=20
+        )
+        assert ("cannot open" in done.stdout) == (limit < 100_000), done.stdout
+        assert "damaged" not in done.stdout
+
+
+def test_a_file_that_cannot_be_written_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store.close()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everything
+    store = DiskStore(path)
+    assert "cannot be written" in caplog.text
+    assert get(store, b"a") == b"1"
+    assert isinstance(put(store, b"a", b"2"), StoreError)
+    assert isinstance(delete(store, b"a"), StoreError)
+    assert get(store, b"a") == b"1"
+    store.close()
+
+
+def test_a_newer_format_is_refused(path: Path) -> None:
+    DiskStore(path).close()
+    edit(path, MARKER_KEY, b"2")
+    assert "format 2" in refusal(path)
+
+
+def test_an_unreadable_marker_is_refused(path: Path) -> None:
+    DiskStore(path).close()
+    edit(path, MARKER_KEY, b"\xff")
+    assert "damaged" in refusal(path)
+
+
+def test_a_record_of_a_newer_format_is_an_error_of_its_own_request(path: Path) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store.close()
+    edit(path, b"new", b"\x02whatever")
+    store = DiskStore(path)
+    results = store.apply([(Verb.GET, b"new", b""), (Verb.GET, b"a", b"")], NO_LIMIT)
+    assert isinstance(results[0], StoreError)
+    assert results[1] == b"1"
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"x", b"not a store\n" * 1000, bytes(8192)])
+def test_a_file_that_is_no_lmdb_file_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert "is not a store of kvss-gevent" in refusal(path)
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_program_s_lmdb_file_is_refused_and_left_alone(path: Path) -> None:
+    edit(path, b"theirs", b"1")
+    before = path.read_bytes()
+    assert "is not a store of kvss-gevent" in refusal(path)
+    assert path.read_bytes() == before
+
+
+def test_an_lmdb_1_0_file_is_refused(path: Path) -> None:
+    lmdb.open(str(path), subdir=False, lib_version=1).close()
+    assert str(path) in refusal(path)
+
+
+def test_a_file_that_was_cut_off_is_refused(path: Path) -> None:
+    store = DiskStore(path)
+    for number in range(200):
+        put(store, b"%d" % number, b"x" * 1000)
+    store.close()
+    os.truncate(path, path.stat().st_size // 2)
+    assert "damaged" in refusal(path)
+    os.truncate(path, 5000)
+    assert "damaged" in refusal(path) or "not a store" in refusal(path)
+
+
+def test_a_file_cut_off_behind_its_last_used_page_is_whole(path: Path) -> None:
+    store = DiskStore(path)
+    for number in range(100):
+        put(store, b"%d" % number, b"x" * 10_000)
+    for number in range(100):
+        delete(store, b"%d" % number)
+    for number in range(5):
+        put(store, b"a", b"%d" % number)
+    store.close()
+    os.truncate(path, path.stat().st_size // 2)
+    store = DiskStore(path)
+    assert get(store, b"a") == b"4"
+    for number in range(100):
+        put(store, b"%d" % number, b"y" * 10_000)
+    assert get(store, b"99") == b"y" * 10_000
+    store.close()
+
+
+def test_a_damaged_header_is_refused(path: Path) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store.close()
+    data = bytearray(path.read_bytes())
+    for page in (0, 4096):  # the version number of both meta pages
+        data[page + 20 : page + 24] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    assert "damaged" in refusal(path)
+
+
+def test_a_directory_and_a_missing_directory_are_refused(path: Path) -> None:
+    assert "is a directory" in refusal(path.parent)
+    assert "no directory" in refusal(path.parent / "none" / "data.kv")
+    assert "too small" in refusal(path, max_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "cause"),
+    [
+        ("disk:", 2, "has no path"),
+        ("disk:/nowhere/data.kv", 3, "there is no directory /nowhere"),
+        ("memory:x", 2, "followed by 'x'"),
+        ("tape:x", 2, "there is no store 'tape:x'"),
+        ("tape", 2, "--store is 'tape'"),
+    ],
+)
+def test_the_command_ends_with_a_cause_and_a_remedy(
+    url: str, code: int, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--port", "0", "--store", url]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert cause in said.err.splitlines()[0]
+    assert len(said.err.splitlines()) == 2
+
+
+def test_without_lmdb_the_command_names_the_extra(path: Path) -> None:
+    code = (
+        "import sys; sys.modules['lmdb'] = None; from kvss_gevent.cli import main; "
+        f"sys.exit(main(['serve', '--port', '0', '--store', 'disk:{path}']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 3
+    assert "kvss-gevent[disk]" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_url_opens_what_it_names(path: Path) -> None:
+    store = open_store(Config(store=f"disk:{path}"))
+    assert isinstance(store, DiskStore)
+    store.close()
+
+
+def test_past_max_disk_put_is_refused_while_get_and_del_go_on_and_freed_room_is_room(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(path, max_bytes=2 * MIB)
+    value = b"x" * 3000
+    stored = 0
+    while put(store, b"%06d" % stored, value) is True:
+        stored += 1
+    assert 300 < stored < 700, "a page of 4096 bytes for each, in 2 MiB"
+    assert path.stat().st_size <= 2 * MIB
+    batch: list[Command] = [
+        (Verb.GET, b"000000", b""),
+        (Verb.PUT, b"new", b"x" * 50_000),
+        (Verb.DEL, b"000000", b""),
+        (Verb.GET, b"000000", b""),
+        (Verb.DEL, b"000000", b""),
+    ]
+    results = store.apply(batch, NO_LIMIT)
+    assert results[0] == value
+    assert isinstance(results[1], StoreError)
+    assert results[2:] == [True, None, False]
+    assert caplog.messages.count(f"{path}: writes get 500, reads go on: {results[1]}") == 1
+    for number in range(1, stored):
+        assert delete(store, b"%06d" % number) is True
+    assert store.count() == 0
+    again = 0
+    while put(store, b"%06d" % again, value) is True:
+        again += 1
+    assert again >= stored * 0.9
+    assert path.stat().st_size <= 2 * MIB
+    store.close()
+
+
+def test_jobs_that_do_not_fit_together_are_run_apart(path: Path) -> None:
+    store = DiskStore(path, max_bytes=MIB)
+    jobs: list[tuple[list[Command], int]] = [([(Verb.PUT, b"%d" % n, b"x" * 200_000)], NO_LIMIT) for n in range(8)]
+    outcomes = [results[0] for results in store.transact(jobs)]
+    done = outcomes.count(True)
+    assert 2 <= done < 8
+    assert outcomes[:done] == [True] * done
+    assert store.count() == done
+    store.close()
+
+
+class Breakable:
+    """An environment whose next commit or sync can be made to fail, as if the disk had."""
+
+    def __init__(self, inner: lmdb.Environment) -> None:
+        self.inner = inner
+        self.fault: lmdb.Error | None = None
+
+    def begin(self, **options: bool) -> object:
+        if self.fault and options.get("write"):
+            raise self.fault
+        return self.inner.begin(**options)  # type: ignore[call-overload]
+
+    def sync(self, force: bool) -> None:
+        if self.fault:
+            raise self.fault
+        self.inner.sync(force)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_a_failing_disk_refuses_writes_says_so_once_and_recovers(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store._env = broken = Breakable(store._env)  # type: ignore[assignment]
+    broken.fault = lmdb.DiskError("mdb_txn_commit", errno.ENOSPC)
+    for _ in range(3):
+        results = store.apply([(Verb.PUT, b"a", b"2"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")], NO_LIMIT)
+        assert isinstance(results[0], StoreError)
+        assert results[0].logged
+        assert results[1] == b"1"
+        assert isinstance(results[2], StoreError)
+    assert get(store, b"a") == b"1"
+    broken.fault = None
+    assert put(store, b"a", b"2") is False
+    assert [record.message.partition(": ")[2][:10] for record in caplog.records] == ["writes get", "writes wor"]
+    store.close()
+
+
+def test_a_failed_sync_refuses_writes_until_a_sync_succeeds(path: Path) -> None:
+    store = DiskStore(path, sync="interval")
+    store._env = broken = Breakable(store._env)  # type: ignore[assignment]
+    store._checkpoints._environment = broken
+    assert put(store, b"a", b"1") is True
+    broken.fault = lmdb.Error("mdb_env_sync", errno.EIO)
+    store._sync_once()
+    broken.fault = None
+    assert isinstance(put(store, b"a", b"2"), StoreError)
+    assert get(store, b"a") == b"1"
+    store._sync_once()
+    assert put(store, b"a", b"2") is False
+    store.close()
+
+
+def test_an_environment_that_lmdb_gave_up_is_opened_again(path: Path) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+
+    class Lost(Breakable):
+        def begin(self, **_: bool) -> object:
+            raise lmdb.PanicError("mdb_txn_begin")
+
+    store._env = Lost(store._env)  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        get(store, b"a")
+    assert isinstance(put(store, b"a", b"2"), StoreError)
+    assert put(store, b"a", b"2") is False
+    assert get(store, b"a") == b"2"
+    store.close()
+
+
+def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DiskStore(path)
+    code = (
+        "import lmdb, os, sys; env = lmdb.open(sys.argv[1], subdir=False); txn = env.begin(); "
+        "txn.get(b'a'); print('reading', flush=True); os.kill(os.getpid(), 9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.DEVNULL) as reader:
+        reader.wait(20)
+    assert str(reader.pid) in store._env.readers()
+    monkeypatch.setattr("kvss_gevent.stores.disk.READER_CHECK_INTERVAL_S", 0.0)
+    put(store, b"a", b"1")
+    assert str(reader.pid) not in store._env.readers()
+    store.close()
+
+
+def test_two_processes_see_each_other_s_writes_at_once(path: Path) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    code = (
+        "import sys; from pathlib import Path; from kvss_gevent.stores.disk import DiskStore; "
+        "from kvss_gevent.wire import Verb; store = DiskStore(Path(sys.argv[1])); "
+        "print(store.apply([(Verb.GET, b'a', b''), (Verb.PUT, b'a', b'2')], 99)); store.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout == "[b'1', False]\n"
+    assert get(store, b"a") == b"2"
+    store.close()

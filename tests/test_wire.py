@@ -1,0 +1,79 @@
+"""KV/1.0's pure functions against each other and against the rules that the conformance table cannot see."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvss_gevent import wire
+from kvss_gevent.wire import Status, Verb
+
+keys = (
+    st.text(st.characters(exclude_characters=" \n", codec="utf-8"), min_size=1)
+    .map(str.encode)
+    .filter(lambda k: len(k) < 512)
+)
+values = st.text(st.characters(exclude_characters="\n", codec="utf-8"), min_size=1).map(str.encode)
+
+
+@given(verb=st.sampled_from([Verb.GET, Verb.PUT, Verb.DEL]), key=keys, value=values)
+def test_what_is_built_parses_to_the_same(verb: Verb, key: bytes, value: bytes) -> None:
+    request = wire.build_request(verb, key, value)
+    assert request.count(b"\n") == 1
+    line = request.removesuffix(b"\n").removesuffix(b"\r")  # as rule 1 has it
+    assert wire.parse_request(line) == (verb, key, value if verb is Verb.PUT else b"")
+
+
+@pytest.mark.parametrize("verb", [Verb.STATS, Verb.QUIT])
+def test_commands_without_arguments(verb: Verb) -> None:
+    assert wire.parse_request(wire.build_request(verb)[:-1]) == (verb, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        (b"", b"v", "1 to 511 bytes, this one has 0"),
+        (b"k" * 512, b"v", "this one has 512"),
+        (b"a b", b"v", "no space"),
+        (b"a\nb", b"v", "no line feed"),
+        (b"\xff", b"v", "a key is UTF-8"),
+        (b"k", b"", "at least one byte"),
+        (b"k", b"a\nb", "no line feed"),
+        (b"k", b"\xff\xfe", "a value is UTF-8"),
+    ],
+)
+def test_what_the_protocol_cannot_carry_is_refused_before_it_is_sent(key: bytes, value: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        wire.build_request(Verb.PUT, key, value)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_reply_is_parsed_back(status: Status) -> None:
+    assert wire.parse_reply(wire.REPLY[status]) == (status, b"")
+
+
+def test_data_stands_only_behind_200() -> None:
+    assert wire.parse_reply(b"200 OK a  b ") == (Status.OK, b"a  b ")
+    for line in (b"201 CREATED x", b"404 NOT_FOUND ", b"200 ok", b"", b"HTTP/1.1 200 OK", b"299 FINE"):
+        with pytest.raises(ValueError, match="reply"):
+            wire.parse_reply(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "http"),
+    [
+        (b"GET / HTTP/1.1", True),
+        (b"POST /x HTTP/1.0", True),
+        (b"PRI * HTTP/2.0", True),
+        (b"HTTP/1.1", True),
+        (b"GET /HTTP/1.1", False),
+        (b"GET / HTTP/1.1 ", False),
+        (b"GET / HTTP/3.0", False),
+    ],
+)
+def test_http_is_told_by_its_last_word(line: bytes, http: bool) -> None:
+    assert wire.is_http(line) is http
+
+
+def test_shorten_is_safe_for_a_terminal() -> None:
+    assert wire.shorten(b"\x1b[31mred\n") == r"'\x1b[31mred\n'"
+    assert wire.shorten(b"x" * 100) == "'" + "x" * 60 + "'... (100 bytes)"

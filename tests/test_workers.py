@@ -1,0 +1,204 @@
+"""Several worker processes, as real processes on a store that they share: replacement, drain, hanging, sums."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from serving import Served, read_lines, serving, wait_until
+
+from kvss_gevent.stats import Stats, parse_stats
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the workers in /proc"),
+]
+
+GET = b"KV/1.0 GET a\n"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving("--store", f"disk:{tmp_path / 'data'}", "--workers", "2") as server:
+        yield server
+
+
+def workers(server: Served) -> list[int]:
+    """Return the pids of the workers."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, and is no zombie."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def ask(sock: socket.socket, request: bytes) -> bytes:
+    sock.sendall(request)
+    return read_lines(sock, 1)[0]
+
+
+def stats(server: Served) -> Stats:
+    with server.connect() as sock:
+        return parse_stats(ask(sock, b"KV/1.0 STATS\n").removeprefix(b"200 OK "))
+
+
+def test_all_workers_serve_one_port_and_one_store(served: Served) -> None:
+    before = [open_sockets(pid) for pid in workers(served)]
+    assert len(before) == 2
+    socks = [served.connect() for _ in range(12)]
+    try:
+        assert ask(socks[0], b"KV/1.0 PUT a 1\n") == b"201 CREATED"
+        assert {ask(sock, GET) for sock in socks} == {b"200 OK 1"}
+        taken = [open_sockets(pid) - number for pid, number in zip(workers(served), before, strict=True)]
+        assert sum(taken) == 12
+        assert min(taken) > 0
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def open_sockets(pid: int) -> int:
+    links = Path(f"/proc/{pid}/fd").iterdir()
+    return sum(str(link.readlink()).startswith("socket:") for link in links)
+
+
+def test_stats_count_over_all_workers(served: Served) -> None:
+    socks = [served.connect() for _ in range(8)]
+    try:
+        for number, sock in enumerate(socks):
+            assert ask(sock, b"KV/1.0 PUT key%d 1\n" % number) == b"201 CREATED"
+            ask(sock, b"KV/1.0 GET key%d\n" % number)
+            ask(sock, b"KV/1.0 DEL none\n")
+            ask(sock, b"nonsense\n")
+        for sock in socks:  # whichever worker answers
+            found = parse_stats(ask(sock, b"KV/1.0 STATS\n").removeprefix(b"200 OK "))
+            assert (found.connections, found.keys_stored) == (8, 8)
+            assert (found.get_requests, found.put_requests, found.del_requests) == (8, 8, 8)
+        assert found.commands_processed == 8 * 4 + 7
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def test_a_worker_that_dies_is_replaced_later_each_time(tmp_path: Path) -> None:
+    with serving("--store", f"disk:{tmp_path / 'data'}", "--workers", "2") as server:
+        assert server.ask(b"KV/1.0 PUT a 1\n") == b"201 CREATED\n"
+        for _ in range(3):
+            victim, survivor = workers(server)
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: not alive(victim))  # noqa: B023 - called at once
+            assert server.ask(GET) == b"200 OK 1\n"
+            wait_until(lambda: victim not in workers(server) and len(workers(server)) == 2)  # noqa: B023
+            assert survivor in workers(server)
+        wait_until(lambda: stats(server).connections == 1)  # those of the dead are no longer counted
+        assert stats(server).put_requests == 1  # what they had counted still is
+        code, log = server.stop()
+    assert code == 0
+    deaths = [line for line in log.splitlines() if "ended with signal 9" in line]
+    assert len(deaths) == 3
+    delays: dict[str, list[str]] = {}
+    for line in deaths:
+        delays.setdefault(line.partition("worker ")[2].partition(" ")[0], []).append(line.rpartition(" in ")[2])
+    for found in delays.values():  # each worker has its own
+        assert found == ["0.1 s", "0.2 s", "0.4 s"][: len(found)]
+    assert max(map(len, delays.values())) >= 2
+
+
+def test_sigterm_answers_what_was_received_and_ends_all(served: Served) -> None:
+    pids = workers(served)
+    socks = [served.connect() for _ in range(6)]
+    for sock in socks:
+        ask(sock, GET)
+        sock.sendall(b"KV/1.0 PUT a 1\n" * 200)
+    served.process.terminate()
+    for sock in socks:
+        assert len(read_lines(sock, 200)) == 200
+        assert sock.recv(1) == b""
+        sock.close()
+    assert served.process.wait(10) == 0
+    assert not any(map(alive, pids))
+
+
+def test_ctrl_c_drains_once_though_the_terminal_signals_everybody(served: Served) -> None:
+    pids = workers(served)
+    for pid in (served.process.pid, *pids):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    assert served.process.wait(10) == 0
+    assert not any(map(alive, pids))
+
+
+def test_a_second_signal_ends_all_at_once(served: Served) -> None:
+    pids = workers(served)
+    os.kill(pids[0], signal.SIGSTOP)  # it will not drain
+    served.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not alive(pids[1]))
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(10) == 128 + signal.SIGTERM
+    assert not any(map(alive, pids))
+
+
+def test_a_stopped_worker_does_not_make_new_clients_wait(served: Served) -> None:
+    stopped = workers(served)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        for _ in range(40):
+            with served.connect(timeout_s=2.0) as sock:
+                assert ask(sock, GET) == b"404 NOT_FOUND"
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    wait_until(lambda: stats(served).connections == 1)
+
+
+def test_workers_end_with_their_parent_however_it_ends(served: Served) -> None:
+    pids = workers(served)
+    with served.connect() as sock:
+        ask(sock, GET)
+        served.process.kill()
+        served.process.wait()
+        wait_until(lambda: not any(map(alive, pids)), limit_s=10)
+        assert sock.recv(1) == b""
+
+
+def test_max_connections_counts_the_clients_of_all_workers(tmp_path: Path) -> None:
+    with serving("--store", f"disk:{tmp_path / 'data'}", "--workers", "2", "--max-connections", "4") as server:
+        socks = [server.connect() for _ in range(4)]
+        assert [ask(sock, GET) for sock in socks] == [b"404 NOT_FOUND"] * 4
+        with server.connect() as sock:
+            assert sock.recv(100) == b"500 SERVER_ERROR\n"
+        socks.pop().close()
+        wait_until(lambda: server.ask(GET) == b"404 NOT_FOUND\n")
+        for sock in socks:
+            sock.close()
+
+
+def test_a_store_that_cannot_be_had_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"this is no store" * 1000)
+    started_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "serve", "--port=0", "--workers=3", f"--store=disk:{tmp_path / 'data'}"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "")
+    assert len(done.stderr.splitlines()) == 2
+    assert time.monotonic() - started_s < 15
+
+
+def test_memory_is_refused_and_disk_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "serve", "--port", "0", "--workers", "2"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "memory: lives in one process" in done.stderr
+    assert "disk:" in done.stderr
