@@ -365,6 +365,25 @@ def test_an_environment_that_lmdb_gave_up_is_opened_again(path: Path) -> None:
     store.close()
 
 
+def test_an_environment_that_cannot_be_opened_again_is_tried_with_each_write(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store._env.close()
+    away = path.rename(path.with_suffix(".away"))
+    path.write_bytes(b"something else")
+    for _ in range(3):
+        assert isinstance(put(store, b"a", b"2"), StoreError)
+        with pytest.raises(StoreError):
+            get(store, b"a")
+    assert len(caplog.messages) == 2
+    away.rename(path)
+    assert isinstance(put(store, b"a", b"2"), StoreError), "this one finds the file again"
+    assert put(store, b"a", b"2") is False
+    store.close()
+
+
 def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DiskStore(path)
     code = (

@@ -15,7 +15,7 @@ from typing import Any, cast
 import lmdb
 
 from kvss_gevent.config import Config
-from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines, writes
+from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError, is_lines, writes
 from kvss_gevent.stores.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.diskfile import open_environment
 from kvss_gevent.stores.lines import commands_of, lines_done
@@ -186,8 +186,9 @@ class DiskStore:
         self._env.close()
         try:
             self._open()
-        except Exception:
-            logger.exception("%s: cannot be opened again", self._path)
+        except (CannotOpen, lmdb.Error, OSError) as error:
+            if not self._refusing:  # the next write tries again
+                logger.error("%s: cannot be opened again: %s", self._path, error)
 
     def _sync_now_and_then(self) -> None:
         """Be the thread of --sync interval."""
