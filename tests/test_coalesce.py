@@ -1,6 +1,7 @@
 """Gathering writes: what arrives during one transaction shares the next, reads do not wait, every wait has an end."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -32,12 +33,14 @@ class Gated:
         self.threads: set[int] = set()
         self.fault: Exception | None = None
         self.closed = 0
+        self.delay_s = 0.0
 
     def transact(self, jobs: Sequence[Job]) -> list[Any]:
         self.transactions.append(len(jobs))
         self.threads.add(threading.get_ident())
         self.began.set()
         self.gate.wait(20)
+        time.sleep(self.delay_s)
         if self.fault:
             raise self.fault
         return [self._run(*job) for job in jobs]
@@ -181,6 +184,13 @@ def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callab
         while isinstance(put(store, b"third"), StoreError):
             gevent.sleep(0.01)
     assert store.apply([(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
+
+
+def test_a_disk_that_is_slow_all_the_time_does_not_hang(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make(stall_s=0.25)
+    gated.gate.set()
+    gated.delay_s = 0.02
+    assert [put(store, b"%d" % number) for number in range(25)] == [True] * 25
 
 
 def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
