@@ -2,6 +2,7 @@
 
 HOST ?= 127.0.0.1
 PORT ?= 5050
+SLO ?= p99:5ms
 ARGS ?=
 VENV := .venv
 # The first interpreter found that is new enough; PYTHON=... chooses another.
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup check lint types coverage bench clean
+.PHONY: help serve test setup check lint types coverage bench load load-headless load-search bench-load cluster-up cluster-down torture clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,7 +20,7 @@ serve: $(VENV)/.serve ## run the server; HOST=, PORT= and ARGS= pass through
 	@exec $(RUN) -m kvss_gevent serve $(HOST) $(PORT) $(ARGS)
 
 test: $(VENV)/.test ## run the tests; ARGS= passes through to pytest
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 setup: $(VENV)/.dev ## install every extra, for development
 
@@ -38,8 +39,31 @@ coverage: $(VENV)/.dev
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
-bench: $(VENV)/.serve ## what the server costs, beside redis-server where it is installed
+bench: $(VENV)/.dev ## what the server and its stores cost, beside redis-server where it is installed
 	$(RUN) -m bench.server $(ARGS)
+	$(RUN) -m bench.disk
+	$(RUN) -m bench.cluster
+
+load: $(VENV)/.load ## the load tester with its web page on loopback; HOST=, PORT= and ARGS= pass through
+	$(RUN) -m locust -f loadtest/kvss_locust.py -H $(HOST):$(PORT) --web-host 127.0.0.1 $(ARGS)
+
+load-headless: $(VENV)/.load ## ten seconds of load without a page; ARGS= passes through
+	$(RUN) -m locust -f loadtest/kvss_locust.py -H $(HOST):$(PORT) --headless -u 10 -r 100 -t 10s --only-summary $(ARGS)
+
+load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO=p99:5ms
+	$(RUN) -m loadtest.search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
+
+bench-load: $(VENV)/.load ## what the load tester itself costs
+	$(RUN) -m loadtest.bench_load $(ARGS)
+
+cluster-up: $(VENV)/.test ## three valkey-servers as a cluster, on loopback
+	$(RUN) -m tests.valkeys up
+
+cluster-down: $(VENV)/.test ## end what cluster-up started
+	$(RUN) -m tests.valkeys down
+
+torture: $(VENV)/.test ## kill a disk server 200 times under load, cut its power 50 times
+	$(RUN) tests/torture.py $(ARGS)
 
 clean: ## remove .venv and what the tools leave behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
@@ -60,9 +84,12 @@ endef
 $(VENV)/.serve: pyproject.toml
 	$(call install,)
 
+$(VENV)/.load: pyproject.toml
+	$(call install,[load])
+
 $(VENV)/.test: pyproject.toml
 	$(call install,[test])
 
 $(VENV)/.dev: pyproject.toml
 	$(call install,[dev])
-	@touch $(VENV)/.serve $(VENV)/.test
+	@touch $(VENV)/.serve $(VENV)/.load $(VENV)/.test
