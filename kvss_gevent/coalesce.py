@@ -114,7 +114,7 @@ class CoalescingStore:
         else:
             return self._store.read_lines(lines, limit_bytes), 0, 0
         try:
-            done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)))
+            done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)) if self.blocks else 0)
         except StoreError as fault:
             if fault.refused:
                 raise

@@ -9,14 +9,15 @@ from math import inf
 from typing import Any
 
 import gevent
-import psutil
 from locust.runners import MasterRunner, WorkerRunner
 
 from kvss_gevent.cli.fail import Exit, Fail
-from loadtest import locust_stats, output, preflight, results
+from loadtest import locust_stats, locustfile, output, preflight, results
 from loadtest.collector import Collector
+from loadtest.messages import Plan, Update
 from loadtest.options import Options, read_options, texts_of
-from loadtest.run import Plan, Run, Update
+from loadtest.run import Run
+from loadtest.serverwatch import ServerWatch
 from loadtest.timer import clock
 
 logger = logging.getLogger(__name__)
@@ -44,15 +45,15 @@ class Campaign:
         self._plan_workers = 0
         self._finishing = False
         self._load_s = self._drain_s = 0.0
-        self._server: psutil.Process | None = None
-        self._server_cpu_s = 0.0
+        self._server = ServerWatch(0)
         self._started_at = time.time()
         self._conductor: Any = None
         parsed = environment.parsed_options
         self._measure_s, self._guard_s = inf, 0.0
-        self._choose_users()
+        locustfile.leave_out_unnamed(environment)
         if not self.is_worker:
             self._take_run_time(parsed)
+            output.prepare(self.options)
             if web_ui is None:
                 preflight.check_server(preflight.read_address(self.host()))
             else:
@@ -83,15 +84,7 @@ class Campaign:
 
     def host(self) -> str | None:
         """Return the server's host and port as they were given, on the command line, in the form or by the users."""
-        hosts = {user.host for user in self.environment.user_classes if user.host}
-        return self.environment.host or (hosts.pop() if len(hosts) == 1 else None)
-
-    def _choose_users(self) -> None:
-        """Leave out the ready-made users that run only when their class is named."""
-        classes = self.environment.user_classes
-        if not self.environment.parsed_options.user_classes:
-            kept = [user for user in classes if not getattr(user, "by_name_only", False)]
-            classes[:] = kept or classes
+        return locustfile.host_of(self.environment)
 
     def _take_run_time(self, parsed: Any) -> None:
         """Make -t the measured window: Locust's own timer includes load, ramp-up and warm-up, and stays as a guard."""
@@ -127,11 +120,13 @@ class Campaign:
 
     def _plan(self, options: Options) -> Plan:
         token = preflight.new_token()
-        loaded = options.preload and any(getattr(user, "uses_keys", False) for user in self.environment.user_classes)
+        classes = self.environment.user_classes
+        loaded = options.preload and any(getattr(user, "uses_keys", False) for user in classes)
         if loaded:
             address = preflight.read_address(self.host())
+            sizes = next((user.sizes(options) for user in classes if hasattr(user, "sizes")), options.value_size)
             try:
-                self._load_s = preflight.load_keys(address, options, token)
+                self._load_s = preflight.load_keys(address, options, sizes, token)
             except Fail as fail:
                 # Locust goes on after an exception in a listener: the run must end in another way.
                 self.fatal = fail.cause
@@ -149,12 +144,12 @@ class Campaign:
     def _conduct(self) -> None:
         options = self.options
         window = {"warmup_s": options.warmup, "measure_s": min(self._measure_s, _LONGEST_S)}
+        self._server = ServerWatch(options.server_pid)
+        self._server.begin_in(options.warmup)
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
         if self.run is not None:
-            self._watch_server_from(options.warmup)
             self._measure(self.run, **window)
         else:
-            self._watch_server_from(options.warmup)
             self.runner.send_message("kvss_window", window)
             ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
             while clock() < ends and len(self._done) < self._plan_workers and not self._is_dead():
@@ -162,17 +157,7 @@ class Campaign:
         self._finish()
 
     def _measure(self, run: Run, warmup_s: float, measure_s: float) -> None:
-        """Warm up, measure and drain in this process."""
-        begin = clock() + warmup_s
-        run.open_window(begin, measure_s)
-        while clock() < begin + measure_s and not run.closed and not self._is_dead():
-            gevent.sleep(min(max(begin + measure_s - clock(), 0), 0.25))
-        run.end_window()
-        drain_begun = clock()
-        while run.busy() and not run.closed and clock() < drain_begun + self.options.drain and not self._is_dead():
-            gevent.sleep(0.01)
-        self._drain_s = clock() - drain_begun
-        run.close()
+        self._drain_s = run.measure(warmup_s, measure_s, self._is_dead)
 
     def _is_dead(self) -> bool:
         """Tell whether no process has had a server for --kv-give-up seconds."""
@@ -182,19 +167,6 @@ class Campaign:
                 f"the server could not be reached for {self.options.give_up:g} s; what was measured until then is kept"
             )
         return bool(self.fatal)
-
-    def _watch_server_from(self, delay_s: float) -> None:
-        self._server = None
-        if self.options.server_pid:
-            try:
-                self._server = psutil.Process(self.options.server_pid)
-            except psutil.Error:
-                logger.warning("--kv-server-pid: there is no process %d", self.options.server_pid)
-                return
-            gevent.spawn_later(delay_s, self._note_server_cpu)
-
-    def _note_server_cpu(self) -> None:
-        self._server_cpu_s = output.server_usage(self._server).get("cpu_s", 0.0)
 
     def _deliver_local(self, update: Update) -> None:
         self.collector.add("local", update)
@@ -254,6 +226,8 @@ class Campaign:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
         if self.is_worker:
             self._close_and_tell()
+            # Locust's own statistics of the last seconds would be lost where the worker itself got the Ctrl-C.
+            self.runner._send_stats()
             return
         self._finish()
         if self.fatal:
@@ -276,15 +250,6 @@ class Campaign:
         elif self.runner.state not in ("stopped", "stopping", "cleanup"):
             self.runner.quit()
 
-    def findings(self) -> list[str]:
-        """Return the verdict as sentences: the finished run's, or that there is none yet."""
-        if self.results is None:
-            return ["Verdict: when the run has ended"] if self.collector.whole.counts else []
-        verdict = self.results["verdict"]
-        head = "these figures can be trusted" if verdict["trusted"] else "do not trust every figure"
-        found = [("ok: " if one["ok"] else "NOT: ") + one["text"] for one in verdict["findings"]]
-        return [f"Verdict: {head}", *found]
-
     def on_quit(self, **_: Any) -> None:
         """Print the report last, below Locust's own tables."""
         if self.results is not None and self.environment.web_ui is None:
@@ -293,34 +258,19 @@ class Campaign:
             output.complain(self.fatal)
 
     def _conditions(self) -> results.Conditions:
-        options = self.options
         if self.run is not None:
             self._done["local"] = {**self.run.summary(), "drain_s": self._drain_s}
-        done = self._done.values()
-        measured_s = max((figures["measured_s"] for figures in done), default=0.0)
-        rate = options.rate or 0.0
-        if options.shape is not None:
-            pairs = zip(options.shape.rates, options.shape.lengths_s, strict=True)
-            rate = sum(rate * length_s for rate, length_s in pairs) / options.shape.total_s
-        users = self.runner.target_user_count
-        usage = output.server_usage(self._server)
-        if usage:
-            usage["cpu_s"] -= self._server_cpu_s
         return results.Conditions(
             host=self.host() or "",
-            open_loop=options.open_loop,
-            rate_per_s=rate,
-            users=users,
+            open_loop=self.options.open_loop,
+            rate_per_s=self.options.mean_rate,
+            users=self.runner.target_user_count,
             user_classes=tuple(user.__name__ for user in self.environment.user_classes),
-            concurrency=int(sum(figures["concurrency"] for figures in done)),
             started_at=self._started_at,
             load_s=self._load_s,
-            warmup_s=options.warmup,
-            measured_s=measured_s,
-            drain_s=max((figures["drain_s"] for figures in done), default=0.0),
+            warmup_s=self.options.warmup,
             options=texts_of(self.environment.parsed_options),
-            cpu_shares={name: figures["cpu_share"] for name, figures in self._done.items()},
-            wait_shares={name: figures["wait_share"] for name, figures in self._done.items()},
-            server=usage,
+            processes=dict(self._done),
+            server=self._server.usage(),
             ended_because=self.fatal,
         )

@@ -4,8 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from loadtest import hdrlog
+from loadtest.messages import Update
 from loadtest.recorder import ERROR, HIT, MISS, RESPONSE, SERVICE, Part
-from loadtest.run import Update
 
 _OPEN_ROWS = 10
 """Seconds after which a row's histograms are boiled down: updates of slow processes arrive within that."""

@@ -85,9 +85,8 @@ class Driver:
         elif self.depth == 1:
             self._closed(connection, traffic)
         else:
-            depth = self.depth
-            for _ in range(max(BURST // depth, 1)):
-                self._batch(connection, traffic, [(op, key, 0.0) for op, key in traffic.steps(depth)])
+            for _ in range(max(BURST // self.depth, 1)):
+                self._send(connection, traffic, [(op, key, 0.0) for op, key in traffic.steps(self.depth)])
                 if self.connection is None or self.run.closing:
                     return
 
@@ -168,18 +167,22 @@ class Driver:
             if not backlog:
                 return
             items = [(op, key, schedule.take()) for op, key in traffic.steps(min(backlog, self.depth))]
-            plain = [item for item in items if item[0] != _RMW]
-            if plain:
-                self._batch(connection, traffic, plain)
-            for op, key, due in items:
-                if op == _RMW and self.connection is not None:
-                    connection.hold()
-                    try:
-                        self._modify(connection, traffic, key, due)
-                    finally:
-                        connection.release()
+            self._send(connection, traffic, items)
             if self.connection is None:
                 return
+
+    def _send(self, connection: Connection, traffic: Traffic, items: list[tuple[int, int, float]]) -> None:
+        """Send (op, key, due) items: together what goes together, then the read-modify-writes one by one."""
+        plain = [item for item in items if item[0] != _RMW]
+        if plain:
+            self._batch(connection, traffic, plain)
+        for op, key, due in items:
+            if op == _RMW and self.connection is not None:
+                connection.hold()
+                try:
+                    self._modify(connection, traffic, key, due or None)
+                finally:
+                    connection.release()
 
     def _batch(self, connection: Connection, traffic: Traffic, items: list[tuple[int, int, float]]) -> None:
         """Send (op, key, due) items together and read their replies; in closed loop they are due when they are sent."""

@@ -128,6 +128,14 @@ class Options:
     )
 
     @property
+    def mean_rate(self) -> float:
+        """The open-loop rate, that of a shape on average; 0 in closed loop."""
+        if self.shape is None:
+            return self.rate or 0.0
+        pairs = zip(self.shape.rates, self.shape.lengths_s, strict=True)
+        return sum(rate * length_s for rate, length_s in pairs) / self.shape.total_s
+
+    @property
     def open_loop(self) -> bool:
         """Whether requests come by a schedule and not one after the other."""
         return self.rate is not None

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from kvss_gevent.cli.fail import Fail
 from loadtest import hdrlog, page, report
 from loadtest.collector import Collector
 from loadtest.options import Options
@@ -26,12 +25,25 @@ def complain(cause: str) -> None:
     print(f"kvss load: {cause}", file=sys.stderr, flush=True)
 
 
+def prepare(options: Options) -> None:
+    """Make the directory of --kv-out before there is anything to lose. Raises Fail where it cannot be written to."""
+    if not options.out:
+        return
+    directory = Path(options.out)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "results.json").unlink(missing_ok=True)
+        (directory / "rows.csv").touch()
+    except OSError as error:
+        cause = f"--kv-out: cannot write to {options.out}: {error.strerror}"
+        raise Fail(cause, "name a directory that can be made and written to") from None
+
+
 def write(results: dict[str, Any], collector: Collector, options: Options) -> None:
     """Write results.json, rows.csv, one .hgrm per kind, response.hlog and report.html where --kv-out asks for them."""
     if not options.out:
         return
     directory = Path(options.out)
-    directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     with (directory / "rows.csv").open("w", newline="") as out:
         rows = results["rows"]
@@ -52,18 +64,3 @@ def _percentiles(collector: Collector) -> dict[str, Curve]:
         for kind, histogram in whole.items()
         if histogram.counts and (kind != SERVICE or histogram.counts != whole[RESPONSE].counts)
     }
-
-
-def server_usage(process: psutil.Process | None) -> dict[str, float]:
-    """Return cpu_s and rss_bytes of a process and its children, summed; nothing for one that is gone."""
-    if process is None:
-        return {}
-    cpu_s, rss_bytes = 0.0, 0
-    try:
-        for one in [process, *process.children(recursive=True)]:
-            times = one.cpu_times()
-            cpu_s += times.user + times.system
-            rss_bytes += one.memory_info().rss
-    except psutil.Error:
-        return {}
-    return {"cpu_s": cpu_s, "rss_bytes": rss_bytes}

@@ -13,7 +13,7 @@ from loadtest.connection import Connection, Lost, parse_host
 from loadtest.options import Options
 from loadtest.timer import clock
 from loadtest.values import filler, key_bytes, make_value
-from loadtest.workload import size_chooser
+from loadtest.workload import Sizes, size_chooser
 
 _STATS = b"KV/1.0 STATS\n"
 _LOAD_DEPTH = 100
@@ -54,11 +54,11 @@ def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
         connection.close()
 
 
-def load_keys(address: tuple[str, int], options: Options, token: str) -> float:
+def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: str) -> float:
     """Store version 1 of every key, pipelined; returns how many seconds it took. Raises Fail."""
     begun = clock()
     count, timeout_s = options.keys, options.timeout
-    choose = size_chooser(options.value_size, Random(f"{options.seed}/load"))
+    choose = size_chooser(sizes, Random(f"{options.seed}/load"))
     writer = token.encode() + b".L"
 
     def lines() -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from loadtest.collector import Collector
@@ -29,17 +30,22 @@ class Conditions:
     rate_per_s: float
     users: int
     user_classes: tuple[str, ...]
-    concurrency: int
     started_at: float
     load_s: float
     warmup_s: float
-    measured_s: float
-    drain_s: float
     options: Mapping[str, str]
-    cpu_shares: Mapping[str, float]
-    wait_shares: Mapping[str, float]
+    processes: Mapping[str, Mapping[str, float]]
+    """What each process said at its end: Run.summary() and drain_s."""
     server: Mapping[str, float] = field(default_factory=dict)
     ended_because: str = ""
+
+    def most(self, name: str) -> float:
+        """Return the greatest of the processes' figures of that name, 0 where there is none."""
+        return max((figures[name] for figures in self.processes.values()), default=0.0)
+
+    def each(self, name: str) -> dict[str, float]:
+        """Return every process's figure of that name."""
+        return {process: figures[name] for process, figures in self.processes.items()}
 
 
 def figures(histogram: Histogram) -> dict[str, float]:
@@ -61,7 +67,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     if not conditions.open_loop:
         _mirror_service(collector)
     requests = whole.requests()
-    measured_s = conditions.measured_s
+    measured_s = conditions.most("measured_s")
     # Due requests and not the nominal rate: the number of Poisson arrivals in a window varies.
     due = requests + whole.aborted + whole.dropped + whole.unsent
     offered_per_s = due / measured_s if conditions.open_loop and measured_s else 0.0
@@ -76,12 +82,12 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         measured_s=measured_s,
         offered_per_s=offered_per_s,
         achieved_per_s=achieved,
-        cpu_shares=tuple(conditions.cpu_shares.values()),
-        wait_shares=tuple(conditions.wait_shares.values()),
+        cpu_shares=tuple(conditions.each("cpu_share").values()),
+        wait_shares=tuple(conditions.each("wait_share").values()),
         lag_p50_us=lag.percentile(50),
         lag_p99_us=lag.percentile(99),
         mean_response_us=whole.together(RESPONSE, (HIT, MISS, ERROR)).mean_us,
-        concurrency=conditions.concurrency,
+        concurrency=int(sum(conditions.each("concurrency").values())),
         dropped=whole.dropped,
         unsent=whole.unsent,
         aborted=whole.aborted,
@@ -101,7 +107,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
             "load_s": round(conditions.load_s, 3),
             "warmup_s": conditions.warmup_s,
             "measured_s": round(measured_s, 3),
-            "drain_s": round(conditions.drain_s, 3),
+            "drain_s": round(conditions.most("drain_s"), 3),
         },
         "requests": {
             "count": requests,
@@ -123,7 +129,10 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         SERVICE: figures(whole.together(SERVICE)),
         LAG: figures(lag),
         "commands": _commands(collector),
-        "generator": {"cpu_shares": dict(conditions.cpu_shares), "wait_shares": dict(conditions.wait_shares)},
+        "generator": {
+            "cpu_shares": conditions.each("cpu_share"),
+            "wait_shares": conditions.each("wait_share"),
+        },
         "server": _server(conditions, requests),
         "rows": [asdict(row) for row in collector.rows],
         "verdict": {"trusted": trusted(statements), "findings": [asdict(statement) for statement in statements]},
@@ -132,18 +141,15 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
 
 def environment(conditions: Conditions) -> dict[str, Any]:
     """Return what the figures depend on besides the options."""
-    import gevent
-    import locust
-
     return {
         "host": conditions.host,
         "users": conditions.users,
         "user_classes": list(conditions.user_classes),
-        "processes": max(len(conditions.cpu_shares), 1),
+        "processes": max(len(conditions.processes), 1),
         "started_at_s": round(conditions.started_at, 3),
         "python": platform.python_version(),
-        "gevent": gevent.__version__,
-        "locust": locust.__version__,
+        "gevent": version("gevent"),
+        "locust": version("locust"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpus": os.cpu_count(),
     }

@@ -4,71 +4,33 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 
 from loadtest import schedule as arrivals
-from loadtest.recorder import Part, Recorder
+from loadtest.messages import Update
+from loadtest.recorder import Recorder
 from loadtest.schedule import Schedule
 from loadtest.timer import Alarm, clock
 from loadtest.values import Ledger
 from loadtest.workload import YCSB_VALUE_BYTES, user_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from loadtest.connection import Connection
     from loadtest.drive import Driver
+    from loadtest.messages import Plan
     from loadtest.options import Options
 
 _MOST_REMEMBERED_BYTES = 64 << 20
 TICK_S = 0.25
 """How often counts leave the hot path's dicts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What every process of a run must know alike; plain data, so that Locust can send it."""
-
-    token: str
-    workers: tuple[str, ...] = ()
-    users: int = 1
-    loaded: bool = False
-
-    @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> Plan:
-        """Return the plan that `dataclasses.asdict` wrote down."""
-        return cls(data["token"], tuple(data["workers"]), data["users"], data["loaded"])
-
-
-@dataclass(slots=True)
-class Update:
-    """What a process tells once a tick: the second of the window it is about, counts, and what it looks like now."""
-
-    second: int
-    part: Part
-    backlog: int = 0
-    users: int = 0
-    down_s: float = 0.0
-
-    def pack(self) -> dict[str, Any]:
-        """Return the update as plain data for a message."""
-        return {
-            "second": self.second,
-            "part": self.part.pack(),
-            "gauges": [self.backlog, self.users, self.down_s],
-        }
-
-    @classmethod
-    def unpack(cls, data: dict[str, Any]) -> Update:
-        """Return the update that `pack` wrote down."""
-        return cls(data["second"], Part.unpack(data["part"]), *data["gauges"])
 
 
 def cpu_wait_s() -> float:
@@ -149,6 +111,20 @@ class Run:
         assert options.rate is not None
         return options.rate * share
 
+    def measure(self, warmup_s: float, measure_s: float, is_dead: Callable[[], bool]) -> float:
+        """Warm up, measure and drain, or end early where is_dead says so; returns the length of the drain."""
+        begin = clock() + warmup_s
+        self.open_window(begin, measure_s)
+        while clock() < begin + measure_s and not self.closed and not is_dead():
+            gevent.sleep(min(max(begin + measure_s - clock(), 0), 0.25))
+        self.end_window()
+        drain_begun = clock()
+        while self.busy() and not self.closed and clock() < drain_begun + self.options.drain and not is_dead():
+            gevent.sleep(0.01)
+        drain_s = clock() - drain_begun
+        self.close()
+        return drain_s
+
     def open_window(self, begin: float, measure_s: float) -> None:
         """Count requests due from `begin`, a time of clock(), for measure_s seconds."""
         self.recorder.begin = begin
@@ -209,6 +185,7 @@ class Run:
             if driver.connection is not None:
                 self.abort(driver.connection)
             if driver.schedule is not None:
+                driver.schedule.advance(clock())
                 self._unsent += driver.schedule.waiting_between(begin, end)
                 self._dropped += driver.schedule.dropped_between(begin, end)
         self._tick()

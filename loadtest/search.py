@@ -104,7 +104,8 @@ def run_once(rate: float, args: argparse.Namespace, promise: Promise) -> Trial:
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "locust", "-f", str(_ROOT / "loadtest" / "kvss_locust.py"), "--headless"]
         command += ["--only-summary", "-H", args.host, "-u", str(args.users), "-r", str(max(args.users, 100))]
-        command += ["-t", str(args.seconds), "--kv-rate", str(rate), "--kv-out", out, *args.options]
+        # What a second does not work off was too much.
+        command += ["-t", str(args.seconds), "--kv-rate", str(rate), "--kv-drain", "1s", "--kv-out", out, *args.options]
         limit_s = args.seconds + 90
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, cwd=_ROOT, check=False)
         path = Path(out) / "results.json"

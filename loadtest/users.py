@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
 from locust import User, constant, constant_pacing, task
@@ -16,6 +16,9 @@ from loadtest.recorder import ERROR, HIT, MISS, SERIES_INDEX
 from loadtest.timer import clock
 from loadtest.traffic import Traffic
 from loadtest.workload import YCSB, YCSB_VALUE_BYTES, Sizes, Workload
+
+if TYPE_CHECKING:
+    from loadtest.options import Options
 
 
 class RequestFailed(Exception):
@@ -134,13 +137,17 @@ class WorkloadUser(KvssUser):
     depth: ClassVar[int] = 1
     """Requests sent together where `--kv-depth` asks for no more."""
 
+    @classmethod
+    def sizes(cls, options: Options) -> Sizes:
+        """Return the sizes of the values this user writes, and finds when it starts."""
+        return Sizes(((YCSB_VALUE_BYTES, YCSB_VALUE_BYTES),), (1,)) if cls.ycsb else options.value_size
+
     def on_start(self) -> None:
         """Set up the stream of requests and connect."""
         options = self.run_state.options
         self.driver.depth = options.depth if options.depth > 1 else self.depth
         workload = YCSB[self.ycsb] if self.ycsb else Workload(options.mix, options.key_dist)
-        sizes = Sizes(((YCSB_VALUE_BYTES, YCSB_VALUE_BYTES),), (1,)) if self.ycsb else options.value_size
-        self.traffic = Traffic(workload, sizes, options.keys, self.rng, self.run_state.ledger)
+        self.traffic = Traffic(workload, self.sizes(options), options.keys, self.rng, self.run_state.ledger)
         super().on_start()
 
     def follow_schedule(self) -> None:

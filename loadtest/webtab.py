@@ -68,13 +68,23 @@ def rows(campaign: "Campaign") -> Iterator[dict[str, Any]]:
 
 def _rows(campaign: "Campaign") -> Iterator[dict[str, Any]]:
     whole = campaign.collector.whole
-    for finding in campaign.findings():
+    for finding in findings(campaign):
         yield {"name": finding}
     yield from _kinds(", last 10 s", campaign.collector.recent())
     yield from _kinds(", whole window", whole)
     for kind, command, outcome in sorted(whole.counts):
         if kind == RESPONSE:
             yield _row(f"{command} {outcome}", results.figures(whole.counts[kind, command, outcome]))
+
+
+def findings(campaign: "Campaign") -> list[str]:
+    """Return the verdict as sentences: the finished run's, or that there is none yet."""
+    if campaign.results is None:
+        return ["Verdict: when the run has ended"] if campaign.collector.whole.counts else []
+    verdict = campaign.results["verdict"]
+    head = "these figures can be trusted" if verdict["trusted"] else "do not trust every figure"
+    found = [("ok: " if one["ok"] else "NOT: ") + one["text"] for one in verdict["findings"]]
+    return [f"Verdict: {head}", *found]
 
 
 def _kinds(what: str, part: Part) -> Iterator[dict[str, Any]]:

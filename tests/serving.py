@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -35,9 +36,9 @@ class Served:
             sock.shutdown(socket.SHUT_WR)
             return read_all(sock)
 
-    def stop(self, limit_s: float = 10.0) -> tuple[int, str]:
-        """Send SIGTERM; return the exit code and what was logged."""
-        self.process.terminate()
+    def stop(self, limit_s: float = 10.0, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; return the exit code and what was logged."""
+        self.process.send_signal(number)
         code = self.process.wait(limit_s)
         self.log.seek(0)
         return code, self.log.read()

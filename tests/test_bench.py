@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_server import running, talking
 from serving import serving
@@ -81,7 +81,21 @@ def test_gets_and_puts_are_mixed_as_asked_and_every_get_finds_its_key() -> None:
 @pytest.mark.server
 def test_large_packets_that_the_kernel_does_not_take_at_once() -> None:
     with serving() as server:
-        done = bench(server.port, *QUICK, "--get", "50", "--value", "200000", "--keys", "5", "--depth", "20", "--json")
+        done = bench(
+            server.port,
+            *QUICK,
+            "--get",
+            "50",
+            "--value",
+            "200000",
+            "--keys",
+            "5",
+            "--depth",
+            "20",
+            "--connections",
+            "2",
+            "--json",
+        )
         assert (done.returncode, outcome(done)["refused"]) == (0, {})
 
 
@@ -182,6 +196,7 @@ def test_more_connections_than_open_files_are_exit_code_2() -> None:
     assert "limit of open files allows, which is 100" in done.stderr
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100 * EXACT_US), min_size=1), st.sampled_from([1, 50, 99, 99.9, 100]))
 def test_percentiles_are_those_of_the_sorted_times(took_us: list[int], percent: float) -> None:
     times = Times()
@@ -200,6 +215,7 @@ def test_no_times_have_no_percentile() -> None:
     assert Times().percentile(50) is None
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 20), st.integers(1, 5))
 def test_packets_hold_whole_requests_for_the_keys_there_are(depth: int, keys: int) -> None:
     load = Load(depth=depth, keys=keys, value_bytes=3)

@@ -197,6 +197,28 @@ def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
     assert store.count() == 2
 
 
+def test_a_greenlet_that_was_killed_and_waits_for_something_else_is_left_alone(
+    gated: Gated, make: Callable[..., CoalescingStore]
+) -> None:
+    store = make()
+
+    def survive() -> str:
+        try:
+            put(store, b"first")
+        except gevent.GreenletExit:
+            gevent.sleep(0.05)  # to be woken from it by anything else raises
+        return "slept"
+
+    survivor = gevent.spawn(survive)
+    while not gated.began.is_set():
+        gevent.sleep(0.001)
+    survivor.kill(block=False)
+    gevent.sleep(0)
+    gated.gate.set()
+    survivor.join(5)
+    assert survivor.value == "slept"
+
+
 def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
     store = make()
     waiting = [begun(store, gated), *(gevent.spawn(put, store, b"%d" % number) for number in range(5))]

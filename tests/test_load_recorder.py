@@ -7,8 +7,8 @@ import pytest
 
 from loadtest.collector import Collector
 from loadtest.histogram import index_of
+from loadtest.messages import Update
 from loadtest.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX, SERVICE, Part, Recorder
-from loadtest.run import Update
 
 GET_HIT = SERIES_INDEX["GET", HIT]
 

@@ -152,6 +152,7 @@ BAD = [
     ([], 2, "no server to load was given"),
     (["-H", "nowhere"], 2, "names no server"),
     (["-H", "127.0.0.1:1"], 3, "no server at 127.0.0.1:1: cannot connect"),
+    (["-H", "127.0.0.1:1", "--kv-out", "/dev/null/x"], 2, "--kv-out: cannot write to /dev/null/x"),
     (["-H", "127.0.0.1:1", "--kv-verify", "on", "--kv-value-size", "9"], 2, "verification needs values of"),
 ]
 

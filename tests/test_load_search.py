@@ -59,3 +59,30 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
         main(arguments)
     assert ended.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, knee: float) -> int:
+    def tried(rate: float, *_: object) -> Trial:
+        return Trial(rate, rate, rate, "" if rate <= knee else "p99 is too late", "the generator was late")
+
+    monkeypatch.setattr("loadtest.search.run_once", tried)
+    return main(["--slo", "p99:5ms", "--start", "1000"])
+
+
+def test_the_answer_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, 4000) == 0
+    out = capsys.readouterr().out
+    assert "does not hold: p99 is too late" in out
+    assert "in doubt: the generator was late" in out
+    assert out.endswith("highest rate that holds p99:5ms: 4,000 requests/s\n")
+
+
+def test_no_rate_may_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, 0) == 1
+    assert "no rate from 1,000/s down holds p99:5ms" in capsys.readouterr().out
+
+
+@pytest.mark.server
+def test_a_missing_server_ends_the_search_with_its_complaint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--host", "127.0.0.1:1", "--seconds", "1"]) == 3
+    assert "no server at 127.0.0.1:1: cannot connect: Connection refused" in capsys.readouterr().err

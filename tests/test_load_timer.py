@@ -54,3 +54,16 @@ def test_many_greenlets_share_one_timer(alarm: Alarm) -> None:
     sleepers = [gevent.spawn(alarm.sleep_until, begun + i / 10_000) for i in range(300)]
     assert len(gevent.joinall(sleepers, timeout=5)) == 300
     alarm.close()
+
+
+def test_a_sleeper_that_gave_up_is_left_alone_afterwards(alarm: Alarm) -> None:
+    begun = clock()
+
+    def impatient() -> float:
+        with gevent.Timeout(0.005, False):
+            alarm.sleep_until(begun + 0.03)
+        gevent.sleep(0.1)
+        return clock() - begun
+
+    assert gevent.spawn(impatient).get(timeout=5) >= 0.1
+    alarm.close()

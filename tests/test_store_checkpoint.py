@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kvss_gevent.stores.base import CannotOpen, Result
-from kvss_gevent.stores.checkpoint import mark_file
+from kvss_gevent.stores.checkpoint import mark_file, recover
 from kvss_gevent.stores.disk import DiskStore
 from kvss_gevent.wire import Verb
 
@@ -78,9 +78,17 @@ def test_after_a_power_loss_the_store_is_as_it_was_at_the_last_sync(
     assert (get(store, b"a"), get(store, b"b")) == (b"1", None)
     assert put(store, b"b", b"2") is True
     store.close()
+    recover(copy)
     store = DiskStore(copy)
     assert get(store, b"b") == b"2", "it goes back once, not each time it is opened"
     store.close()
+
+
+def test_going_back_is_done_once(path: Path, request: pytest.FixtureRequest) -> None:
+    copy = abandoned(path, "interval")
+    request.getfixturevalue("reboot")
+    recover(copy)
+    assert not mark_file(copy).exists()
 
 
 def test_without_syncs_a_file_that_a_power_loss_spared_is_used(path: Path, request: pytest.FixtureRequest) -> None:

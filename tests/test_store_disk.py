@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -260,6 +261,24 @@ def test_past_max_disk_put_is_refused_while_get_and_del_go_on_and_freed_room_is_
         again += 1
     assert again >= stored * 0.9
     assert path.stat().st_size <= 2 * MIB
+    store.close()
+
+
+@pytest.mark.parametrize("value_bytes", [10, 100, 900, 3000])
+def test_whatever_fills_a_store_can_be_deleted_again(path: Path, value_bytes: int) -> None:
+    store = DiskStore(path, sync="none", max_bytes=MIB)
+    chance = random.Random(value_bytes)
+    keys = []
+    refused = 0
+    while refused < 30:
+        key = b"%032x" % chance.getrandbits(128)
+        if put(store, key, b"x" * value_bytes) is True:
+            keys.append(key)
+        else:
+            refused += 1
+    chance.shuffle(keys)
+    assert all(delete(store, key) is True for key in keys)
+    assert store.count() == 0
     store.close()
 
 

@@ -52,7 +52,7 @@ class DiskStore:
         self._open()
         info, page_bytes = self._env.info(), self._env.stat()["psize"]
         self._put_pages = info["map_size"] // page_bytes - RESERVED_PAGES
-        self._refused = ""
+        self._refusing = False
         self._refused_logged_s = float("-inf")
         self._readers_checked_s = time.monotonic()
         self._unsynced = False
@@ -126,9 +126,9 @@ class DiskStore:
             if self._env_is_lost():
                 self._reopen()
             return [self._refuse(job, str(error)) for job in jobs]
-        if self._refused:
+        if self._refusing and any(map(_has_put, jobs)):
             logger.warning("%s: writes work again", self._path)
-            self._refused = ""
+            self._refusing = False
         return results
 
     def _commit(self, jobs: Sequence[Job]) -> list[Any]:
@@ -158,10 +158,10 @@ class DiskStore:
     def _refuse(self, job: Job, cause: str) -> Any:
         """Answer a job whose writes failed: StoreError for them, while its GETs are read. Say so once in the log."""
         now_s = time.monotonic()
-        if not self._refused and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
+        if not self._refusing and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
             self._refused_logged_s = now_s
+            self._refusing = True
             logger.error("%s: writes get 500, reads go on: %s", self._path, cause)
-        self._refused = cause
         fault = StoreError(cause)
         fault.logged = True
         return _one_by_one(job, lambda command: self.read([command], 0) if command[0] is GET else [fault])
