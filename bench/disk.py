@@ -43,11 +43,15 @@ def main() -> None:
         rates: dict[str, list[float]] = {name: [] for name in ports}
         reads_ms: dict[str, list[float]] = {name: [] for name in ports}
         for pair in range(args.pairs + 1):
-            for name, port in ports.items():
-                rate, read_ms = one_run(port, args.connections, args.seconds)
-                if pair:  # the first pair warms up
+            runs = {name: one_run(port, args.connections, args.seconds) for name, port in ports.items()}
+            if any(refused for _, _, refused in runs.values()):
+                print("a pair is left out: writes were refused, for the disk hung or is full")
+            elif pair:  # the first pair warms up
+                for name, (rate, read_ms, _) in runs.items():
                     rates[name].append(rate)
                     reads_ms[name].append(read_ms)
+    if not rates["gathered"]:
+        sys.exit("bench: no pair was left: measure on a disk that is not in use")
     for name, found in rates.items():
         print(
             f"{name}: {args.connections} clients, {statistics.median(found):.0f} synced PUTs a second "
@@ -57,15 +61,16 @@ def main() -> None:
     ratios = [ours / theirs for ours, theirs in zip(rates["gathered"], rates["one by one"], strict=True)]
     print(
         f"gathering makes it {statistics.median(ratios):.1f} times the rate "
-        f"({min(ratios):.1f} to {max(ratios):.1f} in {args.pairs} pairs)"
+        f"({min(ratios):.1f} to {max(ratios):.1f} in {len(ratios)} pairs)"
     )
 
 
-def one_run(port: int, connections: int, seconds: float) -> tuple[float, float]:
-    """Write with all connections and read with one more; return PUTs a second and the p99 of a GET in milliseconds."""
+def one_run(port: int, connections: int, seconds: float) -> tuple[float, float, float]:
+    """Write with all connections, read with one more; return PUTs a second, the p99 of a GET in ms, and refusals."""
     writing = generator(port, connections, 0, seconds)
     reading = generator(port, 1, 100, seconds)
-    return result(writing)["rps"], result(reading)["p99_us"] / 1000
+    written, read = result(writing), result(reading)
+    return written["rps"], read["p99_us"] / 1000, written["refused"] + read["refused"]
 
 
 def generator(port: int, connections: int, get_percent: int, seconds: float) -> "subprocess.Popen[str]":

@@ -83,6 +83,7 @@ def drive(protocol: str, address: tuple[str, int], load: Load, seconds: float) -
         waiting[sock] = [0, 0.0]
         selector.register(sock, selectors.EVENT_READ, (sock, waiting[sock]))
     took: list[float] = []
+    refused = 0
     began = time.perf_counter()
     for sock, state in waiting.items():
         send(sock, state)
@@ -94,6 +95,7 @@ def drive(protocol: str, address: tuple[str, int], load: Load, seconds: float) -
             if not data:
                 raise ConnectionError("the server closed")
             state[0] -= data.count(b"\n")
+            refused += data.count(b"500 SERVER_ERROR")
             if state[0] <= 0:
                 took.append(time.perf_counter() - state[1])
                 send(sock, state)
@@ -103,6 +105,7 @@ def drive(protocol: str, address: tuple[str, int], load: Load, seconds: float) -
     took.sort()
     return {
         "requests": len(took) * load.depth,
+        "refused": refused,
         "rps": len(took) * load.depth / elapsed,
         **{f"p{p}_us": took[int((len(took) - 1) * p / 100)] * 1e6 for p in (50, 99)},
     }

@@ -62,7 +62,8 @@ class Outcome:
     """What came of it. Times are of packets, from before sending to the last reply, in microseconds; None without any.
 
     refused: replies other than 200 and 201, by status. lost: connections that the server ended or refused.
-    starved: connections that got no whole packet of replies in time. cpu_us: the generator's own, per request; cpu_share: of one core.
+    starved: connections that got no whole packet of replies in time. cpu_us: the generator's own, per request;
+    cpu_share: of one core.
     """
 
     requests: int

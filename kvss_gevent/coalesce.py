@@ -96,7 +96,7 @@ class CoalescingStore:
         self._stalled = False
         self._closed = False
         self._thread = _Thread(self._loop, self._finish) if on_thread else None
-        self._stall = self._loop.timer(stall_s)
+        self._stall: Any = None
         self._stall_s = stall_s
 
     def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
@@ -114,7 +114,7 @@ class CoalescingStore:
         else:
             return self._store.read_lines(lines, limit_bytes), 0, 0
         try:
-            done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)))
+            done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)) if self.blocks else 0)
         except StoreError as fault:
             if fault.refused:
                 raise
@@ -159,12 +159,16 @@ class CoalescingStore:
         if self._thread is None:
             self._finish(_attempt(self._store, jobs))
         else:
+            # A new one each time: a timer that was stopped and is started again has only the rest of its time left.
+            self._stall = self._loop.timer(self._stall_s)
             self._stall.start(self._give_up)
             self._thread.start(self._store, jobs)
 
     def _finish(self, outcome: "list[Any] | Exception") -> None:
         """Hand out the results; the next transaction begins before those who waited for this one run."""
-        self._stall.stop()
+        if self._stall is not None:
+            self._stall.close()
+            self._stall = None
         if self._stalled:
             self._stalled = False
             logger.warning("the disk answers again")
@@ -197,7 +201,6 @@ class CoalescingStore:
         with gevent.Timeout(CLOSE_S, False):
             while self._running or self._waiting:
                 gevent.sleep(0.005)
-        self._stall.close()
         if self._thread is not None:
             if self._running:
                 logger.error("the disk did not answer: the last writes may be lost")

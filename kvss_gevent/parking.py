@@ -74,10 +74,10 @@ class ParkingStore:
                     self._to_hub()
             finally:
                 self._parked.pop(ticket, None)
-        outcome = ticket.outcome
-        if isinstance(outcome, StoreError):
-            raise outcome
-        return outcome
+        if isinstance(ticket.outcome, StoreError):
+            # One of its own: an error that is kept in the frame that raised it lives until the collector comes by.
+            raise StoreError(str(ticket.outcome))
+        return ticket.outcome
 
     def _deliver(self) -> None:
         """Wake the greenlets whose results have arrived; runs in the hub."""

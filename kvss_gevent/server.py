@@ -191,32 +191,28 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
         """Send what the kernel did not take and the replies to all requests still waiting, letting others run."""
-        sock, session = connection.sock, connection.session
+        session = connection.session
         readable.stop()
         connection.sending = True
-        writable = self._loop.io(sock.fileno(), WRITE)
+        hub = gevent.get_hub()
+        writable = self._loop.io(connection.sock.fileno(), WRITE)
+        view = memoryview(unsent)
         try:
-            while unsent or session.more:
-                if not unsent:
-                    # Nothing switches greenlets as long as the socket takes all: without this a flood of pipelines
-                    # would keep everybody else waiting.
-                    gevent.sleep(0)
-                    unsent = session.proceed()
-                view = memoryview(unsent)
-                while view:
-                    try:
-                        view = view[sock.send(view) :]
-                    except BlockingIOError:
-                        with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
-                            self._loop_wait(writable)
-                unsent = b""
+            while view or session.more:
+                # As long as the socket takes all nothing else would make this greenlet wait, and a flood of pipelines
+                # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
+                with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
+                    hub.wait(writable)
+                if not view:
+                    view = memoryview(session.proceed())
+                try:
+                    view = view[connection.sock.send(view) :]
+                except BlockingIOError:
+                    pass
         finally:
             writable.close()
             connection.sending = False
         readable.start(getcurrent().switch)
-
-    def _loop_wait(self, watcher: Any) -> None:
-        gevent.get_hub().wait(watcher)
 
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.

@@ -100,13 +100,14 @@ class Service:
         At most one line is logged in FAULT_LOG_INTERVAL_S: a store that fails fails often.
         """
         now = time.monotonic()
-        if isinstance(fault, StoreError) and fault.logged:
-            return REPLY[Status.SERVER_ERROR]
-        if now - self._fault_logged_s >= FAULT_LOG_INTERVAL_S:
+        told = isinstance(fault, StoreError) and fault.logged
+        if not told and now - self._fault_logged_s >= FAULT_LOG_INTERVAL_S:
             self._fault_logged_s = now
             # A StoreError says all there is to say; anything else is a mistake of ours, and its traceback is wanted.
             trace = None if isinstance(fault, StoreError) else fault
             logger.error("the store failed: %s", str(fault) or type(fault).__name__, exc_info=trace)
+        # It keeps the frames it came through alive, and they the whole batch, until the collector comes by.
+        fault.__traceback__ = None
         return REPLY[Status.SERVER_ERROR]
 
     def _readme_stats(self, commands: int) -> str:

@@ -8,7 +8,13 @@ import random
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+Seen = TypeVar("Seen")
 
 SECTOR_BYTES = 512
 """What a disk writes whole or not at all."""
@@ -42,8 +48,8 @@ class Layer:
             "KVSS_POWERCUT_JOURNAL": str(self._journal),
         }
 
-    def cut(self, chance: random.Random) -> None:
-        """Put the file in the state in which a power failure may have left it."""
+    def cut(self, chance: random.Random, look: Callable[[Path], Seen]) -> Seen:
+        """Put the file in the state in which a power failure may have left it, and look at it as after a new start."""
         image = bytearray(self._before.read_bytes() if self._before.exists() else b"")
         synced, unsynced = self._writes()
         for offset, data in synced:
@@ -56,6 +62,9 @@ class Layer:
                     _write(image, offset + start, data[start : start + SECTOR_BYTES])
         self.path.write_bytes(image)
         Path(f"{self.path}-lock").unlink(missing_ok=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("kvss_gevent.stores.checkpoint.boot_id", lambda: b"another run of the kernel")
+            return look(self.path)
 
     def _writes(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
         synced: list[tuple[int, bytes]] = []

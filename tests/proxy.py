@@ -4,6 +4,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 
 
 class Proxy:
@@ -12,6 +13,8 @@ class Proxy:
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.swallow_replies = False
+        self.pause_s = 0.0
+        """Before each 64 KiB of replies."""
         self.accepted = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
@@ -60,6 +63,8 @@ class Proxy:
                 self._selector.unregister(each)
                 each.close()
         elif not (is_server and self.swallow_replies):
+            if is_server and self.pause_s:
+                time.sleep(self.pause_s)
             with contextlib.suppress(OSError):
                 other.sendall(data)
 

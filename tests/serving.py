@@ -3,13 +3,16 @@
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 START_LIMIT_S = 20.0
 
@@ -20,6 +23,7 @@ class Served:
 
     process: subprocess.Popen[str]
     port: int
+    log: IO[str]
 
     def connect(self, timeout_s: float = 5.0) -> socket.socket:
         """Return a connection whose every call is bounded by timeout_s."""
@@ -32,11 +36,12 @@ class Served:
             sock.shutdown(socket.SHUT_WR)
             return read_all(sock)
 
-    def stop(self, limit_s: float = 10.0) -> tuple[int, str]:
-        """Send SIGTERM; return the exit code and what was logged."""
-        self.process.terminate()
-        _, log = self.process.communicate(timeout=limit_s)
-        return self.process.returncode, log
+    def stop(self, limit_s: float = 10.0, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; return the exit code and what was logged."""
+        self.process.send_signal(number)
+        code = self.process.wait(limit_s)
+        self.log.seek(0)
+        return code, self.log.read()
 
     def resident_bytes(self) -> int:
         """Return the server's resident memory."""
@@ -46,10 +51,12 @@ class Served:
 @contextlib.contextmanager
 def serving(*flags: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Iterator[Served]:
     """Run a server on a free port until the block ends; prefix is put before the command, as a shell's ulimit is."""
+    # A file and not a pipe: a full pipe that nobody reads would stop the server.
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "kvss_gevent", "serve", "--port", "0", *flags],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=log,
         text=True,
         env={**os.environ, **(env or {})},
     )
@@ -59,19 +66,21 @@ def serving(*flags: str, env: dict[str, str] | None = None, prefix: tuple[str, .
         match = re.fullmatch(r"kvss: listening on \S+:(\d+)\n", line)
         if not match:
             process.kill()
-            raise AssertionError(f"no server: {line!r} {process.communicate()[1]}")
-        yield Served(process, int(match[1]))
+            process.wait()
+            log.seek(0)
+            raise AssertionError(f"no server: {line!r} {log.read()}")
+        yield Served(process, int(match[1]), log)
     finally:
         if process.poll() is None:
             process.terminate()
             try:
-                process.communicate(timeout=10)
+                process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.communicate()
-        for stream in (process.stdout, process.stderr):
-            if stream:
-                stream.close()
+                process.wait()
+        if process.stdout:
+            process.stdout.close()
+        log.close()
 
 
 def read_all(sock: socket.socket) -> bytes:

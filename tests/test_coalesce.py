@@ -1,6 +1,7 @@
 """Gathering writes: what arrives during one transaction shares the next, reads do not wait, every wait has an end."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -32,12 +33,14 @@ class Gated:
         self.threads: set[int] = set()
         self.fault: Exception | None = None
         self.closed = 0
+        self.delay_s = 0.0
 
     def transact(self, jobs: Sequence[Job]) -> list[Any]:
         self.transactions.append(len(jobs))
         self.threads.add(threading.get_ident())
         self.began.set()
         self.gate.wait(20)
+        time.sleep(self.delay_s)
         if self.fault:
             raise self.fault
         return [self._run(*job) for job in jobs]
@@ -183,6 +186,13 @@ def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callab
     assert store.apply([(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
 
 
+def test_a_disk_that_is_slow_all_the_time_does_not_hang(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+    store = make(stall_s=0.25)
+    gated.gate.set()
+    gated.delay_s = 0.02
+    assert [put(store, b"%d" % number) for number in range(25)] == [True] * 25
+
+
 def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
     gated: Gated, make: Callable[..., CoalescingStore]
 ) -> None:
@@ -195,6 +205,28 @@ def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
     second.join(5)
     assert second.value is True
     assert store.count() == 2
+
+
+def test_a_greenlet_that_was_killed_and_waits_for_something_else_is_left_alone(
+    gated: Gated, make: Callable[..., CoalescingStore]
+) -> None:
+    store = make()
+
+    def survive() -> str:
+        try:
+            put(store, b"first")
+        except gevent.GreenletExit:
+            gevent.sleep(0.05)  # to be woken from it by anything else raises
+        return "slept"
+
+    survivor = gevent.spawn(survive)
+    while not gated.began.is_set():
+        gevent.sleep(0.001)
+    survivor.kill(block=False)
+    gevent.sleep(0)
+    gated.gate.set()
+    survivor.join(5)
+    assert survivor.value == "slept"
 
 
 def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Callable[..., CoalescingStore]) -> None:

@@ -23,8 +23,8 @@ CLUSTER = {
 
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "board", "stores.memory", "stores.lines", "stores.records", "stores.diskfile", "stores.disk"}
-    | {*CLUSTER, "stores.open", "client_connection", "client", "conformance", "stats", "errors"},
+    {"service", "board", "client_connection", "client", "conformance", "stats", "errors", *CLUSTER}
+    | {f"stores.{name}" for name in ("memory", "lines", "records", "diskfile", "checkpoint", "disk", "open")},
     {"session", "coalesce", "parking", "green"},
     {"connection"},
     {"server", "workers", "models", "bench"},
@@ -36,7 +36,7 @@ ROWS = [
 AT_HOME = {
     "gevent": {"connection", "server", "coalesce", "parking", "green", "models.gevent_plain", "bench", "cli"},
     "greenlet": {"server", "coalesce", "parking", "green", "bench"},
-    "lmdb": {"stores.disk", "stores.records", "stores.diskfile"},
+    "lmdb": {"stores.disk", "stores.records", "stores.diskfile", "stores.checkpoint"},
     "valkey": CLUSTER | {"green"},
     "prompt_toolkit": {"repl", "line_editor"},
     "trio": {"models.trio_tasks"},

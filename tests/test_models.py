@@ -171,9 +171,7 @@ def test_connections_that_break_off_are_no_tracebacks_and_leave_no_connection_co
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             sock.close()
         wait_until(lambda: b" connections: 1;" in server.ask(b"KV/1.0 STATS\n"))
-        server.process.send_signal(signal.SIGINT)
-        _, log = server.process.communicate(timeout=6)
-        assert (server.process.returncode, log) == (0, "")
+        assert server.stop(6, signal.SIGINT) == (0, "")
 
 
 @pytest.mark.server

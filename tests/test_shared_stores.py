@@ -1,13 +1,16 @@
 """The stores that processes can share, behind real servers with one and two workers."""
 
+import os
 import random
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from reference_server import State, answer
-from serving import Served, read_lines, serving
+from serving import Served, read_lines, serving, wait_until
 from valkeys import Valkey, need_server, running
 
 from kvss_gevent.conformance.runner import grade
@@ -113,3 +116,37 @@ def test_clients_at_the_same_time_each_learn_what_they_did(served: Served) -> No
         thread.join(20)
     for key, left in balance.items():
         assert (served.ask(b"KV/1.0 GET key%d\n" % key) == b"200 OK 1\n") == left
+
+
+def test_a_hung_and_a_dead_store_cost_bounded_time_and_memory() -> None:
+    """Every request gets its 500 within the time limits, whatever waits behind it; afterwards all is as before."""
+    need_server()
+    line = b"KV/1.0 PUT k " + b"x" * 10_000 + b"\n"
+    with (
+        running(1, cluster=False) as (server,),
+        serving("--store", f"redis://127.0.0.1:{server.port}/0", "--store-timeout", "0.3") as served,
+    ):
+        assert served.process.poll() is None
+        assert server.process
+        before = served.resident_bytes()
+        socks = [served.connect(timeout_s=10) for _ in range(20)]
+        for fault, after in ((signal.SIGSTOP, signal.SIGCONT), (signal.SIGKILL, None)):
+            os.kill(server.process.pid, fault)
+            senders = [threading.Thread(target=sock.sendall, args=(line * 200,), daemon=True) for sock in socks]
+            started_s = time.monotonic()
+            for sender in senders:
+                sender.start()
+            for sock in socks:
+                assert set(read_lines(sock, 200)) == {b"500 SERVER_ERROR"}
+            # Each client's lines are read in some turns, and each turn fails within three time limits.
+            assert time.monotonic() - started_s < 10
+            assert served.ask(b"KV/1.0 STATS\nKV/1.0 QUIT\n") == b"500 SERVER_ERROR\n200 OK bye\n"
+            if after:
+                os.kill(server.process.pid, after)
+                wait_until(lambda: served.ask(b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n")
+        assert served.resident_bytes() - before < 60 << 20
+        for sock in socks:
+            sock.close()
+        code, log = served.stop()
+    assert code == 0
+    assert 1 <= len(log.splitlines()) <= 6  # told, and not for each request

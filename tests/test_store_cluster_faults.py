@@ -14,7 +14,7 @@ from valkeys import Valkey, need_server, running, wait_until
 from kvss_gevent.green import Greenlets
 from kvss_gevent.stores.base import Command, Result, StoreError
 from kvss_gevent.stores.cluster import RemoteStore
-from kvss_gevent.stores.node import REST_S
+from kvss_gevent.stores.node import FRESH_S, REST_S
 from kvss_gevent.stores.runtime import Runtime, Threads
 from kvss_gevent.stores.topology import slot_of
 from kvss_gevent.stores.work import NodeLimits
@@ -138,6 +138,24 @@ def test_replies_that_were_lost_are_never_taken_for_those_of_later_batches(
     assert works_again(store, [get(b"b")]) == [b"2"]
 
 
+def test_replies_that_trickle_in_are_given_up_and_not_taken_for_others(
+    proxied: tuple[RemoteStore, Proxy],
+) -> None:
+    """No single wait is too long, only all of them together."""
+    store, proxy = proxied
+    for number in range(4):
+        store.apply([put(b"large%d" % number, b"x" * (1 << 20))], LIMIT)
+    store.apply([put(b"small", b"2")], LIMIT)
+    proxy.pause_s = QUICK.timeout_s / 8
+    # As two batches, so that the replies to the second are on their way when the first is given up.
+    outcomes: list[object] = []
+    for keys in ((0, 1), (2, 3)):
+        store.submit([get(b"large%d" % number) for number in keys], 8 * LIMIT, outcomes.append)
+    fails_in_time(store, [get(b"small")])
+    proxy.pause_s = 0.0
+    assert works_again(store, [get(b"small")]) == [b"2"]
+
+
 def test_many_writers_over_lost_replies_repeat_nothing(server: Valkey) -> None:
     proxy = Proxy(server.address)
     store = RemoteStore([proxy.address], QUICK)
@@ -191,6 +209,7 @@ def test_a_connection_that_the_server_closed_while_idle_costs_nobody_an_error(se
     try:
         store.apply([put(b"k")], LIMIT)
         server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(1.5 * FRESH_S)
         assert store.apply([put(b"k")], LIMIT) == [False]
     finally:
         store.close()

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,46 @@ def test_the_file_is_lmdb_0_9_with_a_marker_and_records_with_room_for_an_expiry_
         assert dict(txn.cursor()) == {MARKER_KEY: b"%d" % FORMAT, b"key": b"\x01" + bytes(8) + b"value"}
     assert verify(str(path), subdir=False) == []
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_lock_file_has_all_its_blocks(path: Path) -> None:
+    # LMDB maps it: to write to a hole of it on a full disk would kill the process.
+    store = DiskStore(path)
+    lock = Path(f"{path}-lock").stat()
+    assert lock.st_blocks * 512 >= lock.st_size >= 64 * 1024
+    store.close()
+
+
+def test_a_full_disk_at_the_start_is_no_damage(path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from kvss_gevent.stores.base import CannotOpen\n"
+        "from kvss_gevent.stores.disk import DiskStore; limit = int(sys.argv[2])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "try: DiskStore(Path(sys.argv[1]))\n"
+        "except CannotOpen as error: print(error.cause)"
+    )
+    for limit in (0, 4096, 100_000):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), str(limit)], capture_output=True, text=True, check=True, timeout=20
+        )
+        assert ("cannot open" in done.stdout) == (limit < 100_000), done.stdout
+        assert "damaged" not in done.stdout
+
+
+def test_a_file_that_cannot_be_written_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store.close()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everything
+    store = DiskStore(path)
+    assert "cannot be written" in caplog.text
+    assert get(store, b"a") == b"1"
+    assert isinstance(put(store, b"a", b"2"), StoreError)
+    assert isinstance(delete(store, b"a"), StoreError)
+    assert get(store, b"a") == b"1"
+    store.close()
 
 
 def test_a_newer_format_is_refused(path: Path) -> None:
@@ -223,6 +264,24 @@ def test_past_max_disk_put_is_refused_while_get_and_del_go_on_and_freed_room_is_
     store.close()
 
 
+@pytest.mark.parametrize("value_bytes", [10, 100, 900, 3000])
+def test_whatever_fills_a_store_can_be_deleted_again(path: Path, value_bytes: int) -> None:
+    store = DiskStore(path, sync="none", max_bytes=MIB)
+    chance = random.Random(value_bytes)
+    keys = []
+    refused = 0
+    while refused < 30:
+        key = b"%032x" % chance.getrandbits(128)
+        if put(store, key, b"x" * value_bytes) is True:
+            keys.append(key)
+        else:
+            refused += 1
+    chance.shuffle(keys)
+    assert all(delete(store, key) is True for key in keys)
+    assert store.count() == 0
+    store.close()
+
+
 def test_jobs_that_do_not_fit_together_are_run_apart(path: Path) -> None:
     store = DiskStore(path, max_bytes=MIB)
     jobs: list[tuple[list[Command], int]] = [([(Verb.PUT, b"%d" % n, b"x" * 200_000)], NO_LIMIT) for n in range(8)]
@@ -277,6 +336,7 @@ def test_a_failing_disk_refuses_writes_says_so_once_and_recovers(path: Path, cap
 def test_a_failed_sync_refuses_writes_until_a_sync_succeeds(path: Path) -> None:
     store = DiskStore(path, sync="interval")
     store._env = broken = Breakable(store._env)  # type: ignore[assignment]
+    store._checkpoints._environment = broken
     assert put(store, b"a", b"1") is True
     broken.fault = lmdb.Error("mdb_env_sync", errno.EIO)
     store._sync_once()
@@ -302,6 +362,25 @@ def test_an_environment_that_lmdb_gave_up_is_opened_again(path: Path) -> None:
     assert isinstance(put(store, b"a", b"2"), StoreError)
     assert put(store, b"a", b"2") is False
     assert get(store, b"a") == b"2"
+    store.close()
+
+
+def test_an_environment_that_cannot_be_opened_again_is_tried_with_each_write(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store._env.close()
+    away = path.rename(path.with_suffix(".away"))
+    path.write_bytes(b"something else")
+    for _ in range(3):
+        assert isinstance(put(store, b"a", b"2"), StoreError)
+        with pytest.raises(StoreError):
+            get(store, b"a")
+    assert len(caplog.messages) == 2
+    away.rename(path)
+    assert isinstance(put(store, b"a", b"2"), StoreError), "this one finds the file again"
+    assert put(store, b"a", b"2") is False
     store.close()
 
 

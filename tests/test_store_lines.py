@@ -59,6 +59,31 @@ def test_keys_at_their_limits(session: Session) -> None:
     assert feed(session, b"KV/1.0 GET \nKV/1.0 PUT  v\nKV/1.0 PUT a \nKV/1.0 PUT a\n") == b"400 BAD_REQUEST\n" * 4
 
 
+@pytest.mark.parametrize("on_thread", [True, False])
+def test_replies_of_one_slice_stay_bounded(on_thread: bool, tmp_path: Path) -> None:
+    store = coalesced(DiskStore(tmp_path / "data.kv", sync="none"), on_thread=on_thread)
+    limited = Session(Service(store, Limits(reply_bytes=1000)))
+    feed(limited, b"KV/1.0 PUT a " + b"x" * 600 + b"\n")
+    for stream in (b"KV/1.0 GET a\n" * 20, b"KV/1.0 DEL b\n" + b"KV/1.0 GET a\n" * 20):
+        parts = [limited.receive(stream)]
+        while limited.more:
+            parts.append(limited.proceed())
+        assert b"".join(parts).count(b"200 OK " + b"x" * 600 + b"\n") == 20
+        assert max(map(len, parts)) < 1000 + 2 * 610
+    store.close()
+
+
+def test_a_store_that_has_logged_its_fault_is_not_logged_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = coalesced(DiskStore(tmp_path / "data.kv", max_bytes=1 << 20), on_thread=True)
+    for trace in (None, lambda *_: None):  # with a trace the lines are taken apart
+        full = Session(Service(store, trace=trace))
+        assert feed(full, b"KV/1.0 PUT a " + b"x" * 1_040_000 + b"\nKV/1.0 GET a\n").startswith(b"500 SERVER_ERROR\n")
+    assert len(caplog.messages) == 1
+    store.close()
+
+
 def test_the_marker_is_no_client_s_key(session: Session) -> None:
     assert feed(session, b"KV/1.0 GET %s\nKV/1.0 DEL %s\n" % (MARKER_KEY, MARKER_KEY)) == b"400 BAD_REQUEST\n" * 2
     assert feed(session, b"KV/1.0 PUT %s 2\n" % MARKER_KEY) == b"400 BAD_REQUEST\n"

@@ -41,13 +41,15 @@ class Counts:
     acknowledged: int = 0
     unacknowledged: int = 0
     took_effect: int = 0
+    lost: int = 0
     bytes_grown: int = 0
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
             f"{self.deaths} deaths: {self.acknowledged} writes acknowledged, {self.unacknowledged} in flight of which "
-            f"{self.took_effect} took effect; files grew by {self.bytes_grown >> 20} MiB; {len(self.problems)} problems"
+            f"{self.took_effect} took effect, {self.lost} lost; files grew by {self.bytes_grown >> 20} MiB; "
+            f"{len(self.problems)} problems"
         )
 
 
@@ -66,6 +68,7 @@ class Writers:
         self.growing = False
         self.known: dict[bytes, bytes] = {}
         self.in_flight: dict[bytes, Value] = {}
+        self.past: dict[bytes, list[tuple[float, Value]]] = {}
 
     def run(self, port: int) -> list[threading.Thread]:
         """Start them; they end when the server does."""
@@ -89,6 +92,7 @@ class Writers:
             value = None if self._chance.random() < 0.1 else self._value(key)
             before = self.known.get(key)
             self.in_flight[key] = value
+            self.past.setdefault(key, [(0.0, before)])
         verb = Verb.DEL if value is None else Verb.PUT
         sock.sendall(build_request(verb, key, value or b""))
         (line,) = read_lines(sock, 1)
@@ -100,6 +104,7 @@ class Writers:
                 return False
             self._counts.acknowledged += 1
             del self.in_flight[key]
+            self.past[key].append((time.monotonic(), value))
             if value is None:
                 self.known.pop(key, None)
             else:
@@ -111,20 +116,32 @@ class Writers:
         body += b"x" * (LARGE_BYTES if self.growing else self._chance.randrange(300))
         return b"%s %08x" % (body, zlib.crc32(body))
 
-    def look(self, found: dict[bytes, bytes]) -> None:
-        """Compare with what the store holds, count, and go on from there."""
+    def look(self, found: dict[bytes, bytes], lossy_since_s: float) -> None:
+        """Compare with what the store holds, count, and go on from there.
+
+        Of what was acknowledged after lossy_since_s any may be missing, but what was there before must be.
+        """
         counts = self._counts
         for key in {*self.known, *self.in_flight, *found}:
             known, seen = self.known.get(key), found.get(key)
             if key in self.in_flight:
                 counts.unacknowledged += 1
                 counts.took_effect += seen == self.in_flight[key] != known
-                if seen not in (known, self.in_flight[key]):
+                if seen not in (known, self.in_flight[key], *self._recent(key, lossy_since_s)):
                     counts.problems.append(f"{key!r} has neither the old value nor the new one")
+            elif seen != known and seen in self._recent(key, lossy_since_s):
+                counts.lost += 1
             elif seen != known:
                 counts.problems.append(f"{key!r}: acknowledged {_brief(known)}, found {_brief(seen)}")
         self.known = dict(found)
         self.in_flight.clear()
+        self.past.clear()
+
+    def _recent(self, key: bytes, since_s: float) -> list[Value]:
+        """Return the values that a key has had since a moment, with the one it had then."""
+        past = self.past.get(key, [])
+        first = max((number for number, (when_s, _) in enumerate(past) if when_s <= since_s), default=0)
+        return [value for _, value in past[first:]] if past and past[-1][0] > since_s else []
 
 
 def _brief(value: Value) -> str:
@@ -145,7 +162,7 @@ def contents(path: Path) -> dict[bytes, bytes]:
         store.close()
 
 
-def torture(  # noqa: PLR0913 - the command line's own options
+def torture(  # noqa: PLR0913 - the options of the command line and of the tests
     directory: Path,
     *,
     deaths: int,
@@ -153,8 +170,13 @@ def torture(  # noqa: PLR0913 - the command line's own options
     cut_power: bool = False,
     seed: int = 0,
     flags: tuple[str, ...] = (),
+    lives_s: tuple[float, float] = (0.02, 0.3),
+    may_lose_s: float = 0.0,
 ) -> Counts:
-    """Start, load, kill and check a server `deaths` times; every other time while the file grows with each commit."""
+    """Start, load, kill and check a server `deaths` times; every other time while the file grows with each commit.
+
+    The server lives for a time between lives_s; of its last may_lose_s seconds acknowledged writes may be lost.
+    """
     chance = random.Random(seed)
     counts = Counts()
     path = directory / "data.kv"
@@ -167,22 +189,21 @@ def torture(  # noqa: PLR0913 - the command line's own options
             served = stack.enter_context(serving("--store", f"disk:{path}", *flags, env=env))
             before_bytes = path.stat().st_size
             threads = clients.run(served.port)
-            time.sleep(chance.uniform(0.02, 0.3))
+            time.sleep(chance.uniform(*lives_s))
+            killed_s = time.monotonic()
             served.process.kill()
             served.process.wait(10)
             for thread in threads:
                 thread.join(20)
         counts.deaths += 1
         counts.bytes_grown += path.stat().st_size - before_bytes
-        if layer:
-            layer.cut(chance)
-        counts.problems += verify(str(path), subdir=False)
         try:
-            found = contents(path)
+            found = contents(path) if layer is None else layer.cut(chance, contents)
         except CannotOpen as error:
             counts.problems.append(error.cause)
             break
-        clients.look(found)
+        counts.problems += verify(str(path), subdir=False)
+        clients.look(found, killed_s - may_lose_s if may_lose_s else time.monotonic())
         if path.stat().st_size > MAX_FILE_BYTES:
             path.unlink()
             clients.known.clear()

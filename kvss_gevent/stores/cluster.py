@@ -230,5 +230,5 @@ class RemoteStore:
         if not outcome:
             raise StoreError(f"no answer within {self.wait_s:g} s")
         if isinstance(outcome[0], StoreError):
-            raise outcome[0]
+            raise StoreError(str(outcome[0]))
         return outcome[0]

@@ -15,7 +15,8 @@ from typing import Any, cast
 import lmdb
 
 from kvss_gevent.config import Config
-from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines, writes
+from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError, is_lines, writes
+from kvss_gevent.stores.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.diskfile import open_environment
 from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.stores.records import run, run_lines
@@ -48,19 +49,34 @@ class DiskStore:
         self._path = path
         self._sync = sync
         self._max_bytes = max_bytes
-        self._env = open_environment(path, synced=sync == "always", max_bytes=max_bytes)
+        self._open()
         info, page_bytes = self._env.info(), self._env.stat()["psize"]
         self._put_pages = info["map_size"] // page_bytes - RESERVED_PAGES
-        self._refused = ""
+        self._refusing = False
         self._refused_logged_s = float("-inf")
         self._readers_checked_s = time.monotonic()
         self._unsynced = False
+        self._syncing = threading.Lock()
         self._unsyncable = ""
         self._closing = threading.Event()
         self._closed = False
         self._syncer = threading.Thread(target=self._sync_now_and_then, name="kvss-sync", daemon=True)
         if sync == "interval":
             self._syncer.start()
+
+    def _open(self) -> None:
+        self._env = open_environment(self._path, synced=self._sync == "always", max_bytes=self._max_bytes)
+        self._checkpoints = Checkpoints(self._path, self._env)
+        if self._env.flags()["readonly"]:
+            return
+        if self._sync == "interval":
+            self._checkpoints.take()
+        elif mark_file(self._path).exists() or self._sync == "none":
+            self._env.sync(True)  # a server that was killed may not have
+            if self._sync == "none":
+                mark(self._path, b"")
+            else:
+                unmark(self._path)
 
     def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run commands in order, those that write in a transaction; see Store. Waits for the disk."""
@@ -97,6 +113,9 @@ class DiskStore:
         try:
             results = self._commit(jobs)
         except _NoRoom as error:
+            if self._sync == "interval" and self._unsynced:
+                self._sync_once()  # the pages that only the last checkpoint held become free
+                return self.transact(jobs)
             if len(jobs) > 1:
                 return [self.transact([job])[0] for job in jobs]
             (commands, limit_bytes) = jobs[0]
@@ -107,9 +126,9 @@ class DiskStore:
             if self._env_is_lost():
                 self._reopen()
             return [self._refuse(job, str(error)) for job in jobs]
-        if self._refused:
+        if self._refusing and any(map(_has_put, jobs)):
             logger.warning("%s: writes work again", self._path)
-            self._refused = ""
+            self._refusing = False
         return results
 
     def _commit(self, jobs: Sequence[Job]) -> list[Any]:
@@ -133,15 +152,16 @@ class DiskStore:
         return results
 
     def _full(self) -> str:
-        return f"the store is full: --max-disk allows {self._env.info()['map_size']} bytes"
+        bound = "--max-disk allows" if self._max_bytes else "the file system has"
+        return f"the store is full: {bound} {self._env.info()['map_size']} bytes"
 
     def _refuse(self, job: Job, cause: str) -> Any:
         """Answer a job whose writes failed: StoreError for them, while its GETs are read. Say so once in the log."""
         now_s = time.monotonic()
-        if not self._refused and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
+        if not self._refusing and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
             self._refused_logged_s = now_s
+            self._refusing = True
             logger.error("%s: writes get 500, reads go on: %s", self._path, cause)
-        self._refused = cause
         fault = StoreError(cause)
         fault.logged = True
         return _one_by_one(job, lambda command: self.read([command], 0) if command[0] is GET else [fault])
@@ -162,11 +182,13 @@ class DiskStore:
             return True
 
     def _reopen(self) -> None:
+        self._checkpoints.drop()
         self._env.close()
         try:
-            self._env = open_environment(self._path, synced=self._sync == "always", max_bytes=self._max_bytes)
-        except Exception:
-            logger.exception("%s: cannot be opened again", self._path)
+            self._open()
+        except (CannotOpen, lmdb.Error, OSError) as error:
+            if not self._refusing:  # the next write tries again
+                logger.error("%s: cannot be opened again: %s", self._path, error)
 
     def _sync_now_and_then(self) -> None:
         """Be the thread of --sync interval."""
@@ -174,12 +196,19 @@ class DiskStore:
             self._sync_once()
 
     def _sync_once(self) -> None:
+        with self._syncing:
+            self._sync_now()
+
+    def _sync_now(self) -> None:
         if not self._unsynced:
             return
         self._unsynced = False
         try:
-            self._env.sync(True)
-        except lmdb.Error as error:
+            if self._sync == "interval" and not self._closed:
+                self._checkpoints.take()
+            else:
+                self._env.sync(True)
+        except (lmdb.Error, OSError) as error:
             self._unsynced = True
             self._unsyncable = f"the last sync failed, acknowledged writes may be lost: {error}"
         else:
@@ -198,8 +227,12 @@ class DiskStore:
         self._closing.set()
         if self._syncer.is_alive():
             self._syncer.join()
-        if self._sync != "always":
+        self._checkpoints.drop()
+        if self._sync != "always" and not self._env.flags()["readonly"]:
+            self._unsynced = True
             self._sync_once()
+            if not self._unsyncable:
+                unmark(self._path)
         self._env.close()
 
 

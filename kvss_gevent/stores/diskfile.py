@@ -10,6 +10,7 @@ import lmdb
 from lmdb.verify import VerifyError, verify
 
 from kvss_gevent.stores.base import CannotOpen
+from kvss_gevent.stores.checkpoint import recover, sync_directory
 
 logger = logging.getLogger("kvss")
 
@@ -22,8 +23,13 @@ ENGINE = 0
 """LMDB 0.9: its file format is the one that other programs read, and 15 years old."""
 
 MAX_READERS = 1024
+LOCK_BYTES = 80 << 10
+"""Of the lock file: 64 for each reader, and LMDB's own head."""
 _MAGIC = 0xBEEFC0DE
 _MAGIC_AT = 16
+
+
+_DAMAGE = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, VerifyError)
 
 
 def open_environment(path: Path, *, synced: bool, max_bytes: int) -> lmdb.Environment:
@@ -42,18 +48,18 @@ def open_environment(path: Path, *, synced: bool, max_bytes: int) -> lmdb.Enviro
     try:
         _refuse_foreign(path)
         readonly = path.exists() and not os.access(path, os.W_OK)
+        if not readonly:
+            recover(path)
+            _allocate_lock(Path(f"{path}-lock"))
         environment = _open(path, synced, max_bytes, readonly)
-    except (OSError, lmdb.Error) as error:
+        try:
+            _check_whole(path, environment)
+            _check_marker(path, environment, readonly)
+        except BaseException:
+            environment.close()
+            raise
+    except (OSError, lmdb.Error, VerifyError) as error:
         raise _explained(path, error) from None
-    try:
-        _check_whole(path, environment)
-        _check_marker(path, environment, readonly)
-    except (lmdb.Error, VerifyError) as error:
-        environment.close()
-        raise _damaged(path, str(error)) from None
-    except BaseException:
-        environment.close()
-        raise
     if readonly:
         logger.warning("%s cannot be written: PUT and DEL get 500", path)
     return environment
@@ -68,6 +74,20 @@ def _refuse_foreign(path: Path) -> None:
         return
     if head and (len(head) < _MAGIC_AT + 4 or struct.unpack_from("=I", head, _MAGIC_AT)[0] != _MAGIC):
         raise _foreign(path)
+
+
+def _allocate_lock(lock: Path) -> None:
+    """Give the lock file its blocks: LMDB leaves holes and maps them, and to fill one on a full disk kills the process.
+
+    A file that has them is not opened: to close it would release the locks that this process may hold on it.
+    """
+    if lock.exists() and lock.stat().st_blocks * 512 >= LOCK_BYTES:
+        return
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, LOCK_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path, synced: bool, max_bytes: int, readonly: bool) -> lmdb.Environment:
@@ -117,7 +137,7 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             with environment.begin(write=True) as txn:
                 txn.put(MARKER_KEY, b"%d" % FORMAT)
             environment.sync(True)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         return
     if marker.isdigit():
         raise CannotOpen(
@@ -125,15 +145,6 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             "Use the version that wrote it, or a newer one.",
         )
     raise _damaged(path, "its format marker cannot be read")
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the name of a new file as durable as the file."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _foreign(path: Path) -> CannotOpen:
@@ -149,7 +160,7 @@ def _damaged(path: Path, what: str) -> CannotOpen:
 
 
 def _explained(path: Path, error: Exception) -> CannotOpen:
-    if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError | lmdb.CorruptedError):
+    if isinstance(error, _DAMAGE):
         return _damaged(path, str(error))
     number: int = getattr(error, "errno", None) or getattr(error, "code", None) or 0
     remedy = {

@@ -116,7 +116,7 @@ class Flight:
         try:
             outcome = self._all_are_done()
         except StoreError as error:
-            outcome = error
+            outcome = error.with_traceback(None)  # it would keep this frame, and the frame the batch, alive
         except Exception as mistake:  # somebody waits for an outcome, whatever happens
             outcome = StoreError(f"a mistake of this store: {mistake!r}")
         if outcome is not None:
@@ -127,7 +127,7 @@ class Flight:
         refused = False
         for work, _, numbers in self._works:
             if work.error:
-                raise work.error
+                raise StoreError(str(work.error))
             for number, reply in zip(numbers, work.replies, strict=True):
                 self._replies[number] = reply
                 refused = refused or isinstance(reply, ResponseError)

@@ -16,6 +16,9 @@ from kvss_gevent.stores.link import Address, RawCommand, Reply
 from kvss_gevent.stores.runtime import Runtime
 from kvss_gevent.stores.work import TOO_MUCH, NodeLimits, Work
 
+FRESH_S = 0.1
+"""A connection used as lately is not looked at before use: a look costs a tenth of a round trip."""
+
 REST_S = 0.2
 """After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
 
@@ -38,6 +41,7 @@ class Node:
         self._resting_until_s = float("-inf")
         self._fault = ""
         self._connected = False
+        self._used_s = 0.0
         self._runner = runtime.spawn(self._run, f"kvss node {self}")
 
     def __str__(self) -> str:
@@ -140,6 +144,7 @@ class Node:
                 if work.writes and confirmed < wanted:
                     work.error = StoreError(f"{self}: {confirmed} of {wanted} replicas confirmed the write in time")
                 work.replies = replies
+        self._used_s = time.monotonic()
 
     def _confirmed(self) -> int:
         """Read the answer to WAIT."""
@@ -173,7 +178,7 @@ class Node:
 
     def _ensure_connected(self) -> None:
         """Connect where there is no connection, or where the server has closed it meanwhile: nothing was sent yet."""
-        if self._connected:
+        if self._connected and time.monotonic() - self._used_s > FRESH_S:
             try:
                 self._connected = not self._connection.can_read(0)
             except (ValkeyError, OSError):

@@ -12,8 +12,9 @@ import lmdb
 from kvss_gevent.stores.base import Command, LinesDone, Result, StoreError
 from kvss_gevent.wire import DEL, GET, GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, PUT, REPLY, VERSION, Status, parse_request
 
-RECORD_HEADER = b"\x01" + bytes(8)
-"""The format of a record, 1, and 8 bytes for the time at which it expires, 0 for never. The value follows."""
+FORMAT_1 = b"\x01"
+RECORD_HEADER = FORMAT_1 + bytes(8)
+"""The format of a record, and 8 bytes for the time of its expiry, which format 1 does not use. The value follows."""
 
 OK, CREATED, NO_CONTENT = REPLY[Status.OK], REPLY[Status.CREATED], REPLY[Status.NO_CONTENT]
 NOT_FOUND = REPLY[Status.NOT_FOUND]
@@ -33,7 +34,7 @@ def run(txn: Any, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
             record = get(key)
             if record is None:
                 results.append(None)
-            elif record.startswith(RECORD_HEADER):
+            elif record[:1] == FORMAT_1:
                 results.append(record[_HEADER_BYTES:])
                 fetched += len(record)
                 if fetched > limit_bytes:
@@ -67,7 +68,7 @@ def run_lines(  # noqa: PLR0912 - one loop: a call for each line would cost what
                 if len(line) > _PREFIX_BYTES + MAX_KEY_BYTES or b" " in line[_PREFIX_BYTES:]:
                     break  # no key of KV/1.0: only a miss need be looked at for that
                 append(NOT_FOUND)
-            elif record.startswith(RECORD_HEADER):
+            elif record[:1] == FORMAT_1:
                 append(OK_PREFIX + record[_HEADER_BYTES:])
                 left_bytes -= len(record)
                 if left_bytes < 0:

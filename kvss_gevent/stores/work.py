@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvss_gevent.stores.link import RawCommand, Reply
+
 if TYPE_CHECKING:
     from kvss_gevent.stores.base import StoreError
-    from kvss_gevent.stores.link import RawCommand, Reply
 
 BOILERPLATE_BYTES = 64
 """What a command weighs in the queue beside its arguments."""

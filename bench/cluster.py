@@ -1,0 +1,119 @@
+"""What gathering is worth on a cluster: GETs of many clients beside one round trip for each request.
+
+Run as `python -m bench.cluster`; about a minute. Three masters run on this machine. Compared are our server; the same
+server when every request makes its own round trip; and the textbook: every request calls the client library on a
+thread, which is a round trip too. The servers are driven in turn, and the ratio is taken pair by pair.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from bench.process import cpu_s, free_port, kvss, pinned, running
+from tests.valkeys import running as valkeys
+
+ONE_BY_ONE = """
+import sys
+from kvss_gevent.stores.node import Node
+from kvss_gevent.service import Limits
+Node._gather = lambda self: [self._waiting.popleft()]
+Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
+from kvss_gevent.cli import main
+sys.exit(main(["serve", *sys.argv[1:]]))
+"""
+
+TEXTBOOK = """
+import sys
+import gevent
+from kvss_gevent import parking
+from kvss_gevent.service import Limits
+from kvss_gevent.wire import Verb
+Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
+class PlainStore:
+    blocks = True
+    def __init__(self, host, port):
+        from valkey.cluster import ValkeyCluster
+        self.client = ValkeyCluster(host=host, port=port)
+    def apply(self, batch, limit_bytes):
+        (verb, key, value), = batch
+        call = (self.client.get, key) if verb is Verb.GET else (self.client.set, key, value)
+        return [gevent.get_hub().threadpool.apply(call[0], call[1:])]
+    def count(self):
+        return 0
+    def close(self):
+        pass
+def parked(store):
+    host, port = store._seeds[0]
+    store.close()
+    gevent.get_hub().threadpool.maxsize = 64
+    return PlainStore(host, port)
+parking.parked = parked
+from kvss_gevent.cli import main
+sys.exit(main(["serve", *sys.argv[1:]]))
+"""
+
+SERVERS = {"gathered": "", "own round trip each": ONE_BY_ONE, "library call on a thread each": TEXTBOOK}
+
+
+def main() -> None:
+    """Print every figure, one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each server")
+    parser.add_argument("--seconds", type=float, default=1.5, help="per run")
+    parser.add_argument("--connections", type=int, default=64, help="clients")
+    parser.add_argument("--depth", default="1,16", help="requests that a client sends at a time")
+    args = parser.parse_args()
+    with ExitStack() as stack:
+        masters = stack.enter_context(valkeys(3, cluster=True))
+        url = "cluster://" + ",".join(f"127.0.0.1:{master.port}" for master in masters)
+        pids: dict[str, tuple[int, int]] = {}
+        for name, code in SERVERS.items():
+            port = free_port()
+            command = kvss(port, "--store", url)
+            if code:
+                command = [sys.executable, "-c", code, *command[4:]]
+            pids[name] = port, stack.enter_context(running(command, port))
+        for depth in map(int, args.depth.split(",")):
+            compare(pids, args, depth)
+
+
+def compare(servers: dict[str, tuple[int, int]], args: argparse.Namespace, depth: int) -> None:
+    """Drive the servers in turn and print what each does and how they compare."""
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    costs_us: dict[str, list[float]] = {name: [] for name in servers}
+    for pair in range(args.pairs + 1):
+        for name, (port, pid) in servers.items():
+            before_s = cpu_s(pid)
+            rate, requests = one_run(port, args.connections, depth, args.seconds)
+            if pair:  # the first warms up
+                rates[name].append(rate)
+                costs_us[name].append((cpu_s(pid) - before_s) / requests * 1e6)
+    for name, found in rates.items():
+        print(
+            f"{name}: {args.connections} clients, depth {depth}, {statistics.median(found):.0f} GETs a second "
+            f"({min(found):.0f} to {max(found):.0f}), {statistics.median(costs_us[name]):.0f} us of CPU each"
+        )
+    for name in list(servers)[1:]:
+        ratios = [ours / theirs for ours, theirs in zip(rates["gathered"], rates[name], strict=True)]
+        print(
+            f"depth {depth}: gathering makes it {statistics.median(ratios):.1f} times the rate of {name} "
+            f"({min(ratios):.1f} to {max(ratios):.1f} in {args.pairs} pairs)"
+        )
+
+
+def one_run(port: int, connections: int, depth: int, seconds: float) -> tuple[float, float]:
+    """Read with all connections; return GETs a second and how many there were, as near as the rate tells."""
+    command = [sys.executable, "-m", "bench.generator", "kv", "127.0.0.1", str(port), "--depth", str(depth)]
+    command += ["--connections", str(connections), "--get", "100", "--seconds", str(seconds)]
+    done = subprocess.run(pinned(command, 1), capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        sys.exit(f"bench: the generator failed: {done.stderr.strip().splitlines()[-1]}")
+    rate: float = json.loads(done.stdout)["rps"]
+    return rate, rate * seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The way back after a power loss for a disk store that does not sync each commit; --sync always has no use for it.
+
+LMDB without syncs has two meta pages, and both may reach the disk before what they point to. So once a second the file
+is synced, and the meta page of that moment is kept beside it, in `PATH-checkpoint`, with the identity of this run of
+the kernel. A read transaction of that moment is held until the next: LMDB leaves alone a page that a reader may see.
+Where the kernel has changed when the store is opened, the meta page is put back: the file is as it was at that moment.
+"""
+
+import fcntl
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+from lmdb.verify import verify
+
+from kvss_gevent.stores.base import CannotOpen
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_HEAD = b"kvss-gevent checkpoint 1\n"
+_PAGE_NUMBER = struct.Struct("=Q")
+_TXN_ID = struct.Struct("=Q")
+_TXN_ID_AT = 144
+"""In a meta page of LMDB 0.9: behind the page's head of 16 bytes and 128 bytes of the meta record."""
+
+
+def boot_id() -> bytes:
+    """Return what is different after each start of the kernel."""
+    return BOOT_ID.read_bytes().strip()
+
+
+def mark_file(path: Path) -> Path:
+    """Return the file that belongs to a store whose writes may not be synced; absent after a clean end."""
+    return Path(f"{path}-checkpoint")
+
+
+def recover(path: Path) -> None:
+    """Undo what a power loss may have damaged; to be called before the file is opened. Raises CannotOpen and OSError.
+
+    With a checkpoint the file goes back to it; without one, after --sync none, the whole file is verified.
+    """
+    side = mark_file(path)
+    if not side.exists():
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # two servers may start at once
+        if not side.exists():
+            return
+        boot, page = _parse(side)
+        if boot == boot_id():
+            return  # the kernel has kept all that was written
+        if page:
+            for number in (0, 1):
+                os.pwrite(descriptor, _meta_page(page, number), number * len(page))
+            os.fsync(descriptor)
+        else:
+            problems: list[str] = verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
+            if problems:
+                raise CannotOpen(
+                    f"{path} was damaged when the machine went down: {problems[0]}",
+                    "Restore it from a copy, or move it away; --sync none does not protect from this.",
+                )
+        unmark(path)
+    finally:
+        os.close(descriptor)
+
+
+def _meta_page(page: bytes, number: int) -> bytes:
+    """Return a checkpoint's meta page for page 0 or 1; the one for the other parity is made the older of the two."""
+    copy = bytearray(page)
+    _PAGE_NUMBER.pack_into(copy, 0, number)
+    (txn_id,) = _TXN_ID.unpack_from(page, _TXN_ID_AT)
+    if txn_id & 1 != number:
+        _TXN_ID.pack_into(copy, _TXN_ID_AT, txn_id - 1)
+    return bytes(copy)
+
+
+def _parse(side: Path) -> tuple[bytes, bytes]:
+    head, _, rest = side.read_bytes().partition(b"\n")
+    checksum, _, body = rest.partition(b"\n")
+    if head + b"\n" != _HEAD or checksum != b"%08x" % zlib.crc32(body):
+        raise CannotOpen(f"{side} cannot be read", "Restore it and the store from a copy, or move both away.")
+    boot, _, page = body.partition(b"\n")
+    return boot, page
+
+
+def mark(path: Path, page: bytes) -> None:
+    """Replace the side file in one step; an empty page says that there is no way back."""
+    body = boot_id() + b"\n" + page
+    side = mark_file(path)
+    new = Path(f"{side}-{os.getpid()}")
+    with new.open("wb") as file:
+        file.write(_HEAD + b"%08x\n" % zlib.crc32(body) + body)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(side)
+    sync_directory(path.parent)
+
+
+def unmark(path: Path) -> None:
+    """Say that all is synced."""
+    mark_file(path).unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names of files in a directory as durable as the files."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Checkpoints:
+    """Takes checkpoints of one open environment."""
+
+    def __init__(self, path: Path, environment: Any) -> None:
+        self._path = path
+        self._environment = environment
+        self._held: Any = None
+
+    def take(self) -> None:
+        """Sync what is committed and make that the way back. Raises lmdb.Error and OSError."""
+        env = self._environment
+        page_bytes: int = env.stat()["psize"]
+        with env.begin(write=True) as nobody_commits:
+            held = env.begin()
+            with self._path.open("rb") as file:
+                page = os.pread(file.fileno(), page_bytes, (held.id() & 1) * page_bytes)
+            nobody_commits.abort()
+        if _TXN_ID.unpack_from(page, _TXN_ID_AT) != (held.id(),):
+            raise OSError("the meta page is not where LMDB 0.9 has it")
+        env.sync(True)
+        mark(self._path, page)
+        if self._held is not None:
+            self._held.abort()
+        self._held = held
+
+    def drop(self) -> None:
+        """Let go of the held transaction; the environment is about to be closed."""
+        if self._held is not None:
+            self._held.abort()
+            self._held = None

@@ -1,0 +1,230 @@
+"""One process's part of a run: what its users share, its window, its counts. Who starts it is for campaign.py."""
+
+from __future__ import annotations
+
+import gc
+import time
+from functools import partial
+from math import inf
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import gevent
+
+from loadtest import schedule as arrivals
+from loadtest.messages import Update
+from loadtest.recorder import Recorder
+from loadtest.schedule import Schedule
+from loadtest.timer import Alarm, clock
+from loadtest.values import Ledger
+from loadtest.workload import YCSB_VALUE_BYTES, user_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loadtest.connection import Connection
+    from loadtest.drive import Driver
+    from loadtest.messages import Plan
+    from loadtest.options import Options
+
+_MOST_REMEMBERED_BYTES = 64 << 20
+TICK_S = 0.25
+"""How often counts leave the hot path's dicts."""
+
+
+def cpu_wait_s() -> float:
+    """Return how long this process has been ready to run while others held the CPU; 0 where Linux does not tell."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+class Run:
+    """Users, ledger, recorder and clock of one process, from the start of its users to the end of the drain."""
+
+    def __init__(self, options: Options, plan: Plan, client_id: str, deliver: Callable[[Update], None]) -> None:
+        self.options = options
+        self.plan = plan
+        self.worker = plan.workers.index(client_id) if client_id in plan.workers else 0
+        self.workers = max(len(plan.workers), 1)
+        self.recorder = Recorder()
+        self.ledger = Ledger(options.keys, plan.token.encode(), (self.worker, self.workers), plan.loaded)
+        self.ledger.verifies = options.verify
+        largest_bytes = max(options.value_size.greatest_bytes, YCSB_VALUE_BYTES)
+        self.ledger.remembers = options.keys * largest_bytes <= _MOST_REMEMBERED_BYTES
+        self.drivers: set[Driver] = set()
+        self.closing = False
+        self.closed = False
+        self.cpu_share = 0.0
+        self.wait_share = 0.0
+        self.measured_s = 0.0
+        self.concurrency = 0
+        self._deliver = deliver
+        self._users = 0
+        self._alarm: Alarm | None = None
+        self._aborted = self._unsent = self._dropped = 0
+        self._cpu_at_begin = self._wait_at_begin = 0.0
+        # A full collection pauses for 20 to 35 ms with all of Locust imported; frozen, for 0.01 ms.
+        gc.collect()
+        gc.freeze()
+        self._greenlets = [gevent.spawn(self._ticking), gevent.spawn(self._sweeping)]
+
+    @property
+    def alarm(self) -> Alarm:
+        """The process's timer, made when it is first needed."""
+        if self._alarm is None:
+            self._alarm = Alarm()
+        return self._alarm
+
+    def next_user(self) -> tuple[int, Random]:
+        """Return a new user's number in this process and its own random stream."""
+        number = self._users
+        self._users += 1
+        return number, Random(user_seed(self.options.seed, self.worker, number))
+
+    def schedule_for(self, number: int, rng: Random) -> Schedule | None:
+        """Return the schedule of a user in open loop, its share of the whole rate; None in closed loop."""
+        options = self.options
+        if options.rate is None:
+            return None
+        share = 1 / self.plan.users
+        rate_at = partial(self._rate_at, share)
+        if options.arrival == "poisson":
+            gap = arrivals.poisson_gaps(rate_at, rng)
+            first = clock() + rng.expovariate(rate_at(clock()))
+        else:
+            gap = arrivals.constant_gaps(rate_at)
+            # Users start at different phases, so that the whole is evenly spaced and not in volleys.
+            phase = (number * self.workers + self.worker + 0.5) / self.plan.users
+            first = clock() + phase % 1.0 / rate_at(clock())
+        schedule = Schedule(first, gap, options.backlog)
+        schedule.ends = self.recorder.end
+        return schedule
+
+    def _rate_at(self, share: float, due: float) -> float:
+        options = self.options
+        if options.shape is not None:
+            begin = self.recorder.begin
+            return options.shape.rate_at(due - begin if begin < inf else 0.0) * share
+        assert options.rate is not None
+        return options.rate * share
+
+    def measure(self, warmup_s: float, measure_s: float, is_dead: Callable[[], bool]) -> float:
+        """Warm up, measure and drain, or end early where is_dead says so; returns the length of the drain."""
+        begin = clock() + warmup_s
+        self.open_window(begin, measure_s)
+        while clock() < begin + measure_s and not self.closed and not is_dead():
+            gevent.sleep(min(max(begin + measure_s - clock(), 0), 0.25))
+        self.end_window()
+        drain_begun = clock()
+        while self.busy() and not self.closed and clock() < drain_begun + self.options.drain and not is_dead():
+            gevent.sleep(0.01)
+        drain_s = clock() - drain_begun
+        self.close()
+        return drain_s
+
+    def open_window(self, begin: float, measure_s: float) -> None:
+        """Count requests due from `begin`, a time of clock(), for measure_s seconds."""
+        self.recorder.begin = begin
+        self.recorder.end = begin + measure_s
+        for driver in self.drivers:
+            if driver.schedule is not None:
+                driver.schedule.ends = self.recorder.end
+        gevent.spawn_later(max(begin - clock(), 0), self._note_cpu)
+
+    def end_window(self) -> None:
+        """Offer nothing more; requests under way may still end."""
+        now = clock()
+        self.recorder.end = min(self.recorder.end, now)
+        begun = self.recorder.begin < now
+        self.measured_s = self.recorder.end - self.recorder.begin if begun else 0.0
+        if self.measured_s:
+            self.cpu_share = (time.process_time() - self._cpu_at_begin) / self.measured_s
+            self.wait_share = (cpu_wait_s() - self._wait_at_begin) / self.measured_s
+        self.concurrency = sum(driver.depth for driver in self.drivers)
+        self.closing = True
+        for driver in self.drivers:
+            if driver.schedule is not None:
+                driver.schedule.ends = self.recorder.end
+
+    def summary(self) -> dict[str, float]:
+        """Return what the end of the window showed, as plain data for a message."""
+        return {
+            "cpu_share": self.cpu_share,
+            "wait_share": self.wait_share,
+            "measured_s": self.measured_s,
+            "concurrency": self.concurrency,
+        }
+
+    def busy(self) -> int:
+        """Return how many requests are under way or due and not yet sent."""
+        owed = 0
+        for driver in self.drivers:
+            if driver.connection is not None:
+                owed += driver.connection.waiting
+            if driver.schedule is not None:
+                owed += driver.schedule.advance(clock())
+        return owed
+
+    def abort(self, connection: Connection) -> None:
+        """Count the replies a connection still owes as aborted."""
+        if connection.waiting and self.recorder.begin <= connection.sent_at < self.recorder.end:
+            self._aborted += connection.waiting
+
+    def close(self) -> None:
+        """Count what is left as aborted, unsent or dropped, and deliver the last counts. A second call does nothing."""
+        if self.closed:
+            return
+        if not self.closing:
+            self.end_window()
+        self.closed = True
+        begin, end = self.recorder.begin, self.recorder.end
+        for driver in list(self.drivers):
+            if driver.connection is not None:
+                self.abort(driver.connection)
+            if driver.schedule is not None:
+                driver.schedule.advance(clock())
+                self._unsent += driver.schedule.waiting_between(begin, end)
+                self._dropped += driver.schedule.dropped_between(begin, end)
+        self._tick()
+        self.recorder.begin = inf
+        for greenlet in self._greenlets:
+            if greenlet is not gevent.getcurrent():
+                greenlet.kill(block=False)
+
+    def _note_cpu(self) -> None:
+        self._cpu_at_begin = time.process_time()
+        self._wait_at_begin = cpu_wait_s()
+
+    def _ticking(self) -> None:
+        while not self.closed:
+            gevent.sleep(TICK_S)
+            if not self.closed:
+                self._tick()
+
+    def _tick(self) -> None:
+        now = clock()
+        part = self.recorder.take()
+        part.aborted, self._aborted = self._aborted, 0
+        part.unsent, self._unsent = self._unsent, 0
+        part.dropped, self._dropped = self._dropped, 0
+        backlog = sum(d.schedule.advance(now) for d in self.drivers if d.schedule is not None)
+        down = [now - d.down_since for d in self.drivers if d.down_since is not None]
+        down_s = min(down) if down and len(down) == len(self.drivers) else 0.0
+        # What is taken now was counted since the last tick: the middle of that time says which second it belongs to.
+        begin = self.recorder.begin
+        second = int(max(now - begin - TICK_S / 2, 0)) if begin < now else -1
+        self._deliver(Update(second, part, backlog, len(self.drivers), down_s))
+
+    def _sweeping(self) -> None:
+        """End waits that last longer than the timeout: one greenlet a second costs less than a timer per request."""
+        limit_s = self.options.timeout
+        while not self.closed:
+            gevent.sleep(min(1.0, limit_s / 2))
+            oldest = clock() - limit_s
+            for driver in self.drivers:
+                connection = driver.connection
+                if connection is not None and connection.waiting and connection.sent_at < oldest:
+                    connection.expire()

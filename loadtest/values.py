@@ -1,0 +1,175 @@
+"""Values that prove themselves, and the ledger of what the server has acknowledged. No socket, no time.
+
+A value is `checksum key writer version floor filler`. Versions count the writes of one key. Each key is written by one
+process only (key number modulo the number of processes), so that its versions are in one hand. The rule for a read:
+
+- `floor` of a key: every write up to that version has been superseded, since a later write, sent after they were all
+  answered, has itself been answered. A GET sent after that must not return them.
+- A write that got no answer may take effect at any time: it stays in flight for ever and stops the floor. That makes
+  the check weaker for its key, and never wrong.
+"""
+
+from zlib import crc32
+
+NO_READ = ""
+TORN = "torn value"
+WRONG_KEY = "another key's value"
+STALE = "stale value"
+LOST = "acknowledged value is gone"
+
+_FILLER = bytes(33 + (i * 7919) % 94 for i in range(1 << 16))
+
+
+def key_bytes(number: int) -> bytes:
+    """Return the key of a key number."""
+    return b"user%d" % number
+
+
+def least_bytes(key_count: int) -> int:
+    """Return the size under which a value has no room for what verification needs."""
+    return 8 + 1 + len(key_bytes(key_count * 10)) + 1 + 10 + 1 + 8 + 1 + 8 + 1 + 1
+
+
+def make_value(key: bytes, writer: bytes, version: int, floor: int, size: int) -> bytes:
+    """Return a value of `size` bytes, or a few more where its head does not fit in them."""
+    head = b"%s %s %d %d " % (key, writer, version, floor)
+    body = head + filler(max(size - len(head) - 9, 1))
+    return b"%08x %s" % (crc32(body), body)
+
+
+def filler(size: int) -> bytes:
+    """Return `size` printable bytes without a space."""
+    if size <= len(_FILLER):
+        return _FILLER[:size]
+    return (_FILLER * (size // len(_FILLER) + 1))[:size]
+
+
+class Ledger:
+    """What one process knows of every key. Key numbers at or over `count` come from inserts and grow the ledger."""
+
+    __slots__ = (
+        "_count",
+        "deleted",
+        "floor",
+        "in_flight",
+        "inserting",
+        "oldest",
+        "proven",
+        "proven_version",
+        "remembers",
+        "share",
+        "token",
+        "verifies",
+        "versions",
+        "worker",
+        "writer",
+    )
+
+    def __init__(self, count: int, token: bytes, part: tuple[int, int] = (0, 1), loaded: bool = False) -> None:
+        """Know nothing but, with loaded, that every key has version 1; part is this process's number, of how many."""
+        self.worker, self.share = part
+        self.verifies = True
+        self.remembers = True
+        self.token = token
+        self.writer = b"%s.%d" % (token, self.worker)
+        first = 1 if loaded else 0
+        self.versions = [first] * count
+        self.floor = [0 if loaded else -1] * count
+        self.in_flight = [0] * count
+        self.oldest = [0] * count
+        self.deleted = [0] * count
+        self.proven = [b""] * count
+        self.proven_version = [0] * count
+        self.inserting: set[int] = set()
+        self._count = count
+
+    def own(self, key: int) -> int:
+        """Return the key of this process's own nearest to `key`: only it may be written here."""
+        if self.share == 1:
+            return key
+        mine = key - key % self.share + self.worker
+        return mine if mine < self._count else self.worker
+
+    def grow(self) -> int:
+        """Return the number of a key that is new, this process's own."""
+        new = self._count
+        while new % self.share != self.worker:
+            new += 1
+        more = new + 1 - self._count
+        for column, value in (
+            (self.versions, 0),
+            (self.floor, -1),
+            (self.in_flight, 0),
+            (self.oldest, 0),
+            (self.deleted, 0),
+            (self.proven_version, 0),
+        ):
+            column.extend([value] * more)
+        self.proven.extend([b""] * more)
+        self._count = new + 1
+        self.inserting.add(new)
+        return new
+
+    def newest(self) -> int:
+        """Return the last key up to which every insert of this process has been acknowledged."""
+        return min(self.inserting) - 1 if self.inserting else self._count - 1
+
+    def begin(self, key: int, delete: bool = False) -> tuple[int, int]:
+        """Note that a write is being sent; returns its version and the version up to which it supersedes."""
+        version = self.versions[key] + 1
+        self.versions[key] = version
+        if delete:
+            self.deleted[key] = version
+        if self.in_flight[key]:
+            floor = self.oldest[key] - 1
+        else:
+            floor = version - 1
+            self.oldest[key] = version
+        self.in_flight[key] += 1
+        return version, floor
+
+    def end(self, key: int, floor: int) -> None:
+        """Note that the write which `begin` gave this floor has been answered."""
+        self.in_flight[key] -= 1
+        self.floor[key] = max(self.floor[key], floor)
+
+    def refused(self, key: int) -> None:
+        """Note that a write was answered with a refusal that says it had no effect (400 or 426)."""
+        self.in_flight[key] -= 1
+
+    def missing(self, key: int, floor: int) -> str:
+        """Judge a 404 for a key whose floor was `floor` when the request was sent: "" or LOST."""
+        if key % self.share != self.worker or self.deleted[key] > floor or floor < 0:
+            return NO_READ
+        return LOST
+
+    def missing_deleted(self, key: int, version: int, gone: bool) -> str:
+        """Judge a 404 for a DEL of this version; gone tells whether its key may have been deleted before."""
+        if gone or self.deleted[key] > version or self.floor[key] < 0:
+            return NO_READ
+        return LOST
+
+    def remember(self, key: int, version: int, reply: bytes) -> None:
+        """Keep the whole reply that proves a version, so that the next one like it is known at a glance."""
+        if self.remembers and version > self.proven_version[key]:
+            self.proven[key] = reply
+            self.proven_version[key] = version
+
+    def judge(self, key: int, floor: int, reply: bytes) -> str:
+        """Judge a reply `200 OK value` for a key whose floor was `floor` when the request was sent: "" or a failure."""
+        parts = reply.split(b" ", 7)
+        if len(parts) != 8 or parts[2] != b"%08x" % crc32(reply[16:]):
+            return TORN
+        if parts[3] != b"user%d" % key:
+            return WRONG_KEY
+        writer = parts[4]
+        if not writer.startswith(self.token):
+            # Of an earlier run: fine until this run has written or loaded the key.
+            return STALE if floor >= 0 else NO_READ
+        version = int(parts[5])
+        if version <= floor:
+            return STALE
+        known = int(parts[6])
+        self.floor[key] = max(self.floor[key], known)
+        self.remember(key, version, reply)
+        return NO_READ

@@ -1,0 +1,161 @@
+"""loadtest/connection.py against real sockets: replies in any pieces, big pipelines, and every way to lose a server."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import gevent
+import pytest
+
+from loadtest.connection import Connection, Lost, parse_host
+
+
+@pytest.fixture(autouse=True)
+def fresh_clock() -> None:
+    """The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once."""
+    gevent.get_hub().loop.update_now()
+
+
+@contextmanager
+def peer(script: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
+    """Serve one connection with a script in a thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(5)
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        sock.settimeout(5)
+        with sock:
+            script(sock)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        thread.join(6)
+        listener.close()
+        assert not thread.is_alive()
+
+
+def test_replies_come_in_any_pieces() -> None:
+    def script(sock: socket.socket) -> None:
+        assert sock.recv(100) == b"A\nB\nC\n"
+        for piece in (b"2", b"00 OK one\n20", b"0 OK two\n", b"404 NOT_FOUND\n"):
+            sock.sendall(piece)
+            threading.Event().wait(0.01)
+        sock.recv(100)
+
+    with peer(script) as address:
+        connection = Connection(address)
+        connection.hold()
+        connection.send(b"A\nB\nC\n", 3)
+        assert [connection.reply() for _ in range(3)] == [b"200 OK one", b"200 OK two", b"404 NOT_FOUND"]
+        connection.release()
+        assert connection.waiting == 0
+        connection.close(quit_first=True)
+
+
+def test_the_greenlet_may_wait_for_other_things_between_requests() -> None:
+    def script(sock: socket.socket) -> None:
+        for _ in range(2):
+            sock.sendall(sock.recv(100))
+
+    with peer(script) as address:
+        connection = Connection(address)
+        assert connection.exchange(b"one\n") == b"one"
+        gevent.sleep(0.01)
+        assert connection.exchange(b"two\n") == b"two"
+        connection.close()
+        connection.close()
+
+
+def test_a_pipeline_larger_than_every_buffer_does_not_lock_up() -> None:
+    size = 8 << 20
+
+    def script(sock: socket.socket) -> None:
+        received = 0
+        while received < size:
+            data = sock.recv(1 << 16)
+            received += len(data)
+            sock.sendall(data)
+
+    lines = (b"x" * 1023 + b"\n") * (size // 1024)
+    with peer(script) as address:
+        connection = Connection(address)
+        connection.hold()
+        connection.send(lines, size // 1024)
+        assert {connection.reply() for _ in range(size // 1024)} == {b"x" * 1023}
+        connection.release()
+        connection.close()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_server_that_goes_away_is_lost(reset: bool) -> None:
+    def script(sock: socket.socket) -> None:
+        if not reset:
+            sock.recv(100)
+
+    with peer(script) as address:
+        connection = Connection(address)
+        with pytest.raises(Lost, match=r"closed by the server|connection lost"):
+            [connection.exchange(b"KV/1.0 GET a\n") for _ in range(3)]
+        connection.close(quit_first=True)
+
+
+def test_a_wait_can_be_ended_from_outside() -> None:
+    with peer(lambda sock: sock.recv(100) and sock.recv(100)) as address:  # type: ignore[func-returns-value, arg-type]
+        connection = Connection(address)
+        gevent.spawn_later(0.05, connection.expire)
+        with pytest.raises(Lost, match="no reply in time"):
+            connection.exchange(b"KV/1.0 GET a\n")
+        assert connection.waiting == 1
+        connection.close()
+
+
+def test_nothing_listening_is_lost_with_a_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        address = unused.getsockname()
+    with pytest.raises(Lost, match="cannot connect: Connection refused"):
+        Connection(address)
+
+
+def test_a_reply_without_an_end_is_refused() -> None:
+    def script(sock: socket.socket) -> None:
+        sock.recv(100)
+        with suppress(OSError):
+            sock.sendall(b"x" * (3 << 20))
+
+    with peer(script) as address:
+        connection = Connection(address)
+        with pytest.raises(Lost, match="a reply without an end"):
+            connection.exchange(b"KV/1.0 GET a\n")
+        connection.close()
+
+
+def test_quit_says_goodbye() -> None:
+    heard: list[bytes] = []
+
+    def script(sock: socket.socket) -> None:
+        heard.append(sock.recv(100))
+        sock.sendall(b"200 OK bye\n")
+
+    with peer(script) as address:
+        Connection(address).close(quit_first=True)
+    assert heard == [b"KV/1.0 QUIT\n"]
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:5050", "tcp://127.0.0.1:5050", "kv://127.0.0.1:5050/", " 127.0.0.1:5050 "])
+def test_hosts_are_read(text: str) -> None:
+    assert parse_host(text) == ("127.0.0.1", 5050)
+
+
+def test_an_ipv6_host_is_read() -> None:
+    assert parse_host("[::1]:80") == ("::1", 80)
+
+
+@pytest.mark.parametrize("text", ["", "localhost", ":5050", "a:b", "a:0", "a:65536", "http://a"])
+def test_other_hosts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="names no server"):
+        parse_host(text)

@@ -1,0 +1,186 @@
+"""loadtest/drive.py, run.py and preflight.py against servers in threads: what is counted when connections are lost."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gevent
+import pytest
+from load_servers import Answer, right, serving
+
+from kvss_gevent.cli.fail import Fail
+from loadtest import preflight
+from loadtest.drive import BURST, Driver
+from loadtest.messages import Plan, Update
+from loadtest.options import read_options
+from loadtest.recorder import ERROR, HIT, MISS, RESPONSE, Part
+from loadtest.run import Run
+from loadtest.timer import clock
+from loadtest.traffic import NOT_KV, Traffic
+from loadtest.workload import Mix, Workload, parse_mix
+
+
+class Bench:
+    """One driver with a run of its own, counting from now on."""
+
+    def __init__(self, port: int, mix: str, **texts: str) -> None:
+        gevent.get_hub().loop.update_now()
+        self.updates: list[Update] = []
+        options = read_options({"keys": "20", **texts})
+        self.run = Run(options, Plan("0a1b2c3d"), "local", self.updates.append)
+        self.driver = Driver(self.run, ("127.0.0.1", port))
+        self.driver.depth = options.depth
+        number, rng = self.run.next_user()
+        shares: Mix = parse_mix(mix)
+        workload = Workload(shares, options.key_dist)
+        self.traffic = Traffic(workload, options.value_size, options.keys, rng, self.run.ledger)
+        self.run.open_window(clock(), 60)
+        self.driver.schedule = self.run.schedule_for(number, rng)
+
+    def work(self, bursts: int = 1) -> None:
+        with gevent.Timeout(20):
+            for _ in range(bursts):
+                self.driver.work(self.traffic)
+
+    def finish(self) -> Part:
+        self.driver.stop()
+        return self.close()
+
+    def close(self) -> Part:
+        self.run.close()
+        self.run.close()
+        part = Part()
+        for update in self.updates:
+            part.merge(update.part)
+        return part
+
+
+@contextmanager
+def bench(mix: str, answer: Answer = right, **texts: str) -> Iterator[Bench]:
+    with serving(answer) as port:
+        yield Bench(port, mix, **texts)
+
+
+def failing(every: int, reply: bytes) -> Answer:
+    """Return an answer that is `reply` once in a while."""
+    seen = 0
+
+    def answer(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        nonlocal seen
+        seen += 1
+        return reply if seen % every == 0 else right(data, words)
+
+    return answer
+
+
+LOOPS = [{}, {"depth": "5"}, {"rate": "3000"}, {"rate": "3000", "depth": "5"}, {"rate": "3000", "arrival": "poisson"}]
+
+
+@pytest.mark.parametrize("texts", LOOPS, ids=str)
+def test_every_loop_counts_what_it_sends(texts: dict[str, str]) -> None:
+    with bench("get=40,put=40,del=10,rmw=10", **texts) as one:
+        one.work(2)
+        part = one.finish()
+    assert part.failures == {}
+    assert part.requests((ERROR,)) == 0
+    rmw = part.histogram(RESPONSE, "RMW", HIT).total + part.histogram(RESPONSE, "RMW", MISS).total
+    assert rmw > 0
+    assert part.requests() >= 2 * (BURST // 5) * 5
+
+
+@pytest.mark.parametrize("texts", LOOPS, ids=str)
+def test_a_reply_that_is_no_kv_costs_the_connection(texts: dict[str, str]) -> None:
+    with bench("get=50,put=30,rmw=20", failing(60, b"HTTP/1.1 200 OK"), **texts) as one:
+        one.work(5)
+        part = one.finish()
+    assert set(part.failures) == {NOT_KV}
+    assert part.failures[NOT_KV] >= 1
+    assert part.reconnects >= 1
+    assert part.requests((ERROR,)) == sum(part.failures.values())
+
+
+@pytest.mark.parametrize("texts", LOOPS, ids=str)
+def test_a_closed_connection_fails_what_was_under_way_and_is_made_anew(texts: dict[str, str]) -> None:
+    with bench("get=50,put=30,rmw=20", failing(60, b"200 OK bye"), **texts) as one:
+        one.work(6)
+        part = one.finish()
+    lost = {name: count for name, count in part.failures.items() if name.startswith("connection")}
+    assert sum(lost.values()) >= 1
+    assert part.reconnects >= 1
+    assert part.requests((HIT,)) > 100
+
+
+def test_refusals_have_their_names() -> None:
+    with bench("get=50,put=30,del=10,rmw=10", failing(10, b"500 SERVER_ERROR")) as one:
+        one.work(3)
+        part = one.finish()
+    assert set(part.failures) == {"500 SERVER_ERROR"}
+    assert part.histogram(RESPONSE, "RMW", ERROR).total > 0
+
+
+def test_connecting_for_each_request_counts_connecting() -> None:
+    for texts in ({}, {"rate": "1000"}):
+        with bench("1:1:0", **texts) as one:
+            with gevent.Timeout(20):
+                for _ in range(5):
+                    one.driver.once(one.traffic)
+            part = one.finish()
+        assert part.requests() == 5
+    with bench("1:0:0", failing(3, b"HTTP/1.1 400")) as one:
+        with gevent.Timeout(20):
+            for _ in range(4):
+                one.driver.once(one.traffic)
+        assert one.finish().failures == {NOT_KV: 1}, "every other request is QUIT"
+
+
+def test_nothing_listening_is_counted_and_waited_off() -> None:
+    with serving() as port:
+        pass
+    one = Bench(port, "1:0:0")
+    begun = clock()
+    one.work(3)
+    with gevent.Timeout(20):
+        one.driver.once(one.traffic)
+    assert clock() - begun > 0.1
+    part = one.finish()
+    assert part.failures == {"cannot connect: Connection refused": 4}
+
+
+def test_a_run_that_is_closed_counts_what_was_left() -> None:
+    with bench("1:0:0", rate="1000", backlog="5") as one:
+        gevent.sleep(0.1)
+        part = one.close()
+    assert part.unsent == 5
+    assert part.dropped > 50
+
+
+def test_a_finished_schedule_lets_the_user_rest() -> None:
+    with bench("1:0:0", rate="1000") as one:
+        one.run.end_window()
+        one.work(1)
+        one.driver.once(one.traffic)
+        one.finish()
+    assert one.run.measured_s < 1
+
+
+def test_keys_are_loaded_before_anything_else() -> None:
+    stored: dict[bytes, bytes] = {}
+
+    def keeping(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        reply = right(data, words)
+        stored.update(data)
+        return reply
+
+    options = read_options({"keys": "250"})
+    with serving(keeping) as port:
+        preflight.load_keys(("127.0.0.1", port), options, options.value_size, "0a1b2c3d")
+    assert set(stored) == {b"user%d" % number for number in range(250)}
+    assert {len(value) for value in stored.values()} == {100}
+
+
+def test_a_server_that_will_not_store_ends_the_loading() -> None:
+    options = read_options({"keys": "250"})
+    with (
+        serving(failing(120, b"500 SERVER_ERROR")) as port,
+        pytest.raises(Fail, match=r"storing 250 keys at .* failed: the server answered '500 SERVER_ERROR'"),
+    ):
+        preflight.load_keys(("127.0.0.1", port), options, options.value_size, "0a1b2c3d")

@@ -1,0 +1,91 @@
+"""loadtest/options.py: what is read, what is refused, and that Locust's parser gets all of it."""
+
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from loadtest.options import Options, add_arguments, flag, read_options, seconds, texts_of
+
+
+class Recorded:
+    """Stands for Locust's parser."""
+
+    def __init__(self) -> None:
+        self.added: dict[str, dict[str, Any]] = {}
+        self.defaults: dict[str, Any] = {}
+
+    def add_argument(self, *names: str, **settings: Any) -> None:
+        self.added[names[0]] = settings
+
+    def set_defaults(self, **defaults: Any) -> None:
+        self.defaults = defaults
+
+
+def test_defaults_are_a_closed_loop_with_verification() -> None:
+    options = read_options({})
+    assert not options.open_loop
+    assert options.verify
+    assert options.preload
+    assert (options.depth, options.warmup, options.drain) == (1, 1.0, 5.0)
+
+
+def test_texts_are_read() -> None:
+    options = read_options({"rate": "1500", "arrival": "Poisson", "verify": "off", "warmup": "500ms", "keys": "1_000"})
+    assert (options.rate, options.arrival, options.verify, options.warmup) == (1500.0, "poisson", False, 0.5)
+    assert options.keys == 1000
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [
+        ({"mix": "foo"}, "--kv-mix: unknown mix"),
+        ({"rate": "0"}, "--kv-rate: 0 is outside"),
+        ({"rate": "fast"}, "--kv-rate: 'fast' is no number"),
+        ({"rate": "inf"}, "--kv-rate"),
+        ({"rate": "nan"}, "--kv-rate"),
+        ({"keys": "0"}, "--kv-keys: 0 is outside"),
+        ({"keys": "many"}, "--kv-keys: 'many' is no whole number"),
+        ({"key_dist": "gauss"}, "--kv-key-dist: unknown key distribution"),
+        ({"arrival": "bursty"}, "--kv-arrival: 'bursty' is none of: constant, poisson"),
+        ({"verify": "maybe"}, "--kv-verify: 'maybe' is none of: on, off"),
+        ({"warmup": "soon"}, "--kv-warmup: 'soon' is no length of time"),
+        ({"timeout": "0s"}, "--kv-timeout: '0s' is outside"),
+        ({"value_size": "10"}, "--kv-value-size: verification needs values of"),
+        ({"value_size": "2000000"}, "--kv-value-size: KV/1.0 lines end at"),
+        ({"shape": "steps:1,2:5s"}, "--kv-shape: a shape varies the open-loop rate"),
+    ],
+)
+def test_bad_input_has_one_line_that_names_the_option(texts: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        read_options(texts)
+    assert str(caught.value).startswith(complaint)
+    assert "\n" not in str(caught.value)
+
+
+def test_small_values_are_fine_without_verification() -> None:
+    assert read_options({"value_size": "1", "verify": "off"}).value_size.least_bytes == 1
+
+
+def test_locusts_parser_gets_every_field_and_loopback() -> None:
+    parser = Recorded()
+    add_arguments(parser)
+    assert set(parser.added) == {flag(option.name) for option in fields(Options)}
+    assert parser.defaults == {"web_host": "127.0.0.1", "master_bind_host": "127.0.0.1"}
+    assert parser.added["--kv-mix"]["env_var"] == "KVSS_LOAD_MIX"
+    assert parser.added["--kv-verify"]["choices"] == ("on", "off")
+    assert not parser.added["--kv-out"]["include_in_web_ui"]
+    with pytest.raises(Exception, match="unknown mix"):
+        parser.added["--kv-mix"]["type"]("zzz")
+    assert parser.added["--kv-mix"]["type"]("1:1:0") == "1:1:0", "texts stay texts, so that the web form can hold them"
+
+
+def test_texts_come_from_locusts_namespace() -> None:
+    namespace = SimpleNamespace(kv_mix="1:1:0", kv_rate="10")
+    assert read_options(texts_of(namespace)).rate == 10
+
+
+@pytest.mark.parametrize(("text", "length"), [("5", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("250us", 0.00025)])
+def test_lengths_of_time(text: str, length: float) -> None:
+    assert seconds(text) == pytest.approx(length)

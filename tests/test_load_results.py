@@ -1,0 +1,131 @@
+"""loadtest/results.py, report.py, page.py and plot.py: figures from counts, and what people see of them."""
+
+import itertools
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtest import page, plot, report
+from loadtest.collector import Collector
+from loadtest.histogram import Histogram
+from loadtest.messages import Update
+from loadtest.recorder import ERROR, HIT, LAG, RESPONSE, SERVICE, Part
+from loadtest.results import Conditions, build, figures
+
+CONDITIONS = Conditions(
+    host="127.0.0.1:5050",
+    open_loop=True,
+    rate_per_s=100,
+    users=2,
+    user_classes=("KvssMix",),
+    started_at=1_700_000_000.0,
+    load_s=0.1,
+    warmup_s=1,
+    options={"arrival": "constant", "seed": "7", "mix": "80:15:5"},
+    processes={
+        "a": {"cpu_share": 0.2, "wait_share": 0.0, "concurrency": 1, "measured_s": 2.0, "drain_s": 0.5},
+        "b": {"cpu_share": 0.3, "wait_share": 0.01, "concurrency": 1, "measured_s": 1.9, "drain_s": 0.1},
+    },
+    server={"cpu_s": 0.4, "rss_bytes": 50 << 20},
+)
+
+
+def collected(errors: int = 0) -> Collector:
+    collector = Collector()
+    for second, count in ((0, 100), (1, 90), (2, 10)):
+        part = Part()
+        for kind, us in ((RESPONSE, 900), (SERVICE, 300), (LAG, 40)):
+            part.histogram(kind, "GET", HIT).record(us, count)
+        if errors:
+            part.histogram(RESPONSE, "PUT", ERROR).record(5_000_000, errors)
+            part.failures["<b>torn</b>"] = errors
+        collector.add("a", Update(second, part, backlog=3, users=2))
+    return collector
+
+
+def test_what_was_answered_in_the_drain_was_not_achieved_in_the_window() -> None:
+    results = build(collected(), CONDITIONS)
+    assert results["requests"]["count"] == 200
+    assert results["requests"]["achieved_per_s"] == 95
+    assert results["requests"]["offered_per_s"] == 100
+    assert not results["verdict"]["trusted"], "95 % of what was offered is not the load asked for"
+
+
+def test_figures_are_named_with_their_unit_under_their_kind() -> None:
+    results = build(collected(errors=3), CONDITIONS)
+    assert results["response"]["p99_us"] == results["response"]["max_us"] == 900
+    assert (results["service"]["p50_us"], results["lag"]["p50_us"]) == (300, 40)
+    assert results["commands"]["PUT"]["error"]["response"]["max_us"] >= 5_000_000, "errors have times of their own"
+    assert results["requests"]["errors"] == 9
+    assert results["server"]["cpu_us_per_request"] == pytest.approx(0.4e6 / 209, abs=0.01)
+    assert results["seed"] == 7
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_in_closed_loop_service_time_is_response_time() -> None:
+    collector = Collector()
+    part = Part()
+    part.histogram(RESPONSE, "GET", HIT).record(900, 10)
+    collector.add("a", Update(0, part))
+    results = build(collector, replace(CONDITIONS, open_loop=False, rate_per_s=0))
+    assert results["loop"] == "closed"
+    assert results["service"] == results["response"]
+    assert results["lag"]["count"] == 0
+    assert results["requests"]["offered_per_s"] == 0
+
+
+def test_an_early_end_is_the_first_finding() -> None:
+    results = build(Collector(), replace(CONDITIONS, processes={}, ended_because="the server went away"))
+    assert results["verdict"]["findings"][0] == {"ok": False, "text": "the server went away"}
+    assert results["requests"]["achieved_per_s"] == 0
+    assert "nothing was measured" in report.text(results)
+    assert "Nothing was measured." in page.render(results, {})
+
+
+def test_figures_of_nothing_are_zero() -> None:
+    assert set(figures(Histogram()).values()) == {0}
+
+
+@pytest.mark.parametrize("open_loop", [True, False])
+def test_the_report_says_which_loop_it_was(open_loop: bool) -> None:
+    text = report.text(build(collected(errors=1), replace(CONDITIONS, open_loop=open_loop)))
+    assert ("open loop, 102/s offered, constant" in text) == open_loop
+    assert ("closed loop: each user waits" in text) != open_loop
+    assert "2 users in 2 processes" in text
+    assert "3 x <b>torn</b>" in text
+    assert "50.0 MiB resident" in text
+    assert ("generator lag" in text) == open_loop
+
+
+def rendered(results: dict[str, Any]) -> str:
+    return page.render(results, {"response": [(0.0, 10), (90.0, 500), (99.99, 2_000_000), (100.0, 2_000_000)]})
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_shows() -> None:
+    text = rendered(build(collected(errors=2), CONDITIONS))
+    assert "&lt;b&gt;torn&lt;/b&gt;" in text
+    assert "<b>torn" not in text
+    for word in ("<script", "http:", "https:", "src=", "<link", "@import"):
+        assert word not in text
+    for start in [i for i in range(len(text)) if text.startswith("<svg", i)]:
+        ET.fromstring(text[start : text.index("</svg>", start) + 6])
+
+
+def test_percentiles_stand_on_a_log_nines_axis() -> None:
+    svg = plot.curves({"response": [(0.0, 100), (90.0, 100), (99.0, 100), (99.9, 100)]})
+    [line] = [one for one in ET.fromstring(svg) if one.tag == "polyline"]
+    across = [float(point.partition(",")[0]) for point in line.attrib["points"].split()]
+    steps = [round(right - left, 1) for left, right in itertools.pairwise(across)]
+    assert len(set(steps)) == 1, "each nine is as wide as the one before"
+
+
+def test_a_series_starts_at_zero_and_reaches_its_greatest_value() -> None:
+    svg = plot.series([0, 1, 2], {"a": [0, 5, 10], "b": [0, 0, 0]}, "requests/s")
+    lines = [one for one in ET.fromstring(svg) if one.tag == "polyline"]
+    heights = [float(point.partition(",")[2]) for point in lines[0].attrib["points"].split()]
+    assert heights[0] > heights[1] > heights[2]
+    assert plot.series([0], {"a": [0.0]}, "ms").startswith("<svg")
+    assert plot.series([0, 1], {"a": [0.01, 0.2]}, "ms").startswith("<svg")

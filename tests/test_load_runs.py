@@ -1,0 +1,268 @@
+"""Whole runs of locust against a server: what a user sees, in files, on the terminal, and as exit code."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+from load_runs import ROOT, command, environment, free_port, run
+from load_servers import right, serving
+
+from loadtest.histogram import HIGHEST_US
+
+pytestmark = pytest.mark.server
+
+
+@contextmanager
+def server() -> Iterator[tuple[int, int]]:
+    """Run the gevent server in a process of its own; yields its port and its pid."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline().rpartition(":")[2]), process.pid
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def test_a_stalled_server_shows_in_response_time_and_not_in_service_time(tmp_path: Path) -> None:
+    with server() as (port, pid):
+
+        def stall() -> None:
+            time.sleep(4.5)
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(1.5)
+            os.kill(pid, signal.SIGCONT)
+
+        thread = threading.Thread(target=stall)
+        thread.start()
+        done = run(port, "-u", "2", "-t", "5", "--kv-rate", "1000", "--kv-server-pid", str(pid), out=tmp_path)
+        thread.join()
+    results = done.results
+    assert done.code == 0
+    assert results["loop"] == "open"
+    assert results["response"]["max_us"] >= 1_400_000
+    assert results["response"]["p99_us"] >= 1_000_000
+    assert results["service"]["p99_us"] < 500_000, "a closed-loop tool would have sent two slow requests"
+    assert results["requests"]["count"] == pytest.approx(5000, rel=0.01)
+    assert results["requests"]["max_backlog"] > 1000
+    assert results["server"]["cpu_us_per_request"] > 0
+    assert results["server"]["rss_bytes"] > 1 << 20
+    assert "open loop" in done.out
+
+
+def test_two_processes_merge_to_exactly_what_each_counted(tmp_path: Path) -> None:
+    with server() as (port, _):
+        options = ("-u", "4", "-t", "2", "--kv-rate", "2000", "--processes", "2", "--kv-warmup", "500ms")
+        master = free_port()
+        done = run(port, *options, "--master-bind-port", master, "--master-port", master, out=tmp_path)
+    assert done.code == 0, done.err
+    results = done.results
+    counted = results["requests"]["counted_by_process"]
+    assert len(counted) == 2
+    assert all(count > 1000 for count in counted.values())
+    assert sum(counted.values()) == results["requests"]["count"] == results["response"]["count"]
+    assert results["requests"]["count"] == pytest.approx(4000, rel=0.01)
+    assert results["environment"]["processes"] == 2
+    assert sum(row["requests"] for row in results["rows"]) == results["requests"]["count"]
+    by_command = sum(kinds["response"]["count"] for one in results["commands"].values() for kinds in one.values())
+    assert by_command == results["requests"]["count"]
+
+
+def test_every_output_holds_the_same_figures(tmp_path: Path) -> None:
+    prefix = tmp_path / "locust"
+    with serving() as port:
+        extra = ("--csv", str(prefix), "--html", str(tmp_path / "locust.html"), "--kv-rate", "500")
+        done = run(port, "-u", "2", "-t", "1", "--kv-keys", "100", *extra, out=tmp_path / "out")
+    assert done.code == 0
+    out = tmp_path / "out"
+    results = done.results
+    assert (results["format"], results["version"], results["seed"]) == ("kvss-load", 1, 1)
+    for kind in ("response", "service", "lag"):
+        assert {"p50_us", "p99_us", "p99.99_us", "max_us"} <= set(results[kind])
+        assert f"TotalCount     = {results[kind]['count']:12.3f}" in (out / f"{kind}.hgrm").read_text()
+    whole = HdrHistogram(1, HIGHEST_US, 3)
+    reader = HistogramLogReader(str(out / "response.hlog"), whole)
+    while reader.add_next_interval_histogram(whole):
+        pass
+    reader.close()
+    assert whole.get_total_count() == results["response"]["count"]
+    assert whole.get_value_at_percentile(99) == results["response"]["p99_us"]
+    with (out / "rows.csv").open() as rows:
+        assert sum(int(row["requests"]) for row in csv.DictReader(rows)) == results["requests"]["count"]
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert "http://" not in page
+    assert "https://" not in page
+    with Path(f"{prefix}_stats.csv").open() as rows:
+        last = list(csv.DictReader(rows))[-1]
+    assert int(last["Request Count"]) == results["requests"]["count"], "the last row is the whole run"
+    assert 0 < float(last["99%"]) < 100
+    assert "." in last["50%"], "a share of a millisecond is not cut off"
+    assert int(last["Failure Count"]) == 0
+    assert "0 aborted, 0 dropped" in done.out
+
+
+def test_a_users_own_class_takes_ten_lines(tmp_path: Path) -> None:
+    locustfile = tmp_path / "mine.py"
+    locustfile.write_text(
+        "from locust import between, task\n"
+        "from loadtest.kvss_locust import KvssUser\n"
+        "\n"
+        "class Shopper(KvssUser):\n"
+        "    wait_time = between(0.01, 0.02)\n"
+        "\n"
+        "    @task\n"
+        "    def buy(self):\n"
+        '        self.client.put("cart", "apples and pears")\n'
+        '        assert self.client.get("cart") == b"apples and pears"\n'
+    )
+    with serving() as port:
+        done = run(port, "-u", "2", "-t", "1", "--kv-warmup", "0s", out=tmp_path / "a", locustfile=str(locustfile))
+        rated = ("--kv-rate", "100", "--kv-warmup", "500ms")
+        paced = run(port, "-u", "2", "-t", "2", *rated, out=tmp_path / "b", locustfile=str(locustfile))
+    assert done.code == 0, done.err
+    assert done.results["environment"]["user_classes"] == ["Shopper"]
+    assert set(done.results["commands"]) == {"GET", "PUT"}
+    assert paced.code == 0, paced.err
+    assert paced.results["commands"]["PUT"]["hit"]["lag"]["count"] == pytest.approx(200, abs=4), "a task is an arrival"
+
+
+BAD = [
+    (["--kv-mix", "foo", "-H", "127.0.0.1:1"], 2, "unknown mix"),
+    (["--kv-rate", "0", "-H", "127.0.0.1:1"], 2, "--kv-rate: 0 is outside"),
+    ([], 2, "no server to load was given"),
+    (["-H", "nowhere"], 2, "names no server"),
+    (["-H", "127.0.0.1:1"], 3, "no server at 127.0.0.1:1: cannot connect"),
+    (["-H", "127.0.0.1:1", "--kv-out", "/dev/null/x"], 2, "--kv-out: cannot write to /dev/null/x"),
+    (["-H", "127.0.0.1:1", "--kv-verify", "on", "--kv-value-size", "9"], 2, "verification needs values of"),
+]
+
+
+@pytest.mark.parametrize(("options", "code", "complaint"), BAD, ids=[case[2][:24] for case in BAD])
+def test_bad_input_is_one_clear_line_and_an_exit_code(options: list[str], code: int, complaint: str) -> None:
+    done = run("", "-t", "1", *options)
+    assert done.code == code
+    lines = [line for line in done.err.splitlines() if line and "/INFO/" not in line]
+    assert len(lines) <= 2
+    assert complaint in lines[0]
+
+
+def test_what_is_no_kv_server_is_told_so() -> None:
+    with serving(lambda *_: b"SSH-2.0-OpenSSH") as port:
+        done = run(port, "-t", "1")
+    assert done.code == 3
+    assert "is no KV/1.0 server: 'SSH-2.0-OpenSSH'" in done.err
+
+
+def test_a_server_that_dies_ends_the_run_and_what_was_measured_is_kept(tmp_path: Path) -> None:
+    with server() as (port, pid):
+        threading.Timer(3.5, os.kill, (pid, signal.SIGKILL)).start()
+        done = run(port, "-u", "2", "-t", "30", "--kv-give-up", "1s", "--kv-warmup", "0s", out=tmp_path)
+    assert done.code == 3
+    assert "the server could not be reached for 1 s" in done.err
+    assert done.results["requests"]["hits"] > 100
+    assert "cannot connect: Connection refused" in done.results["failures"]
+    assert not done.results["verdict"]["trusted"]
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    with serving() as port:
+        locust = subprocess.Popen(
+            [*command(port, "-u", "2", "--kv-out", str(tmp_path), "--kv-keys", "50", "--kv-warmup", "0s")],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        time.sleep(3)
+        locust.send_signal(signal.SIGINT)
+        out, _ = locust.communicate(timeout=20)
+    assert locust.returncode == 0
+    assert "Verdict:" in out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["requests"]["count"] > 100
+    assert 0.5 < results["window"]["measured_s"] < 4
+    assert results["requests"]["aborted"] <= 2
+
+
+def test_a_slow_reply_is_a_failure_in_time_and_unanswered_requests_are_aborted(tmp_path: Path) -> None:
+    quiet = threading.Event()
+
+    def forgetful(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        if words[1:2] == [b"GET"]:
+            quiet.wait(20)
+        return right(data, words)
+
+    mix = ("--kv-mix", "1:0:0", "--kv-keys", "5", "--kv-warmup", "0s")
+    with serving(forgetful) as port:
+        late = run(port, "-u", "1", "-t", "1", "--kv-timeout", "400ms", *mix, out=tmp_path / "late")
+    with serving(forgetful) as port:
+        aborted = run(port, "-u", "3", "-t", "1", "--kv-drain", "200ms", *mix, out=tmp_path / "aborted")
+    quiet.set()
+    assert late.code == 1
+    assert late.results["failures"] == {"no reply in time": late.results["requests"]["errors"]}
+    assert late.results["requests"]["errors"] >= 1
+    assert aborted.results["requests"]["aborted"] == 3
+    assert aborted.results["requests"]["count"] == 0
+
+
+def test_options_come_from_the_environment_and_from_locust_conf(tmp_path: Path) -> None:
+    (tmp_path / "locust.conf").write_text("kv-keys = 33\nkv-warmup = 0s\n")
+    locustfile = str(ROOT / "loadtest" / "kvss_locust.py")
+    with serving() as port:
+        env = {"KVSS_LOAD_MIX": "0:1:0", "PYTHONPATH": str(ROOT)}
+        done = run(port, "-u", "1", "-t", "1", out=tmp_path / "out", cwd=tmp_path, env=env, locustfile=locustfile)
+    assert done.code == 0, done.err
+    assert done.results["options"]["keys"] == "33"
+    assert set(done.results["commands"]) == {"PUT"}
+
+
+@pytest.mark.parametrize("name", ["YcsbA", "YcsbD", "YcsbF", "Pipelining", "ConnectPerRequest", "Idle"])
+def test_the_ready_made_users_work(name: str, tmp_path: Path) -> None:
+    with serving() as port:
+        done = run(port, "-u", "2", "-t", "1", "--kv-warmup", "0s", "--kv-keys", "200", name, out=tmp_path)
+    assert done.code == 0, done.err
+    assert done.results["environment"]["user_classes"] == [name]
+    commands = {
+        "YcsbA": {"GET", "PUT"},
+        "YcsbD": {"GET", "PUT"},
+        "YcsbF": {"GET", "PUT", "RMW"},
+        "Idle": {"OTHER"},
+    }.get(name, {"GET", "PUT", "DEL"})
+    assert set(done.results["commands"]) == commands
+    if name == "YcsbF":
+        count = done.results["commands"]["RMW"]["hit"]["response"]["count"]
+        assert count == pytest.approx(done.results["commands"]["PUT"]["hit"]["response"]["count"], abs=2)
+    if name == "YcsbD":
+        assert "miss" not in done.results["commands"]["GET"]
+
+
+def test_a_shape_varies_the_rate(tmp_path: Path) -> None:
+    with serving() as port:
+        options = ("--kv-rate", "1", "--kv-shape", "steps:100,300:1s", "--kv-warmup", "0s", "--kv-keys", "50")
+        done = run(port, "-u", "2", *options, out=tmp_path)
+    rows = done.results["rows"]
+    assert done.results["window"]["measured_s"] == 2
+    assert done.results["requests"]["count"] == pytest.approx(400, abs=8)
+    assert rows[0]["requests"] == pytest.approx(100, abs=40)
+    assert rows[1]["requests"] == pytest.approx(300, abs=60)

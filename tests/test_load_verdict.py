@@ -1,0 +1,61 @@
+"""loadtest/verdict.py: which figures may be trusted, and which not."""
+
+from dataclasses import replace
+
+import pytest
+
+from loadtest.verdict import Evidence, judge, trusted
+
+OPEN = Evidence(
+    open_loop=True,
+    requests=10_000,
+    measured_s=10,
+    offered_per_s=1000,
+    achieved_per_s=1000,
+    cpu_shares=(0.3,),
+    wait_shares=(0.0,),
+    lag_p50_us=80,
+    lag_p99_us=400,
+    mean_response_us=300,
+    concurrency=1,
+)
+CLOSED = replace(OPEN, open_loop=False, offered_per_s=0, mean_response_us=1000, concurrency=1)
+
+
+def doubts(evidence: Evidence) -> str:
+    return "; ".join(one.text for one in judge(evidence) if not one.ok)
+
+
+@pytest.mark.parametrize("evidence", [OPEN, CLOSED])
+def test_a_clean_run_can_be_trusted(evidence: Evidence) -> None:
+    assert trusted(judge(evidence))
+    assert doubts(evidence) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        ({"cpu_shares": (0.2, 0.97)}, "97% of a core at most"),
+        ({"wait_shares": (0.3,)}, "waited for a CPU 30% of the time"),
+        ({"achieved_per_s": 900}, "achieved 900/s of 1,000/s offered (90.0%)"),
+        ({"lag_p99_us": 5000}, "late by 80 us at the median, 5000 us at p99"),
+        ({"dropped": 7}, "7 requests were dropped"),
+        ({"unsent": 8}, "8 left unsent"),
+        ({"errors": 500}, "5.0% of the requests failed"),
+        ({"requests": 0}, "nothing was measured"),
+    ],
+)
+def test_each_doubt_is_named_with_its_figure(change: dict[str, object], doubt: str) -> None:
+    assert doubt in doubts(replace(OPEN, **change))  # type: ignore[arg-type]
+
+
+def test_littles_law_tells_where_the_time_went() -> None:
+    found = doubts(replace(CLOSED, mean_response_us=500))
+    assert "by Little's law 0.50 of 1 requests were under way on average (50%)" in found
+    assert doubts(replace(CLOSED, mean_response_us=500, concurrency=0)) == "", "hand-written tasks may think"
+
+
+def test_aborted_requests_are_told_and_do_not_spoil_the_rest() -> None:
+    found = judge(replace(OPEN, aborted=3))
+    assert trusted(found)
+    assert any("3 requests were under way at the end" in one.text for one in found)
