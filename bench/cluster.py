@@ -1,6 +1,7 @@
 """What gathering is worth on a cluster: GETs of many clients beside one round trip for each request.
 
-Run as `python -m bench.cluster`; about a minute. Three masters run on this machine. Compared are our server; the same
+Run as `python -m bench.cluster`; about two minutes. Three masters run on this machine, once as they are and once behind
+proxies that hold each reply back for half a millisecond, as a network does. Compared are our server; the same
 server when every request makes its own round trip; and the textbook: every request calls the client library on a
 thread, which is a round trip too. The servers are driven in turn, and the ratio is taken pair by pair.
 """
@@ -10,7 +11,9 @@ import json
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from bench.process import cpu_s, free_port, kvss, pinned, running
 from tests.valkeys import running as valkeys
@@ -64,10 +67,24 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="runs of each server")
     parser.add_argument("--seconds", type=float, default=1.5, help="per run")
     parser.add_argument("--connections", type=int, default=64, help="clients")
+    parser.add_argument("--delay-ms", default="0,0.5", help="how long replies of the cluster are held back")
     parser.add_argument("--depth", default="1,16", help="requests that a client sends at a time")
     args = parser.parse_args()
+    for delay_ms in map(float, args.delay_ms.split(",")):
+        print(f"replies held back for {delay_ms:g} ms:" if delay_ms else "on this machine:")
+        measure(args, delay_ms)
+
+
+def measure(args: argparse.Namespace, delay_ms: float) -> None:
+    """Start a cluster and the servers, and compare them at each depth."""
     with ExitStack() as stack:
         masters = stack.enter_context(valkeys(3, cluster=True))
+        if delay_ms:
+            for master in masters:
+                master.ask(
+                    "CONFIG", "SET", "cluster-announce-port", stack.enter_context(delayed(master.port, delay_ms))
+                )
+            time.sleep(3)  # until each has told the others
         url = "cluster://" + ",".join(f"127.0.0.1:{master.port}" for master in masters)
         pids: dict[str, tuple[int, int]] = {}
         for name, code in SERVERS.items():
@@ -78,6 +95,18 @@ def main() -> None:
             pids[name] = port, stack.enter_context(running(command, port))
         for depth in map(int, args.depth.split(",")):
             compare(pids, args, depth)
+
+
+@contextmanager
+def delayed(port: int, delay_ms: float) -> Iterator[int]:
+    """Run a proxy before a port; yields its own."""
+    command = [sys.executable, "-m", "bench.delay", str(port), str(delay_ms / 1000)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        try:
+            assert proxy.stdout
+            yield int(proxy.stdout.readline())
+        finally:
+            proxy.kill()
 
 
 def compare(servers: dict[str, tuple[int, int]], args: argparse.Namespace, depth: int) -> None:
