@@ -69,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)],
     )
-    config = fit_descriptors(config)
     trace = trace_request if args.verbose > 1 else None
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import serve_model
 
         return serve_model(config, trace)
+    config = fit_descriptors(config)
     if config.workers > 1:
         return serve_with_workers(config, trace)
     store = usable_store(config)

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from dataclasses import fields
@@ -40,6 +41,8 @@ def serve_model(config: Config, trace: Any) -> int:
             "Give a store that processes can share, such as --store disk:kvss.data, or another model, such as threads.",
         )
     warn_of_options_not_honoured(config)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # no limit of ours keeps clients out: the system's does
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
     stores: list[Store] = [usable_store(config)]
     listener = listen(config.host, config.port)

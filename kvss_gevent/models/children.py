@@ -67,6 +67,8 @@ class Children:
         while self.pids and time.monotonic() < deadline_s:
             self.reap()
             time.sleep(0.005)
+        if self.pids:
+            logger.warning("%d processes did not stop within %g s and were killed", len(self.pids), GRACE_S)
         self._signal(signal.SIGKILL)
         while self.pids:
             self.wait()

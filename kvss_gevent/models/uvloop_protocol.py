@@ -11,7 +11,7 @@ from kvss_gevent.models import asyncio_protocol
 from kvss_gevent.models.base import Ground
 
 IDEA = "the protocol model on libuv's event loop instead of asyncio's"
-LIMITS = asyncio_protocol.LIMITS
+LIMITS = (*asyncio_protocol.LIMITS, "where descriptors run out, libuv accepts clients and cuts them off")
 LOSES = ()
 SHARED = False
 
