@@ -43,7 +43,7 @@ class Campaign:
         self.fatal = ""
         self._done: dict[str, dict[str, float]] = {}
         self._plan_workers = 0
-        self._finishing = False
+        self._finishing = True  # There is no run to finish yet.
         self._load_s = self._drain_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
@@ -244,8 +244,10 @@ class Campaign:
         self.results = results.build(self.collector, self._conditions())
         output.write(self.results, self.collector, self.options)
         if self.environment.web_ui is not None:
+            # The page goes on: more runs may follow.
             output.show(self.results)
-        if self.environment.web_ui is not None and not self.fatal:
+            if self.fatal:
+                output.complain(self.fatal)
             self.runner.stop()
         elif self.runner.state not in ("stopped", "stopping", "cleanup"):
             self.runner.quit()
@@ -254,8 +256,8 @@ class Campaign:
         """Print the report last, below Locust's own tables."""
         if self.results is not None and self.environment.web_ui is None:
             output.show(self.results)
-        if self.fatal:
-            output.complain(self.fatal)
+            if self.fatal:
+                output.complain(self.fatal)
 
     def _conditions(self) -> results.Conditions:
         if self.run is not None:

@@ -92,4 +92,4 @@ def test_a_run_from_the_page_shows_its_latencies_and_verdict_in_a_browser(tmp_pa
     assert any(cell.endswith("PUT hit") for cell in cells)
     assert not any(cell.endswith("GET hit") for cell in cells), "the mix is the one from the form"
     assert any("Verdict: " in cell for cell in cells)
-    assert any("achieved 300/s of 300/s offered" in cell for cell in cells)
+    assert any("/s of 300/s offered" in cell for cell in cells), "so is the rate"
