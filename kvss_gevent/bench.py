@@ -6,29 +6,20 @@ to be seen here. loadtest/ sends at a rate. The loop is the one of server.py, wi
 """
 
 import itertools
-import random
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
 import gevent
 from greenlet import getcurrent, greenlet
 
+from kvss_gevent.load import PACKETS, Load, Outcome, Times, key_of, make_packets
 from kvss_gevent.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
 
 READ, WRITE = 1, 2
-
-PACKETS = 509
-"""Packets made beforehand, so that making them costs nothing while measuring; a prime, so that no two connections that
-begin at different ones fall into step."""
-
-EXACT_US = 1 << 16
-COARSE_BITS = 10
-"""Times are counted by the microsecond up to EXACT_US and by 1,024 of them from there on, an error of 1.6 % at most."""
 
 RECV_BYTES = 1 << 18
 SMALL_RECV_BYTES = 448
@@ -41,88 +32,6 @@ SIGNS = {b"V": Status.SERVER_ERROR, b"B": Status.BAD_REQUEST, b"G": Status.UPGRA
 
 class Unusable(Exception):
     """There is no server to load, or it does not take the requests; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What is sent: requests of a packet, percent of GETs, bytes of a value, number of keys; and for how long."""
-
-    connections: int = 50
-    depth: int = 1
-    get_percent: int = 80
-    value_bytes: int = 64
-    keys: int = 1000
-    seconds: float = 5.0
-    warmup_s: float = 0.5
-    """Before the seconds that count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it. Times are of packets, from before sending to the last reply, in microseconds; None without any.
-
-    refused: replies other than 200 and 201, by status. lost: connections that the server ended or refused.
-    starved: connections that got no whole packet of replies in time. cpu_us: the generator's own, per request;
-    cpu_share: of one core.
-    """
-
-    requests: int
-    seconds: float
-    p50_us: int | None
-    p99_us: int | None
-    max_us: int | None
-    refused: dict[str, int]
-    lost: int
-    starved: int
-    cpu_us: float | None
-    cpu_share: float
-
-    @property
-    def per_second(self) -> float:
-        """Requests answered per second."""
-        return self.requests / self.seconds
-
-    @property
-    def clean(self) -> bool:
-        """Whether every request was answered as it should be, on every connection."""
-        return not (self.refused or self.lost or self.starved) and self.requests > 0
-
-
-class Times:
-    """How many packets took how long; of bounded size, whatever the number of packets."""
-
-    def __init__(self) -> None:
-        self.exact = [0] * EXACT_US
-        self.coarse: Counter[int] = Counter()
-        self.longest_us = 0
-
-    def add(self, took_us: int) -> None:
-        """Count one packet."""
-        try:
-            self.exact[took_us] += 1
-        except IndexError:
-            self.coarse[took_us >> COARSE_BITS] += 1
-        if took_us > self.longest_us:  # noqa: PLR1730 - a call of max costs more than the rest of this
-            self.longest_us = took_us
-
-    @property
-    def count(self) -> int:
-        """The number of packets."""
-        return sum(self.exact) + sum(self.coarse.values())
-
-    def percentile(self, percent: float) -> int | None:
-        """Return the time that this part of the packets did not exceed, in microseconds; None without packets."""
-        wanted = self.count * percent / 100
-        seen = 0
-        for took_us, number in itertools.chain(enumerate(self.exact), self._coarse_us()):
-            seen += number
-            if number and seen >= wanted:
-                return min(took_us, self.longest_us)
-        return None
-
-    def _coarse_us(self) -> Iterator[tuple[int, int]]:
-        for step in sorted(self.coarse):
-            yield ((step + 1) << COARSE_BITS) - 1, self.coarse[step]
 
 
 def run(host: str, port: int, load: Load) -> Outcome:
@@ -257,23 +166,6 @@ class _Run:
         readable.start(getcurrent().switch)
 
 
-def make_packets(load: Load, seed: int = 1) -> list[bytes]:
-    """Return PACKETS packets of `depth` requests each; the same for the same load and seed."""
-    pick = random.Random(seed)
-
-    def request() -> bytes:
-        key = _key(pick.randrange(load.keys))
-        if pick.random() * 100 < load.get_percent:
-            return build_request(Verb.GET, key)
-        return build_request(Verb.PUT, key, b"x" * load.value_bytes)
-
-    return [b"".join(request() for _ in range(load.depth)) for _ in range(PACKETS)]
-
-
-def _key(number: int) -> bytes:
-    return b"key:%08d" % number
-
-
 def _resolve(host: str, port: int) -> tuple[Any, int]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -303,7 +195,7 @@ def _preload(address: Any, family: int, load: Load) -> None:
             for first in range(0, load.keys, 16):
                 keys = range(first, min(first + 16, load.keys))
                 sock.settimeout(max(0.001, deadline_s - time.monotonic()))
-                sock.sendall(b"".join(build_request(Verb.PUT, _key(key), b"x" * load.value_bytes) for key in keys))
+                sock.sendall(b"".join(build_request(Verb.PUT, key_of(key), b"x" * load.value_bytes) for key in keys))
                 for _ in keys:
                     reply = replies.readline(len(OK_PREFIX) + 60).rstrip(b"\n")
                     if reply not in stored:

@@ -6,9 +6,9 @@ import resource
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from typing import Any
 
 from kvss_gevent.cli.fail import Exit, Fail
+from kvss_gevent.load import Load, Outcome
 from kvss_gevent.wire import MAX_LINE_BYTES
 
 RESERVED_DESCRIPTORS = 64
@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     """Load the server and print what came of it; returns the exit code. Raises Fail."""
     from kvss_gevent import bench
 
-    load = bench.Load(args.connections, args.depth, args.get, args.value, args.keys, args.seconds, args.warmup)
+    load = Load(args.connections, args.depth, args.get, args.value, args.keys, args.seconds, args.warmup)
     if load.depth * load.value_bytes > MAX_PACKET_BYTES:
         raise Fail(
             f"--depth {load.depth} requests with --value {load.value_bytes} make packets over {MAX_PACKET_BYTES} bytes",
@@ -72,7 +72,7 @@ def run(args: Namespace) -> int:
 MAX_PACKET_BYTES = 1 << 22
 
 
-def as_text(load: Any, outcome: Any, limited: bool) -> list[str]:
+def as_text(load: Load, outcome: Outcome, limited: bool) -> list[str]:
     """Return the lines that a person reads."""
     shown = [
         f"requests      {outcome.per_second:.0f} per second: {outcome.requests} in {outcome.seconds:g} s "
