@@ -38,7 +38,7 @@ types: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(RUN) -m coverage erase
-	$(MEASURED) $(RUN) -m coverage run -m pytest $(ARGS) || $(MEASURED) $(ALONE)
+	$(MEASURED) $(RUN) -m coverage run -m pytest $(ARGS) || $(ALONE)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 

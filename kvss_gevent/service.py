@@ -81,6 +81,8 @@ class Service:
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.trace = trace
         self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
+        self.quick = None if trace else self.inline
+        """The same, unless every request must be parsed to be traced."""
         self.lines: LineStore | None = store if hasattr(store, "run_lines") and not trace else None  # type: ignore[assignment]
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")

@@ -60,27 +60,24 @@ class Session:
         """Take bytes as they arrived; return the replies to the first slice of the requests that they complete."""
         self.quiet = False
         service = self._service
-        store = service.inline
-        if (
-            store is not None
-            and data.find(b"\n") == len(data) - 1 >= 0
-            and self.partial is None
-            and not (self.more or self.closed)
-        ):
-            # One packet, one request: a client that waits for its replies. Its own path is worth 0.5 us of 6.
-            line = data[:-1]
-            reply = None if service.trace else store.replies.get(line)
-            if reply is None:
-                if len(line) > service.limits.line_bytes or not line.isascii() or b"\r" in line:
-                    (line,) = self._clean([line], line)
-                reply = None if service.trace else store.put_line(line)
-            if reply is None:
-                try:
-                    reply = self._answer(line, parse_request(line), store)
-                except _EndOfRun as end:
-                    reply = end.reply
-            service.stats.commands += 1
-            return reply + b"\n"
+        store = service.quick
+        if store is not None and self.partial is None and not (self.more or self.closed):
+            limits = service.limits
+            last = len(data) - 1
+            single = data.find(b"\n") == last >= 0
+            # One packet, one request that hits: a client that waits for its replies. A hit needs no check.
+            reply = store.replies.get(data[:-1]) if single else None
+            if reply is not None:
+                service.stats.commands += 1
+                return reply + b"\n"
+            if data[-1:] == b"\n" and last <= limits.line_bytes and data.isascii() and b"\r" not in data:
+                # Whole lines with nothing odd about them. To take them the long way costs 1.5 us more.
+                lines = data.split(b"\n")
+                lines.pop()
+                if len(lines) <= limits.slice_lines and len(lines) * store.largest_reply_bytes <= limits.reply_bytes:
+                    self._out = []
+                    self._run_quick(lines, store)
+                    return self._end_slice(lines)
         if not self.closed:
             lines = self._cut(data)
             self._waiting = [*self._waiting, *lines] if self.more else lines
@@ -99,10 +96,19 @@ class Session:
             self._run_inline(lines, service.inline)
         else:
             self._run_batch(lines)
+        return self._end_slice(self._waiting)
+
+    def _end_slice(self, lines: Sequence[bytes]) -> bytes:
+        """Count what `_out` answers, keep the rest of the lines waiting, and return the replies as they are sent."""
         out, self._out = self._out, _NOTHING
-        service.stats.commands += len(out)
-        self._waiting = () if self.closed or len(out) == len(self._waiting) else self._waiting[len(out) :]
-        self.more = len(self._waiting) > 0
+        answered = len(out)
+        self._service.stats.commands += answered
+        if answered == len(lines) or self.closed:
+            self._waiting = ()
+            self.more = False
+        else:
+            self._waiting = lines[answered:]
+            self.more = True
         out.append(b"")
         return b"\n".join(out)
 
@@ -132,28 +138,30 @@ class Session:
         lines = [line.removesuffix(b"\r") for line in lines]
         return [line if len(line) <= limit and _is_utf8(line) else UNUSABLE for line in lines]
 
+    def _run_quick(self, lines: Sequence[bytes], store: InlineStore) -> None:
+        """Append the replies to lines that cannot exceed a slice, up to one that ends the run."""
+        out = self._out
+        look_up, put_line, answer = store.replies.get, store.put_line, self._answer
+        try:
+            for line in lines:
+                out.append(look_up(line) or put_line(line) or answer(line, parse_request(line), store))
+        except _EndOfRun as end:
+            out.append(end.reply)
+
     def _run_inline(self, lines: Sequence[bytes], store: InlineStore) -> None:
         """Append the replies to lines, one request after the other, until the lines or the slice's bytes run out."""
         service = self._service
         limit = service.limits.reply_bytes
-        look_up = _nothing if service.trace else store.replies.get
-        put_line = _nothing if service.trace else store.put_line
-        answer = self._answer
-        out = self._out
-        if len(lines) * max(store.largest_reply_bytes, QUICK_LINE_BYTES) <= limit:
-            try:
-                for line in lines:
-                    out.append(look_up(line) or put_line(line) or answer(line, parse_request(line), store))
-                return
-            except _EndOfRun as end:
-                out.append(end.reply)
+        if service.quick is not None and len(lines) * store.largest_reply_bytes <= limit:
+            self._run_quick(lines, store)
         # The same with an eye on the bytes: where the store has large values, and after a PUT of one.
-        pending_bytes = sum(map(len, out))
+        out = self._out
+        pending_bytes = sum(map(len, out)) if len(out) < len(lines) else 0
         for line in lines[len(out) :]:
             if self.closed or pending_bytes > limit:
                 break
             try:
-                reply = look_up(line) or put_line(line) or answer(line, parse_request(line), store)
+                reply = self._answer(line, parse_request(line), store)
             except _EndOfRun as end:
                 reply = end.reply
             pending_bytes += len(reply)
@@ -274,10 +282,6 @@ class _EndOfRun(Exception):
 
 
 _NOTHING: list[bytes] = []
-
-
-def _nothing(_: bytes) -> None:
-    """Look nothing up: with a trace every request is parsed."""
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -108,7 +108,7 @@ class InlineStore(Store, Protocol):
     """PUTs run by put_line, which a session cannot count without paying for it."""
 
     largest_reply_bytes: int
-    """No reply line in the table is longer, and none ever was."""
+    """No reply line in the table is longer, and none ever was; at least QUICK_LINE_BYTES, as put_line may store one."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return a value or None."""

@@ -31,7 +31,7 @@ class MemoryStore:
 
     def __init__(self, max_bytes: int | None = None) -> None:
         self.replies: dict[bytes, bytes] = {}
-        self.largest_reply_bytes = 0
+        self.largest_reply_bytes = QUICK_LINE_BYTES
         self.used_bytes = 0
         self.line_puts = 0
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
