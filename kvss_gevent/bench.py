@@ -9,14 +9,14 @@ import itertools
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import Any
 
 import gevent
 from greenlet import getcurrent, greenlet
 
-from kvss_gevent.load import PACKETS, Load, Outcome, Times, key_of, make_packets
+from kvss_gevent.load import PACKETS, Load, Outcome, Times, jain, key_of, make_packets
 from kvss_gevent.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
 
 READ, WRITE = 1, 2
@@ -34,15 +34,15 @@ class Unusable(Exception):
     """There is no server to load, or it does not take the requests; the message says why."""
 
 
-def run(host: str, port: int, load: Load) -> Outcome:
+def run(host: str, port: int, load: Load, at_edge: Callable[[], None] = lambda: None) -> Outcome:
     """Load the server and return what came of it; takes at most 3 LIMIT_S beyond the seconds asked for.
 
-    Raises Unusable.
+    at_edge is called when the time that counts begins and when it ends, to read what others have used. Raises Unusable.
     """
     gevent.config.track_greenlet_tree = False
     address, family = _resolve(host, port)
     _preload(address, family, load)
-    return _Run(load).measure(address, family)
+    return _Run(load).measure(address, family, at_edge)
 
 
 class _Run:
@@ -53,12 +53,13 @@ class _Run:
         self.refused: Counter[Status] = Counter()
         self.lost = 0
         self.heard = 0
+        self.served: list[int] = []
         self.from_ns = self.until_ns = 0
         hub = gevent.get_hub()
         self.loop = hub.loop
         self.wait = MethodType(greenlet.switch, hub)
 
-    def measure(self, address: Any, family: int) -> Outcome:
+    def measure(self, address: Any, family: int, at_edge: Callable[[], None]) -> Outcome:
         load = self.load
         sockets = list(self._connected(address, family))
         now_ns = time.perf_counter_ns()
@@ -66,9 +67,11 @@ class _Run:
         self.until_ns = self.from_ns + int(load.seconds * 1e9)
         workers = [gevent.spawn(self._drive, sock, number) for number, sock in enumerate(sockets)]
         gevent.sleep(load.warmup_s)
+        at_edge()
         cpu_s, begun_ns = time.process_time(), time.perf_counter_ns()
         gevent.joinall(workers, load.seconds)
         cpu_s, seconds = time.process_time() - cpu_s, (time.perf_counter_ns() - begun_ns) / 1e9
+        at_edge()
         gevent.joinall(workers, LIMIT_S)
         gevent.killall(workers)
         requests = self.times.count * load.depth
@@ -83,6 +86,7 @@ class _Run:
             len(sockets) - self.heard,
             cpu_s * 1e6 / requests if requests else None,
             cpu_s / seconds,
+            jain([*self.served, *[0] * (load.connections - len(self.served))]),
         )
 
     def _connected(self, address: Any, family: int) -> Iterator[socket.socket]:
@@ -113,9 +117,11 @@ class _Run:
         from_ns, until_ns = self.from_ns, self.until_ns
         room = SMALL_RECV_BYTES
         heard = False
+        answered = 0
         for data in itertools.islice(itertools.cycle(packets), number % PACKETS, None):
             begun_ns = clock()
             if begun_ns >= until_ns:
+                self.served.append(answered)
                 return
             try:
                 sent = send(data)
@@ -143,6 +149,7 @@ class _Run:
                 self.heard += 1
             if begun_ns >= from_ns and ended_ns <= until_ns:
                 add((ended_ns - begun_ns) // 1000)
+                answered += 1
 
     def _count_refused(self, got: bytes) -> None:
         for sign, status in SIGNS.items():

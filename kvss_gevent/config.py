@@ -49,6 +49,9 @@ class Config:
     model: str = option(
         "gevent", "how clients are served; `kvss models` tells them apart", flag="--model", kind="model"
     )
+    lab: bool = option(
+        False, "also answer BURN ms and SLEEP ms: any client can keep the server busy", flag="--lab", kind="switch"
+    )
     pool_size: int = option(32, "clients at once with --model pool or prefork", flag="--pool-size", kind="pool")
     max_connections: int = option(
         10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"

@@ -3,7 +3,7 @@
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kvss_gevent.wire import Verb, build_request
@@ -50,6 +50,8 @@ class Outcome:
     starved: int
     cpu_us: float | None
     cpu_share: float
+    fairness: float | None = None
+    """Jain's index of the packets answered on each connection: 1 where all got the same, 1/n where one got all."""
 
     @property
     def per_second(self) -> float:
@@ -97,6 +99,15 @@ class Times:
     def _coarse_us(self) -> Iterator[tuple[int, int]]:
         for step in sorted(self.coarse):
             yield ((step + 1) << COARSE_BITS) - 1, self.coarse[step]
+
+
+def jain(shares: Sequence[float]) -> float | None:
+    """Return Jain's index of fairness, (sum x)^2 / (n sum x^2); None where nobody got anything.
+
+    R. Jain, D. Chiu, W. Hawe: A Quantitative Measure of Fairness (1984).
+    """
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else None
 
 
 def make_packets(load: Load, seed: int = 1) -> list[bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvss_gevent.lab import Lab
 from kvss_gevent.stores.base import InlineStore, LineStore, Store, StoreError
 from kvss_gevent.wire import MAX_LINE_BYTES, OK_PREFIX, REPLY, Request, Status
 
@@ -73,6 +74,7 @@ class Service:
         trace: Trace | None = None,
         stats: Counters | None = None,
         colleagues: Sequence[Counters] = (),
+        lab: Lab | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
@@ -80,6 +82,7 @@ class Service:
         self.colleagues = colleagues
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.trace = trace
+        self.lab = lab
         self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
         self.quick = None if trace else self.inline
         """The same, unless every request must be parsed to be traced."""

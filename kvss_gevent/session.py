@@ -239,7 +239,7 @@ class Session:
                     reply = BYE
                     ends_run = self.closed = True
                 else:
-                    reply = REPLY[Status(verb)]
+                    reply = (service.lab and service.lab.run(line)) or REPLY[Status(verb)]
                     ends_run = self.closed = verb is UPGRADE_REQUIRED and is_http(line)
                 stats.others += 1
         except Exception as fault:

@@ -16,7 +16,7 @@ from reference_server import running, talking
 from serving import serving
 
 from kvss_gevent import KVClient
-from kvss_gevent.load import COARSE_BITS, EXACT_US, PACKETS, Load, Times, make_packets
+from kvss_gevent.load import COARSE_BITS, EXACT_US, PACKETS, Load, Times, jain, make_packets
 from kvss_gevent.wire import Verb, parse_request
 
 QUICK = ("--seconds", "0.5", "--warmup", "0")
@@ -228,3 +228,42 @@ def test_packets_hold_whole_requests_for_the_keys_there_are(depth: int, keys: in
         for verb, key, value in map(parse_request, lines):
             assert 0 <= int(key.removeprefix(b"key:")) < keys
             assert (verb, value) in ((Verb.GET, b""), (Verb.PUT, b"xxx"))
+
+
+@pytest.mark.server
+def test_it_tells_what_the_server_used_and_how_fair_it_was() -> None:
+    with serving() as server:
+        pid = str(server.process.pid)
+        got = bench(server.port, *QUICK, "--server-pid", pid, "--json")
+        told = json.loads(got.stdout)["outcome"]
+        text = bench(server.port, *QUICK, "--server-pid", pid).stdout
+        lines = {line.split()[0]: line for line in text.splitlines()}
+    assert 0.1 < told["server"]["cpu_s"] <= 0.6, "a server at full load for half a second"
+    assert told["server"]["cpu_s"] == pytest.approx(told["server"]["user_s"] + told["server"]["system_s"], abs=0.1)
+    assert 0.9 < told["fairness"] <= 1
+    assert "us of CPU for each request" in lines["server"]
+    assert "Jain" in lines["fairness"]
+
+
+@pytest.mark.server
+def test_a_server_process_that_is_not_there_is_an_error() -> None:
+    with serving() as server:
+        done = bench(server.port, *QUICK, "--server-pid", "4194303")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("kvss: --server-pid: there is no process 4194303\n")
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1))
+def test_fairness_is_jains_index(shares: list[int]) -> None:
+    index = jain(shares)
+    if not any(shares):
+        assert index is None
+    else:
+        assert index is not None
+        assert 1 / len(shares) - 1e-9 <= index <= 1 + 1e-9
+        assert jain([share * 3 for share in shares]) == pytest.approx(index)
+
+
+def test_fairness_of_one_who_gets_all_and_of_all_who_get_the_same() -> None:
+    assert jain([5, 0, 0, 0]) == 0.25
+    assert jain([7, 7, 7]) == 1

@@ -23,7 +23,19 @@ CLUSTER = {
 
 ROWS = [
     {"wire", "config", "stores.base"},
-    {"service", "board", "client_connection", "client", "conformance", "stats", "errors", "load", *CLUSTER}
+    {
+        "service",
+        "board",
+        "client_connection",
+        "client",
+        "conformance",
+        "stats",
+        "errors",
+        "load",
+        "lab",
+        "counters",
+        *CLUSTER,
+    }
     | {f"stores.{name}" for name in ("memory", "lines", "records", "diskfile", "checkpoint", "disk", "open")},
     {"session", "coalesce", "parking", "green"},
     {"connection"},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 
 from kvss_gevent.cli.fail import Exit, Fail
+from kvss_gevent.counters import Usage, usage
 from kvss_gevent.load import Load, Outcome
 from kvss_gevent.wire import MAX_LINE_BYTES
 
@@ -38,6 +39,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("--keys", _whole(1, 1_000_000), 1000, "N", "different keys"),
     ):
         parser.add_argument(flag, type=kind, default=default, metavar=placeholder, help=f"{text} (%(default)g)")
+    parser.add_argument(
+        "--server-pid", type=_whole(1, 1 << 22), metavar="PID", help="the server's process, to tell what it used"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -52,27 +56,37 @@ def run(args: Namespace) -> int:
             "Give a smaller --depth or --value.",
         )
     _make_room(load.connections)
+    readings: list[Usage] = []
+
+    def read_server() -> None:
+        readings.append(usage(args.server_pid))
+
     host, port = args.target
     try:
-        outcome = bench.run(host, port, load)
+        outcome = bench.run(host, port, load, read_server if args.server_pid else _nothing)
     except bench.Unusable as unusable:
         raise Fail(
             f"cannot load {host}:{port}: {unusable}", "Start the server first, or check the address.", 3
         ) from None
+    except ProcessLookupError as error:
+        raise Fail(f"--server-pid: {error}", "Give the id of the server's process, which must be on Linux.") from None
     limited = outcome.cpu_share > BUSY_SHARE
+    server = readings[1].since(readings[0]) if readings else None
     if args.json:
         named = {field.name: getattr(load, field.name) for field in fields(load)}
         measured = {**asdict(outcome), "per_second": outcome.per_second, "generator_limited": limited}
+        if server:
+            measured["server"] = asdict(server)
         print(json.dumps({"target": f"{host}:{port}", "load": named, "outcome": measured}, indent=2))
     else:
-        print("\n".join(as_text(load, outcome, limited)))
+        print("\n".join(as_text(load, outcome, limited, server)))
     return Exit.OK if outcome.clean else Exit.FAILED
 
 
 MAX_PACKET_BYTES = 1 << 22
 
 
-def as_text(load: Load, outcome: Outcome, limited: bool) -> list[str]:
+def as_text(load: Load, outcome: Outcome, limited: bool, server: Usage | None) -> list[str]:
     """Return the lines that a person reads."""
     shown = [
         f"requests      {outcome.per_second:.0f} per second: {outcome.requests} in {outcome.seconds:g} s "
@@ -83,6 +97,13 @@ def as_text(load: Load, outcome: Outcome, limited: bool) -> list[str]:
     ]
     if limited:
         shown.append("              it had no time to spare: the server may be able to do more")
+    if outcome.fairness is not None and load.connections > 1:
+        shown.append(f"fairness      {outcome.fairness:.3f} by Jain's index: 1 where all connections got the same")
+    if server and outcome.requests:
+        shown.append(
+            f"server        {server.cpu_s * 1e6 / outcome.requests:.1f} us of CPU for each request, "
+            f"{server.system_s / ((server.user_s + server.system_s) or 1):.0%} of it in the kernel"
+        )
     for status, number in outcome.refused.items():
         shown.append(f"refused       {number} replies were {status}")
     if outcome.lost:
@@ -90,6 +111,10 @@ def as_text(load: Load, outcome: Outcome, limited: bool) -> list[str]:
     if outcome.starved:
         shown.append(f"starved       {outcome.starved} connections were not answered in all that time")
     return shown
+
+
+def _nothing() -> None:
+    """Stand in where there is no server to look at."""
 
 
 def _us(time_us: int | None) -> str:

@@ -88,6 +88,12 @@ def _model(text: str) -> str:
     return text
 
 
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError
+    return text == "on"
+
+
 def _pool(text: str) -> int:
     size = _count(text)
     if size > MAX_POOL_SIZE:
@@ -103,6 +109,7 @@ def _host(text: str) -> str:
 
 KINDS: Mapping[str, tuple[Callable[[str], Any], str, str]] = {
     "model": (_model, "NAME", f"one of {', '.join(MODULES)}"),
+    "switch": (_switch, "", "on or off"),
     "pool": (_pool, "N", f"a whole number from 1 to {MAX_POOL_SIZE}"),
     "host": (_host, "HOST", "a host name or address"),
     "port": (_port, "PORT", "a port from 0 to 65535"),
@@ -132,10 +139,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         if not meta["flag"].startswith("--"):
             continue
         placeholder = KINDS[meta["kind"]][1]
+        takes: dict[str, Any] = {"metavar": placeholder} if placeholder else {"action": "store_const", "const": "on"}
         parser.add_argument(
             meta["flag"],
             dest=field.name,
-            metavar=placeholder,
+            **takes,
             help=f"{meta['help']} ({_shown(field.default, meta['kind'])}; {variable(field.name)})",
         )
 
@@ -159,6 +167,8 @@ def to_config(given: Mapping[str, str | None], environ: Mapping[str, str] = os.e
 
 
 def _shown(default: Any, kind: str) -> str:
+    if kind == "switch":
+        return "on" if default else "off"
     if kind == "bytes":
         return next(
             f"{default // factor} {unit}iB"

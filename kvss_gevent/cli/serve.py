@@ -17,6 +17,7 @@ from kvss_gevent.board import BEAT_S
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
 from kvss_gevent.config import Config
+from kvss_gevent.lab import Lab
 from kvss_gevent.models import DEFAULT
 from kvss_gevent.stores.base import CannotOpen, Store
 from kvss_gevent.stores.open import is_shared, open_store
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)],
     )
     trace = trace_request if args.verbose > 1 else None
+    if config.lab:
+        logger.warning("--lab: any client can keep this server busy")
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import serve_model
 
@@ -136,6 +139,7 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
         trace=trace,
         stats=place.counters if place else None,
         colleagues=place.colleagues if place else (),
+        lab=Lab() if config.lab else None,
     )
     server = KVServer(listener, service, config, place.someone_is_freer if place else None)
     stop = gevent.event.Event()
@@ -240,4 +244,4 @@ def trace_request(request: Request, reply: bytes) -> None:
     if isinstance(verb, Verb):
         logger.debug("%s%s -> %s", verb.name, f" {shorten(key)}" if verb < STATS else "", code)
     else:
-        logger.debug("refused -> %s", REPLY[Status(verb)].decode())
+        logger.debug("%s -> %s", "refused" if reply == REPLY[Status(verb)] else "lab command", reply.decode())

@@ -16,6 +16,7 @@ from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import variable
 from kvss_gevent.cli.serve import announce, listen, usable_store
 from kvss_gevent.config import Config
+from kvss_gevent.lab import Lab
 from kvss_gevent.models.base import Ground
 from kvss_gevent.service import Limits, Service
 from kvss_gevent.stores.open import is_shared
@@ -50,6 +51,8 @@ def serve_model(config: Config, trace: Any) -> int:
     if model.SHARED:
         stores.pop().close()  # it can be opened, and that is all this process needs of it
 
+    lab = Lab() if config.lab else None
+
     def open_service() -> Service:
         if model.SHARED:
             try:
@@ -57,7 +60,7 @@ def serve_model(config: Config, trace: Any) -> int:
             except Fail as fail:
                 logger.error("a process cannot serve: %s", fail.cause)
                 raise SystemExit(fail.code) from None
-        return Service(stores[0], limits, stats_format=config.stats_format, trace=trace)
+        return Service(stores[0], limits, stats_format=config.stats_format, trace=trace, lab=lab)
 
     stop_on_signals()
     announce(listener)

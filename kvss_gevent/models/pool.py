@@ -6,6 +6,7 @@ thread is free, and waits in the backlog until then.
 
 from threading import Lock, Thread
 
+from kvss_gevent.lab import Unlocked
 from kvss_gevent.models.base import Ground, clients, gil_is_on
 from kvss_gevent.models.threads import converse_locked, keep_threads_out
 
@@ -22,6 +23,8 @@ SHARED = False
 def serve(ground: Ground) -> None:
     """Have every thread of the pool accept and serve clients until stopped."""
     service, lock = ground.open_service(), Lock()
+    if service.lab:
+        service.lab.apart = Unlocked(lock)
 
     def work() -> None:
         for sock in clients(ground.listener):

@@ -8,6 +8,7 @@ import logging
 import socket
 from threading import Lock, Thread
 
+from kvss_gevent.lab import Unlocked
 from kvss_gevent.models.base import RECV_BYTES, Ground, clients, gil_is_on
 from kvss_gevent.service import Service
 from kvss_gevent.session import Session
@@ -30,6 +31,8 @@ STORE_GRACE_S = 3.0
 def serve(ground: Ground) -> None:
     """Give every client a thread of its own until stopped."""
     service, lock = ground.open_service(), Lock()
+    if service.lab:
+        service.lab.apart = Unlocked(lock)
     try:
         for sock in clients(ground.listener):
             try:
