@@ -24,7 +24,7 @@ READ, WRITE = 1, 2
 RECV_BYTES = 1 << 18
 SMALL_RECV_BYTES = 448
 LIMIT_S = 5.0
-"""For connecting, for storing the keys, and for the last replies: each at most this long."""
+"""For connecting and for storing the keys: each at most this long."""
 
 SIGNS = {b"V": Status.SERVER_ERROR, b"B": Status.BAD_REQUEST, b"G": Status.UPGRADE_REQUIRED, b"F": Status.NOT_FOUND}
 """A letter that stands in one phrase and in no other reply: bytes are counted, and a packet's end splits no byte."""
@@ -35,7 +35,7 @@ class Unusable(Exception):
 
 
 def run(host: str, port: int, load: Load, at_edge: Callable[[], None] = lambda: None) -> Outcome:
-    """Load the server and return what came of it; takes at most 3 LIMIT_S beyond the seconds asked for.
+    """Load the server and return what came of it; takes at most 2 LIMIT_S and drain_s beyond the seconds asked for.
 
     at_edge is called when the time that counts begins and when it ends, to read what others have used. Raises Unusable.
     """
@@ -72,7 +72,7 @@ class _Run:
         gevent.joinall(workers, load.seconds)
         cpu_s, seconds = time.process_time() - cpu_s, (time.perf_counter_ns() - begun_ns) / 1e9
         at_edge()
-        gevent.joinall(workers, LIMIT_S)
+        gevent.joinall(workers, load.drain_s)
         gevent.killall(workers)
         requests = self.times.count * load.depth
         return Outcome(

@@ -29,6 +29,8 @@ class Load:
     seconds: float = 5.0
     warmup_s: float = 0.5
     """Before the seconds that count."""
+    drain_s: float = 5.0
+    """After them, for the replies to what is under way; a connection without its replies then is given up."""
 
 
 @dataclass(frozen=True, slots=True)

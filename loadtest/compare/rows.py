@@ -1,0 +1,134 @@
+"""What is measured, as plain data: a point of an experiment, the row it becomes, and the journal that keeps rows.
+
+The journal is a file of JSON lines to which a cell's rows are added when the cell is done: a run that is interrupted
+loses the cell under way and nothing else.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FORMAT = "kvss-compare"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement: at x, in a case of the experiment where it has several, what came of it.
+
+    figures: named with their unit, such as p99_us. errors: requests, connections or clients that were not served, by
+    kind. limited: the generator had no time to spare, so that the server may be better than the figures say.
+    """
+
+    x: float
+    figures: Mapping[str, float]
+    errors: Mapping[str, int] = field(default_factory=dict)
+    limited: bool = False
+    case: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One repeat of one experiment with one model: what is measured, or fails, in one piece."""
+
+    experiment: str
+    model: str
+    repeat: int
+
+    def __str__(self) -> str:
+        return f"{self.experiment} {self.model} #{self.repeat}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A point with the cell it belongs to; where the cell failed, the reason, and no figures."""
+
+    cell: Cell
+    point: Point
+    failed: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the row flat, ready for JSON."""
+        return {**asdict(self.cell), **asdict(self.point), "failed": self.failed}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Row":
+        """Return the row that as_data wrote down."""
+        cell = Cell(data["experiment"], data["model"], data["repeat"])
+        point = Point(data["x"], data["figures"], data["errors"], data["limited"], data["case"])
+        return cls(cell, point, data["failed"])
+
+
+class UnreadableError(Exception):
+    """A journal cannot be used: one line with the cause and one with what to do."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+
+
+class Journal:
+    """The rows of one run on disk, with the settings that they were measured under."""
+
+    NAME = "rows.jsonl"
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any], rows: Iterable[Row] = ()) -> None:
+        self.directory = directory
+        self.settings = dict(settings)
+        self.rows = list(rows)
+
+    @classmethod
+    def create(cls, directory: Path, settings: Mapping[str, Any]) -> "Journal":
+        """Begin a journal in a directory, which is made. Raises OSError; FileExistsError where there is one."""
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / cls.NAME).open("x") as file:
+            file.write(json.dumps({"format": FORMAT, "version": VERSION, "settings": dict(settings)}) + "\n")
+        return cls(directory, settings)
+
+    @classmethod
+    def read(cls, directory: Path) -> "Journal":
+        """Read a journal. A last line that was not written to its end is left out. Raises UnreadableError."""
+        path = directory / cls.NAME
+        try:
+            lines = path.read_text().split("\n")
+        except OSError as error:
+            raise UnreadableError(
+                f"cannot read {path}: {error.strerror}", "Name the directory of a report, such as reports/NAME."
+            ) from None
+        try:
+            head = json.loads(lines[0])
+            if head["format"] != FORMAT or head["version"] != VERSION:
+                raise ValueError
+            rows = [Row.from_data(data) for line in lines[1:-1] for data in json.loads(line)]
+            return cls(directory, head["settings"], rows)
+        except (ValueError, KeyError, TypeError):
+            raise UnreadableError(
+                f"{path} is no journal of this version", "It was damaged, or written by another version: measure anew."
+            ) from None
+
+    def add(self, rows: list[Row]) -> None:
+        """Write down the rows of one cell, all or none. Raises OSError."""
+        line = json.dumps([row.as_data() for row in rows]) + "\n"
+        path = self.directory / self.NAME
+        with path.open("r+") as file:
+            # What an interrupted run left of a line would spoil this one.
+            text = file.read()
+            file.seek(0)
+            file.truncate(len(text[: text.rfind("\n") + 1].encode()))
+            file.seek(0, os.SEEK_END)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows += rows
+
+    def done(self) -> set[Cell]:
+        """Return the cells that have rows."""
+        return {row.cell for row in self.rows}
+
+    def of(self, experiment: str) -> Iterator[Row]:
+        """Yield the rows of an experiment."""
+        return (row for row in self.rows if row.cell.experiment == experiment)

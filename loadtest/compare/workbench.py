@@ -1,0 +1,154 @@
+"""What an experiment is given: a server of the contestant, ways to load it, and the facts of the run."""
+
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+
+from kvss_gevent import bench
+from kvss_gevent.counters import Usage, usage
+from kvss_gevent.load import Load, Outcome
+from loadtest.compare.cores import Cores
+from loadtest.compare.openloop import Offered, offer
+from loadtest.compare.rows import Point
+from loadtest.compare.served import NULL, FailedError, Served, command, serving
+
+BUSY_SHARE = 0.9
+"""Of a core: a generator that uses more had no time to spare."""
+
+LATE_US = 1000
+"""A generator later than this at the median was not offering what it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How long and how often to measure: `quick` for a first look, `full` for a report to keep.
+
+    seconds: of each measurement, warm-up left out.
+    """
+
+    name: str
+    repeats: int
+    seconds: float
+    warmup_s: float
+
+    @property
+    def quick(self) -> bool:
+        """Whether few points must do."""
+        return self.name == "quick"
+
+
+QUICK = Profile("quick", 3, 0.5, 0.1)
+FULL = Profile("full", 5, 2.0, 0.5)
+
+
+@dataclass(slots=True)
+class Workbench:
+    """The place of one cell; nothing of it outlives the cell."""
+
+    contestant: str
+    profile: Profile
+    cores: Cores
+    directory: Path
+    commands: list[list[str]] = field(default_factory=list)
+    """The servers that were started."""
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is the null server that is measured."""
+        return self.contestant == NULL
+
+    @contextmanager
+    def serving(self, *flags: str, interval_s: float | None = None) -> Iterator[Served]:
+        """Run a server of the contestant until the block ends. Raises FailedError."""
+        words = command(self.contestant, self.directory, flags, interval_s)
+        self.commands.append(words)
+        with serving(words, self.cores.server) as server:
+            yield server
+
+    def saturate(self, server: Served, x: float, load: Load, case: str = "") -> tuple[Point, Usage, Outcome]:
+        """Ask for as much as the server can do; returns the point at x, what the server used, and all else.
+
+        Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
+        FailedError where nothing could be measured.
+        """
+        readings: list[Usage] = []
+        try:
+            outcome = bench.run("127.0.0.1", server.port, load, lambda: readings.append(usage(server.pid)))
+        except bench.Unusable as unusable:
+            raise FailedError(f"it could not be loaded: {unusable}") from None
+        except ProcessLookupError:
+            raise FailedError("the server ended while it was loaded") from None
+        used = readings[1].since(readings[0])
+        errors = {"starved connections": outcome.starved, "lost connections": outcome.lost}
+        errors |= {f"replies {status}": number for status, number in outcome.refused.items()}
+        figures: dict[str, float] = {"rate_per_s": outcome.per_second}
+        if outcome.requests and outcome.p50_us is not None and outcome.p99_us is not None:
+            figures |= {
+                "p50_us": outcome.p50_us,
+                "p99_us": outcome.p99_us,
+                "cpu_us": used.cpu_s * 1e6 / outcome.requests,
+                "generator_us": outcome.cpu_us or 0.0,
+            }
+        point = Point(x, figures, {kind: n for kind, n in errors.items() if n}, outcome.cpu_share > BUSY_SHARE, case)
+        return point, used, outcome
+
+    def load(self, connections: int = 32, depth: int = 1, value_bytes: int = 64, get_percent: int = 80) -> Load:
+        """Return a load of this profile's length."""
+        seconds, warmup_s = self.profile.seconds, self.profile.warmup_s
+        return Load(connections, depth, get_percent, value_bytes, 1000, seconds, warmup_s, drain_s=0.3)
+
+    def offer(self, server: Served, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
+        """Offer requests at a rate, see openloop.offer, for the profile's seconds or `seconds`; returns the point at x.
+
+        Figures: offered_per_s, answered_per_s, p50_us, p99_us, max_us from the intended start, lag_us at the median.
+        """
+        seconds = how.pop("seconds", self.profile.seconds)
+        offered = offer(server.port, seconds, warmup_s=self.profile.warmup_s, **how)
+        in_time = offered.seconds or seconds
+        errors = dict(offered.errors)
+        if offered.unanswered:
+            errors["unanswered requests"] = offered.unanswered
+        figures: dict[str, float] = {
+            "offered_per_s": offered.due / in_time,
+            "answered_per_s": offered.answered / in_time,
+        }
+        if offered.answered:
+            p50_us, p99_us = offered.response.percentiles((50, 99))
+            figures |= {"p50_us": p50_us, "p99_us": p99_us, "max_us": offered.response.max_us}
+        lag_us = offered.lag.percentile(50)
+        figures["lag_us"] = lag_us
+        return Point(x, figures, errors, offered.cpu_share > BUSY_SHARE or lag_us > LATE_US, case), offered
+
+
+def asking(
+    port: int, line: bytes, replies: list[float] | None = None, *, requests: int | None = None
+) -> Callable[[], None]:
+    """Return a greenlet's body: a client that sends a request line, waits for its reply, and sends it again.
+
+    requests: how often, None for as long as it lives. replies: takes the length of replies, one number each.
+    """
+
+    def ask() -> None:
+        sock = gevent.socket.create_connection(("127.0.0.1", port), 5)
+        sock.settimeout(30)
+        with sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in itertools.count() if requests is None else range(requests):
+                try:
+                    sock.sendall(line + b"\n")
+                    got = sock.recv(65536)
+                except OSError:
+                    return
+                if not got:
+                    return
+                if replies is not None:
+                    replies.append(len(got))
+
+    return ask
