@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any
 
 import gevent
+import gevent.event
 from greenlet import getcurrent, greenlet
 
 from kvss_gevent.load import PACKETS, Load, Outcome, Times, jain, key_of, make_packets
@@ -54,6 +55,8 @@ class _Run:
         self.lost = 0
         self.heard = 0
         self.served: list[int] = []
+        self.read = gevent.event.Event()
+        """Set once at_edge has been called for the second time: a thread that serves a connection ends with it."""
         self.from_ns = self.until_ns = 0
         hub = gevent.get_hub()
         self.loop = hub.loop
@@ -72,6 +75,7 @@ class _Run:
         gevent.joinall(workers, load.seconds)
         cpu_s, seconds = time.process_time() - cpu_s, (time.perf_counter_ns() - begun_ns) / 1e9
         at_edge()
+        self.read.set()
         gevent.joinall(workers, load.drain_s)
         gevent.killall(workers)
         requests = self.times.count * load.depth
@@ -104,6 +108,8 @@ class _Run:
         readable.start(getcurrent().switch)
         try:
             self._ask_until_the_end(sock, readable, number)
+            readable.stop()
+            self.read.wait(self.load.drain_s)
         except OSError:
             self.lost += 1
         finally:

@@ -267,3 +267,11 @@ def test_fairness_is_jains_index(shares: list[int]) -> None:
 def test_fairness_of_one_who_gets_all_and_of_all_who_get_the_same() -> None:
     assert jain([5, 0, 0, 0]) == 0.25
     assert jain([7, 7, 7]) == 1
+
+
+@pytest.mark.server
+def test_what_threads_used_that_end_with_their_connection_is_told_too() -> None:
+    with serving("--model", "threads") as server:
+        told = outcome(bench(server.port, "--seconds", "1", "--server-pid", str(server.process.pid), "--json"))
+    # A thread that serves one request at a time waits for each, and waiting is a switch.
+    assert told["server"]["voluntary_switches"] > told["requests"] / 2

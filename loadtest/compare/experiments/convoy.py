@@ -24,16 +24,16 @@ ONLY = ("threads", "pool")
 PANELS = (Panel("p50_us", "p50 of a paced client, microseconds", log_x=False),)
 
 INTERVALS_MS = (5.0, 0.5, 0.05)
-RATE, SECONDS = 100.0, 1.5
-MINUTE_OF_BURNING = b"KV/1.0 BURN 200"
+RATE, SECONDS = 20.0, 2.0
+BURNING = b"KV/1.0 BURN 200"
 
 
 def measure(bench: Workbench) -> Iterator[Point]:
-    """Ask 100 times a second beside 0, 1 and 2 clients that burn, with three switch intervals."""
+    """Ask 20 times a second beside 0, 1 and 2 clients that burn, with three switch intervals."""
     for interval_ms in INTERVALS_MS:
         with bench.serving("--lab", interval_s=interval_ms / 1000) as server:
             for burners in (0, 1, 2):
-                beside = [asking(server.port, MINUTE_OF_BURNING)] * burners
+                beside = [asking(server.port, BURNING)] * burners
                 case = f"switch interval {interval_ms:g} ms"
                 point, _ = bench.offer(
                     server, burners, rate=RATE, users=1, seconds=SECONDS, beside=beside, case=case, drain_s=1.0

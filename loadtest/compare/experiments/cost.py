@@ -1,9 +1,12 @@
 """Experiment 9: what a request costs the server: CPU, system calls, switches of the processor."""
 
+import contextlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +37,8 @@ PANELS = (
     Panel("switches", "context switches per request", kind="bars"),
     Panel("calls", "system calls per request", kind="bars"),
 )
+ATTACH_S, TRACED_S = 0.3, 0.3
+
 KNOWN = {"gevent-plain": 1.6, "asyncio": 1.5}
 """How many times the product's cost these were expected to have."""
 NEAR = {"uvloop": 1.3}
@@ -52,41 +57,58 @@ def measure(bench: Workbench) -> Iterator[Point]:
             total_s = used.user_s + used.system_s
             figures["kernel_share"] = used.system_s / total_s if total_s else 0.0
             figures["switches"] = (used.voluntary_switches + used.involuntary_switches) / outcome.requests
-        calls = count_calls(bench, server, connections)
+        calls = count_calls(server, connections)
         if calls is not None:
             figures["calls"] = calls
         yield Point(point.x, figures, point.errors, point.limited)
 
 
-def count_calls(bench: Workbench, server: Served, connections: int) -> float | None:
+def count_calls(server: Served, connections: int) -> float | None:
     """Return system calls per request, None where there is no tracer that may be used.
 
-    What the tracer itself costs does not change the number of calls much.
+    Clients connect and ask once before the tracer is attached, so that threads and processes made for them are traced;
+    then all ask at once, again and again. What the tracer costs does not change the number of calls much.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        socks = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5)) for _ in range(connections)
+        ]
+        ask_all(socks)
         out = Path(directory) / "calls"
-        pids = ",".join(map(str, tree(server.pid)))
+        pids = tree(server.pid)
         if shutil.which("perf"):
-            words = ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o", str(out), "-p", pids]
+            words = ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o", str(out)]
+            words += ["-p", ",".join(map(str, pids))]
         elif shutil.which("strace"):
-            words = ["strace", "-f", "-c", "-o", str(out), *(word for pid in pids.split(",") for word in ("-p", pid))]
+            words = ["strace", "-f", "-c", "-o", str(out), *(word for pid in pids for word in ("-p", str(pid)))]
         else:
             return None
         tracer = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            load = Load(connections, seconds=0.4, warmup_s=0.0, drain_s=0.3)
-            _, _, outcome = bench.saturate(server, 0, load)
-        finally:
+            time.sleep(ATTACH_S)
+            requests = 0
+            until_s = time.monotonic() + TRACED_S
+            while time.monotonic() < until_s:
+                ask_all(socks)
+                requests += connections
             tracer.send_signal(signal.SIGINT)
-            try:
-                tracer.wait(10)
-            except subprocess.TimeoutExpired:
-                tracer.kill()
-                tracer.wait()
+            tracer.wait(10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        finally:
+            tracer.kill()
+            tracer.wait()
         found = _read(out)
-    # Every connection had a packet under way at the end, and 16 keys were stored at a time at the beginning.
-    requests = outcome.requests + connections + load.keys / 16
-    return found / requests if found and outcome.requests else None
+    return found / requests if found else None
+
+
+def ask_all(socks: list[socket.socket]) -> None:
+    """Send a request on every connection, then wait for every reply."""
+    for sock in socks:
+        sock.sendall(b"KV/1.0 GET key:00000001\n")
+    for sock in socks:
+        if not sock.recv(4096):
+            raise ConnectionError("the server closed")
 
 
 def _read(path: Path) -> float | None:
@@ -113,6 +135,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
         f"{times(most.median / least.median)} as much. The order is "
         + listed(f"{name} {cost.median:.1f}" for name, cost in costs)
         + "."
+        + (" sequential has one client, and sleeps and wakes for each request." if "sequential" in dict(costs) else "")
     )
     own = dict(costs).get("gevent")
     if own is None:

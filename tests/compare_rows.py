@@ -1,0 +1,62 @@
+"""Rows made by hand for tests of the laboratory: what a run would have written down."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from loadtest.compare.rows import Cell, Journal, Point, Row
+from loadtest.compare.summary import Seen
+
+MACHINE = {
+    "processor": "a processor",
+    "processors": 2,
+    "server_processors": [0],
+    "generator_processors": [1],
+    "memory_gib": 1.0,
+    "kernel": "a kernel",
+    "python": "CPython 3",
+    "gil": "on",
+    "compiler": "a compiler",
+    "packages": {"gevent": "1"},
+    "load_average": [0.0, 0.0, 0.0],
+    "began": "today",
+    "revision": "",
+}
+
+
+def rows(
+    experiment: str, model: str, figures: Mapping[float, Mapping[str, float]], repeats: int = 3, **point: Any
+) -> list[Row]:
+    """Return rows of a model that measured the same in every repeat, given figures by x."""
+    return [
+        Row(Cell(experiment, model, repeat), Point(x, of_x, **point))
+        for repeat in range(1, repeats + 1)
+        for x, of_x in figures.items()
+    ]
+
+
+def seen(*parts: Iterable[Row]) -> Seen:
+    """Return what was seen in these rows, contestants in their order."""
+    together = [row for part in parts for row in part]
+    return Seen(together, list(dict.fromkeys(row.cell.model for row in together)))
+
+
+def journal(directory: Path, *parts: Iterable[Row], repeats: int = 3) -> Journal:
+    """Return a journal on disk with these rows."""
+    together = [row for part in parts for row in part]
+    names = list(dict.fromkeys(row.cell.model for row in together))
+    settings = {
+        "profile": "quick",
+        "repeats": repeats,
+        "server_cores": 1,
+        "contestants": [name for name in names if name != "null"],
+        "experiments": list(dict.fromkeys(row.cell.experiment for row in together)),
+        "left_out": {},
+        "cells": [[row.cell.experiment, row.cell.model, row.cell.repeat] for row in together],
+        "command": "python -m loadtest.compare run",
+        "machine": MACHINE,
+    }
+    made = Journal.create(directory, settings)
+    for cell in dict.fromkeys(row.cell for row in together):
+        made.add([row for row in together if row.cell == cell])
+    return made

@@ -1,0 +1,97 @@
+"""The report: complete, true to its rows, in one file that opens offline; looked at in a real browser."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browser import probe
+from compare_rows import journal, rows
+
+from loadtest.compare import report
+from loadtest.compare.rows import Cell, Journal, Point, Row
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Journal:
+    kept = journal(
+        tmp_path / "report",
+        rows("connections", "gevent", {1: figures(9_000), 32: figures(90_000), 256: figures(100_000)}, limited=True),
+        rows("connections", "threads", {1: figures(8_000), 32: figures(70_000), 256: figures(50_000)}),
+        rows("connections", "null", {1: figures(9_500), 32: figures(110_000), 256: figures(120_000)}),
+        rows("cost", "gevent", {32: {"cpu_us": 8.25, "switches": 0.01, "generator_us": 8.0}}),
+        rows("cost", "threads", {32: {"cpu_us": 11.5, "switches": 1.0, "generator_us": 9.0}}),
+        rows("burn", "gevent", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 501_000, "p50_us": 300_000}}),
+        rows("burn", "threads", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 21_000, "p50_us": 9_000}}),
+    )
+    kept.add([Row(Cell("burn", "prefork", 1), Point(0, {}), "the server did not start: <no room>")])
+    return kept
+
+
+def figures(rate: float) -> dict[str, float]:
+    return {"rate_per_s": rate, "p50_us": 300.0, "p99_us": 900.0}
+
+
+def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
+    report.write(made)
+    data = json.loads((made.directory / "rows.json").read_text())
+    assert len(data["rows"]) == len(made.rows)
+    with (made.directory / "rows.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(made.rows)
+    costs = {row["model"]: row["cpu_us"] for row in table if row["experiment"] == "cost"}
+    assert costs == {"gevent": "8.25", "threads": "11.5"}
+    assert {row["failed"] for row in table} == {"", "the server did not start: <no room>"}
+
+
+def test_there_is_a_picture_of_every_experiment(made: Journal) -> None:
+    report.write(made)
+    for name in ("connections", "cost", "burn"):
+        assert (made.directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        svg = (made.directory / f"{name}.svg").read_text()
+        assert "<svg" in svg
+        assert "matplotlib" in svg
+
+
+def test_the_same_rows_make_the_same_page(made: Journal) -> None:
+    first = report.write(made).read_text()
+    assert report.write(Journal.read(made.directory)).read_text() == first
+
+
+def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Journal) -> None:
+    page = report.write(made).read_text()
+    for words in (
+        "prefork in burn: the server did not start: &lt;no room&gt;",
+        "rate, stall, idle, slow",
+        "python -m loadtest.compare run",
+        "python -m kvss_gevent serve 127.0.0.1 0 --model threads",
+        "the generator was at its end",
+        "Of 3 known truths 3 came out",
+        "a processor",
+    ):
+        assert words in page
+
+
+def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
+    page = report.write(made).read_text()
+    without_data = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"""(src|href)=["'](?!#|data:|")""", without_data)
+    assert "http" not in without_data
+
+
+def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_overflows(
+    made: Journal, tmp_path: Path
+) -> None:
+    seen, asked = probe(report.write(made), tmp_path / "profile")
+    assert asked == ["/index.html", "/index.html"]
+    for name, width in (("narrow", 390), ("wide", 1280)):
+        frame = seen[name]
+        assert width - 20 <= frame["width"] <= width
+        assert frame["needs"] <= frame["width"], f"{name} overflows"
+        assert frame["resources"] == []
+        assert len(frame["pictures"]) == 3
+        assert all(natural > 0 and 0 < shown <= width for natural, shown in frame["pictures"])
+        assert frame["once"] == ["8.25", "11.5"]
+        assert frame["twice"] == ["11.5", "8.25"]
+        assert "Concurrency models under KV/1.0" in frame["text"]
