@@ -3,6 +3,7 @@
 HOST ?= 127.0.0.1
 PORT ?= 5050
 SLO ?= p99:5ms
+PROFILE ?= quick
 ARGS ?=
 VENV := .venv
 # The first interpreter found that is new enough; PYTHON=... chooses another.
@@ -14,10 +15,10 @@ ALONE = { test $$? -eq 1 && echo "== the tests that failed, once more, alone" &&
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup check lint types coverage bench load load-headless load-search bench-load cluster-up cluster-down torture clean
+.PHONY: help serve test setup check lint types coverage bench load load-headless load-search bench-load compare compare-again report-sample cluster-up cluster-down torture clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: $(VENV)/.serve ## run the server; HOST=, PORT= and ARGS= pass through
 	@exec $(RUN) -m kvss_gevent serve $(HOST) $(PORT) $(ARGS)
@@ -56,6 +57,17 @@ load-headless: $(VENV)/.load ## ten seconds of load without a page; ARGS= passes
 load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO=p99:5ms
 	$(RUN) -m loadtest.search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
 
+compare: $(VENV)/.lab ## all concurrency models in one report, in about 7 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
+	$(RUN) -m loadtest.compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \
+		$(if $(RESUME),--resume $(RESUME)) $(ARGS)
+
+compare-again: $(VENV)/.lab ## the quick comparison twice, and whether both say the same
+	$(RUN) -m loadtest.compare again --models "$(MODELS)" $(ARGS)
+
+report-sample: $(VENV)/.lab ## measure the sample report in docs/sample-report anew
+	rm -rf docs/sample-report
+	$(RUN) -m loadtest.compare run --out docs/sample-report $(ARGS)
+
 bench-load: $(VENV)/.load ## what the load tester itself costs
 	$(RUN) -m loadtest.bench_load $(ARGS)
 
@@ -90,9 +102,12 @@ $(VENV)/.serve: pyproject.toml
 $(VENV)/.load: pyproject.toml
 	$(call install,[load])
 
+$(VENV)/.lab: pyproject.toml
+	$(call install,[lab])
+
 $(VENV)/.test: pyproject.toml
 	$(call install,[test])
 
 $(VENV)/.dev: pyproject.toml
 	$(call install,[dev])
-	@touch $(VENV)/.serve $(VENV)/.load $(VENV)/.test
+	@touch $(VENV)/.serve $(VENV)/.load $(VENV)/.lab $(VENV)/.test

@@ -30,7 +30,10 @@ def compare(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 def test_a_run_says_how_far_it_is_and_prints_where_the_report_is(tmp_path: Path) -> None:
     done = compare("run", *SMALL, "--out", str(tmp_path / "report"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path}/report/index.html\n"
+    said = done.stdout.splitlines()
+    assert said[0] == "4. Memory of idle connections"
+    assert said[1].startswith("   An idle connection costs ")
+    assert said[-1] == f"{tmp_path}/report/index.html"
     lines = done.stderr.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("[1/2] idle ")

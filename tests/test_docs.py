@@ -16,8 +16,8 @@ import pytest
 from serving import serving
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_ELSEWHERE = {"loadtest.md": "test_load_docs.py"}
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN_ELSEWHERE = {"loadtest.md": "test_load_docs.py", "lab-sheet.md": "test_course.py"}
 """Documents full of measured numbers, whose tests know which of them may differ."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -92,7 +92,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) -> int:
-    from loadtest.compare import report, runner
+    from loadtest.compare import runner
     from loadtest.compare.cores import describe, divide, quietly
     from loadtest.compare.plan import PROFILES, WrongChoice, choose
 
@@ -143,7 +143,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         return 130
     except OSError as error:
         raise Fail(f"cannot write to {journal.directory}: {error.strerror}", "Make room, then --resume.", 3) from None
-    print(report.write(journal))
+    _show(journal)
     return Exit.OK
 
 
@@ -168,13 +168,26 @@ def again_command(args: argparse.Namespace) -> int:
 
 def report_command(args: argparse.Namespace) -> int:
     """Make the report anew."""
-    from loadtest.compare import report
-
     journal = Journal.read(args.directory)
     if not journal.rows:
         raise Fail(f"{args.directory} has no rows yet", f"Go on with it: run --resume {args.directory}.")
-    print(report.write(journal))
+    _show(journal)
     return Exit.OK
+
+
+def _show(journal: Journal) -> None:
+    """Make the report, print what it says and, last, where its page is. Raises Fail."""
+    from loadtest.compare import report
+
+    try:
+        path = report.write(journal)
+    except OSError as error:
+        raise Fail(
+            f"cannot write to {journal.directory}: {error.strerror}", "Make room, then `report` again.", 3
+        ) from None
+    for line in report.as_text(journal):
+        print(line)
+    print(path)
 
 
 def diff_command(args: argparse.Namespace) -> int:

@@ -52,6 +52,7 @@ class Offered:
     errors: dict[str, int]
     unanswered: int
     cpu_share: float
+    wait_share: float
     ticks: list[tuple[float, Histogram]] = field(default_factory=list)
 
     @property
@@ -150,6 +151,7 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
         dict(whole.failures),
         whole.aborted + whole.unsent + whole.dropped,
         run.cpu_share,
+        run.wait_share,
         ticks,
     )
 

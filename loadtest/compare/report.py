@@ -19,6 +19,9 @@ from loadtest.compare.words import listed, many
 
 PAGE = "index.html"
 
+FEW_DISTURBED = 0.05
+"""Of the measurements: fewer are outvoted by the other repeats."""
+
 
 def write(journal: Journal) -> Path:
     """Write page, pictures and tables beside the journal; returns the page's path. Raises OSError."""
@@ -54,6 +57,17 @@ def findings(name: str, seen: Seen) -> list[Finding]:
     return list(experiments.load(name).findings(seen)) if seen.contestants else []
 
 
+def as_text(journal: Journal) -> Iterator[str]:
+    """Yield the sentences of the report as lines for a terminal; what is not as known is marked."""
+    for name in measured(journal):
+        seen = see(journal, name)
+        yield f"{experiments.number_of(name)}. {experiments.load(name).TITLE}"
+        for one in findings(name, seen):
+            yield f"   {'NOT AS KNOWN: ' if one.holds is False else ''}{one.text}"
+        for who, why in seen.failed.items():
+            yield f"   {who} could not be measured: {why}."
+
+
 def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, bytes]) -> Page:
     """Put the page together."""
     settings, machine = journal.settings, journal.settings["machine"]
@@ -65,6 +79,7 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, bytes]) ->
         f"profile, {many(settings['repeats'], 'repeat')} each, on {machine['processor']}, {machine['python']}. "
         f"Of {many(len(known), 'known truth')} {sum(known)} came out. Figures are medians; in brackets stands the "
         "bootstrap interval of the repeats."
+        + _disturbed(journal)
         + ("" if apart else " Server and generator shared one processor: rates and times are those of both together.")
     )
     return Page(
@@ -75,6 +90,18 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, bytes]) ->
         _facts(settings),
         _commands(settings),
         list(_left_out(journal, seen)),
+    )
+
+
+def _disturbed(journal: Journal) -> str:
+    """Say so where other processes were in the way."""
+    points = [row.point for row in journal.rows if not row.failed]
+    share = sum(point.disturbed for point in points) / max(len(points), 1)
+    if share < FEW_DISTURBED:
+        return ""
+    return (
+        f" Other processes took the generator's processor away in {share:.0%} of the measurements: "
+        "measure again on a machine that does nothing else."
     )
 
 
@@ -222,10 +249,12 @@ def _write_rows(journal: Journal) -> None:
     fixed = ("experiment", "model", "repeat", "case", "x")
     with (journal.directory / "rows.csv").open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerow((*fixed, *figures, "errors", "generator_limited", "failed"))
+        writer.writerow((*fixed, *figures, "errors", "generator_limited", "disturbed", "failed"))
         for row in rows:
             errors = "; ".join(f"{kind}: {number}" for kind, number in row["errors"].items())
             values = [row["figures"].get(figure, "") for figure in figures]
-            writer.writerow((*(row[name] for name in fixed), *values, errors, row["limited"], row["failed"]))
+            writer.writerow(
+                (*(row[name] for name in fixed), *values, errors, row["limited"], row["disturbed"], row["failed"])
+            )
     whole = {"format": "kvss-compare", "version": 1, "settings": journal.settings, "rows": rows}
     (journal.directory / "rows.json").write_text(json.dumps(whole, indent=1) + "\n")

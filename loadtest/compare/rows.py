@@ -21,6 +21,7 @@ class Point:
 
     figures: named with their unit, such as p99_us. errors: requests, connections or clients that were not served, by
     kind. limited: the generator had no time to spare, so that the server may be better than the figures say.
+    disturbed: other processes took the generator's processor away for a noticeable time.
     """
 
     x: float
@@ -28,6 +29,7 @@ class Point:
     errors: Mapping[str, int] = field(default_factory=dict)
     limited: bool = False
     case: str = ""
+    disturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Row:
     def from_data(cls, data: Mapping[str, Any]) -> "Row":
         """Return the row that as_data wrote down."""
         cell = Cell(data["experiment"], data["model"], data["repeat"])
-        point = Point(data["x"], data["figures"], data["errors"], data["limited"], data["case"])
+        point = Point(data["x"], data["figures"], data["errors"], data["limited"], data["case"], data["disturbed"])
         return cls(cell, point, data["failed"])
 
 

@@ -18,9 +18,13 @@ from loadtest.compare.cores import Cores
 from loadtest.compare.openloop import Offered, offer
 from loadtest.compare.rows import Point
 from loadtest.compare.served import NULL, FailedError, Served, command, serving
+from loadtest.run import cpu_wait_s
 
 BUSY_SHARE = 0.9
 """Of a core: a generator that uses more had no time to spare."""
+
+WAIT_SHARE = 0.1
+"""Of the time: a generator that waited longer for its processor was disturbed by other processes."""
 
 LATE_US = 1000
 """A generator later than this at the median was not offering what it says."""
@@ -78,14 +82,18 @@ class Workbench:
         Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
         FailedError where nothing could be measured.
         """
-        readings: list[Usage] = []
+        readings: list[tuple[Usage, float]] = []
         try:
-            outcome = bench.run("127.0.0.1", server.port, load, lambda: readings.append(usage(server.pid)))
+            outcome = bench.run(
+                "127.0.0.1", server.port, load, lambda: readings.append((usage(server.pid), cpu_wait_s()))
+            )
         except bench.Unusable as unusable:
             raise FailedError(f"it could not be loaded: {unusable}") from None
         except ProcessLookupError:
             raise FailedError("the server ended while it was loaded") from None
-        used = readings[1].since(readings[0])
+        (before, waited_before_s), (after, waited_after_s) = readings
+        used = after.since(before)
+        disturbed = waited_after_s - waited_before_s > WAIT_SHARE * load.seconds
         errors = {"starved connections": outcome.starved, "lost connections": outcome.lost}
         errors |= {f"replies {status}": number for status, number in outcome.refused.items()}
         figures: dict[str, float] = {"rate_per_s": outcome.per_second}
@@ -96,7 +104,8 @@ class Workbench:
                 "cpu_us": used.cpu_s * 1e6 / outcome.requests,
                 "generator_us": outcome.cpu_us or 0.0,
             }
-        point = Point(x, figures, {kind: n for kind, n in errors.items() if n}, outcome.cpu_share > BUSY_SHARE, case)
+        limited = outcome.cpu_share > BUSY_SHARE
+        point = Point(x, figures, {kind: n for kind, n in errors.items() if n}, limited, case, disturbed)
         return point, used, outcome
 
     def load(self, connections: int = 32, depth: int = 1, value_bytes: int = 64, get_percent: int = 80) -> Load:
@@ -124,7 +133,8 @@ class Workbench:
             figures |= {"p50_us": p50_us, "p99_us": p99_us, "max_us": offered.response.max_us}
         lag_us = offered.lag.percentile(50)
         figures["lag_us"] = lag_us
-        return Point(x, figures, errors, offered.cpu_share > BUSY_SHARE or lag_us > LATE_US, case), offered
+        limited = offered.cpu_share > BUSY_SHARE or lag_us > LATE_US
+        return Point(x, figures, errors, limited, case, offered.wait_share > WAIT_SHARE), offered
 
 
 def asking(

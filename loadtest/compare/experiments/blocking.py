@@ -1,6 +1,7 @@
 """Experiment 8: a store that blocks for 10 ms, as a database driver does that knows nothing of the event loop."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from loadtest.compare.experiments import Finding, Panel
 from loadtest.compare.rows import Point
@@ -40,7 +41,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             beside = [asking(server.port, b"KV/1.0 SLEEP %d" % BLOCK_MS, replies)] * blocked
             point, _ = bench.offer(server, blocked, rate=RATE, users=1, seconds=seconds, beside=beside)
             figures = {**point.figures, "slept_per_s": len(replies) / seconds}
-            yield Point(blocked, figures, point.errors, point.limited)
+            yield replace(point, figures=figures)
 
 
 def findings(seen: Seen) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from kvss_gevent.counters import tree
@@ -60,7 +61,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
         calls = count_calls(server, connections)
         if calls is not None:
             figures["calls"] = calls
-        yield Point(point.x, figures, point.errors, point.limited)
+        yield replace(point, figures=figures)
 
 
 def count_calls(server: Served, connections: int) -> float | None:

@@ -1,6 +1,7 @@
 """Experiment 11: whether connections get equal shares, alone and beside three that flood the server with pipelines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gevent
 
@@ -42,7 +43,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 figures = dict(point.figures)
                 if outcome.fairness is not None:
                     figures["fairness"] = outcome.fairness
-                yield Point(connections, figures, point.errors, point.limited, case)
+                yield replace(point, figures=figures)
                 if flood is not None:
                     flood.join(30)
 

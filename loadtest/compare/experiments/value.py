@@ -1,6 +1,7 @@
 """Experiment 13: from small values to large ones, where copying is what counts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from loadtest.compare.experiments import Finding, Panel
 from loadtest.compare.rows import Point
@@ -37,7 +38,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             )
             point, _, _ = bench.saturate(server, value_bytes, load)
             figures = {**point.figures, "mib_per_s": point.figures["rate_per_s"] * value_bytes / 2**20}
-            yield Point(value_bytes, figures, point.errors, point.limited)
+            yield replace(point, figures=figures)
 
 
 def findings(seen: Seen) -> Iterator[Finding]:
