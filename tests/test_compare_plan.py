@@ -31,6 +31,7 @@ def test_every_cell_is_there_once_and_models_come_in_another_order_each_time() -
     assert len(set(map(tuple, orders))) == 3
     assert {frozenset(order) for order in orders} == {frozenset((*plan.contestants, NULL))}
     assert plan.cells() == cells, "a run that is resumed has the same cells"
+    assert choose(QUICK, seed=2).cells() != cells
 
 
 def test_repeats_are_spread_over_the_run() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -96,7 +97,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     from loadtest.compare.cores import describe, divide, quietly
     from loadtest.compare.plan import PROFILES, WrongChoice, choose
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"seed": random.randrange(1 << 31)}
     if resume:
         journal = Journal.read(resume)
         settings = journal.settings
@@ -104,7 +105,8 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         args.models, args.experiments = ",".join(settings["contestants"]), ",".join(settings["experiments"])
         args.server_cores = settings["server_cores"]
     try:
-        plan = choose(PROFILES[args.profile], _names(args.models), _names(args.experiments), args.repeats)
+        names = _names(args.models), _names(args.experiments)
+        plan = choose(PROFILES[args.profile], *names, args.repeats, settings["seed"])
         cores = divide(args.server_cores)
     except ValueError as error:  # WrongChoice is one
         kind = "choice" if isinstance(error, WrongChoice) else "--server-cores"
@@ -112,7 +114,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     if not plan.contestants:
         raise Fail(f"none of the chosen models can run: {plan.left_out}", "pip install 'kvss-gevent[lab]'")
     if not resume:
-        settings = {
+        settings |= {
             "profile": plan.profile.name,
             "repeats": plan.repeats,
             "server_cores": args.server_cores,

@@ -22,20 +22,24 @@ class WrongChoice(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run: what is measured how often. left_out: contestants that cannot run here, with the reason."""
+    """A run: what is measured how often. left_out: contestants that cannot run here, with the reason.
+
+    seed: of the order in which models are measured.
+    """
 
     profile: Profile
     contestants: tuple[str, ...]
     experiments: tuple[str, ...]
     repeats: int
     left_out: dict[str, str]
+    seed: int = 1
 
-    def cells(self, seed: int = 1) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """Return the cells in the order of measuring: repeat by repeat, within it the models of an experiment shuffled.
 
         So what changes slowly on the machine meets all models alike, and no model always comes after the same one.
         """
-        shuffle = random.Random(seed).shuffle
+        shuffle = random.Random(self.seed).shuffle
         cells = []
         for repeat in range(1, self.repeats + 1):
             for name in self.experiments:
@@ -53,7 +57,11 @@ class Plan:
 
 
 def choose(
-    profile: Profile, contestants: Iterable[str] = (), chosen: Iterable[str] = (), repeats: int | None = None
+    profile: Profile,
+    contestants: Iterable[str] = (),
+    chosen: Iterable[str] = (),
+    repeats: int | None = None,
+    seed: int = 1,
 ) -> Plan:
     """Make a plan; nothing chosen means all contestants and, in the quick profile, the core experiments.
 
@@ -79,6 +87,7 @@ def choose(
         tuple(name for name in experiments.NAMES if name in wanted),
         repeats or profile.repeats,
         left_out,
+        seed,
     )
 
 
