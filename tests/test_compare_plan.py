@@ -44,6 +44,11 @@ def test_an_experiment_about_some_models_has_only_those() -> None:
     assert plan.of("convoy") == ["threads"]
 
 
+def test_who_has_no_part_in_an_experiment_is_not_measured() -> None:
+    assert "sequential" not in choose(QUICK).of("burn")
+    assert "sequential" in choose(QUICK).of("cost")
+
+
 def test_experiments_have_names_and_numbers() -> None:
     assert choose(QUICK, ["gevent"], ["1", "cost", "9"]).experiments == ("connections", "cost")
 

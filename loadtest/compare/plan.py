@@ -52,7 +52,8 @@ class Plan:
         """Return who takes part in an experiment."""
         module = experiments.load(name)
         only: Sequence[str] = getattr(module, "ONLY", self.contestants)
-        taking_part = [contestant for contestant in self.contestants if contestant in only]
+        without = getattr(module, "WITHOUT", {})
+        taking_part = [name for name in self.contestants if name in only and model_of(name) not in without]
         return [*taking_part, NULL] if getattr(module, "CALIBRATED", False) else taking_part
 
 

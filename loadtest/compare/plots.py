@@ -157,9 +157,10 @@ def _bars(axes: Any, panel: Panel, seen: Seen) -> None:
         axes.barh(
             row,
             value,
-            color="white" if limited else colour_of(name),
+            color="white" if limited or name.endswith(ON_DISK) else colour_of(name),
             edgecolor=colour_of(name),
             height=0.7,
+            hatch="//" if name.endswith(ON_DISK) else None,
             xerr=[[max(value - low, 0)], [max(high - value, 0)]],
             error_kw={"elinewidth": 1, "ecolor": "#374151"},
         )

@@ -233,6 +233,8 @@ def _left_out(journal: Journal, seen: dict[str, Seen]) -> Iterator[str]:
     if planned - done:
         yield f"{len(planned - done)} of {len(planned)} cells: the run was interrupted."
     for name, one in seen.items():
+        for who, why in getattr(experiments.load(name), "WITHOUT", {}).items():
+            yield f"{who} in {name}: {why}."
         for who, why in one.failed.items():
             yield f"{who} in {name}: {why}"
     if "cost" in seen and not any(row.point.figures.get("calls") for row in seen["cost"].rows):

@@ -15,6 +15,7 @@ and where it needs them
 
     CALIBRATED  whether the null server is measured beside the contestants
     ONLY        the contestants it is about, where it is not about all
+    WITHOUT     contestants that have no part in it, with the reason
     LIMIT_S     how long a cell may take at the most
 
 To add one, write its file and give it a line in NAMES.

@@ -19,6 +19,7 @@ BY_HAND = (
     "kvss serve --lab & printf 'KV/1.0 SLEEP 10\\n%.0s' $(seq 300) | nc -N 127.0.0.1 5050 & kvss "
     "bench 127.0.0.1:5050 --connections 1 --seconds 2"
 )
+WITHOUT = {"sequential": "it serves one client at a time, and those that block are others"}
 CORE = False
 PANELS = (
     Panel("p50_us", "p50 of another client, microseconds", log_x=False),

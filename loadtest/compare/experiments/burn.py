@@ -15,6 +15,7 @@ TEACHES = (
     "processes are preempted, so the others go on, at the price of switching."
 )
 BY_HAND = "kvss serve --lab & printf 'KV/1.0 BURN 500\\n' | nc -N 127.0.0.1 5050 & time kvss client GET a"
+WITHOUT = {"sequential": "it serves one client at a time, and the one that burns is another"}
 CORE = True
 PANELS = (
     Panel("max_us", "longest wait of another client, ms", kind="bars", at=1, scale=0.001),

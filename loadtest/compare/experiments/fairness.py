@@ -18,6 +18,7 @@ TEACHES = (
     "beside floods it shows whether a model serves clients or bytes."
 )
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 3 --depth 256 & kvss bench 127.0.0.1:5050 --connections 29"
+WITHOUT = {"sequential": "it serves one client at a time"}
 CORE = False
 PANELS = (
     Panel("fairness", "Jain's index of fairness", log_y=False, case="alone"),
