@@ -5,7 +5,9 @@ less meanwhile, and the stall counts once for each connection: how long clients 
 to be seen here. loadtest/ sends at a rate. The loop is the one of server.py, with its three rules.
 """
 
+import contextlib
 import itertools
+import selectors
 import socket
 import time
 from collections import Counter
@@ -25,7 +27,11 @@ READ, WRITE = 1, 2
 RECV_BYTES = 1 << 18
 SMALL_RECV_BYTES = 448
 LIMIT_S = 5.0
-"""For connecting and for storing the keys: each at most this long."""
+"""For storing the keys, for connecting, and for every connection to be answered once: each at most this long."""
+
+QUIET_S = 0.5
+ASK_ONCE = build_request(Verb.STATS)
+"""A request whose reply is short whatever the values are."""
 
 SIGNS = {b"V": Status.SERVER_ERROR, b"B": Status.BAD_REQUEST, b"G": Status.UPGRADE_REQUIRED, b"F": Status.NOT_FOUND}
 """A letter that stands in one phrase and in no other reply: bytes are counted, and a packet's end splits no byte."""
@@ -36,7 +42,7 @@ class Unusable(Exception):
 
 
 def run(host: str, port: int, load: Load, at_edge: Callable[[], None] = lambda: None) -> Outcome:
-    """Load the server and return what came of it; takes at most 2 LIMIT_S and drain_s beyond the seconds asked for.
+    """Load the server and return what came of it; takes at most 3 LIMIT_S and drain_s beyond the seconds asked for.
 
     at_edge is called when the time that counts begins and when it ends, to read what others have used. Raises Unusable.
     """
@@ -64,7 +70,8 @@ class _Run:
 
     def measure(self, address: Any, family: int, at_edge: Callable[[], None]) -> Outcome:
         load = self.load
-        sockets = list(self._connected(address, family))
+        connected = list(self._connected(address, family))
+        sockets = self._answered_once(connected)
         now_ns = time.perf_counter_ns()
         self.from_ns = now_ns + int(load.warmup_s * 1e9)
         self.until_ns = self.from_ns + int(load.seconds * 1e9)
@@ -78,6 +85,8 @@ class _Run:
         self.read.set()
         gevent.joinall(workers, load.drain_s)
         gevent.killall(workers)
+        for sock in set(connected).difference(sockets):
+            sock.close()
         requests = self.times.count * load.depth
         return Outcome(
             requests,
@@ -87,7 +96,7 @@ class _Run:
             self.times.longest_us if requests else None,
             {f"{status:d} {status.name}": number for status, number in sorted(self.refused.items())},
             self.lost,
-            len(sockets) - self.heard,
+            len(connected) - self.heard,
             cpu_s * 1e6 / requests if requests else None,
             cpu_s / seconds,
             jain([*self.served, *[0] * (load.connections - len(self.served))]),
@@ -100,6 +109,31 @@ class _Run:
                 yield _connect(address, family, max(0.001, deadline_s - time.monotonic()))
             except OSError:
                 self.lost += 1
+
+    def _answered_once(self, socks: list[socket.socket]) -> list[socket.socket]:
+        """Ask once on every connection; return those on which the server did something, in good order.
+
+        Whoever makes a thread or a process for each client is given the time for it. When nobody has heard anything for
+        QUIET_S, the others will not either.
+        """
+        heard: set[socket.socket] = set()
+        deadline_s = time.monotonic() + LIMIT_S
+        with selectors.DefaultSelector() as waiting:
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.sendall(ASK_ONCE)
+                waiting.register(sock, selectors.EVENT_READ)
+            while waiting.get_map() and time.monotonic() < deadline_s:
+                ready = waiting.select(QUIET_S)
+                if not ready:
+                    break
+                for key, _ in ready:
+                    sock = key.fileobj  # type: ignore[assignment]
+                    waiting.unregister(sock)
+                    heard.add(sock)
+                    with contextlib.suppress(OSError):
+                        self._count_refused(sock.recv(SMALL_RECV_BYTES))
+        return [sock for sock in socks if sock in heard]
 
     def _drive(self, sock: socket.socket, number: int) -> None:
         """Be the greenlet of one connection."""

@@ -41,8 +41,8 @@ _GOOD = (REPLY[Status.OK], REPLY[Status.CREATED])
 class Offered:
     """What came of it: response times from the intended start, of requests that were answered, and what was not.
 
-    seconds: the measured window. ticks: (seconds since the window began, response times of requests answered in the
-    quarter of a second before).
+    seconds: the measured window. behind: requests that were due by its end and answered, if at all, after it.
+    ticks: (seconds since the window began, response times of requests answered in the quarter of a second before).
     """
 
     seconds: float
@@ -51,6 +51,7 @@ class Offered:
     answered: int
     errors: dict[str, int]
     unanswered: int
+    behind: int
     cpu_share: float
     wait_share: float
     ticks: list[tuple[float, Histogram]] = field(default_factory=list)
@@ -137,7 +138,7 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     begin = clock() + warmup_s
     company = [gevent.spawn_later(max(begin - clock(), 0), one) for one in beside]
     try:
-        run.measure(warmup_s, seconds, lambda: False)
+        behind = _measure(run, begin, seconds, drain_s)
     finally:
         gevent.killall([*greenlets, *company], timeout=1)
     gc.unfreeze()  # the next run freezes again: what this one leaves is to be collected in between
@@ -150,10 +151,24 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
         whole.requests((HIT, MISS)),
         dict(whole.failures),
         whole.aborted + whole.unsent + whole.dropped,
+        behind,
         run.cpu_share,
         run.wait_share,
         ticks,
     )
+
+
+def _measure(run: Run, begin: float, seconds: float, drain_s: float) -> int:
+    """Let the window pass and what is left be answered; returns how many requests were due and not answered in time."""
+    run.open_window(begin, seconds)
+    gevent.sleep(max(begin + seconds - clock(), 0))
+    run.end_window()
+    behind = run.busy()
+    ends = clock() + drain_s
+    while run.busy() and clock() < ends:
+        gevent.sleep(0.01)
+    run.close()
+    return behind
 
 
 def _work(run: Run, address: tuple[str, int], line: bytes) -> None:

@@ -116,7 +116,8 @@ class Workbench:
     def offer(self, server: Served, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
         """Offer requests at a rate, see openloop.offer, for the profile's seconds or `seconds`; returns the point at x.
 
-        Figures: offered_per_s, answered_per_s, p50_us, p99_us, max_us from the intended start, lag_us at the median.
+        Figures: offered_per_s, answered_per_s (within the window), p50_us, p99_us, max_us from the intended start,
+        lag_us at the median.
         """
         seconds = how.pop("seconds", self.profile.seconds)
         offered = offer(server.port, seconds, warmup_s=self.profile.warmup_s, **how)
@@ -126,7 +127,7 @@ class Workbench:
             errors["unanswered requests"] = offered.unanswered
         figures: dict[str, float] = {
             "offered_per_s": offered.due / in_time,
-            "answered_per_s": offered.answered / in_time,
+            "answered_per_s": max(offered.answered + offered.unanswered - offered.behind, 0) / in_time,
         }
         if offered.answered:
             p50_us, p99_us = offered.response.percentiles((50, 99))
