@@ -116,3 +116,17 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
 
     (row,) = fake(monkeypatch, measure)
     assert row.failed == "the server did not start: --max-line is 'nonsense'"
+
+
+def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(bench: Workbench) -> Iterator[Point]:
+        with bench.serving("--lab") as server:  # 5 ms each, one after the other: 200 a second at the most
+            point, offered = bench.offer(server, 1, rate=400, users=4, line=b"KV/1.0 SLEEP 5", seconds=1.0, drain_s=5.0)
+            assert offered.unanswered == 0, "the drain is long enough for all"
+            yield point
+
+    (row,) = fake(monkeypatch, measure)
+    assert row.failed == ""
+    assert row.point.figures["offered_per_s"] == pytest.approx(400, rel=0.05)
+    assert row.point.figures["answered_per_s"] < 210
+    assert row.point.figures["max_us"] > 500_000
