@@ -170,6 +170,8 @@ def test_the_others_name_the_first_and_the_last() -> None:
         rows("fairness", "pool", {29: {"fairness": 0.5}}, case="alone"),
     )
     assert "from 0.50 (pool) to 1.00 (gevent)" in said("fairness", fairness)
+    even = seen(*(rows("fairness", name, {29: {"fairness": 0.99}}, case="alone") for name in ("gevent", "pool")))
+    assert "Alone, every model gave 29 connections nearly the same" in said("fairness", even)
     depth = seen(
         rows("depth", "gevent", {1: {"cpu_us": 8}, 64: {"cpu_us": 0.5}}),
         rows("depth", "trio", {1: {"cpu_us": 20}, 64: {"cpu_us": 1}}),

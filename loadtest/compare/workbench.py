@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,10 +144,11 @@ def asking(
 ) -> Callable[[], None]:
     """Return a greenlet's body: a client that sends a request line, waits for its reply, and sends it again.
 
-    requests: how often, None for as long as it lives. replies: takes the length of replies, one number each.
+    requests: how often, None for as long as it lives. replies: takes for each reply the seconds since the client began.
     """
 
     def ask() -> None:
+        begun_s = time.monotonic()
         sock = gevent.socket.create_connection(("127.0.0.1", port), 5)
         sock.settimeout(30)
         with sock:
@@ -160,6 +162,6 @@ def asking(
                 if not got:
                     return
                 if replies is not None:
-                    replies.append(len(got))
+                    replies.append(time.monotonic() - begun_s)
 
     return ask

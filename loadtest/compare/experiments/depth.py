@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from loadtest.compare.experiments import Finding, Panel
 from loadtest.compare.rows import Point
-from loadtest.compare.served import CLIENTS_OF_A_POOL
+from loadtest.compare.served import CLIENTS_OF_A_POOL, is_on_disk
 from loadtest.compare.summary import Seen
 from loadtest.compare.words import times
 from loadtest.compare.workbench import Workbench
@@ -12,8 +12,8 @@ from loadtest.compare.workbench import Workbench
 TITLE = "Pipeline depth"
 VARIES = "requests sent together, on each of 32 connections"
 TEACHES = (
-    "What a model costs is paid for each packet and not for each request: in a pipeline the models come close to each "
-    "other, and what is left is the interpreter's work on the request."
+    "What a model costs is paid for each packet and not for each request: the deeper the pipeline, the less it "
+    "matters, and what is left is the interpreter's work on the request."
 )
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 32 --depth 16 --server-pid PID"
 CORE = False
@@ -36,7 +36,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     """How much a pipeline saves, and how close the models come."""
     first, last = min(seen.xs()), max(seen.xs())
     single, deep = dict(seen.ranking("cpu_us", at=first)), dict(seen.ranking("cpu_us", at=last))
-    both = [name for name in single if name in deep]
+    # Those on disk pay for the disk store as well.
+    both = [name for name in single if name in deep and not is_on_disk(name)]
     if len(both) < 2:
         return
     saved = {name: single[name].median / deep[name].median for name in both}
@@ -44,9 +45,9 @@ def findings(seen: Seen) -> Iterator[Finding]:
     spread_single = max(single[name].median for name in both) / min(single[name].median for name in both)
     spread_deep = max(deep[name].median for name in both) / min(deep[name].median for name in both)
     yield Finding(
-        f"{last:,.0f} requests at a time cost {best} {times(saved[best])} less each than one at a time. At depth "
-        f"{first:,.0f} the dearest model cost {times(spread_single)} as much as the cheapest, at depth {last:,.0f} "
-        f"{times(spread_deep)}.",
+        f"{last:,.0f} requests at a time cost {best} {times(saved[best])} less each than one at a time. With data in "
+        f"memory, at depth {first:,.0f} the dearest model cost {times(spread_single)} as much as the "
+        f"cheapest, at depth {last:,.0f} {times(spread_deep)}.",
         all(factor > 1.5 for factor in saved.values()),
         "a pipeline saves every model most of its cost",
     )

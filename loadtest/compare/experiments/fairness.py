@@ -42,6 +42,8 @@ def measure(bench: Workbench) -> Iterator[Point]:
                     gevent.sleep(bench.profile.warmup_s)
                 point, _, outcome = bench.saturate(server, connections, bench.load(connections), case)
                 figures = dict(point.figures)
+                if flood is not None:  # what the server used was used for the floods, too
+                    figures.pop("cpu_us", None)
                 if outcome.fairness is not None:
                     figures["fairness"] = outcome.fairness
                 yield replace(point, figures=figures)
@@ -56,6 +58,12 @@ def findings(seen: Seen) -> Iterator[Finding]:
         ranked = seen.ranking("fairness", at=most, case=case)
         if len(ranked) > 1:
             (least, low), (best, high) = ranked[0], ranked[-1]
+            if low.median > 0.95:
+                yield Finding(
+                    f"{case.capitalize()}, every model gave {most:,.0f} connections nearly the same: the lowest "
+                    f"index was {low.median:.2f} ({least})."
+                )
+                continue
             fair = [name for name, index in ranked if index.median > 0.95]
             yield Finding(
                 f"{case.capitalize()}, {listed(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "

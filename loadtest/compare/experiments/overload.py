@@ -1,5 +1,6 @@
 """Experiment 14: half as much again as the server can do, for two seconds, and the time until all is well again."""
 
+import statistics
 from collections.abc import Iterator
 
 from loadtest.compare.experiments import Finding, Panel
@@ -33,8 +34,8 @@ WORK = b"KV/1.0 BURN 0.5"
 USERS = 8
 STEP_S = 1.0
 LOW, HIGH = 0.5, 1.5
-WELL = 3.0
-"""Times the p99 of before: as long as it is more, the server has not recovered."""
+WELL = 10.0
+"""Times the usual p99 of before: it is hundreds as long as there is a queue, and a few on a busy machine."""
 
 
 def measure(bench: Workbench) -> Iterator[Point]:
@@ -52,13 +53,16 @@ def measure(bench: Workbench) -> Iterator[Point]:
         limited = offered.cpu_share > BUSY_SHARE
         errors = {**offered.errors, **({"unanswered requests": offered.unanswered} if offered.unanswered else {})}
         before = [answers.percentile(99) for at_s, answers in offered.ticks if 0.3 < at_s < STEP_S and answers.counts]
-        well_again_s = 0.0
+        well_again_s: float | None = None
         for number, (at_s, answers) in enumerate(offered.ticks):
             if answers.counts and at_s <= 7 * STEP_S + 1:
                 p99_us = answers.percentile(99)
                 yield Point(number * TICK_S, {"p99_us": p99_us}, errors, limited)
-                if before and at_s > 3 * STEP_S and p99_us > WELL * max(before):
+                well = before and p99_us <= WELL * statistics.median(before)
+                if well and at_s > 3 * STEP_S + TICK_S and well_again_s is None:
                     well_again_s = at_s - 3 * STEP_S
+        if well_again_s is None:
+            raise FailedError("it was not well again within four seconds")
         yield Point(0, {"recover_s": well_again_s, "able_per_s": able}, errors, limited, "recovery")
 
 
