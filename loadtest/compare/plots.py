@@ -1,7 +1,7 @@
 """Plots with matplotlib, from panels and what was seen. Which panels there are is the experiments'."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -34,6 +34,8 @@ COLOURS = {
 }
 MARKERS = dict(zip(COLOURS, "osD^vPX<>hd*.", strict=True))
 DASHES = ("-", "--", ":", "-.")
+
+MOST_TICKS = 12
 
 WIDTH_IN, LINES_IN, BAR_IN = 8.4, 3.4, 0.24
 
@@ -105,15 +107,16 @@ def _height(panel: Panel, seen: Seen) -> float:
 def _lines(axes: Any, panel: Panel, seen: Seen, varies: str) -> None:
     """Draw a figure against x: a line for each contestant, hollow where the generator was at its end."""
     hollow = False
+    places = {x: float(place) if panel.even else x for place, x in enumerate(seen.xs())}
     for name in _named(seen):
         for number, case in enumerate(_cases(panel, seen)):
             found = [(x, one) for x in seen.xs(name, case) if (one := seen.get(name, x, panel.figure, case))]
             if not found:
                 continue
-            xs = [x for x, _ in found]
+            xs = [places[x] for x, _ in found]
             middle = [one.median * panel.scale for _, one in found]
             colour, own = colour_of(name), model_of(name) == models.DEFAULT
-            label = name if len(_cases(panel, seen)) == 1 else f"{name}, {case}"
+            label = f"{name}, {case}" if case and panel.case is None else name
             dashes = "--" if name.endswith(ON_DISK) else DASHES[number % len(DASHES)]
             axes.plot(
                 xs, middle, dashes, color=colour, linewidth=2.2 if own else 1.2, label=label, zorder=3 if own else 2
@@ -126,11 +129,11 @@ def _lines(axes: Any, panel: Panel, seen: Seen, varies: str) -> None:
                 alpha=0.12,
                 linewidth=0,
             )
-            for x, value in zip(xs, middle, strict=True):
-                limited = seen.limited(name, x, case)
+            for (x, _), at, value in zip(found, xs, middle, strict=True):
+                limited = panel.capped and seen.limited(name, x, case)
                 hollow = hollow or limited
                 axes.plot(
-                    [x],
+                    [at],
                     [value],
                     MARKERS[model_of(name)],
                     color=colour,
@@ -138,7 +141,7 @@ def _lines(axes: Any, panel: Panel, seen: Seen, varies: str) -> None:
                     mfc="white" if limited else colour,
                     zorder=4,
                 )
-    _scale(axes, panel, [x for x in seen.xs() if x > 0])
+    _scale(axes, panel, places)
     axes.set_xlabel(varies + ("\n(hollow: the generator was at its end, the server may be better)" if hollow else ""))
     axes.set_ylabel(panel.label)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
@@ -152,7 +155,7 @@ def _bars(axes: Any, panel: Panel, seen: Seen) -> None:
         bars.insert(0, (NULL, one))
     for row, (name, one) in enumerate(bars):
         x = panel.at if panel.at is not None else max(seen.xs(name, case))
-        limited = seen.limited(name, x, case)
+        limited = panel.capped and seen.limited(name, x, case)
         value, low, high = (number * panel.scale for number in (one.median, one.low, one.high))
         axes.barh(
             row,
@@ -173,21 +176,28 @@ def _bars(axes: Any, panel: Panel, seen: Seen) -> None:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(panel.label)
     values = [one.median for _, one in bars if one.median > 0]
-    if values and max(values) > 50 * min(values):
+    if panel.log_x and values and max(values) > 50 * min(values):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plainly))
 
 
-def _scale(axes: Any, panel: Panel, xs: Sequence[float]) -> None:
+def _scale(axes: Any, panel: Panel, places: Mapping[float, float]) -> None:
+    """Set scales and ticks; places has where each x stands."""
+    xs = [x for x in places if x > 0]
     if panel.log_x and len(xs) > 1 and max(xs) / min(xs) >= 8:
         axes.set_xscale("log")
-        ticks = [x for x in xs if x]
-        axes.set_xticks(ticks, [f"{x:,.0f}" for x in ticks])
+        axes.set_xticks(xs, [f"{x:,.0f}" for x in xs])
         axes.minorticks_off()
+    elif len(places) <= MOST_TICKS:
+        axes.set_xticks(list(places.values()), [f"{x:,.10g}" for x in places])
     if panel.log_y:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(_plainly))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
+
+
+def _plainly(value: float, _: object) -> str:
+    return f"{value:,.10g}"

@@ -49,7 +49,8 @@ NAMES: Final = (
 class Panel:
     """One set of axes. kind `lines`: figure against x; `bars`: figure at x `at` (the largest where None).
 
-    scale multiplies the figure to get the unit of the label.
+    scale multiplies the figure to get the unit of the label. even: every x as far from the next, whatever it is.
+    capped: a generator at its end makes the figure worse than the server is, so that it is drawn hollow.
     """
 
     figure: str
@@ -60,6 +61,8 @@ class Panel:
     log_y: bool = True
     at: float | None = None
     case: str | None = None
+    even: bool = False
+    capped: bool = True
 
 
 @dataclass(frozen=True, slots=True)

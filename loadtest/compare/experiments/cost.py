@@ -34,9 +34,9 @@ CORE = True
 CALIBRATED = True
 LIMIT_S = 60.0
 PANELS = (
-    Panel("cpu_us", "CPU per request, microseconds", kind="bars"),
-    Panel("switches", "context switches per request", kind="bars"),
-    Panel("calls", "system calls per request", kind="bars"),
+    Panel("cpu_us", "CPU per request, microseconds", kind="bars", capped=False),
+    Panel("switches", "context switches per request", kind="bars", log_x=False, capped=False),
+    Panel("calls", "system calls per request", kind="bars", log_x=False, capped=False),
 )
 ATTACH_S, TRACED_S = 0.3, 0.3
 

@@ -25,7 +25,7 @@ BY_HAND = (
 )
 CORE = False
 ONLY = ("gevent", "threads", "asyncio")
-PANELS = (Panel("response_us", "response time, microseconds", log_x=False),)
+PANELS = (Panel("response_us", "response time, microseconds", log_x=False, even=True),)
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 STALL_S, SECONDS, RATE, USERS = 1.0, 4.0, 1000.0, 10
