@@ -18,7 +18,7 @@ from loadtest.recorder import Recorder
 from loadtest.schedule import Schedule
 from loadtest.timer import Alarm, clock
 from loadtest.values import Ledger
-from loadtest.workload import YCSB_VALUE_BYTES, user_seed
+from loadtest.workload import user_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from loadtest.messages import Plan
     from loadtest.options import Options
 
-_MOST_REMEMBERED_BYTES = 64 << 20
 TICK_S = 0.25
 """How often counts leave the hot path's dicts."""
 
@@ -52,8 +51,6 @@ class Run:
         self.recorder = Recorder()
         self.ledger = Ledger(options.keys, plan.token.encode(), (self.worker, self.workers), plan.loaded)
         self.ledger.verifies = options.verify
-        largest_bytes = max(options.value_size.greatest_bytes, YCSB_VALUE_BYTES)
-        self.ledger.remembers = options.keys * largest_bytes <= _MOST_REMEMBERED_BYTES
         self.drivers: set[Driver] = set()
         self.closing = False
         self.closed = False
@@ -92,10 +89,10 @@ class Run:
         share = 1 / self.plan.users
         rate_at = partial(self._rate_at, share)
         if options.arrival == "poisson":
-            gap = arrivals.poisson_gaps(rate_at, rng)
+            gap: Callable[[float], float] | float = arrivals.poisson_gaps(rate_at, rng)
             first = clock() + rng.expovariate(rate_at(clock()))
         else:
-            gap = arrivals.constant_gaps(rate_at)
+            gap = arrivals.constant_gaps(rate_at) if options.shape is not None else 1.0 / (options.rate * share)
             # Users start at different phases, so that the whole is evenly spaced and not in volleys.
             phase = (number * self.workers + self.worker + 0.5) / self.plan.users
             first = clock() + phase % 1.0 / rate_at(clock())
@@ -206,6 +203,8 @@ class Run:
 
     def _tick(self) -> None:
         now = clock()
+        for driver in self.drivers:
+            driver.flush()
         part = self.recorder.take()
         part.aborted, self._aborted = self._aborted, 0
         part.unsent, self._unsent = self._unsent, 0

@@ -1,5 +1,6 @@
 """loadtest/drive.py, run.py and preflight.py against servers in threads: what is counted when connections are lost."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,13 +10,13 @@ from load_servers import Answer, right, serving
 
 from kvss_gevent.cli.fail import Fail
 from loadtest import preflight
-from loadtest.drive import BURST, Driver
+from loadtest.drive import Driver
 from loadtest.messages import Plan, Update
 from loadtest.options import read_options
 from loadtest.recorder import ERROR, HIT, MISS, RESPONSE, Part
 from loadtest.run import Run
 from loadtest.timer import clock
-from loadtest.traffic import NOT_KV, Traffic
+from loadtest.traffic import BURST, NOT_KV, Traffic
 from loadtest.workload import Mix, Workload, parse_mix
 
 
@@ -151,6 +152,29 @@ def test_a_run_that_is_closed_counts_what_was_left() -> None:
         part = one.close()
     assert part.unsent == 5
     assert part.dropped > 50
+
+
+def test_what_was_counted_before_a_server_hangs_is_told_while_it_hangs() -> None:
+    """The closed loop counts a burst at a time: a burst that does not end must not keep its counts to itself."""
+    hung = threading.Event()
+    seen = 0
+
+    def hanging(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        nonlocal seen
+        seen += 1
+        if seen == 20:
+            hung.wait(10)
+        return right(data, words)
+
+    with bench("1:0:0", hanging) as one:
+        worker = gevent.spawn(one.work)
+        with gevent.Timeout(10):
+            while not sum(update.part.requests() for update in one.updates):
+                gevent.sleep(0.05)
+        assert sum(update.part.requests() for update in one.updates) == 19
+        hung.set()
+        worker.join(10)
+        assert one.finish().requests() == BURST
 
 
 def test_a_finished_schedule_lets_the_user_rest() -> None:

@@ -22,6 +22,24 @@ def test_due_times_do_not_depend_on_when_they_are_taken() -> None:
     assert [stalled.take() for _ in range(300)] == pytest.approx(taken)
 
 
+def test_a_constant_rate_needs_no_function() -> None:
+    schedule = Schedule(0.0, 0.01, 10**9)
+    assert schedule.take_due(-0.001) == 0.0
+    assert [schedule.advance(2.995), schedule.take_due(2.995), schedule.take_due(2.995)] == [300, 0.0, 0.01]
+    assert [schedule.take_due(2.995) for _ in range(299)][-2:] == [pytest.approx(2.99), 0.0]
+
+
+def test_what_is_taken_as_it_comes_is_what_is_queued() -> None:
+    schedule = Schedule(0.5, poisson_gaps(lambda _: 100, Random(5)), 10**9)
+    same = Schedule(0.5, poisson_gaps(lambda _: 100, Random(5)), 10**9)
+    taken = []
+    for step in range(2000):
+        while due := schedule.take_due(step / 100):
+            taken.append(due)
+    assert len(taken) == same.advance(19.99) > 1500
+    assert taken == [same.take() for _ in taken]
+
+
 def test_rate_times_time_requests_are_due() -> None:
     schedule = constant(1000)
     schedule.ends = 10.0
