@@ -55,9 +55,10 @@ class Schedule:
         """Return how many requests due in that time are still in the backlog."""
         return sum(begin <= due < end for due in self._queue)
 
-    def dropped_between(self, begin: float, end: float) -> int:
-        """Return how many requests due in that time were dropped because the backlog was full."""
-        return sum(count for due, count in self.dropped if begin <= due < end)
+    def take_dropped(self, begin: float, end: float) -> int:
+        """Return how many requests due in that time were dropped since the last call, the backlog being full."""
+        dropped, self.dropped = self.dropped, []
+        return sum(count for due, count in dropped if begin <= due < end)
 
     def _compact(self) -> None:
         # A dropped request is remembered by the tenth of a second it was due in: an hour takes 36,000 entries.

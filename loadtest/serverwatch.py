@@ -22,7 +22,7 @@ class ServerWatch:
 
     def begin_in(self, delay_s: float) -> None:
         """Count CPU from a time to come on."""
-        gevent.spawn_later(delay_s, self._begin)
+        gevent.spawn_later(delay_s, self.restart)
 
     def usage(self) -> dict[str, float]:
         """Return cpu_s since the beginning and rss_bytes now, of process and children; nothing if it is gone."""
@@ -31,7 +31,8 @@ class ServerWatch:
             usage["cpu_s"] -= self._cpu_s_before
         return usage
 
-    def _begin(self) -> None:
+    def restart(self) -> None:
+        """Count CPU from now on."""
         self._cpu_s_before = self._sample().get("cpu_s", 0.0)
 
     def _sample(self) -> dict[str, float]:

@@ -64,15 +64,16 @@ def test_poisson_arrivals_have_the_rate_and_the_spread() -> None:
 def test_beyond_the_bound_requests_are_dropped_and_counted() -> None:
     schedule = constant(100, bound=50)
     assert schedule.advance(9.995) == 50
-    assert schedule.dropped_between(0, 10) == 950
-    assert schedule.dropped_between(5, 10) == pytest.approx(500, abs=15)
-    assert schedule.dropped_between(10, 20) == 0
+    assert schedule.take_dropped(5, 10) == pytest.approx(500, abs=15)
+    assert schedule.take_dropped(0, 10) == 0, "what has been told is told once"
+    schedule.advance(19.995)
+    assert schedule.take_dropped(0, 9.9) == 0
 
 
 def test_a_day_of_drops_takes_little_memory() -> None:
     schedule = constant(1000, bound=1)
     schedule.advance(100.0)
-    assert schedule.dropped_between(0, 101) == pytest.approx(100_000, abs=2)
+    assert schedule.take_dropped(0, 101) == pytest.approx(100_000, abs=2)
     assert len(schedule.dropped) < 3000
 
 
