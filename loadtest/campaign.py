@@ -12,7 +12,7 @@ import gevent
 from locust.runners import MasterRunner, WorkerRunner
 
 from kvss_gevent.cli.fail import Exit, Fail
-from loadtest import locust_stats, locustfile, output, preflight, results
+from loadtest import locust_stats, locustfile, output, preflight, results, serverwatch
 from loadtest.collector import Collector
 from loadtest.messages import Plan, Update
 from loadtest.options import Options, read_options, texts_of
@@ -45,7 +45,7 @@ class Campaign:
         self.resets = 0
         self._done: dict[str, dict[str, float]] = {}
         self._plan_workers = 0
-        self._finishing = True  # There is no run to finish yet.
+        self.finishing = True  # There is no run to finish yet.
         self._load_s = self.drain_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
@@ -56,6 +56,7 @@ class Campaign:
         locustfile.leave_out_unnamed(environment)
         if not isinstance(runner, WorkerRunner):
             self._take_run_time(parsed)
+            serverwatch.check(self.options.server_pid)
             output.prepare(self.options)
             if web_ui is None:
                 preflight.check_server(preflight.read_address(self.host()))
@@ -78,11 +79,6 @@ class Campaign:
         if self.is_master:
             runner.register_message("kvss_update", self.on_update)
             runner.register_message("kvss_done", self.on_done)
-
-    @property
-    def running(self) -> bool:
-        """Whether a run has begun whose results are not there yet."""
-        return not self._finishing
 
     def _read_options(self) -> Options:
         try:
@@ -107,7 +103,7 @@ class Campaign:
     def on_test_start(self, environment: Any, **_: Any) -> None:
         """Load the keys and set up what the users share; users start afterwards."""
         self.options = options = self._read_options()
-        self._finishing = False
+        self.finishing = False
         self._conductor = None
         self._window = (inf, inf)
         self.fatal = ""
@@ -151,7 +147,7 @@ class Campaign:
 
         With --reset-stats Locust has just reset its own numbers, also where users were added later.
         """
-        if self._conductor is None and not self._finishing:
+        if self._conductor is None and not self.finishing:
             self._conductor = gevent.spawn(self._conduct)
         elif self.environment.reset_stats:
             self.on_reset()
@@ -162,10 +158,10 @@ class Campaign:
         Before the window nothing has been counted. While the last replies are waited for nothing could be counted
         anew, so that nothing is forgotten. Once the run has ended its files are written, and only the page forgets it.
         """
-        if self._finishing:
+        if self.finishing:
             self.collector, self.results = Collector(), None
         begins, ends = self._window
-        if self._finishing or not begins <= clock() < ends:
+        if self.finishing or not begins <= clock() < ends:
             return
         self.resets += 1
         self.collector = Collector()
@@ -248,11 +244,13 @@ class Campaign:
         self._finish()
         if self.fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
+        elif self._workers_lost:
+            self.environment.process_exit_code = int(Exit.FAILED)
 
     def _finish(self) -> None:
-        if self._finishing:
+        if self.finishing:
             return
-        self._finishing = True
+        self.finishing = True
         if self.run is not None:
             self.run.close()
         if self.is_master:
@@ -275,6 +273,10 @@ class Campaign:
             if self.fatal:
                 output.complain(self.fatal)
 
+    @property
+    def _workers_lost(self) -> int:
+        return self._plan_workers - len(self._done) if self.is_master else 0
+
     def _conditions(self) -> results.Conditions:
         if self.run is not None:
             self._done["local"] = {**self.run.summary(), "drain_s": self.drain_s}
@@ -292,4 +294,5 @@ class Campaign:
             server=self._server.usage(),
             ended_because=self.fatal,
             resets=self.resets,
+            workers_lost=self._workers_lost,
         )

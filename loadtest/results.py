@@ -41,6 +41,8 @@ class Conditions:
     server: Mapping[str, float] = field(default_factory=dict)
     ended_because: str = ""
     resets: int = 0
+    workers_lost: int = 0
+    """Worker processes that did not say how the run ended for them."""
 
     def most(self, name: str) -> float:
         """Return the greatest of the processes' figures of that name, 0 where there is none."""
@@ -99,6 +101,8 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     statements = judge(evidence)
     if conditions.ended_because:
         statements.insert(0, Statement(False, conditions.ended_because))
+    if conditions.workers_lost:
+        statements.insert(0, Statement(False, _lost(conditions)))
     if conditions.resets:
         statements.append(Statement(True, _RESET))
     return {
@@ -142,6 +146,12 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         "rows": [asdict(row) for row in collector.rows],
         "verdict": {"trusted": trusted(statements), "findings": [asdict(statement) for statement in statements]},
     }
+
+
+def _lost(conditions: Conditions) -> str:
+    workers = conditions.workers_lost + len(conditions.processes)
+    text = f"{conditions.workers_lost} of {workers} worker processes were lost: not all of the load was offered"
+    return text + ", and their last counts are missing"
 
 
 def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[Statement]:

@@ -1,11 +1,15 @@
 """The server's own cost where it runs on this machine: CPU and memory of a process and its children."""
 
-import logging
-
 import gevent
 import psutil
 
-logger = logging.getLogger(__name__)
+from kvss_gevent.cli.fail import Fail
+
+
+def check(pid: int) -> None:
+    """Raise Fail where a process is asked for that there is not."""
+    if pid and not psutil.pid_exists(pid):
+        raise Fail(f"--kv-server-pid: there is no process {pid}", "give the server's process id, or leave it out")
 
 
 class ServerWatch:
@@ -18,7 +22,7 @@ class ServerWatch:
             try:
                 self._process = psutil.Process(pid)
             except psutil.Error:
-                logger.warning("--kv-server-pid: there is no process %d", pid)
+                pass  # It was there when the options were checked; a server that has ended shows in other ways.
 
     def begin_in(self, delay_s: float) -> None:
         """Count CPU from a time to come on."""

@@ -85,7 +85,7 @@ def findings(campaign: "Campaign") -> list[str]:
         verdict = campaign.results["verdict"]
         statements = [Statement(**one) for one in verdict["findings"]]
         head = f"Verdict: {_HEADS[verdict['trusted']]}"
-    elif campaign.running:
+    elif not campaign.finishing:
         statements = results.provisional(campaign.collector, campaign.options.open_loop, campaign.resets)
         head = f"Verdict so far: {_HEADS[trusted(statements)] if statements else 'nothing measured yet'}"
         head += "; the run goes on"

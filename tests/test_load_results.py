@@ -123,6 +123,12 @@ def test_what_is_under_way_is_not_held_against_anyone_and_a_backlog_is() -> None
     assert "NOT: by Little's law 1.00 of 2 requests" in so_far(open_loop=False)
 
 
+def test_lost_workers_are_told_first() -> None:
+    results = build(collected(), replace(CONDITIONS, workers_lost=1))
+    assert not results["verdict"]["trusted"]
+    assert results["verdict"]["findings"][0]["text"].startswith("1 of 3 worker processes were lost: not all of the")
+
+
 def test_a_reset_is_told() -> None:
     results = build(collected(), replace(CONDITIONS, resets=1))
     assert results["verdict"]["findings"][-1] == {
