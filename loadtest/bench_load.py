@@ -46,14 +46,16 @@ class Round:
 
 
 def by_turns(port: int, seconds: int) -> Round:
-    """Return one round's figures."""
+    """Return one round's figures: medians over its turns, so that a moment's disturbance does not count."""
     out = locust(port, seconds, "bench_locust.py", "-u", str(_USERS))
     match = re.search(r"^turns (.*)$", out, re.MULTILINE)
     assert match is not None
     turns = json.loads(match[1])
-    requests, cpu_s = turns["requests"], turns["cpu_s"]
-    rates = (requests[name] * 2 / seconds for name in ("bare", "full"))
-    costs = (cpu_s[name] / requests[name] * 1e6 for name in ("bare", "full"))
+    rates, costs = [], []
+    for name in ("bare", "full"):
+        mine = [(requests, cpu_s, wall_s) for who, requests, cpu_s, wall_s in turns if who == name and requests]
+        rates.append(statistics.median(requests / wall_s for requests, _, wall_s in mine))
+        costs.append(statistics.median(cpu_s / requests * 1e6 for requests, cpu_s, _ in mine))
     return Round(*rates, *costs)
 
 

@@ -22,18 +22,29 @@ _FORMS = {
 }
 _BURST = 64
 
-counts = {"bare": 0, "full": 0}
-cpu_s = {"bare": 0.0, "full": 0.0}
-_turn: dict[str, str | float] = {"name": "", "begun_s": 0.0}
+Turn = tuple[str, int, float, float]
+"""Whose turn it was, how many requests it sent, and its CPU and wall-clock time in seconds."""
 
 
-def take_turn(name: str) -> None:
-    """Note whose turn it is, and charge the CPU time since the last change to who had it."""
-    if _turn["name"] != name:
-        used_s = process_time()
-        if _turn["name"]:
-            cpu_s[str(_turn["name"])] += used_s - float(_turn["begun_s"])
-        _turn.update(name=name, begun_s=used_s)
+class Turns:
+    """Who has had the turn, and what each turn came to."""
+
+    def __init__(self) -> None:
+        self.past: list[Turn] = []
+        self._name = ""
+        self._requests = 0
+        self._cpu_s = self._at_s = 0.0
+
+    def count(self, name: str, requests: int) -> None:
+        """Count requests of whose turn it is; a change of turns ends the one before."""
+        if name != self._name:
+            cpu_s, at_s = process_time(), clock()
+            self.past.append((self._name, self._requests, cpu_s - self._cpu_s, at_s - self._at_s))
+            self._name, self._requests, self._cpu_s, self._at_s = name, 0, cpu_s, at_s
+        self._requests += requests
+
+
+turns = Turns()
 
 
 class Alternating(WorkloadUser):
@@ -58,8 +69,7 @@ class Alternating(WorkloadUser):
         counted = recorder.begin <= clock() < recorder.end
         name = "full" if int(clock() / TURN_S) % 2 else "bare"
         if counted:
-            take_turn(name)
-            counts[name] += _BURST
+            turns.count(name, _BURST)
         if name == "full":
             self.driver.work(self.traffic)
         else:
@@ -79,6 +89,5 @@ class Alternating(WorkloadUser):
 
 @events.quit.add_listener  # type: ignore[untyped-decorator]
 def tell(**_: Any) -> None:
-    """Print the counts for bench_load.py."""
-    take_turn("")  # Charges the last turn; nothing has run since it but the end of the window.
-    print("turns " + json.dumps({"requests": counts, "cpu_s": cpu_s}), flush=True)
+    """Print the whole turns for bench_load.py: the first is none, the second and the last are cut by the window."""
+    print("turns " + json.dumps(turns.past[2:]), flush=True)

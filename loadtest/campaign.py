@@ -12,13 +12,14 @@ import gevent
 from locust.runners import MasterRunner, WorkerRunner
 
 from kvss_gevent.cli.fail import Exit, Fail
-from loadtest import locust_stats, locustfile, output, preflight, results
+from loadtest import locust_stats, locustfile, output, preflight, results, serverwatch
 from loadtest.collector import Collector
 from loadtest.messages import Plan, Update
 from loadtest.options import Options, read_options, texts_of
 from loadtest.run import Run
 from loadtest.serverwatch import ServerWatch
 from loadtest.timer import clock
+from loadtest.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -34,25 +35,28 @@ class Campaign:
         """Hook into Locust. Raises Fail for options that cannot be and, without a web page, for a missing server."""
         self.environment = environment
         self.runner = runner
-        self.is_worker = isinstance(runner, WorkerRunner)
+        self.worker: Worker | None = None
         self.is_master = isinstance(runner, MasterRunner)
         self.run: Run | None = None
         self.collector = Collector()
         self.options: Options = self._read_options()
         self.results: dict[str, Any] | None = None
         self.fatal = ""
+        self.resets = 0
         self._done: dict[str, dict[str, float]] = {}
         self._plan_workers = 0
-        self._finishing = True  # There is no run to finish yet.
-        self._load_s = self._drain_s = 0.0
+        self.finishing = True  # There is no run to finish yet.
+        self._load_s = self.drain_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
         self._conductor: Any = None
         parsed = environment.parsed_options
         self._measure_s, self._guard_s = inf, 0.0
+        self._window = (inf, inf)
         locustfile.leave_out_unnamed(environment)
-        if not self.is_worker:
+        if not isinstance(runner, WorkerRunner):
             self._take_run_time(parsed)
+            serverwatch.check(self.options.server_pid)
             output.prepare(self.options)
             if web_ui is None:
                 preflight.check_server(preflight.read_address(self.host()))
@@ -67,11 +71,11 @@ class Campaign:
         events.test_stop.add_listener(self.on_test_stop)
         events.quitting.add_listener(self.on_quitting)
         events.quit.add_listener(self.on_quit)
-        if self.is_worker:
-            runner.register_message("kvss_window", self.on_window)
-            runner.register_message("kvss_stop", self.on_stop)
+        if isinstance(runner, WorkerRunner):
+            self.worker = Worker(self, runner)
         else:
             events.spawning_complete.add_listener(self.on_spawned)
+            events.reset_stats.add_listener(self.on_reset)
         if self.is_master:
             runner.register_message("kvss_update", self.on_update)
             runner.register_message("kvss_done", self.on_done)
@@ -99,14 +103,16 @@ class Campaign:
     def on_test_start(self, environment: Any, **_: Any) -> None:
         """Load the keys and set up what the users share; users start afterwards."""
         self.options = options = self._read_options()
-        self._finishing = False
+        self.finishing = False
         self._conductor = None
+        self._window = (inf, inf)
         self.fatal = ""
-        if self.is_worker:
+        if self.worker is not None:
             plan = Plan.from_plain(environment.parsed_options.kv_plan)
-            self.run = Run(options, plan, self.runner.client_id, self._send_update)
+            self.run = Run(options, plan, self.runner.client_id, self.worker.deliver)
             return
         self.results = None
+        self.resets = 0
         self.collector = Collector()
         self._done = {}
         self._started_at = time.time()
@@ -137,18 +143,46 @@ class Campaign:
         return Plan(token, clients, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
-        """Begin the warm-up once all users are there; later changes of their number change nothing."""
-        if self._conductor is None and not self._finishing:
+        """Begin the warm-up once all users are there; later changes of their number change nothing.
+
+        With --reset-stats Locust has just reset its own numbers, also where users were added later.
+        """
+        if self._conductor is None and not self.finishing:
             self._conductor = gevent.spawn(self._conduct)
+        elif self.environment.reset_stats:
+            self.on_reset()
+
+    def on_reset(self, **_: Any) -> None:
+        """Begin the measured window anew, as Locust is about to do with its own numbers: what was counted is gone.
+
+        Before the window nothing has been counted. While the last replies are waited for nothing could be counted
+        anew, so that nothing is forgotten. Once the run has ended its files are written, and only the page forgets it.
+        """
+        if self.finishing:
+            self.collector, self.results = Collector(), None
+        begins, ends = self._window
+        if self.finishing or not begins <= clock() < ends:
+            return
+        self.resets += 1
+        self.collector = Collector()
+        self._started_at = time.time()
+        self._server.restart()
+        if self.run is not None:
+            self.run.reset(self.resets)
+        else:
+            self.runner.send_message("kvss_reset", self.resets)
 
     def _conduct(self) -> None:
         options = self.options
         window = {"warmup_s": options.warmup, "measure_s": min(self._measure_s, _LONGEST_S)}
         self._server = ServerWatch(options.server_pid)
         self._server.begin_in(options.warmup)
+        begins = clock() + options.warmup
+        # A worker that has left its window must not hear of a reset: a message takes less than that.
+        self._window = (begins, begins + window["measure_s"] - (0.5 if self.is_master else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
         if self.run is not None:
-            self._measure(self.run, **window)
+            self.measure(self.run, **window)
         else:
             self.runner.send_message("kvss_window", window)
             ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
@@ -156,8 +190,9 @@ class Campaign:
                 gevent.sleep(0.05)
         self._finish()
 
-    def _measure(self, run: Run, warmup_s: float, measure_s: float) -> None:
-        self._drain_s = run.measure(warmup_s, measure_s, self._is_dead)
+    def measure(self, run: Run, warmup_s: float, measure_s: float) -> None:
+        """Warm up, measure and drain this process's users; ends early where no server can be reached."""
+        self.drain_s = run.measure(warmup_s, measure_s, self._is_dead)
 
     def _is_dead(self) -> bool:
         """Tell whether no process has had a server for --kv-give-up seconds."""
@@ -172,34 +207,11 @@ class Campaign:
         self.collector.add("local", update)
         locust_stats.add(self.environment.stats, update.part)
 
-    def _send_update(self, update: Update) -> None:
-        locust_stats.add(self.environment.stats, update.part)
-        self.runner.send_message("kvss_update", update.pack())
-
     def on_update(self, msg: Any, **_: Any) -> None:
-        """Master: add a worker's counts."""
-        self.collector.add(msg.node_id, Update.unpack(msg.data))
-
-    def on_window(self, msg: Any, **_: Any) -> None:
-        """Worker: warm up, measure and drain, then tell."""
-        assert self.run is not None
-        gevent.spawn(self._measure_and_tell, self.run, msg.data)
-
-    def _measure_and_tell(self, run: Run, window: dict[str, float]) -> None:
-        self._measure(run, **window)
-        self._tell_done(run)
-
-    def _tell_done(self, run: Run) -> None:
-        self.runner.send_message("kvss_done", {**run.summary(), "drain_s": self._drain_s})
-
-    def on_stop(self, **_: Any) -> None:
-        """Worker: the master ends the run early."""
-        self._close_and_tell()
-
-    def _close_and_tell(self) -> None:
-        if self.run is not None and not self.run.closed:
-            self.run.close()
-            self._tell_done(self.run)
+        """Master: add a worker's counts, unless they are from before a reset."""
+        update = Update.unpack(msg.data)
+        if update.reset == self.resets:
+            self.collector.add(msg.node_id, update)
 
     def _gather(self) -> None:
         """Master: get the last counts of workers that have not told yet; 3 s are enough for a message."""
@@ -217,26 +229,28 @@ class Campaign:
 
     def on_test_stop(self, **_: Any) -> None:
         """The users are gone: close what the window did not close itself."""
-        if self.is_worker:
-            self._close_and_tell()
+        if self.worker is not None:
+            self.worker.close()
         elif not self.is_master:
             self._finish()
 
     def on_quitting(self, **_: Any) -> None:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
-        if self.is_worker:
-            self._close_and_tell()
+        if self.worker is not None:
+            self.worker.close()
             # Locust's own statistics of the last seconds would be lost where the worker itself got the Ctrl-C.
             self.runner._send_stats()
             return
         self._finish()
         if self.fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
+        elif self._workers_lost:
+            self.environment.process_exit_code = int(Exit.FAILED)
 
     def _finish(self) -> None:
-        if self._finishing:
+        if self.finishing:
             return
-        self._finishing = True
+        self.finishing = True
         if self.run is not None:
             self.run.close()
         if self.is_master:
@@ -259,9 +273,13 @@ class Campaign:
             if self.fatal:
                 output.complain(self.fatal)
 
+    @property
+    def _workers_lost(self) -> int:
+        return self._plan_workers - len(self._done) if self.is_master else 0
+
     def _conditions(self) -> results.Conditions:
         if self.run is not None:
-            self._done["local"] = {**self.run.summary(), "drain_s": self._drain_s}
+            self._done["local"] = {**self.run.summary(), "drain_s": self.drain_s}
         return results.Conditions(
             host=self.host() or "",
             open_loop=self.options.open_loop,
@@ -275,4 +293,6 @@ class Campaign:
             processes=dict(self._done),
             server=self._server.usage(),
             ended_because=self.fatal,
+            resets=self.resets,
+            workers_lost=self._workers_lost,
         )

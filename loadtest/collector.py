@@ -43,6 +43,7 @@ class Collector:
         self.log: deque[tuple[float, float, str, int]] = deque(maxlen=_MAX_ROWS)
         self.max_backlog = 0
         self.down_s: dict[str, float] = {}
+        self.summaries: dict[str, dict[str, float]] = {}
         self.counted: dict[str, int] = {}
         self._open: dict[int, _OpenRow] = {}
         self._backlogs: dict[str, int] = {}
@@ -52,6 +53,7 @@ class Collector:
         self.whole.merge(update.part)
         self.counted[client_id] = self.counted.get(client_id, 0) + update.part.requests()
         self.down_s[client_id] = update.down_s
+        self.summaries[client_id] = update.summary
         self._backlogs[client_id] = update.backlog
         self.max_backlog = max(self.max_backlog, sum(self._backlogs.values()))
         if update.second < 0:

@@ -17,6 +17,8 @@ from greenlet import getcurrent
 
 from loadtest.timer import clock
 
+_SMALL_RECEIVE_BYTES = 448
+"""Comes from Python's own allocator; a buffer that was full is larger the next time."""
 _RECEIVE_BYTES = 1 << 18
 _MAX_REPLY_BYTES = (1 << 20) + 4096
 _READ, _WRITE = 1, 2
@@ -41,14 +43,18 @@ class Connection:
     __slots__ = (
         "_fd",
         "_held",
+        "_hold_again",
         "_hub",
         "_lines",
         "_recv",
+        "_room",
         "_send",
         "_sock",
+        "_switch",
         "_tail",
         "_watcher",
         "address",
+        "done_at",
         "expired",
         "sent_at",
         "waiting",
@@ -68,12 +74,15 @@ class Connection:
         self._fd = self._sock.fileno()
         self._recv = self._sock.recv
         self._send = self._sock.send
+        self._room = _SMALL_RECEIVE_BYTES
         self._hub: Any = gevent.get_hub()
+        self._switch = self._hub.switch
         self._watcher = self._hub.loop.io(self._fd, _READ)
         self._held = False
+        self._hold_again = self.hold
         self._lines: deque[bytes] = deque()
         self._tail = b""
-        self.sent_at = 0.0
+        self.sent_at = self.done_at = 0.0
         self.waiting = 0
         self.expired = False
 
@@ -81,6 +90,22 @@ class Connection:
         """Wake the calling greenlet for every reply until `release`; it must wait for nothing else in between."""
         self._watcher.start(getcurrent().switch)
         self._held = True
+        self._hold_again = self.hold
+
+    def attend(self) -> None:
+        """As `hold`, but while no reply is owed the greenlet may wait for something else than the server.
+
+        What then comes all the same, such as the end of the connection, is left for the next request to find.
+        """
+        self._watcher.start(self._ready, getcurrent().switch)
+        self._held = True
+        self._hold_again = self.attend
+
+    def _ready(self, switch: Any) -> None:
+        if self.waiting:
+            switch()
+        else:
+            self.release()
 
     def release(self) -> None:
         """Undo `hold`."""
@@ -89,9 +114,33 @@ class Connection:
             self._watcher.stop()
 
     def exchange(self, line: bytes) -> bytes:
-        """Send one request line and return its reply line without the line feed; sent_at is when. Raises Lost."""
-        self.send(line, 1)
-        return self.reply()
+        """Send one request line and return its reply line without the line feed. Raises Lost.
+
+        sent_at and done_at say when. What nearly always happens is written out here: that saves six calls, 0.7 us.
+        """
+        self.waiting += 1
+        self.sent_at = clock()
+        try:
+            sent = self._send(line)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise Lost(f"connection lost: {error.strerror}") from None
+        if sent < len(line):
+            self._send_rest(memoryview(line)[sent:])
+        if self._held and not self._lines and not self._tail:
+            self._switch()
+            data = self._receive()
+            if data is not None:
+                reply, feed, rest = data.partition(b"\n")
+                if feed and not rest:
+                    self.done_at = clock()
+                    self.waiting -= 1
+                    return reply
+                self._add(data)
+        reply = self.reply()
+        self.done_at = clock()
+        return reply
 
     def send(self, data: bytes, replies: int) -> None:
         """Send request lines; afterwards `waiting` replies are owed and sent_at says since when. Raises Lost."""
@@ -160,11 +209,13 @@ class Connection:
     def _receive(self) -> bytes | None:
         """Return what has arrived, None where nothing has. Raises Lost."""
         try:
-            data: bytes = self._recv(_RECEIVE_BYTES)
+            data: bytes = self._recv(self._room)
         except BlockingIOError:
             return None
         except OSError as error:
             raise Lost(f"connection lost: {error.strerror}") from None
+        if len(data) == self._room:
+            self._room = min(self._room * 8, _RECEIVE_BYTES)
         if not data:
             raise Lost("no reply in time" if self.expired else "connection closed by the server")
         return data
@@ -199,4 +250,4 @@ class Connection:
             both.stop()
             both.close()
         if held:
-            self.hold()
+            self._hold_again()

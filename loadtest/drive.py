@@ -1,4 +1,4 @@
-"""A user at work: sends steps over one connection, in closed or open loop, and counts. Users are for users.py."""
+"""A user at work: its connection, its schedule, its counts. Sending is for loops.py, Locust's users for users.py."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from loadtest import loops
 from loadtest.connection import Connection, Lost
 from loadtest.timer import clock
-from loadtest.traffic import GET_HIT, NOT_KV, RMW_ERROR, RMW_HIT, Ticket, Traffic
-from loadtest.workload import Op
+from loadtest.traffic import ERRORS, Traffic
 
 if TYPE_CHECKING:
     from loadtest.run import Run
     from loadtest.schedule import Schedule
 
-BURST = 64
-"""Requests between two looks at whether the user is to stop, and between two switches of Locust's own."""
-
 _BACKOFF_LEAST_S, _BACKOFF_MOST_S = 0.05, 1.0
-_RMW, _GET, _PUT = int(Op.RMW), int(Op.GET), int(Op.PUT)
 
 
 class Driver:
@@ -37,6 +33,9 @@ class Driver:
         self.depth = 0
         self._backoff_s = _BACKOFF_LEAST_S
         self._rng = Random()
+        self.series: list[int] = []
+        self.sent: list[float] = []
+        self.done: list[float] = []
         run.drivers.add(self)
 
     def connect(self) -> Connection | None:
@@ -80,15 +79,15 @@ class Driver:
         connection = self.connect()
         if connection is None:
             return
-        if self.schedule is not None:
-            self._open(connection, traffic, self.schedule)
-        elif self.depth == 1:
-            self._closed(connection, traffic)
+        if self.depth == 1:
+            if self.schedule is None:
+                loops.closed(self, connection, traffic)
+            else:
+                loops.open_singly(self, connection, traffic, self.schedule)
+        elif self.schedule is None:
+            loops.closed_deep(self, connection, traffic)
         else:
-            for _ in range(max(BURST // self.depth, 1)):
-                self._send(connection, traffic, [(op, key, 0.0) for op, key in traffic.steps(self.depth)])
-                if self.connection is None or self.run.closing:
-                    return
+            loops.open_deep(self, connection, traffic, self.schedule)
 
     def wait_due(self, schedule: Schedule) -> int:
         """Wait until a request is due; returns the length of the backlog, 0 when nothing will be due any more."""
@@ -115,7 +114,7 @@ class Driver:
         try:
             reply = connection.exchange(line)
         except Lost as lost:
-            self._lost(str(lost), traffic, [(ticket, due or begun)], begun)
+            self.lost(str(lost), [(ERRORS[op], due or begun)], begun)
             return
         series, failure = traffic.judge(ticket, reply)
         self.count(series, due or begun, begun, clock())
@@ -125,120 +124,9 @@ class Driver:
         connection.close(quit_first=True)
         self.free_at = clock()
 
-    def _closed(self, connection: Connection, traffic: Traffic) -> None:
-        """Send steps one after the other, each when the one before is answered: the hot loop, counted in place."""
-        recorder, run = self.recorder, self.run
-        prepare, judge, exchange, now = traffic.prepare, traffic.judge, connection.exchange, clock
-        proven, proven_version = traffic.ledger.proven, traffic.ledger.proven_version
-        connection.hold()
-        try:
-            for op, key in traffic.steps(BURST):
-                if op == _RMW:
-                    self._modify(connection, traffic, key, None)
-                else:
-                    line, ticket = prepare(op, key)
-                    try:
-                        reply = exchange(line)
-                    except Lost as lost:
-                        self._lost(str(lost), traffic, [(ticket, connection.sent_at)], connection.sent_at)
-                        return
-                    done = now()
-                    # What judge does first, without the call: most replies are known by heart.
-                    if reply == proven[ticket[1]] and op == _GET and proven_version[ticket[1]] > ticket[2]:
-                        series, failure = GET_HIT, ""
-                    else:
-                        series, failure = judge(ticket, reply)
-                    sent = connection.sent_at
-                    if recorder.begin <= sent < recorder.end:
-                        recorder.response[series][int((done - sent) * 1e6)] += 1
-                        if failure:
-                            recorder.failures[failure] += 1
-                    if failure is NOT_KV:
-                        self.drop()
-                if run.closing or self.connection is None:
-                    return
-        finally:
-            connection.release()
-
-    def _open(self, connection: Connection, traffic: Traffic, schedule: Schedule) -> None:
-        """Send what is due; where nothing is, wait until something is."""
-        for _ in range(BURST):
-            backlog = self.wait_due(schedule)
-            if not backlog:
-                return
-            items = [(op, key, schedule.take()) for op, key in traffic.steps(min(backlog, self.depth))]
-            self._send(connection, traffic, items)
-            if self.connection is None:
-                return
-
-    def _send(self, connection: Connection, traffic: Traffic, items: list[tuple[int, int, float]]) -> None:
-        """Send (op, key, due) items: together what goes together, then the read-modify-writes one by one."""
-        plain = [item for item in items if item[0] != _RMW]
-        if plain:
-            self._batch(connection, traffic, plain)
-        for op, key, due in items:
-            if op == _RMW and self.connection is not None:
-                connection.hold()
-                try:
-                    self._modify(connection, traffic, key, due or None)
-                finally:
-                    connection.release()
-
-    def _batch(self, connection: Connection, traffic: Traffic, items: list[tuple[int, int, float]]) -> None:
-        """Send (op, key, due) items together and read their replies; in closed loop they are due when they are sent."""
-        prepared = [traffic.prepare(op, key) for op, key, _ in items]
-        is_open = self.schedule is not None
-        free_at = self.free_at
-        position = 0
-        done = 0.0
-        connection.hold()
-        try:
-            connection.send(b"".join([line for line, _ in prepared]), len(items))
-            sent = connection.sent_at
-            for (_, ticket), (_, _, due) in zip(prepared, items, strict=True):
-                reply = connection.reply()
-                done = clock()
-                position += 1
-                series, failure = traffic.judge(ticket, reply)
-                if is_open:
-                    self.recorder.count(series, due, sent, done, sent - max(due, free_at))
-                else:
-                    self.recorder.count_closed(series, sent, done)
-                if failure:
-                    self.recorder.fail(failure, due if is_open else sent)
-                if failure is NOT_KV:
-                    raise Lost(NOT_KV)
-            self.free_at = done
-        except Lost as lost:
-            sent = connection.sent_at
-            rest = zip(prepared[position:], items[position:], strict=True)
-            self._lost(
-                str(lost), traffic, [(ticket, due if is_open else sent) for (_, ticket), (_, _, due) in rest], sent
-            )
-        finally:
-            connection.release()
-
-    def _modify(self, connection: Connection, traffic: Traffic, key: int, due: float | None) -> None:
-        """Read a key and write it: counted as GET, as PUT, and together as RMW from the GET's due time."""
-        failures = 0
-        first = start = 0.0
-        for op in (_GET, _PUT):
-            line, ticket = traffic.prepare(op, key)
-            try:
-                reply = connection.exchange(line)
-            except Lost as lost:
-                self._lost(str(lost), traffic, [(ticket, due or connection.sent_at)], connection.sent_at)
-                return
-            done, sent = clock(), connection.sent_at
-            if op == _GET:
-                first, start = sent, due or sent
-            series, failure = traffic.judge(ticket, reply)
-            self.count(series, start if op == _GET else sent, sent, done)
-            if failure:
-                failures += 1
-                self.recorder.fail(failure, sent)
-        self.count(RMW_ERROR if failures else RMW_HIT, start, first, done)
-        self.free_at = done
+    def flush(self) -> None:
+        """Hand over what the closed loop has counted to the recorder."""
+        self.recorder.count_many(self.series, self.sent, self.done)
 
     def count(self, series: int, due: float, sent: float, done: float) -> None:
         """Count one request, in seconds; in closed loop it is due when it is sent."""
@@ -247,10 +135,10 @@ class Driver:
         else:
             self.recorder.count(series, due, sent, done, sent - max(due, self.free_at) if sent > due else 0.0)
 
-    def _lost(self, reason: str, traffic: Traffic, owed: list[tuple[Ticket, float]], sent: float) -> None:
+    def lost(self, reason: str, owed: list[tuple[int, float]], sent: float) -> None:
+        """Count what a connection owed, as (series, due) and sent at a time, as failed, and give the connection up."""
         done = clock()
-        for ticket, start in owed:
-            series = traffic.lost(ticket)
+        for series, start in owed:
             if self.schedule is None:
                 self.recorder.count_closed(series, start, done)
             else:

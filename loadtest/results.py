@@ -16,6 +16,8 @@ from loadtest.histogram import Histogram
 from loadtest.recorder import ERROR, HIT, KINDS, LAG, MISS, RESPONSE, SERIES, SERVICE
 from loadtest.verdict import Evidence, Statement, judge, trusted
 
+_RESET = "the statistics were reset: all figures are those since the last reset"
+
 FORMAT = "kvss-load"
 VERSION = 1
 PERCENTILES = {"p50_us": 50.0, "p90_us": 90.0, "p99_us": 99.0, "p99.9_us": 99.9, "p99.99_us": 99.99}
@@ -38,6 +40,9 @@ class Conditions:
     """What each process said at its end: Run.summary() and drain_s."""
     server: Mapping[str, float] = field(default_factory=dict)
     ended_because: str = ""
+    resets: int = 0
+    workers_lost: int = 0
+    """Worker processes that did not say how the run ended for them."""
 
     def most(self, name: str) -> float:
         """Return the greatest of the processes' figures of that name, 0 where there is none."""
@@ -96,6 +101,10 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     statements = judge(evidence)
     if conditions.ended_because:
         statements.insert(0, Statement(False, conditions.ended_because))
+    if conditions.workers_lost:
+        statements.insert(0, Statement(False, _lost(conditions)))
+    if conditions.resets:
+        statements.append(Statement(True, _RESET))
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -137,6 +146,46 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         "rows": [asdict(row) for row in collector.rows],
         "verdict": {"trusted": trusted(statements), "findings": [asdict(statement) for statement in statements]},
     }
+
+
+def _lost(conditions: Conditions) -> str:
+    workers = conditions.workers_lost + len(conditions.processes)
+    text = f"{conditions.workers_lost} of {workers} worker processes were lost: not all of the load was offered"
+    return text + ", and their last counts are missing"
+
+
+def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[Statement]:
+    """Return the verdict on a run that goes on, from what its processes have told so far; nothing before the window.
+
+    What is under way is not held against the server or the generator: each connection may owe its replies, and the
+    time for which they have been owed was not spent in the generator.
+    """
+    summaries = collector.summaries.values()
+    measured_s = max((one["measured_s"] for one in summaries if one), default=0.0)
+    whole = collector.whole
+    requests = whole.requests()
+    if not measured_s or not requests:
+        return []
+    added = {name: sum(one[name] for one in summaries if one) for name in ("concurrency", "owed", "under_way_s")}
+    behind = max(added["owed"] - (added["concurrency"] or len(summaries)), 0)
+    ended = whole.together(RESPONSE, (HIT, MISS, ERROR))
+    lag = whole.together(LAG)
+    evidence = Evidence(
+        open_loop=open_loop,
+        requests=requests,
+        measured_s=measured_s,
+        offered_per_s=(requests + whole.dropped + behind) / measured_s if open_loop else 0.0,
+        achieved_per_s=requests / measured_s,
+        cpu_shares=tuple(one["cpu_share"] for one in summaries if one),
+        wait_shares=tuple(one["wait_share"] for one in summaries if one),
+        lag_p50_us=lag.percentile(50),
+        lag_p99_us=lag.percentile(99),
+        mean_response_us=ended.mean_us + added["under_way_s"] * 1e6 / requests,
+        concurrency=int(added["concurrency"]),
+        dropped=whole.dropped,
+        errors=whole.requests((ERROR,)),
+    )
+    return [*judge(evidence), *([Statement(True, _RESET)] if resets else [])]
 
 
 def environment(conditions: Conditions) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from loadtest.recorder import Recorder
 from loadtest.schedule import Schedule
 from loadtest.timer import Alarm, clock
 from loadtest.values import Ledger
-from loadtest.workload import YCSB_VALUE_BYTES, user_seed
+from loadtest.workload import user_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from loadtest.drive import Driver
     from loadtest.messages import Plan
     from loadtest.options import Options
+    from loadtest.recorder import Part
 
-_MOST_REMEMBERED_BYTES = 64 << 20
 TICK_S = 0.25
 """How often counts leave the hot path's dicts."""
 
@@ -52,20 +52,17 @@ class Run:
         self.recorder = Recorder()
         self.ledger = Ledger(options.keys, plan.token.encode(), (self.worker, self.workers), plan.loaded)
         self.ledger.verifies = options.verify
-        largest_bytes = max(options.value_size.greatest_bytes, YCSB_VALUE_BYTES)
-        self.ledger.remembers = options.keys * largest_bytes <= _MOST_REMEMBERED_BYTES
         self.drivers: set[Driver] = set()
         self.closing = False
         self.closed = False
-        self.cpu_share = 0.0
-        self.wait_share = 0.0
-        self.measured_s = 0.0
-        self.concurrency = 0
+        self.resets = 0
+        self._summary: dict[str, float] = {}
         self._deliver = deliver
         self._users = 0
         self._alarm: Alarm | None = None
-        self._aborted = self._unsent = self._dropped = 0
-        self._cpu_at_begin = self._wait_at_begin = 0.0
+        self._aborted = self._unsent = 0
+        self._opened_at = inf
+        self._noted_at = self._cpu_at_begin = self._wait_at_begin = 0.0
         # A full collection pauses for 20 to 35 ms with all of Locust imported; frozen, for 0.01 ms.
         gc.collect()
         gc.freeze()
@@ -92,10 +89,10 @@ class Run:
         share = 1 / self.plan.users
         rate_at = partial(self._rate_at, share)
         if options.arrival == "poisson":
-            gap = arrivals.poisson_gaps(rate_at, rng)
+            gap: Callable[[float], float] | float = arrivals.poisson_gaps(rate_at, rng)
             first = clock() + rng.expovariate(rate_at(clock()))
         else:
-            gap = arrivals.constant_gaps(rate_at)
+            gap = arrivals.constant_gaps(rate_at) if options.shape is not None else 1.0 / (options.rate * share)
             # Users start at different phases, so that the whole is evenly spaced and not in volleys.
             phase = (number * self.workers + self.worker + 0.5) / self.plan.users
             first = clock() + phase % 1.0 / rate_at(clock())
@@ -106,8 +103,8 @@ class Run:
     def _rate_at(self, share: float, due: float) -> float:
         options = self.options
         if options.shape is not None:
-            begin = self.recorder.begin
-            return options.shape.rate_at(due - begin if begin < inf else 0.0) * share
+            opened_at = self._opened_at
+            return options.shape.rate_at(due - opened_at if opened_at < inf else 0.0) * share
         assert options.rate is not None
         return options.rate * share
 
@@ -127,35 +124,56 @@ class Run:
 
     def open_window(self, begin: float, measure_s: float) -> None:
         """Count requests due from `begin`, a time of clock(), for measure_s seconds."""
-        self.recorder.begin = begin
+        self.recorder.begin = self._opened_at = begin
         self.recorder.end = begin + measure_s
         for driver in self.drivers:
             if driver.schedule is not None:
                 driver.schedule.ends = self.recorder.end
         gevent.spawn_later(max(begin - clock(), 0), self._note_cpu)
 
+    def reset(self, resets: int) -> None:
+        """Begin the measured window anew: what was due until now is not counted. Its end stays where it is.
+
+        Before the window nothing has been counted, and after its end there is nothing left to count: no change then.
+        """
+        now = clock()
+        self.resets = resets
+        if not self.recorder.begin < now or self.closing:
+            return
+        self._take()
+        self._aborted = 0
+        self.recorder.begin = now
+        self._note_cpu()
+
     def end_window(self) -> None:
         """Offer nothing more; requests under way may still end."""
-        now = clock()
-        self.recorder.end = min(self.recorder.end, now)
-        begun = self.recorder.begin < now
-        self.measured_s = self.recorder.end - self.recorder.begin if begun else 0.0
-        if self.measured_s:
-            self.cpu_share = (time.process_time() - self._cpu_at_begin) / self.measured_s
-            self.wait_share = (cpu_wait_s() - self._wait_at_begin) / self.measured_s
-        self.concurrency = sum(driver.depth for driver in self.drivers)
+        self.recorder.end = min(self.recorder.end, clock())
+        self._summary = self.summary()
         self.closing = True
         for driver in self.drivers:
             if driver.schedule is not None:
                 driver.schedule.ends = self.recorder.end
 
     def summary(self) -> dict[str, float]:
-        """Return what the end of the window showed, as plain data for a message."""
+        """Return what the window shows besides counts, so far or at its end, as plain data for a message.
+
+        Shares are of one core; `owed` is how many requests are due or under way, `under_way_s` how long those that
+        have been sent have waited for their replies, added up.
+        """
+        if self.closing:
+            return self._summary
+        now = clock()
+        begin = self.recorder.begin
+        noted_s = max(now - self._noted_at, 1e-9)
+        sent = [d.connection for d in self.drivers if d.connection is not None and d.connection.waiting]
+        measured_s = max(min(now, self.recorder.end) - begin, 0.0)
         return {
-            "cpu_share": self.cpu_share,
-            "wait_share": self.wait_share,
-            "measured_s": self.measured_s,
-            "concurrency": self.concurrency,
+            "cpu_share": (time.process_time() - self._cpu_at_begin) / noted_s if self._noted_at else 0.0,
+            "wait_share": (cpu_wait_s() - self._wait_at_begin) / noted_s if self._noted_at else 0.0,
+            "measured_s": measured_s,
+            "concurrency": sum(driver.depth for driver in self.drivers),
+            "owed": self.busy() if measured_s else 0,
+            "under_way_s": sum(one.waiting * (now - max(one.sent_at, begin)) for one in sent) if measured_s else 0.0,
         }
 
     def busy(self) -> int:
@@ -187,7 +205,6 @@ class Run:
             if driver.schedule is not None:
                 driver.schedule.advance(clock())
                 self._unsent += driver.schedule.waiting_between(begin, end)
-                self._dropped += driver.schedule.dropped_between(begin, end)
         self._tick()
         self.recorder.begin = inf
         for greenlet in self._greenlets:
@@ -195,6 +212,7 @@ class Run:
                 greenlet.kill(block=False)
 
     def _note_cpu(self) -> None:
+        self._noted_at = clock()
         self._cpu_at_begin = time.process_time()
         self._wait_at_begin = cpu_wait_s()
 
@@ -206,17 +224,24 @@ class Run:
 
     def _tick(self) -> None:
         now = clock()
-        part = self.recorder.take()
+        part = self._take()
         part.aborted, self._aborted = self._aborted, 0
         part.unsent, self._unsent = self._unsent, 0
-        part.dropped, self._dropped = self._dropped, 0
         backlog = sum(d.schedule.advance(now) for d in self.drivers if d.schedule is not None)
         down = [now - d.down_since for d in self.drivers if d.down_since is not None]
         down_s = min(down) if down and len(down) == len(self.drivers) else 0.0
         # What is taken now was counted since the last tick: the middle of that time says which second it belongs to.
         begin = self.recorder.begin
         second = int(max(now - begin - TICK_S / 2, 0)) if begin < now else -1
-        self._deliver(Update(second, part, backlog, len(self.drivers), down_s))
+        self._deliver(Update(second, part, backlog, len(self.drivers), down_s, self.resets, self.summary()))
+
+    def _take(self) -> Part:
+        for driver in self.drivers:
+            driver.flush()
+        part = self.recorder.take()
+        begin, end = self.recorder.begin, self.recorder.end
+        part.dropped = sum(d.schedule.take_dropped(begin, end) for d in self.drivers if d.schedule is not None)
+        return part
 
     def _sweeping(self) -> None:
         """End waits that last longer than the timeout: one greenlet a second costs less than a timer per request."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.cli.fail import Exit
+from kvss_gevent.cli.fail import Exit, Fail
 from loadtest.options import seconds
 from loadtest.results import PERCENTILES
 
@@ -100,7 +100,7 @@ def search(try_rate: Callable[[float], Trial], start: float, precision: float) -
 
 
 def run_once(rate: float, args: argparse.Namespace, promise: Promise) -> Trial:
-    """Run the load tester at a rate. Raises RuntimeError with its complaint where it leaves no results."""
+    """Run the load tester at a rate. Raises Fail with its complaint and exit code where it leaves no results."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "locust", "-f", str(_ROOT / "loadtest" / "kvss_locust.py"), "--headless"]
         command += ["--only-summary", "-H", args.host, "-u", str(args.users), "-r", str(max(args.users, 100))]
@@ -111,17 +111,19 @@ def run_once(rate: float, args: argparse.Namespace, promise: Promise) -> Trial:
         path = Path(out) / "results.json"
         if not path.exists():
             lines = [line for line in done.stderr.splitlines() if line and not re.match(r"\[.*INFO", line)]
-            raise RuntimeError("\n".join(lines[-2:]) or f"locust ended with {done.returncode}")
+            complaint = "\n".join(lines[-2:]) or f"locust ended with {done.returncode}"
+            code = Exit.USAGE if done.returncode == Exit.USAGE else Exit.UNREACHABLE
+            raise Fail(complaint.removeprefix("__main__.py: error: "), "", code)
         return judge(rate, json.loads(path.read_text()), promise)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Search and print; 0 found, 1 nothing holds, 2 usage, 3 no server."""
+    """Search and print; 0 found, 1 nothing holds, 2 usage, 3 no server, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.search",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded\n"
+        epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded, 130 Ctrl-C\n"
         "options after -- are given to locust, such as: -- --kv-mix 50:50:0 --processes 2",
     )
     parser.add_argument(
@@ -150,9 +152,22 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{'':>13}in doubt: {trial.doubt}", flush=True)
             if trial.holds and (best is None or trial.rate > best.rate):
                 best = trial
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
+    except Fail as fail:
+        print(fail.cause, file=sys.stderr)
+        code = int(fail.code)
+    except subprocess.TimeoutExpired as error:
         print(error, file=sys.stderr)
-        return Exit.UNREACHABLE
+        code = int(Exit.UNREACHABLE)
+    except KeyboardInterrupt:
+        code = 130  # what shells make of SIGINT
+    else:
+        return _answer(best, args)
+    if best is not None:
+        print(f"the search did not end; the highest rate that held {args.slo}: {best.rate:,.0f} requests/s")
+    return code
+
+
+def _answer(best: Trial | None, args: argparse.Namespace) -> int:
     if best is None:
         print(f"no rate from {args.start:,.0f}/s down holds {args.slo}")
         return Exit.FAILED

@@ -1,11 +1,15 @@
 """The server's own cost where it runs on this machine: CPU and memory of a process and its children."""
 
-import logging
-
 import gevent
 import psutil
 
-logger = logging.getLogger(__name__)
+from kvss_gevent.cli.fail import Fail
+
+
+def check(pid: int) -> None:
+    """Raise Fail where a process is asked for that there is not."""
+    if pid and not psutil.pid_exists(pid):
+        raise Fail(f"--kv-server-pid: there is no process {pid}", "give the server's process id, or leave it out")
 
 
 class ServerWatch:
@@ -18,11 +22,11 @@ class ServerWatch:
             try:
                 self._process = psutil.Process(pid)
             except psutil.Error:
-                logger.warning("--kv-server-pid: there is no process %d", pid)
+                pass  # It was there when the options were checked; a server that has ended shows in other ways.
 
     def begin_in(self, delay_s: float) -> None:
         """Count CPU from a time to come on."""
-        gevent.spawn_later(delay_s, self._begin)
+        gevent.spawn_later(delay_s, self.restart)
 
     def usage(self) -> dict[str, float]:
         """Return cpu_s since the beginning and rss_bytes now, of process and children; nothing if it is gone."""
@@ -31,7 +35,8 @@ class ServerWatch:
             usage["cpu_s"] -= self._cpu_s_before
         return usage
 
-    def _begin(self) -> None:
+    def restart(self) -> None:
+        """Count CPU from now on."""
         self._cpu_s_before = self._sample().get("cpu_s", 0.0)
 
     def _sample(self) -> dict[str, float]:

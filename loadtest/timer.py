@@ -9,6 +9,7 @@ import os
 import time
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Any
 
 import gevent
@@ -22,27 +23,24 @@ _ABSOLUTE = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (("interval", _Timespec), ("value", _Timespec))
-
-
 class Alarm:
     """Wakes many greenlets of one hub, each at its own time."""
 
     def __init__(self) -> None:
-        # Python has os.timerfd_create from 3.13 on; one way for every version is less to keep.
-        self._libc: Any = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = self._libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
+        # Python has os.timerfd_create from 3.13 on; one way for every version is less to keep. PyDLL keeps the GIL,
+        # which costs less than to give it away for a call that never waits.
+        libc: Any = ctypes.PyDLL(None, use_errno=True)
+        self._fd: int = libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._spec = _Itimerspec()
+        self._settime: Any = ctypes.PyDLL(None).timerfd_settime
+        # struct itimerspec: the interval, then the time; each in seconds and nanoseconds.
+        self._spec = (ctypes.c_long * 4)()
+        self._spec_at = ctypes.byref(self._spec)
         self._order = count()
         self._heap: list[tuple[float, int, Any]] = []
         self._cancelled: set[int] = set()
+        self._armed = inf
         self._hub: Any = gevent.get_hub()
         self._watcher = self._hub.loop.io(self._fd, 1)
         self._watcher.start(self._fire)
@@ -51,7 +49,7 @@ class Alarm:
         """Return once clock() has reached `when`; a kill of the waiting greenlet ends the wait."""
         order = next(self._order)
         heappush(self._heap, (when, order, getcurrent()))
-        if self._heap[0][1] == order:
+        if when < self._armed:
             self._arm(when)
         try:
             self._hub.switch()
@@ -66,24 +64,26 @@ class Alarm:
         os.close(self._fd)
 
     def _arm(self, when: float) -> None:
-        whole = int(when)
-        value = self._spec.value
-        value.seconds = whole
-        # A time of zero would disarm the timer.
-        value.nanoseconds = max(int((when - whole) * 1e9), 1)
-        self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(self._spec), None)
+        self._armed = when
+        spec = self._spec
+        if when == inf:
+            spec[2] = spec[3] = 0  # Disarms.
+        else:
+            whole = int(when)
+            spec[2] = whole
+            spec[3] = int((when - whole) * 1e9) or 1
+        self._settime(self._fd, _ABSOLUTE, self._spec_at, None)
 
     def _fire(self) -> None:
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:
-            return
         heap = self._heap
-        while heap and heap[0][0] <= clock():
-            _, order, waiter = heappop(heap)
-            if order in self._cancelled:
-                self._cancelled.discard(order)
-            else:
-                waiter.switch()
-        if heap:
-            self._arm(heap[0][0])
+        self._armed = -inf  # Whoever goes to sleep again meanwhile need not arm the timer: it is armed at the end.
+        try:
+            while heap and heap[0][0] <= clock():
+                _, order, waiter = heappop(heap)
+                if order in self._cancelled:
+                    self._cancelled.discard(order)
+                else:
+                    waiter.switch()
+        finally:
+            # Arming also takes back that the timer has expired, which saves reading it.
+            self._arm(heap[0][0] if heap else inf)

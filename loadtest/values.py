@@ -9,7 +9,11 @@ process only (key number modulo the number of processes), so that its versions a
   the check weaker for its key, and never wrong.
 """
 
+from array import array
 from zlib import crc32
+
+NOT_PROVEN = -1
+"""No hash of Python's is -1."""
 
 NO_READ = ""
 TORN = "torn value"
@@ -17,7 +21,8 @@ WRONG_KEY = "another key's value"
 STALE = "stale value"
 LOST = "acknowledged value is gone"
 
-_FILLER = bytes(33 + (i * 7919) % 94 for i in range(1 << 16))
+_FILLER_BYTES = 1 << 16
+_FILLER = bytes(33 + (i * 7919) % 94 for i in range(_FILLER_BYTES))
 
 
 def key_bytes(number: int) -> bytes:
@@ -33,19 +38,25 @@ def least_bytes(key_count: int) -> int:
 def make_value(key: bytes, writer: bytes, version: int, floor: int, size: int) -> bytes:
     """Return a value of `size` bytes, or a few more where its head does not fit in them."""
     head = b"%s %s %d %d " % (key, writer, version, floor)
-    body = head + filler(max(size - len(head) - 9, 1))
+    room = size - len(head) - 9
+    # The usual case without the call of filler().
+    body = head + (_FILLER[:room] if 0 < room <= _FILLER_BYTES else filler(max(room, 1)))
     return b"%08x %s" % (crc32(body), body)
 
 
 def filler(size: int) -> bytes:
     """Return `size` printable bytes without a space."""
-    if size <= len(_FILLER):
+    if size <= _FILLER_BYTES:
         return _FILLER[:size]
-    return (_FILLER * (size // len(_FILLER) + 1))[:size]
+    return (_FILLER * (size // _FILLER_BYTES + 1))[:size]
 
 
 class Ledger:
-    """What one process knows of every key. Key numbers at or over `count` come from inserts and grow the ledger."""
+    """What one process knows of every key. Key numbers at or over `count` come from inserts and grow the ledger.
+
+    Arrays and not lists: 10,000 keys then stay in a core's own cache, where lists of ints and replies cost every GET a
+    dozen cache misses, 1 us.
+    """
 
     __slots__ = (
         "_count",
@@ -56,7 +67,6 @@ class Ledger:
         "oldest",
         "proven",
         "proven_version",
-        "remembers",
         "share",
         "token",
         "verifies",
@@ -69,17 +79,16 @@ class Ledger:
         """Know nothing but, with loaded, that every key has version 1; part is this process's number, of how many."""
         self.worker, self.share = part
         self.verifies = True
-        self.remembers = True
         self.token = token
         self.writer = b"%s.%d" % (token, self.worker)
-        first = 1 if loaded else 0
-        self.versions = [first] * count
-        self.floor = [0 if loaded else -1] * count
-        self.in_flight = [0] * count
-        self.oldest = [0] * count
-        self.deleted = [0] * count
-        self.proven = [b""] * count
-        self.proven_version = [0] * count
+        self.versions = array("q", [1 if loaded else 0]) * count
+        self.floor = array("q", [0 if loaded else -1]) * count
+        self.in_flight = array("q", [0]) * count
+        self.oldest = array("q", [0]) * count
+        self.deleted = array("q", [0]) * count
+        # The hash of a whole reply that has been proven and not superseded since; NOT_PROVEN where there is none.
+        self.proven = array("q", [NOT_PROVEN]) * count
+        self.proven_version = array("q", [0]) * count
         self.inserting: set[int] = set()
         self._count = count
 
@@ -102,10 +111,10 @@ class Ledger:
             (self.in_flight, 0),
             (self.oldest, 0),
             (self.deleted, 0),
+            (self.proven, NOT_PROVEN),
             (self.proven_version, 0),
         ):
             column.extend([value] * more)
-        self.proven.extend([b""] * more)
         self._count = new + 1
         self.inserting.add(new)
         return new
@@ -120,18 +129,36 @@ class Ledger:
         self.versions[key] = version
         if delete:
             self.deleted[key] = version
-        if self.in_flight[key]:
-            floor = self.oldest[key] - 1
-        else:
-            floor = version - 1
-            self.oldest[key] = version
-        self.in_flight[key] += 1
-        return version, floor
+        in_flight = self.in_flight[key]
+        self.in_flight[key] = in_flight + 1
+        if in_flight:
+            return version, self.oldest[key] - 1
+        self.oldest[key] = version
+        return version, version - 1
 
     def end(self, key: int, floor: int) -> None:
         """Note that the write which `begin` gave this floor has been answered."""
         self.in_flight[key] -= 1
-        self.floor[key] = max(self.floor[key], floor)
+        self.supersede(key, floor)
+
+    def stored(self, key: int, version: int, floor: int, reply: bytes) -> None:
+        """Note that a PUT of this version has been answered; reply is what a GET of it will get. One call for three."""
+        self.in_flight[key] -= 1
+        before = self.floor[key]
+        if version > self.proven_version[key] and version > before:
+            self.proven[key] = hash(reply)
+            self.proven_version[key] = version
+            if floor > before:
+                self.floor[key] = floor
+        else:
+            self.supersede(key, floor)
+
+    def supersede(self, key: int, floor: int) -> None:
+        """Note that every version up to `floor` has been superseded; what was proven of them is proven no more."""
+        if floor > self.floor[key]:
+            self.floor[key] = floor
+            if self.proven_version[key] <= floor:
+                self.proven[key] = NOT_PROVEN
 
     def refused(self, key: int) -> None:
         """Note that a write was answered with a refusal that says it had no effect (400 or 426)."""
@@ -150,9 +177,13 @@ class Ledger:
         return LOST
 
     def remember(self, key: int, version: int, reply: bytes) -> None:
-        """Keep the whole reply that proves a version, so that the next one like it is known at a glance."""
-        if self.remembers and version > self.proven_version[key]:
-            self.proven[key] = reply
+        """Keep the hash of the reply that proves a version, unless a later one is known: `proven[key] == hash(reply)`.
+
+        So the next reply like it is known at a glance, 0.1 us instead of 1. Of two different replies one in 2**64 pairs
+        has the same hash, where the checksum in the value has 32 bits.
+        """
+        if version > self.proven_version[key] and version > self.floor[key]:
+            self.proven[key] = hash(reply)
             self.proven_version[key] = version
 
     def judge(self, key: int, floor: int, reply: bytes) -> str:
@@ -169,7 +200,6 @@ class Ledger:
         version = int(parts[5])
         if version <= floor:
             return STALE
-        known = int(parts[6])
-        self.floor[key] = max(self.floor[key], known)
+        self.supersede(key, int(parts[6]))
         self.remember(key, version, reply)
         return NO_READ

@@ -8,11 +8,13 @@ from kvss_gevent.cli.fail import Fail
 from loadtest import preflight, results
 from loadtest.options import read_options, texts_of
 from loadtest.recorder import LAG, RESPONSE, SERVICE, Part
+from loadtest.verdict import Statement, trusted
 
 if TYPE_CHECKING:
     from loadtest.campaign import Campaign
 
 KEY = "kvss-latency"
+_HEADS = {True: "these figures can be trusted", False: "do not trust every figure"}
 _COLUMNS = {"name": "", "count": "Requests", **{name: name.replace("_us", " (us)") for name in results.PERCENTILES}}
 
 
@@ -78,13 +80,18 @@ def _rows(campaign: "Campaign") -> Iterator[dict[str, Any]]:
 
 
 def findings(campaign: "Campaign") -> list[str]:
-    """Return the verdict as sentences: the finished run's, or that there is none yet."""
-    if campaign.results is None:
-        return ["Verdict: when the run has ended"] if campaign.collector.whole.counts else []
-    verdict = campaign.results["verdict"]
-    head = "these figures can be trusted" if verdict["trusted"] else "do not trust every figure"
-    found = [("ok: " if one["ok"] else "NOT: ") + one["text"] for one in verdict["findings"]]
-    return [f"Verdict: {head}", *found]
+    """Return the verdict as sentences: the finished run's, or a provisional one while the run goes on."""
+    if campaign.results is not None:
+        verdict = campaign.results["verdict"]
+        statements = [Statement(**one) for one in verdict["findings"]]
+        head = f"Verdict: {_HEADS[verdict['trusted']]}"
+    elif not campaign.finishing:
+        statements = results.provisional(campaign.collector, campaign.options.open_loop, campaign.resets)
+        head = f"Verdict so far: {_HEADS[trusted(statements)] if statements else 'nothing measured yet'}"
+        head += "; the run goes on"
+    else:
+        return []
+    return [head, *(("ok: " if one.ok else "NOT: ") + one.text for one in statements)]
 
 
 def _kinds(what: str, part: Part) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ import gevent
 import pytest
 
 from loadtest.connection import Connection, Lost, parse_host
+from loadtest.timer import Alarm, clock
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,76 @@ def test_the_greenlet_may_wait_for_other_things_between_requests() -> None:
         assert connection.exchange(b"two\n") == b"two"
         connection.close()
         connection.close()
+
+
+def test_an_exchange_tells_when_it_began_and_ended() -> None:
+    def script(sock: socket.socket) -> None:
+        for _ in range(2):
+            data = sock.recv(100)
+            threading.Event().wait(0.02)
+            sock.sendall(data)
+
+    with peer(script) as address:
+        connection = Connection(address)
+        for hold in (connection.hold, connection.release):
+            hold()
+            begun = clock()
+            connection.exchange(b"one\n")
+            assert begun <= connection.sent_at <= connection.done_at - 0.015 <= clock() - 0.015
+        connection.close()
+
+
+def test_a_reply_in_pieces_and_one_that_was_not_asked_for_are_read_in_order() -> None:
+    def script(sock: socket.socket) -> None:
+        for pieces in ((b"o", b"ne\n"), (b"two\nunasked\n",), (b"late\n",)):
+            sock.recv(100)
+            for piece in pieces:
+                sock.sendall(piece)
+                threading.Event().wait(0.01)
+
+    with peer(script) as address:
+        connection = Connection(address)
+        connection.hold()
+        assert [connection.exchange(b"x\n") for _ in range(3)] == [b"one", b"two", b"unasked"]
+        assert connection.waiting == 0
+        connection.release()
+        connection.close()
+
+
+def test_large_replies_are_read_in_few_pieces_once_one_was_large() -> None:
+    size = 200_000
+
+    def script(sock: socket.socket) -> None:
+        for _ in range(20):
+            sock.recv(100)
+            sock.sendall(b"y" * size + b"\n")
+
+    with peer(script) as address:
+        connection = Connection(address)
+        connection.hold()
+        assert {len(connection.exchange(b"x\n")) for _ in range(20)} == {size}
+        connection.release()
+        connection.close()
+
+
+def test_while_attended_the_greenlet_may_wait_for_other_things() -> None:
+    """The server ends the connection while nothing is owed: that must not wake a greenlet that sleeps."""
+
+    def script(sock: socket.socket) -> None:
+        sock.sendall(sock.recv(100))
+
+    with peer(script) as address:
+        connection = Connection(address)
+        connection.attend()
+        assert connection.exchange(b"one\n") == b"one"
+        alarm, begun = Alarm(), clock()
+        alarm.sleep_until(begun + 0.05)
+        assert clock() >= begun + 0.05
+        with pytest.raises(Lost, match=r"closed by the server|connection lost"):
+            [connection.exchange(b"two\n") for _ in range(2)]
+        connection.release()
+        connection.close()
+        alarm.close()
 
 
 def test_a_pipeline_larger_than_every_buffer_does_not_lock_up() -> None:

@@ -1,5 +1,6 @@
 """loadtest/drive.py, run.py and preflight.py against servers in threads: what is counted when connections are lost."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,13 +10,13 @@ from load_servers import Answer, right, serving
 
 from kvss_gevent.cli.fail import Fail
 from loadtest import preflight
-from loadtest.drive import BURST, Driver
+from loadtest.drive import Driver
 from loadtest.messages import Plan, Update
 from loadtest.options import read_options
 from loadtest.recorder import ERROR, HIT, MISS, RESPONSE, Part
 from loadtest.run import Run
 from loadtest.timer import clock
-from loadtest.traffic import NOT_KV, Traffic
+from loadtest.traffic import BURST, NOT_KV, Traffic
 from loadtest.workload import Mix, Workload, parse_mix
 
 
@@ -153,13 +154,88 @@ def test_a_run_that_is_closed_counts_what_was_left() -> None:
     assert part.dropped > 50
 
 
+def test_what_was_counted_before_a_server_hangs_is_told_while_it_hangs() -> None:
+    """The closed loop counts a burst at a time: a burst that does not end must not keep its counts to itself."""
+    hung = threading.Event()
+    seen = 0
+
+    def hanging(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        nonlocal seen
+        seen += 1
+        if seen == 20:
+            hung.wait(10)
+        return right(data, words)
+
+    with bench("1:0:0", hanging) as one:
+        worker = gevent.spawn(one.work)
+        with gevent.Timeout(10):
+            while not sum(update.part.requests() for update in one.updates):
+                gevent.sleep(0.05)
+        assert sum(update.part.requests() for update in one.updates) == 19
+        hung.set()
+        worker.join(10)
+        assert one.finish().requests() == BURST
+
+
 def test_a_finished_schedule_lets_the_user_rest() -> None:
     with bench("1:0:0", rate="1000") as one:
         one.run.end_window()
         one.work(1)
         one.driver.once(one.traffic)
         one.finish()
-    assert one.run.measured_s < 1
+    assert one.run.summary()["measured_s"] < 1
+
+
+def test_a_reset_begins_the_window_anew_and_leaves_its_end() -> None:
+    with bench("1:0:0") as one:
+        end = one.run.recorder.end
+        one.work(3)
+        begun = clock()
+        one.run.reset(1)
+        assert begun <= one.run.recorder.begin <= clock()
+        one.work(2)
+        part = one.finish()
+    assert part.requests() == 2 * BURST
+    assert one.run.recorder.end <= end
+    assert one.updates[-1].reset == 1
+
+
+def test_a_reset_outside_of_the_window_changes_nothing() -> None:
+    with bench("1:0:0") as one:
+        one.run.open_window(clock() + 60, 60)
+        one.run.reset(1)
+        assert one.run.recorder.begin > clock() + 50
+        one.run.open_window(clock(), 60)
+        one.work(2)
+        one.run.end_window()
+        one.run.reset(2)
+        assert one.finish().requests() == 2 * BURST
+
+
+def test_a_shape_goes_on_over_a_reset() -> None:
+    with bench("1:0:0", rate="1", shape="steps:100,3000:1s") as one:
+        one.run.open_window(clock() - 1.5, 2)
+        one.run.reset(1)
+        assert one.run._rate_at(1.0, clock()) == 3000
+        one.finish()
+
+
+def test_a_summary_tells_what_is_under_way() -> None:
+    hung = threading.Event()
+
+    def hanging(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        hung.wait(10)
+        return right(data, words)
+
+    with bench("1:0:0", hanging) as one:
+        worker = gevent.spawn(one.work)
+        gevent.sleep(0.3)
+        summary = one.run.summary()
+        hung.set()
+        worker.join(10)
+        one.finish()
+    assert (summary["owed"], summary["concurrency"]) == (1, 1)
+    assert 0.2 < summary["under_way_s"] <= summary["measured_s"] < 5
 
 
 def test_keys_are_loaded_before_anything_else() -> None:

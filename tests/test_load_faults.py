@@ -65,6 +65,7 @@ FAULTS: list[tuple[str, Answer, set[str]]] = [
     ("stale read", stale_reads(), {STALE}),
     ("swapped value", every(500, b"GET", swapped), {WRONG_KEY}),
     ("lost write", every(100, b"PUT", lost_write), {STALE, LOST}),
+    ("forgotten key", every(200, b"GET", lambda *_: b"404 NOT_FOUND"), {LOST}),
     ("torn value", every(500, b"GET", torn), {TORN}),
     ("one refusal in 10,000", every(10_000, b"GET", lambda *_: b"500 SERVER_ERROR"), {"500 SERVER_ERROR"}),
     ("one wrong reply in 10,000", every(10_000, b"GET", swapped), {WRONG_KEY}),

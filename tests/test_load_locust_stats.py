@@ -1,15 +1,11 @@
 """loadtest/locust_stats.py: Locust's own numbers keep their fractions, and failures stay apart."""
 
 import csv
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-# Locust would patch this whole process for gevent, other tests' sockets and threads included.
-os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
-from locust import stats
+from load_unpatched import stats
 
 from loadtest import locust_stats
 from loadtest.recorder import ERROR, HIT, RESPONSE, Part

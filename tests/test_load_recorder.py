@@ -61,9 +61,11 @@ def part_of(values: dict[tuple[str, str], list[int]]) -> Part:
 
 def test_a_part_survives_locusts_messages() -> None:
     part = part_of({("GET", HIT): [5, 5, 70_000], ("PUT", ERROR): [1]})
-    sent = msgpack.loads(msgpack.dumps(Update(3, part, 7, 8, 0.5).pack()), raw=False, strict_map_key=False)
+    summary = {"measured_s": 1.5}
+    sent = msgpack.loads(msgpack.dumps(Update(3, part, 7, 8, 0.5, 2, summary).pack()), raw=False, strict_map_key=False)
     update = Update.unpack(sent)
     assert (update.second, update.backlog, update.users, update.down_s) == (3, 7, 8, 0.5)
+    assert (update.reset, update.summary) == (2, summary)
     assert update.part.pack() == part.pack()
 
 

@@ -13,7 +13,7 @@ from loadtest.collector import Collector
 from loadtest.histogram import Histogram
 from loadtest.messages import Update
 from loadtest.recorder import ERROR, HIT, LAG, RESPONSE, SERVICE, Part
-from loadtest.results import Conditions, build, figures
+from loadtest.results import Conditions, build, figures, provisional
 
 CONDITIONS = Conditions(
     host="127.0.0.1:5050",
@@ -83,6 +83,58 @@ def test_an_early_end_is_the_first_finding() -> None:
     assert results["requests"]["achieved_per_s"] == 0
     assert "nothing was measured" in report.text(results)
     assert "Nothing was measured." in page.render(results, {})
+
+
+SUMMARY = {
+    "cpu_share": 0.3,
+    "wait_share": 0.0,
+    "measured_s": 2.0,
+    "concurrency": 1,
+    "owed": 0,
+    "under_way_s": 0.0,
+}
+
+
+def so_far(open_loop: bool = True, resets: int = 0, **changes: float) -> str:
+    """Return the findings on a run that goes on, 2 s of two processes: 2,000 requests of 1 ms."""
+    collector = Collector()
+    for client in ("a", "b"):
+        part = Part()
+        part.histogram(RESPONSE, "GET", HIT).record(1000, 1000)
+        part.histogram(LAG, "GET", HIT).record(40, 1000)
+        collector.add(client, Update(1, part, summary={**SUMMARY, **changes}))
+    return "; ".join(("ok: " if one.ok else "NOT: ") + one.text for one in provisional(collector, open_loop, resets))
+
+
+def test_a_run_that_goes_on_has_a_provisional_verdict() -> None:
+    assert provisional(Collector(), True) == []
+    found = so_far()
+    assert "NOT" not in found
+    assert "ok: achieved 1,000/s of 1,000/s offered (100.0%)" in found
+    assert "ok: the generator used 30% of a core at most" in found
+    assert "NOT: the generator used 95% of a core at most" in so_far(cpu_share=0.95)
+    assert "reset" in so_far(resets=1)
+
+
+def test_what_is_under_way_is_not_held_against_anyone_and_a_backlog_is() -> None:
+    assert "ok: achieved 1,000/s of 1,000/s offered" in so_far(owed=1)
+    assert "NOT: achieved 1,000/s of 1,500/s offered" in so_far(owed=501)
+    assert "ok: by Little's law 2.00 of 2 requests" in so_far(open_loop=False, under_way_s=1.0)
+    assert "NOT: by Little's law 1.00 of 2 requests" in so_far(open_loop=False)
+
+
+def test_lost_workers_are_told_first() -> None:
+    results = build(collected(), replace(CONDITIONS, workers_lost=1))
+    assert not results["verdict"]["trusted"]
+    assert results["verdict"]["findings"][0]["text"].startswith("1 of 3 worker processes were lost: not all of the")
+
+
+def test_a_reset_is_told() -> None:
+    results = build(collected(), replace(CONDITIONS, resets=1))
+    assert results["verdict"]["findings"][-1] == {
+        "ok": True,
+        "text": "the statistics were reset: all figures are those since the last reset",
+    }
 
 
 def test_figures_of_nothing_are_zero() -> None:

@@ -22,6 +22,24 @@ def test_due_times_do_not_depend_on_when_they_are_taken() -> None:
     assert [stalled.take() for _ in range(300)] == pytest.approx(taken)
 
 
+def test_a_constant_rate_needs_no_function() -> None:
+    schedule = Schedule(0.0, 0.01, 10**9)
+    assert schedule.take_due(-0.001) == 0.0
+    assert [schedule.advance(2.995), schedule.take_due(2.995), schedule.take_due(2.995)] == [300, 0.0, 0.01]
+    assert [schedule.take_due(2.995) for _ in range(299)][-2:] == [pytest.approx(2.99), 0.0]
+
+
+def test_what_is_taken_as_it_comes_is_what_is_queued() -> None:
+    schedule = Schedule(0.5, poisson_gaps(lambda _: 100, Random(5)), 10**9)
+    same = Schedule(0.5, poisson_gaps(lambda _: 100, Random(5)), 10**9)
+    taken = []
+    for step in range(2000):
+        while due := schedule.take_due(step / 100):
+            taken.append(due)
+    assert len(taken) == same.advance(19.99) > 1500
+    assert taken == [same.take() for _ in taken]
+
+
 def test_rate_times_time_requests_are_due() -> None:
     schedule = constant(1000)
     schedule.ends = 10.0
@@ -46,15 +64,16 @@ def test_poisson_arrivals_have_the_rate_and_the_spread() -> None:
 def test_beyond_the_bound_requests_are_dropped_and_counted() -> None:
     schedule = constant(100, bound=50)
     assert schedule.advance(9.995) == 50
-    assert schedule.dropped_between(0, 10) == 950
-    assert schedule.dropped_between(5, 10) == pytest.approx(500, abs=15)
-    assert schedule.dropped_between(10, 20) == 0
+    assert schedule.take_dropped(5, 10) == pytest.approx(500, abs=15)
+    assert schedule.take_dropped(0, 10) == 0, "what has been told is told once"
+    schedule.advance(19.995)
+    assert schedule.take_dropped(0, 9.9) == 0
 
 
 def test_a_day_of_drops_takes_little_memory() -> None:
     schedule = constant(1000, bound=1)
     schedule.advance(100.0)
-    assert schedule.dropped_between(0, 101) == pytest.approx(100_000, abs=2)
+    assert schedule.take_dropped(0, 101) == pytest.approx(100_000, abs=2)
     assert len(schedule.dropped) < 3000
 
 

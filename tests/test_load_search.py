@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from kvss_gevent.cli.fail import Fail
 from loadtest.search import Promise, Trial, judge, main, parse_promise, search
 
 
@@ -80,6 +81,28 @@ def test_the_answer_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_no_rate_may_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(monkeypatch, 0) == 1
     assert "no rate from 1,000/s down holds p99:5ms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("error", "code"), [(Fail("no server", "", 3), 3), (KeyboardInterrupt(), 130)])
+def test_what_was_found_before_an_end_that_came_early_is_told(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tried(rate: float, *_: object) -> Trial:
+        if rate > 2000:
+            raise error
+        return Trial(rate, rate, rate, "")
+
+    monkeypatch.setattr("loadtest.search.run_once", tried)
+    assert main(["--start", "1000"]) == code
+    out, err = capsys.readouterr()
+    assert out.endswith("the search did not end; the highest rate that held p99:5ms: 2,000 requests/s\n")
+    assert ("no server" in err) == (code == 3)
+
+
+@pytest.mark.server
+def test_bad_options_for_locust_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seconds", "1", "--", "--kv-mix", "foo"]) == 2
+    assert capsys.readouterr().err.startswith("argument --kv-mix: unknown mix 'foo'")
 
 
 @pytest.mark.server

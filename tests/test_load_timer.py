@@ -1,5 +1,7 @@
 """loadtest/timer.py: greenlets wake in order, not before their time, and a killed one leaves nothing behind."""
 
+import time
+
 import gevent
 import pytest
 
@@ -66,4 +68,13 @@ def test_a_sleeper_that_gave_up_is_left_alone_afterwards(alarm: Alarm) -> None:
         return clock() - begun
 
     assert gevent.spawn(impatient).get(timeout=5) >= 0.1
+    alarm.close()
+
+
+def test_waiting_costs_nothing(alarm: Alarm) -> None:
+    alarm.sleep_until(clock() + 0.01)
+    used_s = time.process_time()
+    alarm.sleep_until(clock() + 0.3)
+    gevent.sleep(0.2)
+    assert time.process_time() - used_s < 0.2, "the timer that has fired is not looked at again and again"
     alarm.close()

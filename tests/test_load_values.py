@@ -5,7 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvss_gevent.wire import OK_PREFIX
-from loadtest.values import LOST, NO_READ, STALE, TORN, WRONG_KEY, Ledger, filler, key_bytes, least_bytes, make_value
+from loadtest.values import (
+    LOST,
+    NO_READ,
+    NOT_PROVEN,
+    STALE,
+    TORN,
+    WRONG_KEY,
+    Ledger,
+    filler,
+    key_bytes,
+    least_bytes,
+    make_value,
+)
 
 TOKEN = b"0a1b2c3d"
 
@@ -125,15 +137,37 @@ def test_inserts_grow_the_ledger_by_keys_of_its_own() -> None:
     assert written(ledger, second) == 1
 
 
-def test_a_reply_seen_before_is_remembered_with_its_version() -> None:
+def test_a_reply_seen_before_is_remembered_until_it_is_superseded() -> None:
     ledger = Ledger(10, TOKEN, loaded=True)
+    assert ledger.proven[3] == NOT_PROVEN
     right = reply(3, 1, 0)
     ledger.judge(3, 0, right)
-    assert (ledger.proven[3], ledger.proven_version[3]) == (right, 1)
-    forgetful = Ledger(10, TOKEN, loaded=True)
-    forgetful.remembers = False
-    forgetful.judge(3, 0, right)
-    assert forgetful.proven[3] == b""
+    assert (ledger.proven[3], ledger.proven_version[3]) == (hash(right), 1)
+    written(ledger, 3, delete=True)
+    assert ledger.proven[3] == NOT_PROVEN
+
+
+def test_what_another_process_superseded_is_proven_no_more() -> None:
+    ledger = Ledger(10, TOKEN, (0, 2), loaded=True)
+    other = TOKEN + b".1"
+    ledger.judge(3, 0, reply(3, 5, 4, other))
+    ledger.remember(3, 6, reply(3, 6, 4, other))
+    ledger.supersede(3, 6)
+    assert ledger.proven[3] == NOT_PROVEN
+    ledger.remember(3, 5, reply(3, 5, 4, other))
+    assert ledger.proven[3] == NOT_PROVEN, "an older version proves nothing"
+
+
+def test_a_put_is_proven_by_its_answer_and_not_by_one_that_comes_late() -> None:
+    ledger = Ledger(10, TOKEN, loaded=True)
+    first, low = ledger.begin(3)
+    second, high = ledger.begin(3)
+    ledger.stored(3, second, high, reply(3, second, high))
+    assert ledger.proven[3] == hash(reply(3, second, high))
+    ledger.stored(3, first, low, reply(3, first, low))
+    assert ledger.proven[3] == hash(reply(3, second, high))
+    assert ledger.in_flight[3] == 0
+    assert ledger.floor[3] == 1, "the two may have been stored in either order"
 
 
 @settings(max_examples=400, deadline=None)
@@ -170,6 +204,34 @@ def test_no_order_of_events_makes_a_right_server_look_wrong(events: list[tuple[s
                 else:
                     assert isinstance(seen, tuple)
                     assert ledger.judge(0, floor_then, reply(0, *seen)) == NO_READ
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("wdapjg"), st.integers(0, 7)), max_size=60))
+def test_what_is_proven_is_never_superseded(events: list[tuple[str, int]]) -> None:
+    """Whatever the order of events: a reply that the short way takes as proven is one that the long way lets pass."""
+    ledger = Ledger(1, TOKEN, loaded=True)
+    begun: list[tuple[int, int, bool]] = []
+    floors = [ledger.floor[0]]
+    replies = [reply(0, 1, 0)]
+    for kind, pick in events:
+        if kind in "wd":
+            version, floor = ledger.begin(0, delete=kind == "d")
+            begun.append((version, floor, kind == "d"))
+            replies.append(reply(0, version, floor))
+        elif kind in "ap" and begun:
+            version, floor, deleted = begun.pop(pick % len(begun))
+            if deleted or kind == "a":
+                ledger.end(0, floor)
+            else:
+                ledger.stored(0, version, floor, reply(0, version, floor))
+        elif kind == "j":
+            ledger.judge(0, floors[pick % len(floors)], replies[pick % len(replies)])
+        elif kind == "g":
+            floors.append(ledger.floor[0])
+        for one in replies:
+            if hash(one) == ledger.proven[0]:
+                assert all(ledger.judge(0, floor_then, one) == NO_READ for floor_then in floors)
 
 
 @pytest.mark.parametrize("share", [1, 4])

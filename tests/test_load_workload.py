@@ -21,7 +21,9 @@ from loadtest.workload import (
 
 
 def stream(seed: str, size: int = 500) -> list[tuple[int, int]]:
-    return batches(Workload(parse_mix("80:15:5"), keys.parse("zipfian")), 100, Random(seed))(size)
+    return list(
+        zip(*batches(Workload(parse_mix("80:15:5"), keys.parse("zipfian")), 100, Random(seed))(size), strict=True)
+    )
 
 
 def test_the_same_seed_gives_the_same_stream_whatever_the_batches() -> None:
