@@ -173,7 +173,10 @@ class CoalescingStore:
             self._stalled = False
             logger.warning("the disk answers again")
         tickets, self._running = self._running, []
-        self._schedule()
+        if self._thread is not None and self._waiting and not self._scheduled:
+            self._begin()  # not after this round: the disk would rest while replies are sent
+        else:
+            self._schedule()
         for number, ticket in enumerate(tickets):
             _wake(ticket, StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 
