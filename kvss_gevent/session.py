@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from kvss_gevent.service import Service
 from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, LineStore, Result, StoreError
+from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.wire import (
     BYE,
     DEL,
@@ -212,8 +213,12 @@ class Session:
         service = self._service
         try:
             self._out, puts, dels = store.run_lines(lines, service.limits.reply_bytes)
-        except StoreError:
-            return False  # nothing was run: the batch will meet the same fault, and say so
+        except Exception as fault:
+            batch = commands_of(lines)
+            if not batch:
+                return False
+            self._out, puts, dels = lines_done(batch, [StoreError()] * len(batch))
+            service.fault_reply(fault)
         service.stats.puts += puts
         service.stats.dels += dels
         return len(self._out) > 0
