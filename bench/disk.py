@@ -1,11 +1,13 @@
-"""What gathering writes is worth: commits of the disk store beside one commit per request, and GETs meanwhile.
+"""What the disk store costs: gathered commits beside one commit per request, with GETs meanwhile; and without syncs.
 
-Run as `python -m bench.disk`; about half a minute. Every reply waits for its sync (--sync always). The two servers are
-driven in turn on the same disk, and the ratio is taken pair by pair.
+Run as `python -m bench.disk`; about a minute. In the first part every reply waits for its sync (--sync always); in the
+second none does (--sync none), and CPU per request is compared with redis-server's, as bench.server does for memory.
+The two servers are driven in turn, and the ratio is taken pair by pair.
 """
 
 import argparse
 import json
+import shutil
 import socket
 import statistics
 import subprocess
@@ -15,7 +17,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.process import free_port, kvss, pinned, running
+from bench.process import free_port, kvss, pinned, redis, running
+from bench.server import one_run as cpu_per_request
 
 START_S = 0.5
 """Until the generator writes."""
@@ -40,6 +43,13 @@ def main() -> None:
     args = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvss-bench-", dir=args.directory)))
+        synced(args, directory)
+        unsynced(args, directory)
+
+
+def synced(args: argparse.Namespace, directory: Path) -> None:
+    """Synced PUTs a second, gathered and one by one, and how long a GET takes beside them."""
+    with ExitStack() as stack:
         ports = {"gathered": free_port(), "one by one": free_port()}
         for name, port in ports.items():
             command = kvss(port, "--store", f"disk:{directory / name}.kv")
@@ -69,6 +79,30 @@ def main() -> None:
         f"gathering makes it {statistics.median(ratios):.1f} times the rate "
         f"({min(ratios):.1f} to {max(ratios):.1f} in {len(ratios)} pairs)"
     )
+
+
+def unsynced(args: argparse.Namespace, directory: Path) -> None:
+    """CPU per request without syncs, beside redis-server where it is installed."""
+    with ExitStack() as stack:
+        port = free_port()
+        command = kvss(port, "--store", f"disk:{directory / 'unsynced'}.kv", "--sync", "none")
+        servers = {"disk, --sync none": (stack.enter_context(running(command, port)), "kv", port)}
+        if shutil.which("redis-server"):
+            port = free_port()
+            servers["redis-server"] = (stack.enter_context(running(redis(port), port)), "resp", port)
+        for depth in (1, 16, 64):
+            costs: dict[str, list[float]] = {name: [] for name in servers}
+            for pair in range(args.pairs + 1):
+                for name, (pid, protocol, port) in servers.items():
+                    cost_us = cpu_per_request(pid, protocol, port, depth, 1.0)
+                    if pair:  # the first pair warms up
+                        costs[name].append(cost_us)
+            shown = ", ".join(f"{name} {statistics.median(found):.2f} us" for name, found in costs.items())
+            line = f"depth {depth}: CPU per request {shown}"
+            if len(costs) == 2:
+                ratios = [ours / theirs for ours, theirs in zip(*costs.values(), strict=True)]
+                line += f", ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(line, flush=True)
 
 
 def one_run(port: int, connections: int, seconds: float, reads: float) -> tuple[float, float, float]:

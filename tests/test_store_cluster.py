@@ -295,6 +295,14 @@ def test_an_address_that_is_none_is_a_mistake_of_use(url: str) -> None:
     assert refused.value.usage
 
 
+@pytest.mark.parametrize("url", ["redis://user:secret@127.0.0.1:1/0", "cluster://:secret@127.0.0.1:1"])
+def test_a_password_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(CannotOpen, match="takes no user and no password") as refused:
+        open_store(Config(store=url))
+    assert refused.value.usage
+    assert "secret" not in refused.value.cause + refused.value.remedy
+
+
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}/0", "cluster://127.0.0.1:{port}"])
 def test_a_store_that_nobody_serves_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(CannotOpen, match="refused") as refused:
