@@ -1,19 +1,27 @@
-"""What gathering writes is worth: commits of the disk store beside one commit per request, and GETs meanwhile.
+"""What the disk store costs: gathered commits beside one commit per request, with GETs meanwhile; and without syncs.
 
-Run as `python -m bench.disk`; about half a minute. Every reply waits for its sync (--sync always). The two servers are
-driven in turn on the same disk, and the ratio is taken pair by pair.
+Run as `python -m bench.disk`; about a minute. In the first part every reply waits for its sync (--sync always); in the
+second none does (--sync none), and CPU per request is compared with redis-server's, as bench.server does for memory.
+The two servers are driven in turn, and the ratio is taken pair by pair.
 """
 
 import argparse
 import json
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.process import free_port, kvss, pinned, running
+from bench.process import free_port, kvss, pinned, redis, running
+from bench.server import one_run as cpu_per_request
+
+START_S = 0.5
+"""Until the generator writes."""
 
 ONE_BY_ONE = """
 import sys
@@ -28,12 +36,20 @@ def main() -> None:
     """Print every figure, one line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per run")
+    parser.add_argument("--seconds", type=float, default=2.5, help="per run")
     parser.add_argument("--connections", type=int, default=64, help="clients that write, one request at a time each")
+    parser.add_argument("--reads", type=float, default=500.0, help="GETs a second beside them")
     parser.add_argument("--directory", type=Path, help="where the files go: the disk to measure")
     args = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvss-bench-", dir=args.directory)))
+        synced(args, directory)
+        unsynced(args, directory)
+
+
+def synced(args: argparse.Namespace, directory: Path) -> None:
+    """Synced PUTs a second, gathered and one by one, and how long a GET takes beside them."""
+    with ExitStack() as stack:
         ports = {"gathered": free_port(), "one by one": free_port()}
         for name, port in ports.items():
             command = kvss(port, "--store", f"disk:{directory / name}.kv")
@@ -43,7 +59,7 @@ def main() -> None:
         rates: dict[str, list[float]] = {name: [] for name in ports}
         reads_ms: dict[str, list[float]] = {name: [] for name in ports}
         for pair in range(args.pairs + 1):
-            runs = {name: one_run(port, args.connections, args.seconds) for name, port in ports.items()}
+            runs = {name: one_run(port, args.connections, args.seconds, args.reads) for name, port in ports.items()}
             if any(refused for _, _, refused in runs.values()):
                 print("a pair is left out: writes were refused, for the disk hung or is full")
             elif pair:  # the first pair warms up
@@ -65,19 +81,61 @@ def main() -> None:
     )
 
 
-def one_run(port: int, connections: int, seconds: float) -> tuple[float, float, float]:
+def unsynced(args: argparse.Namespace, directory: Path) -> None:
+    """CPU per request without syncs, beside redis-server where it is installed."""
+    with ExitStack() as stack:
+        port = free_port()
+        command = kvss(port, "--store", f"disk:{directory / 'unsynced'}.kv", "--sync", "none")
+        servers = {"disk, --sync none": (stack.enter_context(running(command, port)), "kv", port)}
+        if shutil.which("redis-server"):
+            port = free_port()
+            servers["redis-server"] = (stack.enter_context(running(redis(port), port)), "resp", port)
+        for depth in (1, 16, 64):
+            costs: dict[str, list[float]] = {name: [] for name in servers}
+            for pair in range(args.pairs + 1):
+                for name, (pid, protocol, port) in servers.items():
+                    cost_us = cpu_per_request(pid, protocol, port, depth, 1.0)
+                    if pair:  # the first pair warms up
+                        costs[name].append(cost_us)
+            shown = ", ".join(f"{name} {statistics.median(found):.2f} us" for name, found in costs.items())
+            line = f"depth {depth}: CPU per request {shown}"
+            if len(costs) == 2:
+                ratios = [ours / theirs for ours, theirs in zip(*costs.values(), strict=True)]
+                line += f", ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(line, flush=True)
+
+
+def one_run(port: int, connections: int, seconds: float, reads: float) -> tuple[float, float, float]:
     """Write with all connections, read with one more; return PUTs a second, the p99 of a GET in ms, and refusals."""
-    writing = generator(port, connections, 0, seconds)
-    reading = generator(port, 1, 100, seconds)
-    written, read = result(writing), result(reading)
-    return written["rps"], read["p99_us"] / 1000, written["refused"] + read["refused"]
-
-
-def generator(port: int, connections: int, get_percent: int, seconds: float) -> "subprocess.Popen[str]":
-    """Start a load generator with one request at a time on each connection."""
     command = [sys.executable, "-m", "bench.generator", "kv", "127.0.0.1", str(port), "--depth", "1"]
-    command += ["--connections", str(connections), "--get", str(get_percent), "--seconds", str(seconds)]
-    return subprocess.Popen(pinned(command, 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command += ["--connections", str(connections), "--get", "0", "--seconds", str(seconds)]
+    writing = subprocess.Popen(pinned(command, 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(START_S)
+    reads_ms, refused = read(port, reads, seconds - START_S)
+    written = result(writing)
+    return written["rps"], reads_ms[int((len(reads_ms) - 1) * 0.99)], written["refused"] + refused
+
+
+def read(port: int, rate: float, seconds: float) -> tuple[list[float], int]:
+    """Send GETs at a fixed rate, for the writers must not have to share their processor with a reader at full speed.
+
+    Returns, sorted, the milliseconds from when each was due until its reply, and the number of refusals.
+    """
+    took_ms = []
+    refused = 0
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began_s = time.perf_counter()
+        for number in range(max(1, int(seconds * rate))):
+            due_s = began_s + number / rate
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            sock.sendall(b"KV/1.0 GET key:%08d\n" % (number % 1000))
+            reply = sock.recv(1000)
+            if not reply:
+                sys.exit("bench: the server closed the reader's connection")
+            took_ms.append((time.perf_counter() - due_s) * 1000)
+            refused += reply.startswith(b"500")
+    return sorted(took_ms), refused
 
 
 def result(process: "subprocess.Popen[str]") -> dict[str, float]:

@@ -24,7 +24,6 @@ from kvss_gevent.stores.base import (
     StoreError,
     writes,
 )
-from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.wire import GET_PREFIX
 
 logger = logging.getLogger("kvss")
@@ -113,23 +112,17 @@ class CoalescingStore:
                 break
         else:
             return self._store.read_lines(lines, limit_bytes), 0, 0
-        try:
-            done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)) if self.blocks else 0)
-        except StoreError as fault:
-            if fault.refused:
-                raise
-            batch = commands_of(lines)
-            return lines_done(batch, [fault] * len(batch))
+        done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)) if self.blocks else 0)
         return done
 
     def _wait_for(self, job: Job, size_bytes: int) -> Any:
-        """Queue a job and return what transact does for it. Raises StoreError, `refused` where it was not queued."""
+        """Queue a job and return what transact does for it. Raises StoreError."""
         if self._closed:
-            raise _refusal("the store is closed")
+            raise StoreError("the store is closed")
         if self._stalled:
-            raise _refusal(f"the disk has not answered for {self._stall_s:g} s")
+            raise StoreError(f"the disk has not answered for {self._stall_s:g} s")
         if self._waiting_bytes + size_bytes > self._max_waiting_bytes and self._waiting:
-            raise _refusal(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
+            raise StoreError(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
         ticket = _Ticket(job, size_bytes)
         self._waiting.append(ticket)
         self._waiting_bytes += size_bytes
@@ -173,7 +166,10 @@ class CoalescingStore:
             self._stalled = False
             logger.warning("the disk answers again")
         tickets, self._running = self._running, []
-        self._schedule()
+        if self._thread is not None and self._waiting and not self._scheduled:
+            self._begin()  # not after this round: the disk would rest while replies are sent
+        else:
+            self._schedule()
         for number, ticket in enumerate(tickets):
             _wake(ticket, StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 
@@ -260,12 +256,6 @@ def _attempt(store: TransactionStore, jobs: list[Job]) -> list[Any] | Exception:
     except Exception as mistake:
         logger.exception("a mistake of this store fails %d batches", len(jobs))
         return mistake
-
-
-def _refusal(cause: str) -> StoreError:
-    fault = StoreError(cause)
-    fault.refused = True
-    return fault
 
 
 def _wake(ticket: _Ticket, outcome: Any) -> None:

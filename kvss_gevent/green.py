@@ -14,9 +14,8 @@ import gevent.event
 import gevent.socket
 from gevent.hub import get_hub
 from greenlet import getcurrent
-from valkey.connection import Connection
 
-from kvss_gevent.stores.link import Address, Link, settings
+from kvss_gevent.stores.link import Address, Link, PlainConnection, settings
 from kvss_gevent.stores.runtime import Runner, Signal
 
 
@@ -39,8 +38,8 @@ class Greenlets:
         return link
 
 
-class GreenConnection(Connection):
-    """The library's connection on a GreenSocket."""
+class GreenConnection(PlainConnection):
+    """The same on a GreenSocket."""
 
     def _connect(self) -> Any:
         sock = gevent.socket.create_connection((self.host, self.port), self.socket_connect_timeout)

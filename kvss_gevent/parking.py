@@ -13,7 +13,11 @@ import gevent
 from gevent.hub import get_hub
 from greenlet import getcurrent, greenlet
 
-from kvss_gevent.stores.base import Command, Result, Store, StoreError
+from kvss_gevent.stores.base import Command, LinesDone, Result, Store, StoreError
+from kvss_gevent.stores.lines import commands_of, lines_done
+from kvss_gevent.wire import GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, REPLY, Status
+
+NOT_FOUND = REPLY[Status.NOT_FOUND]
 
 SWEEP_INTERVAL_S = 0.25
 
@@ -28,6 +32,7 @@ class ThreadedStore(Store, Protocol):
     """Whoever asks waits no longer than this."""
 
     def submit(self, batch: Sequence[Command], limit_bytes: int, done: Done, /) -> None: ...
+    def submit_get(self, key: bytes, limit_bytes: int, done: Done, /) -> None: ...
     def submit_count(self, done: Done, /) -> None: ...
     def running_on(self, runtime: Any, /) -> "ThreadedStore": ...
 
@@ -50,8 +55,19 @@ class ParkingStore:
 
     def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run commands in order; see Store."""
-        results: list[Result] = self._park(lambda done: self.store.submit(batch, limit_bytes, done))
+        results: list[Result] = self._park(self.store.submit, batch, limit_bytes)
         return results
+
+    def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
+        """Run request lines in order; see LineStore."""
+        line = lines[0]
+        if len(lines) == 1 and line.startswith(GET_PREFIX):
+            key = line[len(GET_PREFIX) :]
+            if 0 < len(key) <= MAX_KEY_BYTES and b" " not in key:  # the most frequent packet takes no detours
+                (value,) = self._park(self.store.submit_get, key, limit_bytes)
+                return [NOT_FOUND if value is None else OK_PREFIX + value], 0, 0
+        batch = commands_of(lines)
+        return lines_done(batch, self.apply(batch, limit_bytes)) if batch else ([], 0, 0)
 
     def count(self) -> int:
         """Return the number of keys. Raises StoreError."""
@@ -63,27 +79,33 @@ class ParkingStore:
         self._sweeper.kill()
         self.store.close()
 
-    def _park(self, start: Callable[[Done], None]) -> Any:
+    def _park(self, submit: Callable[..., None], *what: Any) -> Any:
+        """Call submit with what and a done, and return what is given to that. Raises StoreError."""
         ticket = _Ticket(self)
-        start(ticket.done)
+        submit(*what, ticket.done)
+        parked = self._parked
         if not ticket.arrived:
             ticket.greenlet = getcurrent()
-            self._parked[ticket] = self._loop.now() + self.store.wait_s
+            parked[ticket] = self._loop.now() + self.store.wait_s
             try:
-                while ticket in self._parked:
+                while ticket in parked:
                     self._to_hub()
             finally:
-                self._parked.pop(ticket, None)
-        if isinstance(ticket.outcome, StoreError):
+                parked.pop(ticket, None)
+        outcome = ticket.outcome
+        if isinstance(outcome, StoreError):
             # One of its own: an error that is kept in the frame that raised it lives until the collector comes by.
-            raise StoreError(str(ticket.outcome))
-        return ticket.outcome
+            raise StoreError(str(outcome))
+        return outcome
 
     def _deliver(self) -> None:
         """Wake the greenlets whose results have arrived; runs in the hub."""
         self._called = False
-        while self._arrived:
-            self._wake(self._arrived.popleft())
+        arrived, parked = self._arrived, self._parked
+        while arrived:
+            ticket = arrived.popleft()
+            if parked.pop(ticket, None) is not None:
+                ticket.greenlet.switch()
 
     def _wake(self, ticket: "_Ticket") -> None:
         if self._parked.pop(ticket, None) is not None:

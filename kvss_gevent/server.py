@@ -140,7 +140,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
     def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
         """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
         sock, session, wait = connection.sock, connection.session, self._wait
-        recv, send, receive = sock.recv, sock.send, session.receive
+        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
         room = SMALL_RECV_BYTES
         while not session.closed:
             wait()
@@ -159,12 +159,25 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 except BlockingIOError:
                     sent = 0
                 if sent != len(reply) or session.more:
-                    self._send_rest(connection, readable, reply[sent:])
+                    self._send_rest(connection, readable, switch, reply[sent:])
 
     def _answer_blocking(self, connection: Connection, readable: Any) -> None:
-        """The same for a store that may let other greenlets run: the watcher is stopped meanwhile (the first rule)."""
+        """The same for a store that may let other greenlets run meanwhile.
+
+        The first rule is kept by a look at the connection where it is woken. The watcher is stopped only where the
+        client sends more before its replies: to stop and start it for every request costs a system call, 1.5 us in all.
+        """
         sock, session, wait = connection.sock, connection.session, self._wait
         recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+
+        def wake() -> None:
+            if connection.sending:
+                readable.stop()
+            else:
+                switch()
+
+        readable.stop()
+        readable.start(wake)
         room = SMALL_RECV_BYTES
         while not session.closed:
             wait()
@@ -176,21 +189,24 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 break
             if len(data) == room < LARGE_RECV_BYTES:
                 room *= 12
-            readable.stop()
-            connection.sending = True  # the client waits for us, not we for the client: no sweeping
+            connection.sending = True  # the client waits for us, not we for the client: no sweeping either
             reply = receive(data)
-            connection.sending = False
             try:
                 sent = send(reply) if reply else 0
             except BlockingIOError:
                 sent = 0
             if sent != len(reply) or session.more:
-                self._send_rest(connection, readable, reply[sent:])
+                self._send_rest(connection, readable, wake, reply[sent:])
             else:
-                readable.start(switch)
+                connection.sending = False
+                if not readable.active:
+                    readable.start(wake)
 
-    def _send_rest(self, connection: Connection, readable: Any, unsent: bytes) -> None:
-        """Send what the kernel did not take and the replies to all requests still waiting, letting others run."""
+    def _send_rest(self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: bytes) -> None:
+        """Send what the kernel did not take and the replies to all requests still waiting, letting others run.
+
+        Afterwards the readable watcher is started again, with wake.
+        """
         session = connection.session
         readable.stop()
         connection.sending = True
@@ -212,7 +228,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         finally:
             writable.close()
             connection.sending = False
-        readable.start(getcurrent().switch)
+        readable.start(wake)
 
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.

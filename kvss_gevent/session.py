@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from kvss_gevent.service import Service
 from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, LineStore, Result, StoreError
+from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.wire import (
     BYE,
     DEL,
@@ -60,24 +61,28 @@ class Session:
         """Take bytes as they arrived; return the replies to the first slice of the requests that they complete."""
         self.quiet = False
         service = self._service
-        store = service.quick
-        if store is not None and self.partial is None and not (self.more or self.closed):
+        if self.partial is None and not (self.more or self.closed):
             limits = service.limits
+            store = service.quick
             last = len(data) - 1
-            single = data.find(b"\n") == last >= 0
-            # One packet, one request that hits: a client that waits for its replies. A hit needs no check.
-            reply = store.replies.get(data[:-1]) if single else None
-            if reply is not None:
-                service.stats.commands += 1
-                return reply + b"\n"
+            if store is not None and data.find(b"\n") == last >= 0:
+                # One packet, one request that hits: a client that waits for its replies. A hit needs no check.
+                reply = store.replies.get(data[:-1])
+                if reply is not None:
+                    service.stats.commands += 1
+                    return reply + b"\n"
             if data[-1:] == b"\n" and last <= limits.line_bytes and data.isascii() and b"\r" not in data:
                 # Whole lines with nothing odd about them. To take them the long way costs 1.5 us more.
                 lines = data.split(b"\n")
                 lines.pop()
-                if len(lines) <= limits.slice_lines and len(lines) * store.largest_reply_bytes <= limits.reply_bytes:
+                if len(lines) <= limits.slice_lines:
                     self._out = []
-                    self._run_quick(lines, store)
-                    return self._end_slice(lines)
+                    if service.inline is None:
+                        self._run_batch(lines)
+                        return self._end_slice(lines)
+                    if store is not None and len(lines) * store.largest_reply_bytes <= limits.reply_bytes:
+                        self._run_quick(lines, store)
+                        return self._end_slice(lines)
         if not self.closed:
             lines = self._cut(data)
             self._waiting = [*self._waiting, *lines] if self.more else lines
@@ -208,8 +213,12 @@ class Session:
         service = self._service
         try:
             self._out, puts, dels = store.run_lines(lines, service.limits.reply_bytes)
-        except StoreError:
-            return False  # nothing was run: the batch will meet the same fault, and say so
+        except Exception as fault:
+            batch = commands_of(lines)
+            if not batch:
+                return False
+            self._out, puts, dels = lines_done(batch, [StoreError()] * len(batch))
+            service.fault_reply(fault)
         service.stats.puts += puts
         service.stats.dels += dels
         return len(self._out) > 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kvss_gevent.stores.base import Command, Result, StoreError
+from kvss_gevent.stores.base import Command, LinesDone, Result, StoreError
 from kvss_gevent.stores.memory import MemoryStore
 
 
@@ -39,6 +39,18 @@ class FailingStore(BatchStore):
         if self.fault:
             raise self.fault
         return super().apply(batch, limit_bytes)
+
+
+class FailingLineStore(BatchStore):
+    """It runs lines itself, and raises `fault` for them while it is set; apply does not fail."""
+
+    fault: Exception | None = StoreError("the disk is full")
+
+    def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
+        """Fail, or leave all lines to apply."""
+        if self.fault:
+            raise self.fault
+        return [], 0, 0
 
 
 class FailingMemoryStore(MemoryStore):

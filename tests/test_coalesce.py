@@ -119,6 +119,27 @@ def test_what_arrives_during_one_transaction_shares_the_next(
     assert threading.get_ident() not in gated.threads
 
 
+def test_the_next_transaction_does_not_wait_until_the_last_one_is_answered(
+    gated: Gated, make: Callable[..., CoalescingStore]
+) -> None:
+    store = make()
+    seen: list[int] = []
+
+    def answered() -> None:
+        put(store, b"first")
+        time.sleep(0.05)  # nothing else runs in the hub meanwhile
+        seen.append(len(gated.transactions))
+
+    first = gevent.spawn(answered)
+    while not gated.began.is_set():
+        gevent.sleep(0.001)
+    second = gevent.spawn(put, store, b"second")
+    gevent.sleep(0)
+    gated.gate.set()
+    gevent.joinall([first, second], timeout=5, raise_error=True)
+    assert seen == [2]
+
+
 def test_writes_of_one_round_of_the_event_loop_go_together(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
     store = make()
     gated.gate.set()

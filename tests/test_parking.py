@@ -30,6 +30,10 @@ class SlowStore:
         else:
             self.asked.append((batch, done))
 
+    def submit_get(self, key: bytes, limit_bytes: int, done: Any) -> None:
+        """Do the same for one key."""
+        self.submit([(Verb.GET, key, b"")], limit_bytes, done)
+
     def submit_count(self, done: Any) -> None:
         """Count at once, or fail."""
         done(StoreError("gone") if self.closed else 7)
@@ -82,6 +86,26 @@ def test_each_greenlet_gets_its_own_results_in_whatever_order_they_come(parking:
 def test_an_answer_at_once_needs_no_wait(parking: ParkingStore) -> None:
     assert parking.apply([(Verb.GET, b"now", b"")], 100) == [b"at once"]
     assert parking.count() == 7
+
+
+def test_request_lines_are_run_up_to_what_is_no_command(parking: ParkingStore, slow: SlowStore) -> None:
+    assert parking.run_lines([b"KV/1.0 GET now"], 100) == ([b"200 OK at once"], 0, 0)
+    for unfit in (b"KV/1.0 GET ", b"KV/1.0 GET a b", b"KV/1.0 GET " + b"k" * 512, b"KV/1.0 STATS", b"GET a"):
+        assert parking.run_lines([unfit], 100) == ([], 0, 0)
+        assert parking.run_lines([unfit, b"KV/1.0 GET now"], 100) == ([], 0, 0)
+    assert slow.asked == []
+    lines = [b"KV/1.0 GET a", b"KV/1.0 PUT a 1", b"KV/1.0 DEL a", b"KV/1.0 STATS", b"KV/1.0 GET a"]
+    waiting = gevent.spawn(parking.run_lines, lines, 100)
+    alone = gevent.spawn(parking.run_lines, lines[:1], 100)
+    gevent.idle()
+    (batch, done), (batch_alone, done_alone) = slow.asked
+    assert [command[0] for command in batch] == [Verb.GET, Verb.PUT, Verb.DEL]
+    assert batch_alone == [(Verb.GET, b"a", b"")]
+    done([None, True, False])
+    done_alone(StoreError("no"))
+    gevent.joinall([waiting, alone], 1)
+    assert waiting.value == ([b"404 NOT_FOUND", b"201 CREATED", b"404 NOT_FOUND"], 1, 1)
+    assert isinstance(alone.exception, StoreError)
 
 
 def test_an_error_is_raised_to_who_asked(parking: ParkingStore, slow: SlowStore) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_stores import BatchStore, FailingMemoryStore, FailingStore
+from plain_stores import BatchStore, FailingLineStore, FailingMemoryStore, FailingStore
 from reference_server import State, answer
 
 from kvss_gevent.conformance import CASES
@@ -216,13 +216,28 @@ def test_a_store_that_fails_costs_its_batch_and_recovers(caplog: pytest.LogCaptu
     assert feed(session, b"KV/1.0 GET a\n") == b"404 NOT_FOUND\n"
 
 
+def test_lines_that_failed_are_not_run_a_second_time(caplog: pytest.LogCaptureFixture) -> None:
+    store = FailingLineStore()
+    session = Session(Service(store))
+    requests = b"KV/1.0 PUT a 1\nKV/1.0 GET a\nKV/1.0 DEL a\nKV/1.0 STATS\n"
+    replies = feed(session, requests, b"KV/1.0 GET a\n").split(b"\n")
+    assert replies[:3] == [b"500 SERVER_ERROR"] * 3
+    assert b"commands_processed: 3; get_requests: 1; put_requests: 1; del_requests: 1;" in replies[3]
+    assert replies[4:] == [b"500 SERVER_ERROR", b""]
+    assert store.batches == []
+    assert [record.getMessage() for record in caplog.records] == ["the store failed: the disk is full"]
+    store.fault = None
+    assert feed(session, b"KV/1.0 PUT a 1\nKV/1.0 GET a\n") == b"201 CREATED\n200 OK 1\n"
+
+
 def stores_that_break() -> list[Store]:
-    broken = FailingStore()
-    broken.fault = ZeroDivisionError("planted")
-    return [broken, FailingMemoryStore()]
+    planted = ZeroDivisionError("planted")
+    broken, broken_lines = FailingStore(), FailingLineStore()
+    broken.fault = broken_lines.fault = planted
+    return [broken, broken_lines, FailingMemoryStore()]
 
 
-@pytest.mark.parametrize("store", stores_that_break(), ids=["batch", "inline"])
+@pytest.mark.parametrize("store", stores_that_break(), ids=["batch", "lines", "inline"])
 def test_a_mistake_in_a_store_is_a_500_with_a_traceback_in_the_log(store, caplog: pytest.LogCaptureFixture) -> None:
     session = Session(Service(store))
     assert feed(session, b"KV/1.0 PUT a 1\nKV/1.0 PUT b 1\n") == b"500 SERVER_ERROR\n500 SERVER_ERROR\n"

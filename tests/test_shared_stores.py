@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from reference_server import State, answer
@@ -152,3 +153,30 @@ def test_a_hung_and_a_dead_store_cost_bounded_time_and_memory() -> None:
         code, log = served.stop()
     assert code == 0
     assert 1 <= len(log.splitlines()) <= 6  # told, and not for each request
+
+
+def test_what_comes_while_the_store_is_waited_for_costs_nothing_and_is_answered_later(single: Valkey) -> None:
+    assert single.process
+    with (
+        serving("--store", f"redis://127.0.0.1:{single.port}/3", "--store-timeout", "5") as served,
+        served.connect(timeout_s=10) as sock,
+    ):
+        os.kill(single.process.pid, signal.SIGSTOP)
+        try:
+            sock.sendall(b"KV/1.0 PUT early 1\n")
+            time.sleep(0.2)
+            sock.sendall(b"KV/1.0 GET early\n")
+            before_s = cpu_s(served.process.pid)
+            time.sleep(1)
+            # A watcher left running would wake the event loop all the time.
+            assert cpu_s(served.process.pid) - before_s < 0.3
+        finally:
+            os.kill(single.process.pid, signal.SIGCONT)
+        assert read_lines(sock, 2) == [b"201 CREATED", b"200 OK 1"]
+        sock.sendall(b"KV/1.0 DEL early\n")
+        assert read_lines(sock, 1) == [b"204 NO_CONTENT"]
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -69,6 +69,48 @@ def delete(key: bytes) -> Command:
     return Verb.DEL, key, b""
 
 
+def get_alone(store: RemoteStore, key: bytes) -> bytes | None:
+    """Ask as the greenlets of connections do for a single GET. Raises StoreError."""
+    finished = threading.Event()
+    outcomes: list[list[bytes | None] | StoreError] = []
+
+    def done(outcome: list[bytes | None] | StoreError) -> None:
+        outcomes.append(outcome)
+        finished.set()
+
+    store.submit_get(key, LIMIT, done)
+    assert finished.wait(10)
+    (outcome,) = outcomes
+    if isinstance(outcome, StoreError):
+        raise outcome
+    (value,) = outcome
+    return value
+
+
+def test_a_get_alone_finds_what_a_batch_finds_also_where_the_slot_has_moved(
+    store: RemoteStore, servers: list[Valkey]
+) -> None:
+    keys = [b"%d" % number for number in range(30)]
+    store.apply([put(key, b"value " + key) for key in keys], LIMIT)
+    owners = store._owners
+    for server in servers:  # none of them has all slots, where there are several
+        store.assign([server.address] * len(owners))
+        for key in keys:
+            assert get_alone(store, key) == b"value " + key
+            assert get_alone(store, b"no " + key) is None
+
+
+def test_a_get_alone_that_fails_says_why(store: RemoteStore, servers: list[Valkey]) -> None:
+    owner = store.owner_of(b"a list")
+    assert owner is not None
+    next(server for server in servers if server.address == owner.address).ask("LPUSH", "a list", "1")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        get_alone(store, b"a list")
+    store.assign([None] * len(store._owners))
+    with pytest.raises(StoreError, match="no node"):
+        get_alone(store, b"a list")
+
+
 def test_results_tell_new_from_replaced_and_deleted_from_absent(store: RemoteStore) -> None:
     batch = [get(b"a"), put(b"a", b"1"), put(b"a", b"2"), get(b"a"), delete(b"a"), delete(b"a"), get(b"a")]
     assert store.apply(batch, LIMIT) == [None, True, False, b"2", True, False, None]
@@ -251,6 +293,14 @@ def test_an_address_that_is_none_is_a_mistake_of_use(url: str) -> None:
     with pytest.raises(CannotOpen) as refused:
         open_store(Config(store=url))
     assert refused.value.usage
+
+
+@pytest.mark.parametrize("url", ["redis://user:secret@127.0.0.1:1/0", "cluster://:secret@127.0.0.1:1"])
+def test_a_password_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(CannotOpen, match="takes no user and no password") as refused:
+        open_store(Config(store=url))
+    assert refused.value.usage
+    assert "secret" not in refused.value.cause + refused.value.remedy
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}/0", "cluster://127.0.0.1:{port}"])

@@ -16,9 +16,6 @@ QUICK_LINE_BYTES = 2048
 class StoreError(Exception):
     """The store could not do it: nothing of the batch is acknowledged, whether it took effect is unknown (rule 10)."""
 
-    refused = False
-    """Whether nothing was tried, so that nothing can have taken effect."""
-
     logged = False
     """Whether the store has said so in the log itself, so that nobody else need say it again."""
 
@@ -89,8 +86,8 @@ class LineStore(Store, Protocol):
     def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
         """Run lines in order up to the first that is no GET, PUT or DEL, or that it leaves to `apply`; see Store.apply.
 
-        It may run none. A line that was run and failed has 500 for its reply, and the store has logged why. Raises
-        StoreError only where nothing was run.
+        It may run none. A line that was run and failed alone has 500 for its reply, and the store has logged why.
+        Raises StoreError for all lines in front that are GET, PUT or DEL.
         """
         ...
 

@@ -21,7 +21,7 @@ def open_redis(rest: str, config: Config) -> RemoteStore:
         if not rest.startswith("//") or (slash and not (db.isascii() and db.isdigit())):
             raise ValueError("not an address and a number")
     except ValueError:
-        raise CannotOpen(f"cannot read the store's address redis:{rest}", REDIS_FORM, usage=True) from None
+        raise _unreadable("redis", rest, REDIS_FORM) from None
     return _open([address], config, db=int(db or 0), cluster=False)
 
 
@@ -32,7 +32,7 @@ def open_cluster(rest: str, config: Config) -> RemoteStore:
             raise ValueError("not an address")
         addresses = list(parse_addresses(rest[2:]))
     except ValueError:
-        raise CannotOpen(f"cannot read the store's address cluster:{rest}", CLUSTER_FORM, usage=True) from None
+        raise _unreadable("cluster", rest, CLUSTER_FORM) from None
     return _open(addresses, config, db=0, cluster=True)
 
 
@@ -40,9 +40,15 @@ def parse_addresses(text: str) -> Iterator[Address]:
     """Read `HOST:PORT,HOST:PORT`; raises ValueError."""
     for part in text.split(","):
         host, _, port = part.rpartition(":")
-        if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        if not host or "@" in host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError(f"{part!r} is not HOST:PORT")
         yield host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _unreadable(scheme: str, rest: str, form: str) -> CannotOpen:
+    if "@" in rest:  # it is not shown: there may be a password in it
+        return CannotOpen(f"{scheme}: takes no user and no password yet", form, usage=True)
+    return CannotOpen(f"cannot read the store's address {scheme}:{rest}", form, usage=True)
 
 
 def _open(addresses: list[Address], config: Config, *, db: int, cluster: bool) -> RemoteStore:

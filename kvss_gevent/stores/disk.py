@@ -19,7 +19,7 @@ from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError
 from kvss_gevent.stores.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.diskfile import open_environment
 from kvss_gevent.stores.lines import commands_of, lines_done
-from kvss_gevent.stores.records import run, run_lines
+from kvss_gevent.stores.records import RecentReplies, read_lines, run, run_lines
 from kvss_gevent.wire import GET, PUT
 
 logger = logging.getLogger("kvss")
@@ -55,6 +55,7 @@ class DiskStore:
         self._refusing = False
         self._refused_logged_s = float("-inf")
         self._readers_checked_s = time.monotonic()
+        self._recent = RecentReplies()
         self._unsynced = False
         self._syncing = threading.Lock()
         self._unsyncable = ""
@@ -97,7 +98,7 @@ class DiskStore:
         """Return the replies to the plain GETs in front; see LineStore and read. Raises StoreError."""
         try:
             with self._env.begin() as txn:
-                return run_lines(txn, lines, limit_bytes, writing=False)[0]
+                return read_lines(txn, lines, limit_bytes)
         except lmdb.Error as error:
             raise StoreError(f"cannot read {self._path}: {error}") from None
 
@@ -135,12 +136,18 @@ class DiskStore:
         self._clear_dead_readers()
         try:
             with self._env.begin(write=True) as txn:
-                results = [
-                    run_lines(txn, commands, limit_bytes, writing=True)
-                    if is_lines(commands)
-                    else run(txn, cast("Sequence[Command]", commands), limit_bytes)
-                    for commands, limit_bytes in jobs
-                ]
+                number = txn.id()
+                recent = self._recent.inside(txn)
+                wrote = 0
+                results: list[Any] = []
+                for commands, limit_bytes in jobs:
+                    if is_lines(commands):
+                        done = run_lines(txn, commands, limit_bytes, recent)
+                        wrote += done[1]
+                        results.append(done)
+                    else:
+                        recent.clear()
+                        results.append(run(txn, cast("Sequence[Command]", commands), limit_bytes))
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
                 if used_pages > self._put_pages and any(map(_has_put, jobs)):
@@ -148,6 +155,8 @@ class DiskStore:
                     raise _NoRoom(self._full())
         except lmdb.MapFullError:
             raise _NoRoom(self._full()) from None
+        if wrote:
+            self._recent.committed(number)
         self._unsynced = True
         return results
 

@@ -184,31 +184,3 @@ class Flight:
             if type(reply) is bytes:
                 fetched += len(reply)
         return results if cut is None else results[:cut]
-
-
-def fly_one_get(
-    store: "RemoteStore",
-    batch: Sequence[Command],
-    limit_bytes: int,
-    done: Callable[[list[Result] | StoreError], None],
-    deadline_s: float,
-) -> None:
-    """Start a batch that is a single GET, the most frequent one, without the cost of a Flight."""
-    key = batch[0][1]
-    node = store.owner_of(key)
-
-    def take(work: Work) -> None:
-        if work.error:
-            done(work.error)
-            return
-        value = work.replies[0]
-        if value is None or type(value) is bytes:
-            store.note_largest(len(value or b""))
-            done([value])
-        else:  # a redirection perhaps: asking once more does no harm
-            Flight(store, batch, limit_bytes, done, deadline_s).start()
-
-    if node is None:
-        Flight(store, batch, limit_bytes, done, deadline_s).start()
-    else:
-        node.submit(Work([(b"GET", key)], take, deadline_s, size_bytes=len(key)))

@@ -1,6 +1,6 @@
 """One Valkey or Redis server seen from a store: a runner with one connection that turns waiting work into pipelines.
 
-The client library packs, sends, reads and parses. It is never allowed to repeat anything: after any failure the
+The client library connects and parses. It is never allowed to repeat anything: after any failure the
 connection is closed, and what was sent on it is reported as unknown. Which node gets what is cluster.py's.
 """
 
@@ -9,10 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from valkey.exceptions import ResponseError, ValkeyError
+from valkey.exceptions import ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.link import Address, RawCommand, Reply
+from kvss_gevent.stores.link import Address, RawCommand, Reply, pack
 from kvss_gevent.stores.runtime import Runtime
 from kvss_gevent.stores.work import TOO_MUCH, NodeLimits, Work
 
@@ -129,9 +129,9 @@ class Node:
         waits = wanted > 0 and any(work.writes for work in gathered)
         if waits:
             # It gives up before the connection does, so that too few replicas are not mistaken for a dead node.
-            commands.append((b"WAIT", wanted, int(self.limits.timeout_s * 500)))
+            commands.append((b"WAIT", b"%d" % wanted, b"%d" % (self.limits.timeout_s * 500)))
         self.pipelines += 1
-        connection.send_packed_command(connection.pack_commands(commands))
+        connection.send(pack(commands))
         deadline_s = time.monotonic() + self.limits.timeout_s
         read_all: list[tuple[Work, list[Reply]]] = []
         try:
@@ -148,16 +148,17 @@ class Node:
 
     def _confirmed(self) -> int:
         """Read the answer to WAIT."""
-        reply = self._read_reply()
+        reply = self._connection.read_reply()
         return reply if isinstance(reply, int) else 0
 
     def _read_replies(self, work: Work, deadline_s: float) -> list[Reply]:
+        read_reply = self._connection.read_reply
         replies: list[Reply] = []
         kept_bytes = 0
         for command in work.commands:
             if work.asking:
-                self._read_reply()
-            reply = self._read_reply()
+                read_reply()
+            reply = read_reply()
             if type(reply) is bytes:
                 if command[0] == b"SET":
                     reply = b""  # the old value: that there was one is all that matters
@@ -169,12 +170,6 @@ class Node:
         if time.monotonic() > deadline_s:
             raise TimeoutError("its replies came too slowly")
         return replies
-
-    def _read_reply(self) -> Reply:
-        try:
-            return self._connection.read_response(disable_decoding=True)
-        except ResponseError as refusal:
-            return refusal
 
     def _ensure_connected(self) -> None:
         """Connect where there is no connection, or where the server has closed it meanwhile: nothing was sent yet."""

@@ -4,7 +4,7 @@ Also the form of a record. Transactions are disk.py's. Lines are run here for wh
 handing each result back, would cost: 0.8 us of the 1.5 us that a GET in a pipeline takes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lmdb
@@ -22,6 +22,10 @@ NOT_FOUND = REPLY[Status.NOT_FOUND]
 _HEADER_BYTES = len(RECORD_HEADER)
 PUT_PREFIX = VERSION + b" PUT "
 _PREFIX_BYTES = len(GET_PREFIX)
+
+RECENT_REPLIES = 16384
+RECENT_REPLY_BYTES = 1024
+"""The longest reply that is remembered: all of them take 5 MiB with values of 64 bytes, and 26 MiB at most."""
 
 
 def run(txn: Any, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
@@ -49,44 +53,101 @@ def run(txn: Any, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
     return results
 
 
+def read_lines(txn: Any, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
+    """Return the replies to the plain GETs in front; see LineStore."""
+    get = txn.get
+    replies: list[bytes] = []
+    left_bytes = limit_bytes
+    for line in lines:
+        reply = _read(get, line) if line.startswith(GET_PREFIX) else None
+        if reply is None:
+            break
+        replies.append(reply)
+        left_bytes -= len(reply)
+        if left_bytes < 0:
+            break
+    return replies
+
+
 def run_lines(  # noqa: PLR0912 - one loop: a call for each line would cost what this saves
-    txn: Any, lines: Sequence[bytes], limit_bytes: int, *, writing: bool
+    txn: Any, lines: Sequence[bytes], limit_bytes: int, recent: dict[bytes, bytes]
 ) -> LinesDone:
-    """Run the lines in front that are plain GETs and, where writing, PUTs and DELs; see LineStore."""
-    get, replace = txn.get, txn.replace
+    """Run the lines in front that are plain GETs, PUTs and DELs; see LineStore, and RecentReplies for `recent`."""
+    get, put, replace = txn.get, txn.put, txn.replace
+    if len(recent) > RECENT_REPLIES:
+        recent.clear()
+    remembered = recent.get
     replies: list[bytes] = []
     append = replies.append
     left_bytes = limit_bytes
     puts = dels = 0
     for line in lines:
-        if line.startswith(GET_PREFIX):
-            try:
-                record = get(line[_PREFIX_BYTES:])
-            except lmdb.BadValsizeError:
-                break  # an empty key
-            if record is None:
-                if len(line) > _PREFIX_BYTES + MAX_KEY_BYTES or b" " in line[_PREFIX_BYTES:]:
-                    break  # no key of KV/1.0: only a miss need be looked at for that
-                append(NOT_FOUND)
-            elif record[:1] == FORMAT_1:
-                append(OK_PREFIX + record[_HEADER_BYTES:])
-                left_bytes -= len(record)
-                if left_bytes < 0:
+        head = line[:_PREFIX_BYTES]
+        if head == GET_PREFIX:
+            reply = remembered(line)
+            if reply is None:
+                reply = _read(get, line)
+                if reply is None:
                     break
-            else:
+                if len(reply) <= RECENT_REPLY_BYTES and reply is not NOT_FOUND:
+                    recent[line] = reply
+            append(reply)
+            left_bytes -= len(reply)
+            if left_bytes < 0:
                 break
-        elif not writing:
-            break
-        elif line.startswith(PUT_PREFIX):
+        elif head == PUT_PREFIX:
             key, _, value = line[_PREFIX_BYTES:].partition(b" ")
             if not value or not 0 < len(key) <= MAX_KEY_BYTES:
                 break
             puts += 1
-            append(CREATED if replace(key, RECORD_HEADER + value) is None else OK)
+            if recent.pop(get_line := GET_PREFIX + key, None) is None:
+                append(CREATED if replace(key, RECORD_HEADER + value) is None else OK)
+                continue
+            put(key, RECORD_HEADER + value)
+            append(OK)
+            if len(value) < RECENT_REPLY_BYTES - len(OK_PREFIX):
+                recent[get_line] = OK_PREFIX + value
         else:
             verb, key, _ = parse_request(line)
             if verb is not DEL:
                 break
             dels += 1
+            recent.pop(GET_PREFIX + key, None)
             append(NO_CONTENT if txn.delete(key) else NOT_FOUND)
     return replies, puts, dels
+
+
+def _read(get: Callable[[bytes], bytes | None], line: bytes) -> bytes | None:
+    """Return the reply to a line that begins as a GET, or None where it is no GET or its record cannot be read."""
+    try:
+        record = get(line[_PREFIX_BYTES:])
+    except lmdb.BadValsizeError:
+        return None  # an empty key
+    if record is None:
+        # Only a miss need be looked at for this: no key of KV/1.0.
+        return None if len(line) > _PREFIX_BYTES + MAX_KEY_BYTES or b" " in line[_PREFIX_BYTES:] else NOT_FOUND
+    return OK_PREFIX + record[_HEADER_BYTES:] if record[:1] == FORMAT_1 else None
+
+
+class RecentReplies:
+    """Replies to GETs that were run beside writes, from request line to reply line.
+
+    A request of a pipeline takes 0.34 us instead of 0.63 where they serve. They are used inside write transactions
+    only, where nobody else can write, and only as long as nobody has: LMDB numbers its transactions. When there are
+    more than RECENT_REPLIES, all are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._replies: dict[bytes, bytes] = {}
+        self._as_of: int | None = None
+
+    def inside(self, txn: Any) -> dict[bytes, bytes]:
+        """Return the replies that are right at the beginning of a write transaction; it must then keep them right."""
+        if self._as_of != txn.id() - 1:
+            self._replies.clear()
+        self._as_of = None
+        return self._replies
+
+    def committed(self, txn_id: int) -> None:
+        """Note that this transaction has surely written: one that has not gives its number to the next, of anybody."""
+        self._as_of = txn_id

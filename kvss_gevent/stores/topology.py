@@ -6,7 +6,7 @@ from valkey.crc import VALKEY_CLUSTER_HASH_SLOTS, key_slot
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.link import Address
+from kvss_gevent.stores.link import Address, pack
 from kvss_gevent.stores.runtime import Runtime
 
 SLOTS = VALKEY_CLUSTER_HASH_SLOTS
@@ -30,10 +30,13 @@ def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime
         connection = runtime.connect_to(address, timeout_s)
         try:
             connection.connect()
-            connection.send_command("CLUSTER", "SLOTS")
-            owners = parse_slots(connection.read_response(disable_decoding=True), address)
-            connection.send_command("CLUSTER", "INFO")
-            if b"cluster_state:ok" in connection.read_response(disable_decoding=True):
+            connection.send(pack([(b"CLUSTER", b"SLOTS"), (b"CLUSTER", b"INFO")]))
+            slots, info = connection.read_reply(), connection.read_reply()
+            for reply in (slots, info):
+                if isinstance(reply, ResponseError):
+                    raise reply
+            owners = parse_slots(slots, address)
+            if b"cluster_state:ok" in info:
                 return owners
             doubtful = owners
         except (ValkeyError, OSError, ValueError) as fault:

@@ -1,0 +1,155 @@
+"""Replies that the disk store remembers: right whoever else writes to the file, and after writes that were undone."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from kvss_gevent.stores import records
+from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.disk import _NoRoom as NoRoom
+from kvss_gevent.stores.lines import commands_of
+from kvss_gevent.stores.memory import MemoryStore
+
+NO_LIMIT = 1 << 30
+
+OTHER = """
+import json, sys
+from pathlib import Path
+from kvss_gevent.stores.disk import DiskStore
+store = DiskStore(Path(sys.argv[1]), sync="none")
+for step in sys.stdin:
+    lines = [line.encode() for line in json.loads(step)]
+    replies, _, _ = store.transact([(lines, 1 << 30)])[0]
+    print(json.dumps([reply.decode() for reply in replies]), flush=True)
+store.close()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data.kv"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[DiskStore]:
+    opened = DiskStore(path, sync="none", max_bytes=1 << 20)
+    yield opened
+    opened.close()
+
+
+def run(store: DiskStore, *lines: bytes) -> list[bytes]:
+    replies: list[bytes] = store.transact([(lines, NO_LIMIT)])[0][0]
+    return replies
+
+
+def expected(model: MemoryStore, lines: Sequence[bytes]) -> list[bytes]:
+    """Return what a store of its own, in memory, replies."""
+    replies = []
+    for line in lines:
+        (command,) = commands_of([line])
+        (result,) = model.apply([command], NO_LIMIT)
+        if line.startswith(b"KV/1.0 GET "):
+            replies.append(b"404 NOT_FOUND" if result is None else b"200 OK %b" % result)
+        elif line.startswith(b"KV/1.0 PUT "):
+            replies.append(b"201 CREATED" if result else b"200 OK")
+        else:
+            replies.append(b"204 NO_CONTENT" if result else b"404 NOT_FOUND")
+    return replies
+
+
+def test_two_processes_that_write_in_turn_never_answer_from_an_old_state(store: DiskStore, path: Path) -> None:
+    chance = random.Random(7)
+    model = MemoryStore()
+
+    def line(number: int) -> bytes:
+        key = chance.choice([b"a", b"b", b"c"])
+        verb = chance.choice([b"GET", b"GET", b"PUT", b"DEL"])
+        return b"KV/1.0 %b %b" % (verb, key) + (b" v%d" % number if verb == b"PUT" else b"")
+
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin
+        assert other.stdout
+        for step in range(2000):
+            lines = [line(step) for _ in range(chance.randint(1, 4))]
+            if chance.random() < 0.5:
+                replies = run(store, *lines)
+            else:
+                other.stdin.write(json.dumps([one.decode() for one in lines]) + "\n")
+                other.stdin.flush()
+                replies = [reply.encode() for reply in json.loads(other.stdout.readline())]
+            assert replies == expected(model, lines), f"step {step}: {lines}"
+        other.stdin.close()
+        assert other.wait(20) == 0
+
+
+def test_commands_that_are_no_lines_are_seen_by_lines(store: DiskStore) -> None:
+    run(store, b"KV/1.0 PUT a 1", b"KV/1.0 GET a")
+    store.apply(commands_of([b"KV/1.0 PUT a 2"]), NO_LIMIT)
+    assert run(store, b"KV/1.0 GET a", b"KV/1.0 PUT b 1") == [b"200 OK 2", b"201 CREATED"]
+    jobs = [([b"KV/1.0 GET a"], 99), (commands_of([b"KV/1.0 DEL a"]), 99), ([b"KV/1.0 GET a"], 99)]
+    assert [done[0] for done in store.transact(jobs)] == [[b"200 OK 2"], True, [b"404 NOT_FOUND"]]
+
+
+def test_a_transaction_that_was_undone_leaves_nothing_behind(store: DiskStore) -> None:
+    run(store, b"KV/1.0 PUT a 1", b"KV/1.0 GET a")
+    assert run(store, b"KV/1.0 PUT a 2", b"KV/1.0 GET a", b"KV/1.0 PUT big " + b"x" * 1_040_000) == [
+        b"200 OK",
+        b"200 OK 2",
+        b"500 SERVER_ERROR",
+    ], "each command had a transaction of its own"
+    undone = [([b"KV/1.0 PUT a 3", b"KV/1.0 GET a"], 99), ([b"KV/1.0 PUT big " + b"x" * 1_040_000], 99)]
+    with pytest.raises(NoRoom):
+        store._commit(undone)
+    assert run(store, b"KV/1.0 GET a", b"KV/1.0 DEL a") == [b"200 OK 2", b"204 NO_CONTENT"]
+
+
+def test_a_commit_that_failed_is_not_remembered(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(store, b"KV/1.0 PUT a 1", b"KV/1.0 GET a")
+    real = store._env
+
+    class Failing:
+        """Fails each write transaction at its end."""
+
+        def begin(self, **options: bool) -> "Failing":
+            self.txn = real.begin(**options)
+            return self
+
+        def __enter__(self) -> lmdb.Transaction:
+            return self.txn
+
+        def __exit__(self, *_: object) -> None:
+            self.txn.abort()
+            raise lmdb.DiskError("planted")
+
+    monkeypatch.setattr(store, "_env", Failing())
+    monkeypatch.setattr(store, "_env_is_lost", lambda: False)
+    store.transact([([b"KV/1.0 PUT a 2", b"KV/1.0 GET a"], NO_LIMIT)])
+    monkeypatch.setattr(store, "_env", real)
+    assert run(store, b"KV/1.0 GET a", b"KV/1.0 PUT b 1") == [b"200 OK 1", b"201 CREATED"]
+
+
+def test_what_is_remembered_is_bounded_in_number_and_size(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "RECENT_REPLIES", 4)
+    remembered: dict[bytes, bytes] = {}
+    large = b"x" * records.RECENT_REPLY_BYTES
+    with store._env.begin(write=True) as txn:
+        for number in range(20):
+            lines = [b"KV/1.0 PUT %d %d" % (number, number), b"KV/1.0 GET %d" % number, b"KV/1.0 GET none"]
+            replies, _, _ = records.run_lines(txn, lines, NO_LIMIT, remembered)
+            assert replies == [b"201 CREATED", b"200 OK %d" % number, b"404 NOT_FOUND"]
+            assert 1 <= len(remembered) <= 5
+        for lines in (
+            [b"KV/1.0 PUT 19 " + large, b"KV/1.0 GET 19"],
+            [b"KV/1.0 GET 18", b"KV/1.0 PUT 18 " + large],
+            [b"KV/1.0 GET 18", b"KV/1.0 DEL 18", b"KV/1.0 GET 18"],
+        ):
+            records.run_lines(txn, lines, NO_LIMIT, remembered)
+            assert max(map(len, remembered.values()), default=0) <= records.RECENT_REPLY_BYTES
