@@ -25,7 +25,7 @@ from loadtest.options import read_options
 from loadtest.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX
 from loadtest.run import Run
 from loadtest.timer import clock
-from loadtest.traffic import Traffic
+from loadtest.traffic import BURST, Traffic
 from loadtest.workload import Workload
 
 if TYPE_CHECKING:
@@ -66,10 +66,13 @@ class Fixed:
     """Stands in for Traffic: the same request line again and again, such as `KV/1.0 BURN 0.5`."""
 
     class ledger:
-        """Nothing is known, so nothing is proven."""
+        """Nothing is known of any key."""
 
-        proven = (b"",)
-        proven_version = (0,)
+        floor = proven = deleted = ()
+
+    first_new = 0
+    """Every key counts as new: no reply is known beforehand."""
+    ahead = BURST
 
     def __init__(self, line: bytes) -> None:
         self._line = line + b"\n"
@@ -78,6 +81,10 @@ class Fixed:
         """Return so many requests."""
         return [(0, 0)] * size
 
+    def burst(self) -> list[tuple[int, int, bytes]]:
+        """Return a burst of them."""
+        return [(0, 0, b"")] * BURST
+
     def prepare(self, op: int, key: int) -> tuple[bytes, Any]:
         """Return the line."""
         return self._line, (op, key, 0, 0, False, b"")
@@ -85,10 +92,6 @@ class Fixed:
     def judge(self, _: Any, reply: bytes) -> tuple[int, str]:
         """Tell whether the reply is one of success."""
         return (_GET_HIT, "") if reply in _GOOD else (_GET_ERROR, reply.decode(errors="replace"))
-
-    def lost(self, _: Any) -> int:
-        """Count what got no reply."""
-        return _GET_ERROR
 
 
 def offer(  # noqa: PLR0913 - a port and how long; the others have names
@@ -138,37 +141,24 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     begin = clock() + warmup_s
     company = [gevent.spawn_later(max(begin - clock(), 0), one) for one in beside]
     try:
-        behind = _measure(run, begin, seconds, drain_s)
+        run.measure(warmup_s, seconds, lambda: False)
     finally:
         gevent.killall([*greenlets, *company], timeout=1)
     gc.unfreeze()  # the next run freezes again: what this one leaves is to be collected in between
     collector.finish()
-    whole = collector.whole
+    whole, at_end = collector.whole, run.summary()
     return Offered(
-        run.measured_s,
+        at_end["measured_s"],
         whole.together(RESPONSE),
         whole.together(LAG),
         whole.requests((HIT, MISS)),
         dict(whole.failures),
         whole.aborted + whole.unsent + whole.dropped,
-        behind,
-        run.cpu_share,
-        run.wait_share,
+        int(at_end["owed"]),
+        at_end["cpu_share"],
+        at_end["wait_share"],
         ticks,
     )
-
-
-def _measure(run: Run, begin: float, seconds: float, drain_s: float) -> int:
-    """Let the window pass and what is left be answered; returns how many requests were due and not answered in time."""
-    run.open_window(begin, seconds)
-    gevent.sleep(max(begin + seconds - clock(), 0))
-    run.end_window()
-    behind = run.busy()
-    ends = clock() + drain_s
-    while run.busy() and clock() < ends:
-        gevent.sleep(0.01)
-    run.close()
-    return behind
 
 
 def _work(run: Run, address: tuple[str, int], line: bytes) -> None:
