@@ -32,6 +32,7 @@ _VALUE = itemgetter(2)
 
 MAX_WAITING_BYTES = 64 << 20
 MAX_TRANSACTION_JOBS = 1024
+LATEST_S = 0.002
 STALL_S = 10.0
 CLOSE_S = 10.0
 
@@ -70,7 +71,8 @@ class CoalescingStore:
 
     on_thread: transactions run on one OS thread, and while one syncs the hub goes on; otherwise in the hub itself, at
     the end of a round of the event loop, for stores that do not sync. A batch gets 500 at once where max_waiting_bytes
-    of values wait already, or where the thread has been busy with one transaction for stall_s.
+    of values wait already, or where the thread has been busy with one transaction for stall_s. A transaction waits no
+    longer than latest_s for the event loop to be idle.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class CoalescingStore:
         on_thread: bool = True,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         stall_s: float = STALL_S,
+        latest_s: float = LATEST_S,
     ) -> None:
         # Without a thread a wait ends within the round of the event loop in which it began.
         self.blocks = on_thread
@@ -95,6 +98,9 @@ class CoalescingStore:
         self._stalled = False
         self._closed = False
         self._thread = _Thread(self._loop, self._finish) if on_thread else None
+        self._when_idle = hub.loop.idle()
+        self._at_latest: Any = None
+        self._latest_s = latest_s
         self._stall: Any = None
         self._stall_s = stall_s
 
@@ -138,13 +144,28 @@ class CoalescingStore:
         return ticket.outcome
 
     def _schedule(self) -> None:
-        """Begin a transaction at the end of this round of the event loop: what it brought goes in together."""
-        if not (self._scheduled or self._running) and self._waiting:
-            self._scheduled = True
-            self._loop.run_callback(self._begin)
+        """Have a transaction begin once the event loop has nothing else to do: all it brought goes in together.
+
+        Clients that were just answered have their next writes under way then. To begin before that would make two
+        groups of clients take turns, with half as much in each transaction and a quarter more CPU for each write.
+        """
+        if self._scheduled or self._running or not self._waiting:
+            return
+        self._scheduled = True
+        if self._thread is None:
+            self._loop.run_callback(self._begin)  # it has the same thread to wait for, and replies wait for it
+            return
+        self._when_idle.start(self._begin)
+        self._at_latest = self._loop.timer(self._latest_s)
+        self._at_latest.start(self._begin)
 
     def _begin(self) -> None:
         self._scheduled = False
+        if self._thread is not None:
+            self._when_idle.stop()
+            self._at_latest.close()
+        if not self._waiting:
+            return
         count = min(len(self._waiting), MAX_TRANSACTION_JOBS)
         self._running = tickets = [self._waiting.popleft() for _ in range(count)]
         self._waiting_bytes -= sum(ticket.bytes for ticket in tickets)
@@ -158,7 +179,7 @@ class CoalescingStore:
             self._thread.start(self._store, jobs)
 
     def _finish(self, outcome: "list[Any] | Exception") -> None:
-        """Hand out the results; the next transaction begins before those who waited for this one run."""
+        """Hand out the results, and have the next transaction begin."""
         if self._stall is not None:
             self._stall.close()
             self._stall = None
@@ -166,10 +187,7 @@ class CoalescingStore:
             self._stalled = False
             logger.warning("the disk answers again")
         tickets, self._running = self._running, []
-        if self._thread is not None and self._waiting and not self._scheduled:
-            self._begin()  # not after this round: the disk would rest while replies are sent
-        else:
-            self._schedule()
+        self._schedule()
         for number, ticket in enumerate(tickets):
             _wake(ticket, StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 
@@ -202,6 +220,7 @@ class CoalescingStore:
                 logger.error("the disk did not answer: the last writes may be lost")
                 return
             self._thread.end()
+        self._when_idle.close()
         self._store.close()
 
 

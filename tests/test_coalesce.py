@@ -119,25 +119,38 @@ def test_what_arrives_during_one_transaction_shares_the_next(
     assert threading.get_ident() not in gated.threads
 
 
-def test_the_next_transaction_does_not_wait_until_the_last_one_is_answered(
+def test_who_was_just_answered_and_writes_again_is_in_the_next_transaction(
     gated: Gated, make: Callable[..., CoalescingStore]
 ) -> None:
     store = make()
-    seen: list[int] = []
 
-    def answered() -> None:
-        put(store, b"first")
-        time.sleep(0.05)  # nothing else runs in the hub meanwhile
-        seen.append(len(gated.transactions))
+    def client() -> None:
+        for number in range(5):
+            put(store, b"%d" % number)
+            gevent.sleep(0)
 
-    first = gevent.spawn(answered)
+    clients = [gevent.spawn(client)]
     while not gated.began.is_set():
         gevent.sleep(0.001)
-    second = gevent.spawn(put, store, b"second")
+    clients += [gevent.spawn(client) for _ in range(9)]
     gevent.sleep(0)
     gated.gate.set()
-    gevent.joinall([first, second], timeout=5, raise_error=True)
-    assert seen == [2]
+    gevent.joinall(clients, timeout=5, raise_error=True)
+    # One was ahead of nine; they did not take turns until the end.
+    assert gated.transactions == [1, 10, 10, 10, 10, 9]
+
+
+def test_a_transaction_does_not_wait_for_an_event_loop_that_is_never_idle(
+    gated: Gated, make: Callable[..., CoalescingStore]
+) -> None:
+    store = make(latest_s=0.01)
+    gated.gate.set()
+    writing = gevent.spawn(put, store, b"a")
+    with gevent.Timeout(5):
+        while not writing.dead:
+            gevent.sleep(0)
+    assert writing.value is True
+    assert not store._when_idle.active
 
 
 def test_writes_of_one_round_of_the_event_loop_go_together(gated: Gated, make: Callable[..., CoalescingStore]) -> None:

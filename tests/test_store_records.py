@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from lmdb.verify import verify
 
 from kvss_gevent.stores import records
 from kvss_gevent.stores.disk import DiskStore
@@ -153,3 +154,17 @@ def test_what_is_remembered_is_bounded_in_number_and_size(store: DiskStore, monk
         ):
             records.run_lines(txn, lines, NO_LIMIT, remembered)
             assert max(map(len, remembered.values()), default=0) <= records.RECENT_REPLY_BYTES
+
+
+@pytest.mark.parametrize("as_lines", [True, False])
+@pytest.mark.parametrize(("large", "small"), [(5000, 1), (5000, 3000), (9000, 5000), (100_000, 4000)])
+def test_a_value_that_shrinks_in_its_own_transaction_leaves_a_whole_file(
+    store: DiskStore, path: Path, large: int, small: int, as_lines: bool
+) -> None:
+    lines = [b"KV/1.0 PUT a " + b"x" * size for size in (large, small)]
+    job = lines if as_lines else commands_of(lines)
+    store.transact([(job, NO_LIMIT)])
+    assert run(store, b"KV/1.0 GET a") == [b"200 OK " + b"x" * small]
+    assert store.count() == 1
+    store._env.sync(True)
+    assert verify(str(path), subdir=False) == []

@@ -23,6 +23,9 @@ _HEADER_BYTES = len(RECORD_HEADER)
 PUT_PREFIX = VERSION + b" PUT "
 _PREFIX_BYTES = len(GET_PREFIX)
 
+LARGE_RECORD_BYTES = 1000
+"""No smaller one has pages of its own."""
+
 RECENT_REPLIES = 16384
 RECENT_REPLY_BYTES = 1024
 """The longest reply that is remembered: all of them take 5 MiB with values of 64 bytes, and 26 MiB at most."""
@@ -30,7 +33,7 @@ RECENT_REPLY_BYTES = 1024
 
 def run(txn: Any, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
     """Run commands in order; stop early once the values fetched exceed limit_bytes."""
-    get, replace = txn.get, txn.replace
+    get = txn.get
     results: list[Result] = []
     fetched = 0
     for verb, key, value in batch:
@@ -46,8 +49,7 @@ def run(txn: Any, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
             else:
                 results.append(StoreError("a record was written by a newer version of kvss-gevent, or is damaged"))
         elif verb is PUT:
-            # It returns the value replaced; to put without overwriting first, and then with, costs twice as much.
-            results.append(replace(key, RECORD_HEADER + value) is None)
+            results.append(_replace(txn, key, RECORD_HEADER + value))
         else:
             results.append(txn.delete(key))
     return results
@@ -73,7 +75,7 @@ def run_lines(  # noqa: PLR0912 - one loop: a call for each line would cost what
     txn: Any, lines: Sequence[bytes], limit_bytes: int, recent: dict[bytes, bytes]
 ) -> LinesDone:
     """Run the lines in front that are plain GETs, PUTs and DELs; see LineStore, and RecentReplies for `recent`."""
-    get, put, replace = txn.get, txn.put, txn.replace
+    get, put = txn.get, txn.put
     if len(recent) > RECENT_REPLIES:
         recent.clear()
     remembered = recent.get
@@ -101,7 +103,7 @@ def run_lines(  # noqa: PLR0912 - one loop: a call for each line would cost what
                 break
             puts += 1
             if recent.pop(get_line := GET_PREFIX + key, None) is None:
-                append(CREATED if replace(key, RECORD_HEADER + value) is None else OK)
+                append(CREATED if _replace(txn, key, RECORD_HEADER + value) else OK)
                 continue
             put(key, RECORD_HEADER + value)
             append(OK)
@@ -115,6 +117,18 @@ def run_lines(  # noqa: PLR0912 - one loop: a call for each line would cost what
             recent.pop(GET_PREFIX + key, None)
             append(NO_CONTENT if txn.delete(key) else NOT_FOUND)
     return replies, puts, dels
+
+
+def _replace(txn: Any, key: bytes, record: bytes) -> bool:
+    """Store a record; return whether the key is new."""
+    # It returns the record replaced; to put without overwriting first, and then with, costs twice as much.
+    old: bytes | None = txn.replace(key, record)
+    if old is not None and len(old) > len(record) and len(old) > LARGE_RECORD_BYTES:
+        # Where this transaction wrote the larger one, LMDB has kept all its pages for the smaller one, which wastes
+        # them and makes the verifier of files call the store damaged.
+        txn.delete(key)
+        txn.put(key, record)
+    return old is None
 
 
 def _read(get: Callable[[bytes], bytes | None], line: bytes) -> bytes | None:
