@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 import gevent
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from kvss_gevent.cli.fail import Exit, Fail
 from loadtest import locust_stats, locustfile, output, preflight, results, serverwatch
@@ -41,21 +41,18 @@ class Campaign:
         self.collector = Collector()
         self.options: Options = self._read_options()
         self.results: dict[str, Any] | None = None
-        self.fatal = ""
-        self.resets = 0
+        self.fatal, self.resets = "", 0
         self._done: dict[str, dict[str, float]] = {}
-        self._plan_workers = 0
+        self._plan_workers: tuple[str, ...] = ()
         self.finishing = True  # There is no run to finish yet.
         self._load_s = self.drain_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
         self._conductor: Any = None
-        parsed = environment.parsed_options
-        self._measure_s, self._guard_s = inf, 0.0
-        self._window = (inf, inf)
+        self._measure_s, self._guard_s, self._window = inf, 0.0, (inf, inf)
         locustfile.leave_out_unnamed(environment)
         if not isinstance(runner, WorkerRunner):
-            self._take_run_time(parsed)
+            self._take_run_time(environment.parsed_options)
             serverwatch.check(self.options.server_pid)
             output.prepare(self.options)
             if web_ui is None:
@@ -139,7 +136,7 @@ class Campaign:
                 loaded = False
                 gevent.spawn_later(0.1, self._finish)
         clients = tuple(node.id for node in self.runner.clients.ready) if self.is_master else ()
-        self._plan_workers = len(clients)
+        self._plan_workers = clients
         return Plan(token, clients, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
@@ -186,7 +183,9 @@ class Campaign:
         else:
             self.runner.send_message("kvss_window", window)
             ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
-            while clock() < ends and len(self._done) < self._plan_workers and not self._is_dead():
+            while clock() < ends and self._workers_lost and not self._is_dead():
+                if clock() > self._window[1] and not self._owing():
+                    break
                 gevent.sleep(0.05)
         self._finish()
 
@@ -215,12 +214,10 @@ class Campaign:
 
     def _gather(self) -> None:
         """Master: get the last counts of workers that have not told yet; 3 s are enough for a message."""
-        if not self._plan_workers:
-            return
-        if len(self._done) < self._plan_workers:
+        if self._owing():
             self.runner.send_message("kvss_stop")
         ends = clock() + 3
-        while clock() < ends and len(self._done) < self._plan_workers:
+        while clock() < ends and self._owing():
             gevent.sleep(0.02)
 
     def on_done(self, msg: Any, **_: Any) -> None:
@@ -275,7 +272,12 @@ class Campaign:
 
     @property
     def _workers_lost(self) -> int:
-        return self._plan_workers - len(self._done) if self.is_master else 0
+        return len(self._plan_workers) - len(self._done) if self.is_master else 0
+
+    def _owing(self) -> bool:
+        """Tell whether a worker that is still there has not told yet how the run ended for it."""
+        nodes = [self.runner.clients.get(worker) for worker in self._plan_workers if worker not in self._done]
+        return any(node is not None and node.state != STATE_MISSING for node in nodes)
 
     def _conditions(self) -> results.Conditions:
         if self.run is not None:
