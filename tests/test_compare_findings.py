@@ -4,7 +4,7 @@ import pytest
 from compare_rows import rows, seen
 
 from loadtest.compare import experiments
-from loadtest.compare.rows import Row
+from loadtest.compare.rows import Cell, Point, Row
 from loadtest.compare.summary import Seen
 
 
@@ -97,6 +97,16 @@ def test_cost_compares_with_what_was_expected() -> None:
     otherwise = holds("cost", cost(gevent=8, gevent_plain=10, asyncio=10, uvloop=5))
     assert otherwise.pop("the generator is cheap enough")
     assert not any(otherwise.values())
+
+
+def test_what_the_repeats_do_not_decide_is_no_verdict() -> None:
+    close = [(7.8, 11.6), (8.0, 11.7), (8.2, 12.9)]
+    found = seen(
+        [Row(Cell("cost", "gevent", n), Point(32, {"cpu_us": own})) for n, (own, _) in enumerate(close)],
+        [Row(Cell("cost", "asyncio", n), Point(32, {"cpu_us": other})) for n, (_, other) in enumerate(close)],
+    )
+    assert holds("cost", found) == {}
+    assert "These repeats do not decide it" in said("cost", found)
 
 
 def test_cost_gives_the_order() -> None:

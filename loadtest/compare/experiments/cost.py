@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kvss_gevent.counters import tree
 from kvss_gevent.load import Load
+from loadtest.compare.estimate import Estimate, ratio
 from loadtest.compare.experiments import Finding, Panel
 from loadtest.compare.rows import Point
 from loadtest.compare.served import CLIENTS_OF_A_POOL, Served
@@ -142,19 +143,21 @@ def findings(seen: Seen) -> Iterator[Finding]:
     if own is None:
         return
     for name, factor in KNOWN.items():
-        if other := dict(costs).get(name):
-            ratio = other.median / own.median
+        if name in dict(costs):
+            times_own = ratio(_values(seen, name), _values(seen, "gevent"))
             yield Finding(
-                f"{name} cost {ratio:.2f} times as much as gevent; expected was at least {factor:g}.",
-                ratio >= factor,
+                f"{name} cost {_shown(times_own)} as much as gevent; expected was at least {factor:g}."
+                + _undecided(times_own.median < factor <= times_own.high),
+                None if times_own.median < factor <= times_own.high else times_own.median >= factor,
                 f"gevent costs less than {name}",
             )
     for name, factor in NEAR.items():
-        if other := dict(costs).get(name):
-            ratio = own.median / other.median
+        if name in dict(costs):
+            times_other = ratio(_values(seen, "gevent"), _values(seen, name))
             yield Finding(
-                f"gevent cost {ratio:.2f} times as much as {name}; expected was at most {factor:g}.",
-                ratio <= factor,
+                f"gevent cost {_shown(times_other)} as much as {name}; expected was at most {factor:g}."
+                + _undecided(times_other.low <= factor < times_other.median),
+                None if times_other.low <= factor < times_other.median else times_other.median <= factor,
                 f"gevent is near {name}",
             )
     generator = seen.get("gevent", CLIENTS_OF_A_POOL, "generator_us")
@@ -165,3 +168,15 @@ def findings(seen: Seen) -> Iterator[Finding]:
             generator.median <= 1.5 * own.median,
             "the generator is cheap enough",
         )
+
+
+def _values(seen: Seen, name: str) -> list[float]:
+    return seen.values(name, CLIENTS_OF_A_POOL, "cpu_us")
+
+
+def _shown(factor: Estimate) -> str:
+    return f"{factor.median:.2f} times ({factor.low:.2f} to {factor.high:.2f})"
+
+
+def _undecided(is_so: bool) -> str:
+    return " These repeats do not decide it: the interval reaches that far." if is_so else ""
