@@ -1,7 +1,8 @@
 """Writes of many greenlets become one transaction of a store, on a thread of its own. What a transaction is, it knows.
 
 While the thread commits one transaction, what arrives is gathered, and the next takes all of it as soon as the event
-loop has nothing else to do: a disk that syncs 2,000 times a second acknowledges 2,000 times as many writes as there are clients waiting.
+loop has nothing else to do: a disk that syncs 2,000 times a second acknowledges 2,000 times as many writes as there are
+clients waiting.
 """
 
 import logging
