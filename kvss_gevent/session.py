@@ -5,11 +5,11 @@ PUT is one step of the store (see InlineStore); all else is parsed. Replies do n
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from kvss_gevent.service import Service
 from kvss_gevent.stores.base import QUICK_LINE_BYTES, Command, InlineStore, LineStore, Result, StoreError
-from kvss_gevent.stores.lines import commands_of, lines_done
+from kvss_gevent.stores.lines import Replay, commands_of, lines_done
 from kvss_gevent.wire import (
     BYE,
     DEL,
@@ -199,7 +199,7 @@ class Session:
                 results = service.store.apply(batch, service.limits.reply_bytes)
             except Exception as fault:
                 results = [fault] * len(batch)
-        replay = _Replay(results)
+        replay = Replay(results)
         try:
             for line, request in zip(lines, requests, strict=False):
                 if replay.left == 0 and request[0] in DATA_VERBS:
@@ -266,23 +266,6 @@ class _Answers(Protocol):
     def get(self, key: bytes, /) -> bytes | None: ...
     def put(self, key: bytes, value: bytes, /) -> bool: ...
     def delete(self, key: bytes, /) -> bool: ...
-
-
-class _Replay:
-    """Hands out the results of a batch, in order, as if the store were asked only now."""
-
-    def __init__(self, results: Sequence[Result | Exception]) -> None:
-        self.left = len(results)
-        self._results = iter(results)
-
-    def _next(self, *_: bytes) -> Any:
-        self.left -= 1
-        result = next(self._results)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    get = put = delete = _next
 
 
 class _EndOfRun(Exception):

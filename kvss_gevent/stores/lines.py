@@ -1,6 +1,7 @@
-"""Request lines as commands, and results as reply lines: for stores that run lines, where they must take them apart."""
+"""Request lines as commands, and results as reply lines: where lines must be taken apart, and put together again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kvss_gevent.stores.base import Command, LinesDone, Result, StoreError
 from kvss_gevent.wire import DEL, GET, OK_PREFIX, PUT, REPLY, Status, parse_request
@@ -34,3 +35,20 @@ def lines_done(batch: Sequence[Command], results: Sequence[Result]) -> LinesDone
             replies.append(NO_CONTENT if result else NOT_FOUND)
     verbs = [verb for verb, _, _ in batch[: len(results)]]
     return replies, verbs.count(PUT), verbs.count(DEL)
+
+
+class Replay:
+    """Hands out the results of a batch, in order, as if the store were asked only now."""
+
+    def __init__(self, results: Sequence[Result | Exception]) -> None:
+        self.left = len(results)
+        self._results = iter(results)
+
+    def _next(self, *_: bytes) -> Any:
+        self.left -= 1
+        result = next(self._results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    get = put = delete = _next
