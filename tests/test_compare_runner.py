@@ -1,6 +1,8 @@
 """Cells measured for real, in processes of their own: what they yield, what becomes of one that fails, what is left."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,3 +134,22 @@ def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest
     assert row.point.figures["offered_per_s"] == pytest.approx(400, rel=0.05)
     assert row.point.figures["answered_per_s"] < 210
     assert row.point.figures["max_us"] > 500_000
+
+
+@pytest.mark.skipif(not divide().apart, reason="needs two processors: server and generator must be apart")
+def test_another_process_on_the_servers_processor_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(bench: Workbench) -> Iterator[Point]:
+        with bench.serving() as server:
+            point, _ = bench.offer(server, 0, rate=100, users=1, seconds=1.0)
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            os.sched_setaffinity(busy.pid, bench.cores.server)
+            try:
+                disturbed, _ = bench.offer(server, 1, rate=100, users=1, seconds=1.0)
+            finally:
+                busy.kill()
+                busy.wait()
+            yield point
+            yield disturbed
+
+    rows = fake(monkeypatch, measure)
+    assert rows[-1].point.disturbed

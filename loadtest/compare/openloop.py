@@ -53,7 +53,6 @@ class Offered:
     unanswered: int
     behind: int
     cpu_share: float
-    wait_share: float
     ticks: list[tuple[float, Histogram]] = field(default_factory=list)
 
     @property
@@ -156,7 +155,6 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
         whole.aborted + whole.unsent + whole.dropped,
         int(at_end["owed"]),
         at_end["cpu_share"],
-        at_end["wait_share"],
         ticks,
     )
 

@@ -100,7 +100,7 @@ def _disturbed(journal: Journal) -> str:
     if share < FEW_DISTURBED:
         return ""
     return (
-        f" Other processes took the generator's processor away in {share:.0%} of the measurements: "
+        f" Other processes were in the way in {share:.0%} of the measurements: "
         "measure again on a machine that does nothing else."
     )
 

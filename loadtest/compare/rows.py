@@ -21,7 +21,7 @@ class Point:
 
     figures: named with their unit, such as p99_us. errors: requests, connections or clients that were not served, by
     kind. limited: the generator had no time to spare, so that the server may be better than the figures say.
-    disturbed: other processes took the generator's processor away for a noticeable time.
+    disturbed: other processes had the generator's processor or the server's for a noticeable time.
     """
 
     x: float

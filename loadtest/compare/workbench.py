@@ -15,7 +15,7 @@ import gevent.socket
 from kvss_gevent import bench
 from kvss_gevent.counters import Usage, usage
 from kvss_gevent.load import Load, Outcome
-from loadtest.compare.cores import Cores
+from loadtest.compare.cores import Cores, busy_s
 from loadtest.compare.openloop import Offered, offer
 from loadtest.compare.rows import Point
 from loadtest.compare.served import NULL, FailedError, Served, command, serving
@@ -24,8 +24,12 @@ from loadtest.run import cpu_wait_s
 BUSY_SHARE = 0.9
 """Of a core: a generator that uses more had no time to spare."""
 
-WAIT_SHARE = 0.1
-"""Of the time: a generator that waited longer for its processor was disturbed by other processes."""
+OTHERS_SHARE = 0.1
+"""Of the time: when other processes had the server's processor, or the generator waited for its own, any longer, the
+measurement was disturbed."""
+
+TICKS_S = 0.02
+"""How exactly the time of others is known."""
 
 LATE_US = 1000
 """A generator later than this at the median was not offering what it says."""
@@ -83,18 +87,14 @@ class Workbench:
         Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
         FailedError where nothing could be measured.
         """
-        readings: list[tuple[Usage, float]] = []
+        readings: list[Reading] = []
         try:
-            outcome = bench.run(
-                "127.0.0.1", server.port, load, lambda: readings.append((usage(server.pid), cpu_wait_s()))
-            )
+            outcome = bench.run("127.0.0.1", server.port, load, lambda: readings.append(self._read(server)))
         except bench.Unusable as unusable:
             raise FailedError(f"it could not be loaded: {unusable}") from None
         except ProcessLookupError:
             raise FailedError("the server ended while it was loaded") from None
-        (before, waited_before_s), (after, waited_after_s) = readings
-        used = after.since(before)
-        disturbed = waited_after_s - waited_before_s > WAIT_SHARE * load.seconds
+        used, disturbed = self._between(*readings)
         errors = {"starved connections": outcome.starved, "lost connections": outcome.lost}
         errors |= {f"replies {status}": number for status, number in outcome.refused.items()}
         figures: dict[str, float] = {"rate_per_s": outcome.per_second}
@@ -121,7 +121,12 @@ class Workbench:
         lag_us at the median.
         """
         seconds = how.pop("seconds", self.profile.seconds)
-        offered = offer(server.port, seconds, warmup_s=self.profile.warmup_s, **how)
+        try:
+            before = self._read(server)
+            offered = offer(server.port, seconds, warmup_s=self.profile.warmup_s, **how)
+            _, disturbed = self._between(before, self._read(server))
+        except ProcessLookupError:
+            raise FailedError("the server ended while it was loaded") from None
         in_time = offered.seconds or seconds
         errors = dict(offered.errors)
         if offered.unanswered:
@@ -136,7 +141,27 @@ class Workbench:
         lag_us = offered.lag.percentile(50)
         figures["lag_us"] = lag_us
         limited = offered.cpu_share > BUSY_SHARE or lag_us > LATE_US
-        return Point(x, figures, errors, limited, case, offered.wait_share > WAIT_SHARE), offered
+        return Point(x, figures, errors, limited, case, disturbed), offered
+
+    def _read(self, server: Served) -> "Reading":
+        return Reading(time.monotonic(), usage(server.pid), busy_s(self.cores.server), cpu_wait_s())
+
+    def _between(self, before: "Reading", after: "Reading") -> tuple[Usage, bool]:
+        """Return what the server used between two readings, and whether other processes were in the way."""
+        took_s = after.at_s - before.at_s
+        used = after.server.since(before.server)
+        others_s = after.busy_s - before.busy_s - used.cpu_s if self.cores.apart else 0.0
+        return used, max(others_s, after.waited_s - before.waited_s) > OTHERS_SHARE * took_s + TICKS_S
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What counters said at one moment: of the server, of its processors, of the generator's waiting for its own."""
+
+    at_s: float
+    server: Usage
+    busy_s: float
+    waited_s: float
 
 
 def asking(
