@@ -61,7 +61,7 @@ def test_threads_descriptors_and_memory_are_counted() -> None:
     for thread in threads:
         thread.start()
     pipes = [os.pipe() for _ in range(10)]
-    ballast = b"x" * (20 << 20)
+    ballast = b"x" * (80 << 20)
     after = size(os.getpid())
     stop.set()
     for ends in pipes:
@@ -70,7 +70,7 @@ def test_threads_descriptors_and_memory_are_counted() -> None:
     assert after.processes == before.processes
     assert after.threads - before.threads == 5
     assert after.descriptors - before.descriptors == 20
-    assert after.pss_bytes - before.pss_bytes >= len(ballast) * 0.9
+    assert after.pss_bytes - before.pss_bytes >= len(ballast) * 0.7  # what else is freed meanwhile
 
 
 def test_a_process_that_is_not_there_is_an_error() -> None:
