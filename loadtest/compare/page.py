@@ -58,7 +58,7 @@ def render(page: Page) -> str:
         f"<h1>{escape(page.title)}</h1><p class=lead>{escape(page.lead)}</p>",
         '<h2 id="summary">Summary</h2>',
         _table(page.summary),
-        f'<nav aria-label="experiments"><ol>{links}</ol></nav>',
+        f'<nav aria-label="experiments"><ul>{links}</ul></nav>',
         *map(_section, page.sections),
         '<h2 id="conditions">Conditions</h2>',
         _table(Table(("", ""), list(page.facts.items()))),

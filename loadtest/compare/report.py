@@ -155,6 +155,8 @@ def _cell(found: Estimate, scale: float = 1.0) -> tuple[str, float]:
 
 
 def _number(value: float) -> str:
+    if 0 < value < 0.01:
+        return "<0.01"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
