@@ -5,14 +5,17 @@ was measured. Run as `python -m loadtest.compare.null_server`; it listens on a f
 """
 
 import select
+import signal
 import socket
+import sys
 
 OK = b"200 OK\n"
 RECV_BYTES = 1 << 18
 
 
 def main() -> None:
-    """Serve until SIGTERM ends the process."""
+    """Serve until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit that
