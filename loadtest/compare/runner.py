@@ -17,6 +17,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import gevent
+
 from loadtest.compare import experiments
 from loadtest.compare.cores import Cores
 from loadtest.compare.plan import Plan
@@ -80,6 +82,7 @@ def measure(cell: Cell, profile: Profile, cores: Cores) -> Measured:
 
 def _be_generator(cell: Cell, profile: Profile, cores: Cores, out: "Connection[list[Point] | str, None]") -> None:
     """Be the process of a cell."""
+    gevent.reinit()  # an event loop that the parent may have had is not this process's
     os.setpgid(0, 0)
     os.sched_setaffinity(0, cores.generator)
     raise_descriptor_limit()
