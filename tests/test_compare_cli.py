@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from compare_rows import journal, rows
+from serving import wait_until
+
+from kvss_gevent.counters import tree
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("--models", "gevent,select", "--experiments", "idle", "--repeats", "1")
@@ -74,6 +77,30 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 6 - kept
     assert "cells: the run was interrupted" not in (tmp_path / "report" / "index.html").read_text()
+
+
+@pytest.mark.server
+def test_nothing_is_left_of_a_run_that_is_killed(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "loadtest.compare", "run", "--models", "gevent", "--experiments", "stall"]
+    process = subprocess.Popen(
+        [*words, "--out", "report"],
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    wait_until(lambda: len(tree(process.pid)) >= 3, 20)  # the run, its cell, the cell's server
+    below = tree(process.pid)[1:]
+    process.kill()
+    process.wait(5)
+    wait_until(lambda: not any(map(runs, below)), 4)  # by itself a cell of this experiment would take nine seconds
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.server

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import gevent
 
+from kvss_gevent.models.children import end_with
 from loadtest.compare import experiments
 from loadtest.compare.cores import Cores
 from loadtest.compare.plan import Plan
@@ -58,7 +59,7 @@ def measure(cell: Cell, profile: Profile, cores: Cores) -> Measured:
     limit_s = getattr(module, "LIMIT_S", LIMIT_S) * (1 if profile.quick else 3)
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_be_generator, args=(cell, profile, cores, theirs))
+    process = context.Process(target=_be_generator, args=(cell, profile, cores, theirs, os.getpid()))
     process.start()
     theirs.close()
     outcome: list[Point] | str = f"took longer than {limit_s:g} s"
@@ -80,8 +81,11 @@ def measure(cell: Cell, profile: Profile, cores: Cores) -> Measured:
     return [Row(cell, point) for point in outcome]
 
 
-def _be_generator(cell: Cell, profile: Profile, cores: Cores, out: "Connection[list[Point] | str, None]") -> None:
+def _be_generator(
+    cell: Cell, profile: Profile, cores: Cores, out: "Connection[list[Point] | str, None]", parent: int
+) -> None:
     """Be the process of a cell."""
+    end_with(parent)  # and its server ends with this process
     gevent.reinit()  # an event loop that the parent may have had is not this process's
     os.setpgid(0, 0)
     os.sched_setaffinity(0, cores.generator)
