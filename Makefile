@@ -55,21 +55,21 @@ load-headless: $(VENV)/.load ## ten seconds of load without a page; ARGS= passes
 	$(RUN) -m locust -f loadtest/kvss_locust.py -H $(HOST):$(PORT) --headless -u 10 -r 100 -t 10s --only-summary $(ARGS)
 
 load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO=p99:5ms
-	$(RUN) -m loadtest.search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
+	$(RUN) -m kvss_gevent.loadtest.search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
 
 compare: $(VENV)/.lab ## all concurrency models in one report, in about 7 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
-	$(RUN) -m loadtest.compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \
+	$(RUN) -m kvss_gevent.compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \
 		$(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
 compare-again: $(VENV)/.lab ## the quick comparison twice, and whether both say the same
-	$(RUN) -m loadtest.compare again --models "$(MODELS)" $(ARGS)
+	$(RUN) -m kvss_gevent.compare again --models "$(MODELS)" $(ARGS)
 
 report-sample: $(VENV)/.lab ## measure the sample report in docs/sample-report anew
 	rm -rf docs/sample-report
-	$(RUN) -m loadtest.compare run --out docs/sample-report $(ARGS)
+	$(RUN) -m kvss_gevent.compare run --out docs/sample-report $(ARGS)
 
 bench-load: $(VENV)/.load ## what the load tester itself costs
-	$(RUN) -m loadtest.bench_load $(ARGS)
+	$(RUN) -m bench.load_tester $(ARGS)
 
 cluster-up: $(VENV)/.test ## three valkey-servers as a cluster, on loopback
 	$(RUN) -m tests.valkeys up

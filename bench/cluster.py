@@ -21,8 +21,8 @@ from tests.valkeys import running as valkeys
 
 ONE_BY_ONE = """
 import sys
-from kvss_gevent.stores.node import Node
-from kvss_gevent.service import Limits
+from kvss_gevent.stores.remote.node import Node
+from kvss_gevent.core.service import Limits
 Node._gather = lambda self: [self._waiting.popleft()]
 Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
 from kvss_gevent.cli import main
@@ -32,9 +32,9 @@ sys.exit(main(["serve", *sys.argv[1:]]))
 TEXTBOOK = """
 import sys
 import gevent
-from kvss_gevent import parking
-from kvss_gevent.service import Limits
-from kvss_gevent.wire import Verb
+from kvss_gevent.stores.remote import greenlet_store
+from kvss_gevent.core.service import Limits
+from kvss_gevent.protocol.wire import Verb
 Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
 class PlainStore:
     blocks = True
@@ -54,7 +54,7 @@ def parked(store):
     store.close()
     gevent.get_hub().threadpool.maxsize = 64
     return PlainStore(host, port)
-parking.parked = parked
+greenlet_store.parked = parked
 from kvss_gevent.cli import main
 sys.exit(main(["serve", *sys.argv[1:]]))
 """

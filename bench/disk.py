@@ -25,8 +25,8 @@ START_S = 0.5
 
 ONE_BY_ONE = """
 import sys
-import kvss_gevent.coalesce
-kvss_gevent.coalesce.MAX_TRANSACTION_JOBS = 1
+import kvss_gevent.stores.disk.group_commit
+kvss_gevent.stores.disk.group_commit.MAX_TRANSACTION_JOBS = 1
 from kvss_gevent.cli import main
 sys.exit(main(["serve", *sys.argv[1:]]))
 """

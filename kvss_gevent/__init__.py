@@ -1,7 +1,7 @@
 """KV/1.0 key-value server on gevent; the client library is imported from here, everything else from its own module."""
 
-from kvss_gevent.client import KVClient, Pipeline
-from kvss_gevent.errors import (
+from kvss_gevent.client.sync import KVClient, Pipeline
+from kvss_gevent.protocol.errors import (
     KVBadRequest,
     KVConnectError,
     KVConnectionLost,
@@ -12,7 +12,7 @@ from kvss_gevent.errors import (
     KVTimeout,
     KVUpgradeRequired,
 )
-from kvss_gevent.stats import Stats
+from kvss_gevent.protocol.stats_reply import Stats
 
 __all__ = [
     "KVBadRequest",

@@ -7,7 +7,7 @@ from pathlib import Path
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.append(_root)
 
-from loadtest.users import (
+from kvss_gevent.loadtest.locust_plugin.users import (
     ConnectPerRequest,
     Idle,
     KvssMix,

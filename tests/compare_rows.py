@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loadtest.compare.rows import Cell, Journal, Point, Row
-from loadtest.compare.summary import Seen
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Cell, Journal, Point, Row
 
 MACHINE = {
     "processor": "a processor",
@@ -53,7 +53,7 @@ def journal(directory: Path, *parts: Iterable[Row], repeats: int = 3) -> Journal
         "experiments": list(dict.fromkeys(row.cell.experiment for row in together)),
         "left_out": {},
         "cells": [[row.cell.experiment, row.cell.model, row.cell.repeat] for row in together],
-        "command": "python -m loadtest.compare run",
+        "command": "python -m kvss_gevent.compare run",
         "machine": MACHINE,
     }
     made = Journal.create(directory, settings)

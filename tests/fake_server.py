@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from kvss_gevent.protocol.wire import BYE, REPLY, Status, Verb, parse_request
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.wire import BYE, REPLY, Status, Verb, parse_request
 
 Handler = Callable[["Peer"], None]
 

@@ -11,8 +11,8 @@ import gevent
 from linearizability import UNKNOWN, Operation
 from serving import read_lines
 
+from kvss_gevent.protocol.wire import Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import Store, StoreError
-from kvss_gevent.wire import Status, Verb, build_request, parse_reply
 
 KEYS = (b"a", b"b", b"c")
 VERBS = (Verb.GET, Verb.GET, Verb.PUT, Verb.PUT, Verb.DEL)

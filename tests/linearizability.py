@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from kvss_gevent.wire import Verb
+from kvss_gevent.protocol.wire import Verb
 
 UNKNOWN = inf
 """The end of an operation without an acknowledgement: it may have taken effect at any time, or never."""

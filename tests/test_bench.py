@@ -17,8 +17,8 @@ from reference_server import running, talking
 from serving import serving
 
 from kvss_gevent import KVClient
-from kvss_gevent.load import COARSE_BITS, EXACT_US, PACKETS, Load, Times, jain, make_packets
-from kvss_gevent.wire import Verb, parse_request
+from kvss_gevent.measure.load import COARSE_BITS, EXACT_US, PACKETS, Load, Times, jain, make_packets
+from kvss_gevent.protocol.wire import Verb, parse_request
 
 QUICK = ("--seconds", "0.5", "--warmup", "0")
 

@@ -4,11 +4,11 @@ import subprocess
 import sys
 import time
 
-from kvss_gevent.board import BEAT_S, Board
+from kvss_gevent.core.shared_counters import BEAT_S, Board
 
 FORK = """
 import os
-from kvss_gevent.board import Board
+from kvss_gevent.core.shared_counters import Board
 board = Board(3)
 if os.fork() == 0:
     board.counters[1].puts += 5

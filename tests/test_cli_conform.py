@@ -15,7 +15,7 @@ from reference_server import State, answer, running, talking
 from kvss_gevent.cli import main
 from kvss_gevent.conformance import CASES, GROUPS
 from kvss_gevent.conformance.runner import choose
-from kvss_gevent.conformance.stats import LAB, README
+from kvss_gevent.conformance.stats_forms import LAB, README
 
 
 def rude(state: State, line: bytes) -> tuple[bytes, bool]:
@@ -237,4 +237,4 @@ def test_grading_loads_neither_gevent_nor_the_server() -> None:
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     loaded = run.stdout.split()
     assert {name for name in loaded if not name.startswith("kvss_gevent")} == set()
-    assert not {"kvss_gevent.server", "kvss_gevent.session"} & set(loaded)
+    assert not {"kvss_gevent.server.gevent_server", "kvss_gevent.core.session"} & set(loaded)

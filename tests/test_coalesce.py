@@ -10,12 +10,12 @@ from typing import Any
 import gevent
 import pytest
 
-from kvss_gevent.coalesce import CoalescingStore, coalesced
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines
-from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.disk.group_commit import CoalescingStore, coalesced
+from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.wire import Verb
 
 NO_LIMIT = 1 << 30
 

@@ -1,4 +1,4 @@
-"""`python -m loadtest.compare` as a person uses it: a run, an interrupted one that goes on, what is refused."""
+"""`python -m kvss_gevent.compare` as a person uses it: a run, an interrupted one that goes on, what is refused."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from compare_rows import journal, rows
 from serving import wait_until
 
-from kvss_gevent.counters import tree
+from kvss_gevent.measure.process_usage import tree
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("--models", "gevent,select", "--experiments", "idle", "--repeats", "1")
@@ -19,7 +19,7 @@ SMALL = ("--models", "gevent,select", "--experiments", "idle", "--repeats", "1")
 
 def compare(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "loadtest.compare", *words],
+        [sys.executable, "-m", "kvss_gevent.compare", *words],
         capture_output=True,
         text=True,
         timeout=50,
@@ -43,7 +43,7 @@ def test_a_run_says_how_far_it_is_and_prints_where_the_report_is(tmp_path: Path)
     assert lines[1].endswith(" 0 s left")
     settings = json.loads((tmp_path / "report" / "rows.json").read_text())["settings"]
     assert settings["contestants"] == ["gevent", "select"]
-    assert settings["command"].startswith("python -m loadtest.compare run --models gevent,select")
+    assert settings["command"].startswith("python -m kvss_gevent.compare run --models gevent,select")
     again = compare("run", *SMALL, "--out", str(tmp_path / "report"))
     assert again.returncode == 2
     assert "has a report already" in again.stderr
@@ -53,7 +53,7 @@ def test_a_run_says_how_far_it_is_and_prints_where_the_report_is(tmp_path: Path)
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     words = ["run", "--models", "gevent,select,protocol", "--experiments", "idle", "--repeats", "2", "--out", "report"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "loadtest.compare", *words],
+        [sys.executable, "-m", "kvss_gevent.compare", *words],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -66,7 +66,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     process.stderr.close()
     assert process.wait(20) == 130
     assert "kvss compare: interrupted after " in said
-    assert "  Go on with: python -m loadtest.compare run --resume report" in said
+    assert "  Go on with: python -m kvss_gevent.compare run --resume report" in said
     assert "Traceback" not in said
     kept = len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) - 1
     assert 1 <= kept < 6
@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.server
 def test_nothing_is_left_of_a_run_that_is_killed(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "loadtest.compare", "run", "--models", "gevent", "--experiments", "stall"]
+    words = [sys.executable, "-m", "kvss_gevent.compare", "run", "--models", "gevent", "--experiments", "stall"]
     process = subprocess.Popen(
         [*words, "--out", "report"],
         stderr=subprocess.DEVNULL,

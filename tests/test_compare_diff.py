@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from compare_rows import journal, rows
 
-from loadtest.compare.diff import Comparison, as_text, compare, contradictions
-from loadtest.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.report.diff import Comparison, as_text, compare, contradictions
+from kvss_gevent.compare.rows import Cell, Journal, Point, Row
 
 MODELS = {"select": 8.0, "gevent": 8.5, "protocol": 9.0, "asyncio": 12.0, "gevent-plain": 15.0, "trio": 20.0}
 

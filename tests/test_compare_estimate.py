@@ -6,7 +6,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.compare.estimate import Estimate, estimate, ratio
+from kvss_gevent.compare.estimate import Estimate, estimate, ratio
 
 POSITIVE = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=9)
 

@@ -2,18 +2,19 @@
 
 import pytest
 
-from loadtest.compare import experiments, runner
-from loadtest.compare.cores import divide
-from loadtest.compare.experiments import convoy, overload
-from loadtest.compare.rows import Cell, Point
-from loadtest.compare.workbench import Profile
+from kvss_gevent.compare import experiments
+from kvss_gevent.compare.experiments import convoy, overload
+from kvss_gevent.compare.measuring import cell_runner
+from kvss_gevent.compare.measuring.cores import divide
+from kvss_gevent.compare.measuring.experiment_context import Profile
+from kvss_gevent.compare.rows import Cell, Point
 
 SHORT = Profile("quick", 1, 0.3, 0.05)
 pytestmark = pytest.mark.server
 
 
 def measured(experiment: str, model: str = "gevent") -> list[Point]:
-    rows = runner.measure(Cell(experiment, model, 1), SHORT, divide())
+    rows = cell_runner.measure(Cell(experiment, model, 1), SHORT, divide())
     assert not any(row.failed for row in rows), rows
     return [row.point for row in rows]
 

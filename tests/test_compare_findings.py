@@ -3,9 +3,9 @@
 import pytest
 from compare_rows import rows, seen
 
-from loadtest.compare import experiments
-from loadtest.compare.rows import Cell, Point, Row
-from loadtest.compare.summary import Seen
+from kvss_gevent.compare import experiments
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Cell, Point, Row
 
 
 def said(name: str, found: Seen) -> str:

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
+from kvss_gevent.compare import experiments
+from kvss_gevent.compare.measuring.contestant import NULL
+from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose
 from kvss_gevent.models import MODULES
-from loadtest.compare import experiments
-from loadtest.compare.plan import PROFILES, WrongChoice, choose
-from loadtest.compare.served import NULL
 
 QUICK, FULL = PROFILES["quick"], PROFILES["full"]
 

@@ -9,8 +9,8 @@ import pytest
 from browser import probe
 from compare_rows import journal, rows
 
-from loadtest.compare import report
-from loadtest.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.report import document
+from kvss_gevent.compare.rows import Cell, Journal, Point, Row
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def figures(rate: float) -> dict[str, float]:
 
 
 def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
-    report.write(made)
+    document.write(made)
     data = json.loads((made.directory / "rows.json").read_text())
     assert len(data["rows"]) == len(made.rows)
     with (made.directory / "rows.csv").open() as file:
@@ -46,7 +46,7 @@ def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
 
 
 def test_there_is_a_picture_of_every_experiment(made: Journal) -> None:
-    report.write(made)
+    document.write(made)
     for name in ("connections", "cost", "burn"):
         assert (made.directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         svg = (made.directory / f"{name}.svg").read_text()
@@ -55,16 +55,16 @@ def test_there_is_a_picture_of_every_experiment(made: Journal) -> None:
 
 
 def test_the_same_rows_make_the_same_page(made: Journal) -> None:
-    first = report.write(made).read_text()
-    assert report.write(Journal.read(made.directory)).read_text() == first
+    first = document.write(made).read_text()
+    assert document.write(Journal.read(made.directory)).read_text() == first
 
 
 def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Journal) -> None:
-    page = report.write(made).read_text()
+    page = document.write(made).read_text()
     for words in (
         "prefork in burn: the server did not start: &lt;no room&gt;",
         "rate, stall, idle, slow",
-        "python -m loadtest.compare run",
+        "python -m kvss_gevent.compare run",
         "python -m kvss_gevent serve 127.0.0.1 0 --model threads",
         "the generator was at its end",
         "Of 3 known truths 3 came out",
@@ -75,13 +75,13 @@ def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Jou
 
 def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     words = "Other processes were in the way in "
-    assert words not in report.write(made).read_text()
+    assert words not in document.write(made).read_text()
     made.add([Row(Cell("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
-    assert f"{words}17%" in report.write(made).read_text()
+    assert f"{words}17%" in document.write(made).read_text()
 
 
 def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
-    page = report.write(made).read_text()
+    page = document.write(made).read_text()
     without_data = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", page)
     assert not re.search(r"""(src|href)=["'](?!#|data:|")""", without_data)
     assert "http" not in without_data
@@ -90,7 +90,7 @@ def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
 def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_overflows(
     made: Journal, tmp_path: Path
 ) -> None:
-    seen, asked = probe(report.write(made), tmp_path / "profile")
+    seen, asked = probe(document.write(made), tmp_path / "profile")
     assert asked == ["/index.html", "/index.html"]
     for name, width in (("narrow", 390), ("wide", 1280)):
         frame = seen[name]

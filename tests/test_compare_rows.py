@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from compare_rows import journal, rows
 
-from loadtest.compare.rows import Cell, Journal, Point, Row, UnreadableError
+from kvss_gevent.compare.rows import Cell, Journal, Point, Row, UnreadableError
 
 ROWS = rows("cost", "threads", {32: {"cpu_us": 9.5}}, errors={"lost connections": 2}, limited=True, case="alone")
 

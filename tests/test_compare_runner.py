@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 from serving import wait_until
 
-from loadtest.compare import experiments, runner
-from loadtest.compare.cores import divide
-from loadtest.compare.rows import Cell, Point, Row
-from loadtest.compare.served import FailedError
-from loadtest.compare.workbench import QUICK, Profile, Workbench
+from kvss_gevent.compare import experiments
+from kvss_gevent.compare.measuring import cell_runner
+from kvss_gevent.compare.measuring.contestant import FailedError
+from kvss_gevent.compare.measuring.cores import divide
+from kvss_gevent.compare.measuring.experiment_context import QUICK, Profile, Workbench
+from kvss_gevent.compare.rows import Cell, Point, Row
 
 SHORT = Profile("quick", 1, 0.2, 0.05)
 pytestmark = pytest.mark.server
 
 
 def measured(experiment: str, model: str) -> dict[float, Point]:
-    rows = runner.measure(Cell(experiment, model, 1), SHORT, divide())
+    rows = cell_runner.measure(Cell(experiment, model, 1), SHORT, divide())
     assert not any(row.failed for row in rows), rows
     return {row.point.x: row.point for row in rows}
 
@@ -38,10 +39,10 @@ def test_cost_counts_cpu_and_switches(model: str) -> None:
 
 
 def test_a_rate_that_the_server_can_do_is_answered_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    from loadtest.compare.experiments import rate
+    from kvss_gevent.compare.experiments import rate
 
     monkeypatch.setattr(rate, "QUICK", (500,))
-    (row,) = runner.measure(Cell("rate", "gevent", 1), Profile("quick", 1, 1.0, 0.2), divide())
+    (row,) = cell_runner.measure(Cell("rate", "gevent", 1), Profile("quick", 1, 1.0, 0.2), divide())
     point = row.point
     assert point.figures["answered_per_s"] == pytest.approx(500, rel=0.15)
     assert point.figures["offered_per_s"] == pytest.approx(500, rel=0.15)
@@ -70,7 +71,7 @@ def test_one_burn_stops_a_loop_and_no_threads() -> None:
 
 def fake(monkeypatch: pytest.MonkeyPatch, measure: Callable[[Workbench], Iterator[Point]], **more: Any) -> list[Row]:
     monkeypatch.setattr(experiments, "load", lambda _: SimpleNamespace(measure=measure, **more))
-    return runner.measure(Cell("fake", "gevent", 1), QUICK, divide())
+    return cell_runner.measure(Cell("fake", "gevent", 1), QUICK, divide())
 
 
 def test_a_cell_that_cannot_be_measured_is_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ import pytest
 from reference_server import Converse, State, answer, running, talking
 
 from kvss_gevent.conformance.case import Expect
+from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.runner import Plan, choose, grade, longest_s
-from kvss_gevent.conformance.stats import LAB, README
-from kvss_gevent.conformance.table import CASES
+from kvss_gevent.conformance.stats_forms import LAB, README
 
 CONCURRENT = {"slow-beside-quick", "hundred-clients", "quit-own", "stats-connections"}
 

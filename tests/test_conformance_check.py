@@ -8,13 +8,13 @@ import pytest
 from reference_server import State, running
 
 from kvss_gevent.conformance.case import Case, Leave, ask
-from kvss_gevent.conformance.check import Target, run_case
+from kvss_gevent.conformance.case_runner import Target, run_case
+from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
 from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.runner import Unreachable, grade
 from kvss_gevent.conformance.score import Scorecard, Verdict, percent
-from kvss_gevent.conformance.stats import README
-from kvss_gevent.conformance.table import CASES
+from kvss_gevent.conformance.stats_forms import README
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from reference_server import State, answer
 
 from kvss_gevent.conformance import CASES, GROUPS, Case
 from kvss_gevent.conformance.case import ask, matches, pipeline, render
-from kvss_gevent.conformance.stats import EXAMPLE, FORMS, LAB, README, form_of, read_counters
-from kvss_gevent.service import Service
-from kvss_gevent.session import Session
+from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, LAB, README, form_of, read_counters
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
 from kvss_gevent.stores.memory import MemoryStore
 
 PLAIN = [case for case in CASES if case.plain]

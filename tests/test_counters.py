@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kvss_gevent.counters import size, tree, usage
+from kvss_gevent.measure.process_usage import size, tree, usage
 
 IDLE = "import time; time.sleep(30)"
 BUSY_CHILD = """

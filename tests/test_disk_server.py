@@ -9,7 +9,7 @@ import pytest
 from serving import read_lines, serving, wait_until
 
 from kvss_gevent.conformance.runner import grade
-from kvss_gevent.conformance.stats import README
+from kvss_gevent.conformance.stats_forms import README
 
 pytestmark = pytest.mark.server
 

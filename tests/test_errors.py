@@ -5,8 +5,8 @@ import pickle
 import pytest
 
 from kvss_gevent import KVBadRequest, KVConnectError, KVError, KVServerError, KVStatusError, KVUpgradeRequired
-from kvss_gevent.errors import server_name, status_error
-from kvss_gevent.wire import Status
+from kvss_gevent.protocol.errors import server_name, status_error
+from kvss_gevent.protocol.wire import Status
 
 
 @pytest.mark.parametrize(

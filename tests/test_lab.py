@@ -5,9 +5,9 @@ import time
 import pytest
 from serving import Served, read_lines, serving
 
-from kvss_gevent.lab import Lab
-from kvss_gevent.service import Service
-from kvss_gevent.session import Session
+from kvss_gevent.core.lab_commands import Lab
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
 from kvss_gevent.stores.memory import MemoryStore
 
 BAD = b"400 BAD_REQUEST"

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from linearizability import UNKNOWN, Operation, is_linearizable, violations
 from serving import serving
 
-from kvss_gevent.coalesce import CoalescingStore, coalesced
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Result, Store
-from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.disk.group_commit import CoalescingStore, coalesced
+from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.wire import Verb
 
 GET, PUT, DEL = Verb.GET, Verb.PUT, Verb.DEL
 

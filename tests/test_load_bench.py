@@ -11,7 +11,7 @@ pytestmark = pytest.mark.server
 
 
 def test_a_short_round_measures_both_sides() -> None:
-    command = [sys.executable, "-m", "loadtest.bench_load", "--rounds", "1", "--seconds", "1"]
+    command = [sys.executable, "-m", "bench.load_tester", "--rounds", "1", "--seconds", "1"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode in (0, 1), done.stderr
     found = re.search(
@@ -27,7 +27,7 @@ def test_a_short_round_measures_both_sides() -> None:
 
 
 def test_bad_numbers_are_refused() -> None:
-    command = [sys.executable, "-m", "loadtest.bench_load", "--rounds", "0"]
+    command = [sys.executable, "-m", "bench.load_tester", "--rounds", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert "--rounds and --seconds are at least 1" in done.stderr

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 import gevent
 import pytest
 
-from loadtest.connection import Connection, Lost, parse_host
-from loadtest.timer import Alarm, clock
+from kvss_gevent.loadtest.engine.clock import Alarm, clock
+from kvss_gevent.loadtest.engine.connection import Connection, Lost, parse_host
 
 
 @pytest.fixture(autouse=True)

@@ -9,15 +9,15 @@ import pytest
 from load_servers import Answer, right, serving
 
 from kvss_gevent.cli.fail import Fail
-from loadtest import preflight
-from loadtest.drive import Driver
-from loadtest.messages import Plan, Update
-from loadtest.options import read_options
-from loadtest.recorder import ERROR, HIT, MISS, RESPONSE, Part
-from loadtest.run import Run
-from loadtest.timer import clock
-from loadtest.traffic import BURST, NOT_KV, Traffic
-from loadtest.workload import Mix, Workload, parse_mix
+from kvss_gevent.loadtest.engine import preflight
+from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.messages import Plan, Update
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, Part
+from kvss_gevent.loadtest.engine.requests import BURST, NOT_KV, Traffic
+from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.engine.user import Driver
+from kvss_gevent.loadtest.options import read_options
+from kvss_gevent.loadtest.workload.mix import Mix, Workload, parse_mix
 
 
 class Bench:

@@ -7,8 +7,8 @@ import pytest
 from load_runs import run
 from load_servers import Answer, right, serving
 
-from loadtest.traffic import NOT_KV
-from loadtest.values import LOST, STALE, TORN, WRONG_KEY
+from kvss_gevent.loadtest.engine.requests import NOT_KV
+from kvss_gevent.loadtest.workload.values import LOST, STALE, TORN, WRONG_KEY
 
 pytestmark = pytest.mark.server
 

@@ -8,8 +8,8 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from loadtest.hdrlog import encode, hgrm, write_log
-from loadtest.histogram import HIGHEST_US, Histogram
+from kvss_gevent.loadtest.engine.histogram import HIGHEST_US, Histogram
+from kvss_gevent.loadtest.report.hdr_log import encode, hgrm, write_log
 
 
 def pair(count: int, seed: int) -> tuple[Histogram, HdrHistogram]:

@@ -7,7 +7,15 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.histogram import BUCKETS, HIGHEST_US, Histogram, highest_us, index_of, lowest_us, merged
+from kvss_gevent.loadtest.engine.histogram import (
+    BUCKETS,
+    HIGHEST_US,
+    Histogram,
+    highest_us,
+    index_of,
+    lowest_us,
+    merged,
+)
 
 VALUES = st.integers(min_value=0, max_value=HIGHEST_US)
 PERCENTS = (0, 1, 50, 90, 99, 99.9, 99.99, 100)

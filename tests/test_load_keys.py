@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from loadtest.keys import KeyDistribution, chooser, parse, scatter_step, zipf_cumulative
+from kvss_gevent.loadtest.workload.keys import KeyDistribution, chooser, parse, scatter_step, zipf_cumulative
 
 
 @pytest.mark.parametrize(("count", "hottest", "top"), [(1000, 0.129, 0.38), (1_000_000, 0.065, 0.66)])

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 from load_unpatched import stats
 
-from loadtest import locust_stats
-from loadtest.recorder import ERROR, HIT, RESPONSE, Part
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, RESPONSE, Part
+from kvss_gevent.loadtest.locust_plugin import statistics
 
 
 @pytest.fixture
 def filled() -> stats.RequestStats:
-    locust_stats.install()
-    locust_stats.install()
+    statistics.install()
+    statistics.install()
     target = stats.RequestStats()
     part = Part()
     for us in range(100, 200):
@@ -22,7 +22,7 @@ def filled() -> stats.RequestStats:
     part.histogram(RESPONSE, "GET", ERROR).record(9_000_000)
     part.histogram(RESPONSE, "RMW", HIT).record(300)
     part.failures["torn value"] = 1
-    locust_stats.add(target, part)
+    statistics.add(target, part)
     return target
 
 
@@ -48,7 +48,7 @@ def test_a_failure_counts_and_its_time_is_no_part_of_the_whole(filled: stats.Req
     assert (error.occurrences, error.error) == (1, "torn value")
     part = Part()
     part.failures["torn value"] = 4
-    locust_stats.add(filled, part)
+    statistics.add(filled, part)
     assert error.occurrences == 5
 
 
@@ -66,7 +66,7 @@ def test_csv_files_end_with_the_whole_and_keep_fractions(filled: stats.RequestSt
 
 
 def test_an_entry_without_requests_has_no_percentiles() -> None:
-    locust_stats.install()
+    statistics.install()
     entry = stats.StatsEntry(stats.RequestStats(), "hit", "GET")
     with pytest.raises(ValueError, match="no successful requests"):
         entry.percentile()

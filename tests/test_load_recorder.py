@@ -5,10 +5,10 @@ from collections import Counter
 import msgpack
 import pytest
 
-from loadtest.collector import Collector
-from loadtest.histogram import index_of
-from loadtest.messages import Update
-from loadtest.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX, SERVICE, Part, Recorder
+from kvss_gevent.loadtest.engine.histogram import index_of
+from kvss_gevent.loadtest.engine.messages import Update
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX, SERVICE, Part, Recorder
+from kvss_gevent.loadtest.report.collector import Collector
 
 GET_HIT = SERIES_INDEX["GET", HIT]
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from loadtest import page, plot, report
-from loadtest.collector import Collector
-from loadtest.histogram import Histogram
-from loadtest.messages import Update
-from loadtest.recorder import ERROR, HIT, LAG, RESPONSE, SERVICE, Part
-from loadtest.results import Conditions, build, figures, provisional
+from kvss_gevent.loadtest.engine.histogram import Histogram
+from kvss_gevent.loadtest.engine.messages import Update
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, RESPONSE, SERVICE, Part
+from kvss_gevent.loadtest.report import plot, run_page
+from kvss_gevent.loadtest.report import text as text_report
+from kvss_gevent.loadtest.report.collector import Collector
+from kvss_gevent.loadtest.report.results import Conditions, build, figures, provisional
 
 CONDITIONS = Conditions(
     host="127.0.0.1:5050",
@@ -81,8 +82,8 @@ def test_an_early_end_is_the_first_finding() -> None:
     results = build(Collector(), replace(CONDITIONS, processes={}, ended_because="the server went away"))
     assert results["verdict"]["findings"][0] == {"ok": False, "text": "the server went away"}
     assert results["requests"]["achieved_per_s"] == 0
-    assert "nothing was measured" in report.text(results)
-    assert "Nothing was measured." in page.render(results, {})
+    assert "nothing was measured" in text_report.text(results)
+    assert "Nothing was measured." in run_page.render(results, {})
 
 
 SUMMARY = {
@@ -143,7 +144,7 @@ def test_figures_of_nothing_are_zero() -> None:
 
 @pytest.mark.parametrize("open_loop", [True, False])
 def test_the_report_says_which_loop_it_was(open_loop: bool) -> None:
-    text = report.text(build(collected(errors=1), replace(CONDITIONS, open_loop=open_loop)))
+    text = text_report.text(build(collected(errors=1), replace(CONDITIONS, open_loop=open_loop)))
     assert ("open loop, 102/s offered, constant" in text) == open_loop
     assert ("closed loop: each user waits" in text) != open_loop
     assert "2 users in 2 processes" in text
@@ -153,7 +154,7 @@ def test_the_report_says_which_loop_it_was(open_loop: bool) -> None:
 
 
 def rendered(results: dict[str, Any]) -> str:
-    return page.render(results, {"response": [(0.0, 10), (90.0, 500), (99.99, 2_000_000), (100.0, 2_000_000)]})
+    return run_page.render(results, {"response": [(0.0, 10), (90.0, 500), (99.99, 2_000_000), (100.0, 2_000_000)]})
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows() -> None:

@@ -19,7 +19,7 @@ from hdrh.log import HistogramLogReader
 from load_runs import ROOT, command, environment, free_port, run
 from load_servers import right, serving
 
-from loadtest.histogram import HIGHEST_US
+from kvss_gevent.loadtest.engine.histogram import HIGHEST_US
 
 pytestmark = pytest.mark.server
 

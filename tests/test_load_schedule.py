@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from loadtest.schedule import Schedule, constant_gaps, poisson_gaps
+from kvss_gevent.loadtest.workload.arrivals import Schedule, constant_gaps, poisson_gaps
 
 
 def constant(rate: float, bound: int = 10**9) -> Schedule:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kvss_gevent.cli.fail import Fail
-from loadtest.search import Promise, Trial, judge, main, parse_promise, search
+from kvss_gevent.loadtest.search import Promise, Trial, judge, main, parse_promise, search
 
 
 @pytest.mark.parametrize("knee", [1, 700, 1000, 1500, 23_456, 999_000])
@@ -66,7 +66,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, knee: float) -> int:
     def tried(rate: float, *_: object) -> Trial:
         return Trial(rate, rate, rate, "" if rate <= knee else "p99 is too late", "the generator was late")
 
-    monkeypatch.setattr("loadtest.search.run_once", tried)
+    monkeypatch.setattr("kvss_gevent.loadtest.search.run_once", tried)
     return main(["--slo", "p99:5ms", "--start", "1000"])
 
 
@@ -92,7 +92,7 @@ def test_what_was_found_before_an_end_that_came_early_is_told(
             raise error
         return Trial(rate, rate, rate, "")
 
-    monkeypatch.setattr("loadtest.search.run_once", tried)
+    monkeypatch.setattr("kvss_gevent.loadtest.search.run_once", tried)
     assert main(["--start", "1000"]) == code
     out, err = capsys.readouterr()
     assert out.endswith("the search did not end; the highest rate that held p99:5ms: 2,000 requests/s\n")

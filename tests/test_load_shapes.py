@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtest.shapes import parse
+from kvss_gevent.loadtest.workload.shapes import parse
 
 
 def test_steps_hold_each_rate_for_their_time() -> None:

@@ -5,7 +5,7 @@ import time
 import gevent
 import pytest
 
-from loadtest.timer import Alarm, clock
+from kvss_gevent.loadtest.engine.clock import Alarm, clock
 
 
 @pytest.fixture

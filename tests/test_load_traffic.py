@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from kvss_gevent.wire import Verb, parse_request
-from loadtest import keys
-from loadtest.recorder import SERIES
-from loadtest.traffic import NOT_KV, Traffic
-from loadtest.values import LOST, STALE, Ledger
-from loadtest.workload import Op, Workload, parse_mix, parse_sizes
+from kvss_gevent.loadtest.engine.recorder import SERIES
+from kvss_gevent.loadtest.engine.requests import NOT_KV, Traffic
+from kvss_gevent.loadtest.workload import keys
+from kvss_gevent.loadtest.workload.mix import Op, Workload, parse_mix, parse_sizes
+from kvss_gevent.loadtest.workload.values import LOST, STALE, Ledger
+from kvss_gevent.protocol.wire import Verb, parse_request
 
 
 def traffic(loaded: bool = True, verify: bool = True, worker: int = 0, workers: int = 1) -> Traffic:

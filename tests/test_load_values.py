@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvss_gevent.wire import OK_PREFIX
-from loadtest.values import (
+from kvss_gevent.loadtest.workload.values import (
     LOST,
     NO_READ,
     NOT_PROVEN,
@@ -18,6 +17,7 @@ from loadtest.values import (
     least_bytes,
     make_value,
 )
+from kvss_gevent.protocol.wire import OK_PREFIX
 
 TOKEN = b"0a1b2c3d"
 

@@ -19,12 +19,12 @@ import pytest
 from load_browser import Browser
 from load_runs import ROOT, environment, free_port
 from load_servers import serving
-from load_unpatched import stats  # noqa: F401  before loadtest.campaign imports it
+from load_unpatched import stats  # noqa: F401  before kvss_gevent.loadtest.locust_plugin.master imports it
 
-from loadtest.campaign import Campaign
-from loadtest.collector import Collector
-from loadtest.messages import Update
-from loadtest.recorder import HIT, RESPONSE, Part
+from kvss_gevent.loadtest.engine.messages import Update
+from kvss_gevent.loadtest.engine.recorder import HIT, RESPONSE, Part
+from kvss_gevent.loadtest.locust_plugin.master import Campaign
+from kvss_gevent.loadtest.report.collector import Collector
 
 pytestmark = pytest.mark.server
 

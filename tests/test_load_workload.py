@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from loadtest import keys
-from loadtest.workload import (
+from kvss_gevent.loadtest.workload import keys
+from kvss_gevent.loadtest.workload.mix import (
     YCSB,
     Mix,
     Op,

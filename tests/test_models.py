@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from serving import Served, read_all, read_lines, serving, wait_until
 
+from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.runner import Plan, grade
 from kvss_gevent.conformance.score import Scorecard
-from kvss_gevent.conformance.table import CASES
 from kvss_gevent.models import DEFAULT, MODULES, describe, load
 
 GRADED_AT_A_TIME = 6

@@ -6,10 +6,10 @@ from typing import Any
 import gevent
 import pytest
 
-from kvss_gevent.parking import ParkingStore, parked
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Result, StoreError
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.wire import Verb
+from kvss_gevent.stores.remote.greenlet_store import ParkingStore, parked
 
 
 class SlowStore:

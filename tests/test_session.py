@@ -10,8 +10,8 @@ from plain_stores import BatchStore, FailingLineStore, FailingMemoryStore, Faili
 from reference_server import State, answer
 
 from kvss_gevent.conformance import CASES
-from kvss_gevent.service import Limits, Service
-from kvss_gevent.session import Session
+from kvss_gevent.core.service import Limits, Service
+from kvss_gevent.core.session import Session
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import MemoryStore
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvss_gevent.stats import Stats, parse_stats
+from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 
 COUNTERS = b"connections: 1; commands_processed: 6; get_requests: 3; put_requests: 2; del_requests: 1; keys_stored: 4"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen, Result
-from kvss_gevent.stores.checkpoint import mark_file, recover
-from kvss_gevent.stores.disk import DiskStore
-from kvss_gevent.wire import Verb
+from kvss_gevent.stores.disk.checkpoint import mark_file, recover
+from kvss_gevent.stores.disk.store import DiskStore
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every boot identity from now on another one; call the fixture by name in the test."""
-    monkeypatch.setattr("kvss_gevent.stores.checkpoint.boot_id", lambda: b"another")
+    monkeypatch.setattr("kvss_gevent.stores.disk.checkpoint.boot_id", lambda: b"another")
 
 
 def put(store: DiskStore, key: bytes, value: bytes) -> Result:

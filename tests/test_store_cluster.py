@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from valkeys import Valkey, free_port, need_server, running
 
-from kvss_gevent.config import Config
+from kvss_gevent.core.config import Config
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
-from kvss_gevent.stores.cluster import RemoteStore
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.stores.open import open_store
-from kvss_gevent.stores.work import NodeLimits
-from kvss_gevent.wire import Verb
+from kvss_gevent.stores.remote.request import NodeLimits
+from kvss_gevent.stores.remote.store import RemoteStore
 
 pytestmark = pytest.mark.server
 

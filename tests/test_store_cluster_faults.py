@@ -11,14 +11,14 @@ import pytest
 from proxy import Proxy
 from valkeys import Valkey, need_server, running, wait_until
 
-from kvss_gevent.green import Greenlets
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Result, StoreError
-from kvss_gevent.stores.cluster import RemoteStore
-from kvss_gevent.stores.node import FRESH_S, REST_S
-from kvss_gevent.stores.runtime import Runtime, Threads
-from kvss_gevent.stores.topology import slot_of
-from kvss_gevent.stores.work import NodeLimits
-from kvss_gevent.wire import Verb
+from kvss_gevent.stores.remote.greenlets import Greenlets
+from kvss_gevent.stores.remote.node import FRESH_S, REST_S
+from kvss_gevent.stores.remote.request import NodeLimits
+from kvss_gevent.stores.remote.runtimes import Runtime, Threads
+from kvss_gevent.stores.remote.slots import slot_of
+from kvss_gevent.stores.remote.store import RemoteStore
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]
 

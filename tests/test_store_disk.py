@@ -13,12 +13,12 @@ import pytest
 from lmdb.verify import verify
 
 from kvss_gevent.cli import main
-from kvss_gevent.config import Config
+from kvss_gevent.core.config import Config
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen, Command, Result, StoreError
-from kvss_gevent.stores.disk import DiskStore
-from kvss_gevent.stores.diskfile import FORMAT, MARKER_KEY
+from kvss_gevent.stores.disk.file import FORMAT, MARKER_KEY
+from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.open import open_store
-from kvss_gevent.wire import Verb
 
 NO_LIMIT = 1 << 30
 MIB = 1 << 20
@@ -75,7 +75,7 @@ def test_the_lock_file_has_all_its_blocks(path: Path) -> None:
 def test_a_full_disk_at_the_start_is_no_damage(path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path; from kvss_gevent.stores.base import CannotOpen\n"
-        "from kvss_gevent.stores.disk import DiskStore; limit = int(sys.argv[2])\n"
+        "from kvss_gevent.stores.disk.store import DiskStore; limit = int(sys.argv[2])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
         "try: DiskStore(Path(sys.argv[1]))\n"
         "except CannotOpen as error: print(error.cause)"
@@ -393,7 +393,7 @@ def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: py
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.DEVNULL) as reader:
         reader.wait(20)
     assert str(reader.pid) in store._env.readers()
-    monkeypatch.setattr("kvss_gevent.stores.disk.READER_CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("kvss_gevent.stores.disk.store.READER_CHECK_INTERVAL_S", 0.0)
     put(store, b"a", b"1")
     assert str(reader.pid) not in store._env.readers()
     store.close()
@@ -403,8 +403,8 @@ def test_two_processes_see_each_other_s_writes_at_once(path: Path) -> None:
     store = DiskStore(path)
     put(store, b"a", b"1")
     code = (
-        "import sys; from pathlib import Path; from kvss_gevent.stores.disk import DiskStore; "
-        "from kvss_gevent.wire import Verb; store = DiskStore(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from kvss_gevent.stores.disk.store import DiskStore; "
+        "from kvss_gevent.protocol.wire import Verb; store = DiskStore(Path(sys.argv[1])); "
         "print(store.apply([(Verb.GET, b'a', b''), (Verb.PUT, b'a', b'2')], 99)); store.close()"
     )
     done = subprocess.run(

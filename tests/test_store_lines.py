@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_session import feed, streams
 
-from kvss_gevent.coalesce import coalesced
-from kvss_gevent.service import Limits, Service
-from kvss_gevent.session import Session
+from kvss_gevent.core.service import Limits, Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.protocol.wire import GET, Verb
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.disk import DiskStore
-from kvss_gevent.stores.diskfile import MARKER_KEY
+from kvss_gevent.stores.disk.file import MARKER_KEY
+from kvss_gevent.stores.disk.group_commit import coalesced
+from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.wire import GET, Verb
 
 LIMITS = Limits(line_bytes=100, reply_bytes=60, slice_lines=4)
 

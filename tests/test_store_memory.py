@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvss_gevent.protocol.wire import Verb, parse_request
 from kvss_gevent.stores.base import QUICK_LINE_BYTES, StoreError
 from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
-from kvss_gevent.wire import Verb, parse_request
 
 NO_LIMIT = 1 << 30
 words = st.sampled_from([b"KV/1.0", b"PUT", b"GET", b"a", b"b", b"", b"k" * 511, b"k" * 512, b"v" * 2100, b"KV/1.1"])

@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from kvss_gevent.coalesce import coalesced
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Result, Store
-from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.disk.group_commit import coalesced
+from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.wire import Verb
 
 KEYS = [b"a", b"b", b"\xc3\xa9", b"k" * 511, b"\x00", b"0"]
 VALUES = [b"1", b"two words ", b"\x00\xff", b"x" * 2000, b"y" * 5000]

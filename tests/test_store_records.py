@@ -11,9 +11,8 @@ import lmdb
 import pytest
 from lmdb.verify import verify
 
-from kvss_gevent.stores import records
-from kvss_gevent.stores.disk import DiskStore
-from kvss_gevent.stores.disk import _NoRoom as NoRoom
+from kvss_gevent.stores.disk.store import DiskStore, records
+from kvss_gevent.stores.disk.store import _NoRoom as NoRoom
 from kvss_gevent.stores.lines import commands_of
 from kvss_gevent.stores.memory import MemoryStore
 
@@ -22,7 +21,7 @@ NO_LIMIT = 1 << 30
 OTHER = """
 import json, sys
 from pathlib import Path
-from kvss_gevent.stores.disk import DiskStore
+from kvss_gevent.stores.disk.store import DiskStore
 store = DiskStore(Path(sys.argv[1]), sync="none")
 for step in sys.stdin:
     lines = [line.encode() for line in json.loads(step)]

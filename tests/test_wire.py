@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvss_gevent import wire
-from kvss_gevent.wire import Status, Verb
+from kvss_gevent.protocol import wire
+from kvss_gevent.protocol.wire import Status, Verb
 
 keys = (
     st.text(st.characters(exclude_characters=" \n", codec="utf-8"), min_size=1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from serving import Served, read_lines, serving, wait_until
 
-from kvss_gevent.stats import Stats, parse_stats
+from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 
 pytestmark = [
     pytest.mark.server,

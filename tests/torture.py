@@ -21,9 +21,9 @@ import powercut
 from lmdb.verify import verify
 from serving import read_lines, serving
 
+from kvss_gevent.protocol.wire import Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import CannotOpen
-from kvss_gevent.stores.disk import DiskStore
-from kvss_gevent.wire import Status, Verb, build_request, parse_reply
+from kvss_gevent.stores.disk.store import DiskStore
 
 KEYS_OF_A_WRITER = 40
 LARGE_BYTES = 20_000

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 
 from kvss_gevent.cli.fail import Exit, Fail
-from kvss_gevent.counters import Usage, usage
-from kvss_gevent.load import Load, Outcome
-from kvss_gevent.wire import MAX_LINE_BYTES
+from kvss_gevent.measure.load import Load, Outcome
+from kvss_gevent.measure.process_usage import Usage, usage
+from kvss_gevent.protocol.wire import MAX_LINE_BYTES
 
 RESERVED_DESCRIPTORS = 64
 BUSY_SHARE = 0.9
@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Load the server and print what came of it; returns the exit code. Raises Fail."""
-    from kvss_gevent import bench
+    from kvss_gevent.measure import closed_loop
 
     load = Load(args.connections, args.depth, args.get, args.value, args.keys, args.seconds, args.warmup)
     if load.depth * load.value_bytes > MAX_PACKET_BYTES:
@@ -63,8 +63,8 @@ def run(args: Namespace) -> int:
 
     host, port = args.target
     try:
-        outcome = bench.run(host, port, load, read_server if args.server_pid else _nothing)
-    except bench.Unusable as unusable:
+        outcome = closed_loop.run(host, port, load, read_server if args.server_pid else _nothing)
+    except closed_loop.Unusable as unusable:
         raise Fail(
             f"cannot load {host}:{port}: {unusable}", "Start the server first, or check the address.", 3
         ) from None

@@ -10,10 +10,10 @@ from enum import IntEnum
 from typing import Final, NoReturn
 
 from kvss_gevent.cli.fail import Fail
-from kvss_gevent.client import MAX_TIMEOUT_S, KVClient
-from kvss_gevent.errors import KVConnectError, KVError, KVProtocolError, KVTimeout, server_name
-from kvss_gevent.repl import HELP, Act, Conversation, printable, read_line, with_version
-from kvss_gevent.wire import DEFAULT_HOST, DEFAULT_PORT, shorten
+from kvss_gevent.client.repl import HELP, Act, Conversation, printable, read_line, with_version
+from kvss_gevent.client.sync import MAX_TIMEOUT_S, KVClient
+from kvss_gevent.protocol.errors import KVConnectError, KVError, KVProtocolError, KVTimeout, server_name
+from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, shorten
 
 SUMMARY = "talk to a server: interactive, from a script, or one command"
 
@@ -144,7 +144,7 @@ def _script(client: KVClient) -> int:
 
 
 def _converse(client: KVClient) -> int:
-    from kvss_gevent.line_editor import line_editor
+    from kvss_gevent.client.line_editor import line_editor
 
     try:
         client.connect()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from kvss_gevent.cli.fail import Exit, Fail
-from kvss_gevent.demo import play
+from kvss_gevent.client.demo_script import play
 
 STOP_LIMIT_S = 10.0
 

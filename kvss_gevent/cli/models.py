@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from kvss_gevent.cli.fail import Exit
 from kvss_gevent.models import DEFAULT, HONOURED_BY_PRODUCT_ALONE, MODULES, Row, describe
-from kvss_gevent.models.base import gil_is_on
+from kvss_gevent.models.contract import gil_is_on
 
 INDENT = 14
 WIDEST = 100

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from kvss_gevent.cli.fail import Fail
-from kvss_gevent.config import Config
+from kvss_gevent.core.config import Config
 from kvss_gevent.models import MODULES
 from kvss_gevent.stores.open import FORMS
 

@@ -13,19 +13,19 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.board import BEAT_S
 from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
-from kvss_gevent.config import Config
-from kvss_gevent.lab import Lab
+from kvss_gevent.core.config import Config
+from kvss_gevent.core.lab_commands import Lab
+from kvss_gevent.core.shared_counters import BEAT_S
 from kvss_gevent.models import DEFAULT
+from kvss_gevent.protocol.wire import REPLY, STATS, Request, Status, Verb, shorten
 from kvss_gevent.stores.base import CannotOpen, Store
 from kvss_gevent.stores.open import is_shared, open_store
-from kvss_gevent.wire import REPLY, STATS, Request, Status, Verb, shorten
 
 if TYPE_CHECKING:
-    from kvss_gevent.board import Counters
-    from kvss_gevent.workers import Place
+    from kvss_gevent.core.shared_counters import Counters
+    from kvss_gevent.server.supervisor import Place
 
 logger = logging.getLogger("kvss")
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 def serve_with_workers(config: Config, trace: Any) -> int:
     """Run several worker processes until a signal ends them; returns the exit code."""
-    from kvss_gevent.workers import Crew
+    from kvss_gevent.server.supervisor import Crew
 
     if not is_shared(config.store):
         raise Fail(
@@ -125,10 +125,10 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
     import gevent
 
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
-    from kvss_gevent.coalesce import coalesced
-    from kvss_gevent.parking import parked
-    from kvss_gevent.server import KVServer
-    from kvss_gevent.service import Limits, Service
+    from kvss_gevent.core.service import Limits, Service
+    from kvss_gevent.server.gevent_server import KVServer
+    from kvss_gevent.stores.disk.group_commit import coalesced
+    from kvss_gevent.stores.remote.greenlet_store import parked
 
     store = parked(coalesced(store, on_thread=config.sync != "none"))
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)

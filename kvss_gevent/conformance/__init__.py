@@ -4,6 +4,6 @@ The table needs no sockets: a plain case is packets in, reply lines out, and whe
 """
 
 from kvss_gevent.conformance.case import Case
-from kvss_gevent.conformance.table import CASES, GROUPS
+from kvss_gevent.conformance.cases import CASES, GROUPS
 
 __all__ = ["CASES", "GROUPS", "Case"]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvss_gevent.conformance.case import Case
-from kvss_gevent.conformance.check import Target, run_case
+from kvss_gevent.conformance.case_runner import Target, run_case
+from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.score import Scorecard, Verdict
-from kvss_gevent.conformance.stats import ANY, README, form_of
-from kvss_gevent.conformance.table import CASES
+from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 
 WORKERS: Final = 8
 """Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""

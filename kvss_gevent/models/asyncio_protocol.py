@@ -8,9 +8,9 @@ import signal
 from asyncio import Protocol, Transport
 from typing import cast
 
-from kvss_gevent.models.base import BLOCKING_STORE, Ground
-from kvss_gevent.service import Service
-from kvss_gevent.session import Session
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.models.contract import BLOCKING_STORE, Ground
 
 IDEA = "asyncio: one object per connection, called when bytes have come"
 LIMITS = ("one core; whatever takes long keeps every client waiting", BLOCKING_STORE)

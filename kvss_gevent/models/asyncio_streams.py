@@ -7,8 +7,8 @@ import asyncio
 import signal
 from asyncio import StreamReader, StreamWriter
 
-from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground
-from kvss_gevent.session import Session
+from kvss_gevent.core.session import Session
+from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "asyncio: one coroutine per connection, with streams"
 LIMITS = (

@@ -6,8 +6,8 @@ process opens it anew.
 
 import logging
 
-from kvss_gevent.models.base import Ground, clients, converse
-from kvss_gevent.models.children import Children
+from kvss_gevent.models.contract import Ground, clients, converse
+from kvss_gevent.models.processes import Children
 
 logger = logging.getLogger("kvss")
 

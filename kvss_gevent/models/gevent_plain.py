@@ -10,8 +10,8 @@ from typing import Any
 import gevent
 from gevent.server import StreamServer
 
-from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground
-from kvss_gevent.session import Session
+from kvss_gevent.core.session import Session
+from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "gevent: one greenlet per connection, with recv and sendall"
 LIMITS = (

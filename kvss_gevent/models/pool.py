@@ -6,8 +6,8 @@ thread is free, and waits in the backlog until then.
 
 from threading import Lock, Thread
 
-from kvss_gevent.lab import Unlocked
-from kvss_gevent.models.base import Ground, clients, gil_is_on
+from kvss_gevent.core.lab_commands import Unlocked
+from kvss_gevent.models.contract import Ground, clients, gil_is_on
 from kvss_gevent.models.threads import converse_locked, keep_threads_out
 
 IDEA = "a fixed number of threads, each with one client at a time"

@@ -5,8 +5,8 @@ The kernel hands each connection to one process that waits for it. Python runs o
 
 import time
 
-from kvss_gevent.models.base import Ground, clients, converse
-from kvss_gevent.models.children import Children
+from kvss_gevent.models.contract import Ground, clients, converse
+from kvss_gevent.models.processes import Children
 
 IDEA = "a fixed number of processes, each with one client at a time"
 LIMITS = (

@@ -9,9 +9,9 @@ import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import NoReturn
 
-from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground, rest_after
-from kvss_gevent.service import Service
-from kvss_gevent.session import Session
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground, rest_after
 
 IDEA = "one loop over all sockets, a buffer of replies for each"
 LIMITS = ("one core; whatever takes long keeps every client waiting", BLOCKING_STORE)

@@ -1,6 +1,6 @@
 """One client at a time: accept, talk until it leaves, accept the next. The simplest server there is."""
 
-from kvss_gevent.models.base import Ground, clients, converse
+from kvss_gevent.models.contract import Ground, clients, converse
 
 IDEA = "one client at a time, the others wait to be accepted"
 LIMITS = (

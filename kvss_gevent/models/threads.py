@@ -8,10 +8,10 @@ import logging
 import socket
 from threading import Lock, Thread
 
-from kvss_gevent.lab import Unlocked
-from kvss_gevent.models.base import RECV_BYTES, Ground, clients, gil_is_on
-from kvss_gevent.service import Service
-from kvss_gevent.session import Session
+from kvss_gevent.core.lab_commands import Unlocked
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.models.contract import RECV_BYTES, Ground, clients, gil_is_on
 
 logger = logging.getLogger("kvss")
 

@@ -7,8 +7,8 @@ import signal
 
 import trio
 
-from kvss_gevent.models.base import BLOCKING_STORE, RECV_BYTES, Ground
-from kvss_gevent.session import Session
+from kvss_gevent.core.session import Session
+from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "trio: one task per connection, all inside one nursery"
 LIMITS = (

@@ -8,7 +8,7 @@ import asyncio
 import uvloop
 
 from kvss_gevent.models import asyncio_protocol
-from kvss_gevent.models.base import Ground
+from kvss_gevent.models.contract import Ground
 
 IDEA = "the protocol model on libuv's event loop instead of asyncio's"
 LIMITS = (*asyncio_protocol.LIMITS, "where descriptors run out, libuv accepts clients and cuts them off")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
-from kvss_gevent.wire import GET, Request
+from kvss_gevent.protocol.wire import GET, Request
 
 Command = Request
 """Verb.GET, Verb.PUT or Verb.DEL, with key and value."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kvss_gevent.protocol.wire import DEL, GET, OK_PREFIX, PUT, REPLY, Status, parse_request
 from kvss_gevent.stores.base import Command, LinesDone, Result, StoreError
-from kvss_gevent.wire import DEL, GET, OK_PREFIX, PUT, REPLY, Status, parse_request
 
 OK, CREATED, NO_CONTENT = REPLY[Status.OK], REPLY[Status.CREATED], REPLY[Status.NO_CONTENT]
 NOT_FOUND, SERVER_ERROR = REPLY[Status.NOT_FOUND], REPLY[Status.SERVER_ERROR]

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from kvss_gevent.config import Config
+from kvss_gevent.core.config import Config
+from kvss_gevent.protocol.wire import GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, REPLY, VERSION, Status, Verb
 from kvss_gevent.stores.base import QUICK_LINE_BYTES, CannotOpen, Command, Result, StoreError
-from kvss_gevent.wire import GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, REPLY, VERSION, Status, Verb
 
 OK, CREATED = REPLY[Status.OK], REPLY[Status.CREATED]
 _PREFIX_BYTES = len(OK_PREFIX)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from importlib import import_module
 
-from kvss_gevent.config import Config
+from kvss_gevent.core.config import Config
 from kvss_gevent.stores.base import CannotOpen, Store
 
 OPENERS: Mapping[str, str] = {
     "memory": "kvss_gevent.stores.memory:open_url",
-    "disk": "kvss_gevent.stores.disk:open_url",
-    "redis": "kvss_gevent.stores.cluster_url:open_redis",
-    "cluster": "kvss_gevent.stores.cluster_url:open_cluster",
+    "disk": "kvss_gevent.stores.disk.store:open_url",
+    "redis": "kvss_gevent.stores.remote.url:open_redis",
+    "cluster": "kvss_gevent.stores.remote.url:open_cluster",
 }
 """From scheme to `module:function`; the module is imported when its scheme is used. The function gets what follows the
 colon of the URL and the Config, returns a Store, and raises CannotOpen."""

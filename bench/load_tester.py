@@ -1,0 +1,132 @@
+"""`python -m bench.load_tester`: what the load tester itself costs, and how late its schedule is on an idle server.
+
+Generator and server have a core each where there are two. The first figure compares the load tester, everything on,
+with a bare loop of the same Connection class, by turns in one process (bench_locust.py). The second is an open loop of
+1,000 requests a second.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+_USERS = 10
+
+
+def locust(port: int, seconds: int, locustfile: str, *options: str) -> str:
+    """Run locust on the generator's core and return what it prints. Raises CalledProcessError, TimeoutExpired."""
+    command = [sys.executable, "-m", "locust", "-f", f"loadtest/{locustfile}", "--headless", "--only-summary"]
+    command += ["-H", f"127.0.0.1:{port}", "-r", "100", "-t", str(seconds), *options]
+    limit_s = seconds + 60
+    return subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=limit_s, cwd=_ROOT, text=True
+    ).stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Requests per second and CPU microseconds a request of the bare loop and of the load tester."""
+
+    bare_per_s: float
+    full_per_s: float
+    bare_cpu_us: float
+    full_cpu_us: float
+
+    @property
+    def ratio(self) -> float:
+        """The load tester's rate as a share of the bare loop's."""
+        return self.full_per_s / self.bare_per_s
+
+
+def by_turns(port: int, seconds: int) -> Round:
+    """Return one round's figures: medians over its turns, so that a moment's disturbance does not count."""
+    out = locust(port, seconds, "bench_locust.py", "-u", str(_USERS))
+    match = re.search(r"^turns (.*)$", out, re.MULTILINE)
+    assert match is not None
+    turns = json.loads(match[1])
+    rates, costs = [], []
+    for name in ("bare", "full"):
+        mine = [(requests, cpu_s, wall_s) for who, requests, cpu_s, wall_s in turns if who == name and requests]
+        rates.append(statistics.median(requests / wall_s for requests, _, wall_s in mine))
+        costs.append(statistics.median(cpu_s / requests * 1e6 for requests, cpu_s, _ in mine))
+    return Round(*rates, *costs)
+
+
+def lateness(port: int, seconds: int) -> tuple[int, int]:
+    """Return the generator's lag at 1,000 requests a second, p50 and p99 in microseconds."""
+    with tempfile.TemporaryDirectory() as out:
+        locust(port, seconds, "kvss_locust.py", "-u", "1", "--kv-rate", "1000", "--kv-out", out)
+        lag = json.loads((Path(out) / "results.json").read_text())["lag"]
+    return lag["p50_us"], lag["p99_us"]
+
+
+def main() -> int:
+    """Print the figures; 1 where the ratio is under --least or the median lag is not under 300 us."""
+    parser = argparse.ArgumentParser(prog="python -m bench.load_tester", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
+    parser.add_argument("--seconds", type=int, default=5, help="length of a round (default 5)")
+    parser.add_argument("--least", type=float, default=0.7, help="fail under this ratio (default 0.7)")
+    args = parser.parse_args()
+    if args.rounds < 1 or args.seconds < 1:
+        parser.error("--rounds and --seconds are at least 1")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=_ROOT,
+    )
+    try:
+        assert server.stdout is not None
+        match = re.search(r":(\d+)\s*$", server.stdout.readline())
+        if match is None:
+            print("bench: the server did not start", file=sys.stderr)
+            return 1
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(server.pid, cores[-1:])
+        os.sched_setaffinity(0, cores[:1])
+        return _report(int(match[1]), args)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _report(port: int, args: argparse.Namespace) -> int:
+    print(
+        f"{_USERS} users in one process, closed loop, depth 1, mix 80:15:5; statistics and verification on against bare"
+    )
+    rounds = []
+    for number in range(1, args.rounds + 1):
+        one = by_turns(port, args.seconds)
+        rounds.append(one)
+        print(
+            f"round {number}: bare {one.bare_per_s:,.0f}/s at {one.bare_cpu_us:.1f} us of CPU a request, load tester "
+            f"{one.full_per_s:,.0f}/s at {one.full_cpu_us:.1f} us, ratio {one.ratio:.2f}",
+            flush=True,
+        )
+    ratios = [one.ratio for one in rounds]
+    middle = statistics.median(ratios)
+    cpu = statistics.median(one.bare_cpu_us / one.full_cpu_us for one in rounds)
+    print(
+        f"ratio of rates: median {middle:.2f}, {min(ratios):.2f} to {max(ratios):.2f}; at least {args.least} is asked"
+    )
+    print(f"ratio of CPU a request, which a slow server cannot hide: median {cpu:.2f}")
+    lags = [lateness(port, args.seconds) for _ in range(args.rounds)]
+    p50_us, p99_us = (statistics.median(column) for column in zip(*lags, strict=True))
+    spread = f"{min(p50 for p50, _ in lags)} to {max(p50 for p50, _ in lags)}"
+    print(
+        f"open loop at 1,000/s: late by {p50_us:.0f} us at the median ({spread}), p99 {p99_us:.0f} us; "
+        "under 300 is asked"
+    )
+    return 0 if middle >= args.least and p50_us < 300 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""The laboratory: every concurrency model under the same experiments, compared in one report.
+
+`python -m kvss_gevent.compare run` measures, writes every row down as it comes, and makes the report.
+"""

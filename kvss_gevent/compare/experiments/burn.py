@@ -1,0 +1,60 @@
+"""Experiment 6: what other clients wait while a handler computes for half a second."""
+
+from collections.abc import Iterator
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import listed, milliseconds
+
+TITLE = "One handler burns CPU for 500 ms"
+VARIES = "clients that send BURN 500"
+TEACHES = (
+    "On a loop a handler that computes is a server that stands still: cooperation is an obligation. Threads and "
+    "processes are preempted, so the others go on, at the price of switching."
+)
+BY_HAND = "kvss serve --lab & printf 'KV/1.0 BURN 500\\n' | nc -N 127.0.0.1 5050 & time kvss client GET a"
+WITHOUT = {"sequential": "it serves one client at a time, and the one that burns is another"}
+CORE = True
+PANELS = (
+    Panel("max_us", "longest wait of another client, ms", kind="bars", at=1, scale=0.001),
+    Panel("p50_us", "p50 of another client, ms", kind="bars", at=1, scale=0.001),
+)
+
+BURN_MS, RATE, SECONDS = 500, 50.0, 0.8
+"""A slower pace than threads can keep beside one that burns: each of their requests then takes 10 ms."""
+LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent", "gevent+disk")
+PREEMPTED = ("threads", "pool", "fork", "prefork")
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Ask 50 times a second, alone and beside one client that burns."""
+    with bench.serving("--lab") as server:
+        for burning, seconds in ((0, SECONDS / 2), (1, SECONDS)):
+            beside = [asking(server.port, b"KV/1.0 BURN %d" % BURN_MS, requests=1)] * burning
+            point, _ = bench.offer(server, burning, rate=RATE, users=1, seconds=seconds, beside=beside, drain_s=1.5)
+            yield point
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """Who is kept waiting by a handler that computes."""
+    longest = {name: found for name in seen.contestants if (found := seen.get(name, 1, "max_us"))}
+    held = [
+        name for name in LOOPS if name in longest and longest[name].median > BURN_MS * 800
+    ]  # the next request may be due 20 ms later
+    loops = [name for name in LOOPS if name in longest]
+    if loops:
+        yield Finding(
+            f"One BURN {BURN_MS} kept another client waiting as long on {listed(held) or 'none of the loops'}.",
+            held == loops,
+            "a burning handler stops the loop models",
+        )
+    free = [name for name in PREEMPTED if name in longest]
+    if free:
+        worst = max(longest[name].median for name in free)
+        yield Finding(
+            f"On {listed(free)} the longest wait was {milliseconds(worst)}.",
+            worst < BURN_MS * 500,
+            "a burning handler does not stop threads and processes",
+        )

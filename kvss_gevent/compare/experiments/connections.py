@@ -1,0 +1,73 @@
+"""Experiment 1: as much as the server can do, against the number of connections."""
+
+from collections.abc import Iterator
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL
+from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import listed, many, times
+
+TITLE = "Throughput and latency against connections"
+VARIES = "connections, each with one request under way"
+TEACHES = (
+    "A model is first of all how many clients it can serve at once, and then what each of them costs: a thread or a "
+    "process for each client pays for switching, a loop does not, and a pool serves as many as it has places."
+)
+BY_HAND = "kvss bench 127.0.0.1:5050 --connections 256 --server-pid PID"
+CORE = True
+CALIBRATED = True
+LIMIT_S = 120.0
+PANELS = (
+    Panel("rate_per_s", "requests per second"),
+    Panel("p50_us", "p50, microseconds"),
+    Panel("p99_us", "p99, microseconds"),
+)
+
+QUICK = (1, 32, 256)
+FULL = (1, 2, 5, 10, 32, 100, 256, 500, 1000, 2000)
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Saturate one server with more and more connections."""
+    with bench.serving() as server:
+        for connections in QUICK if bench.profile.quick else FULL:
+            point, _, _ = bench.saturate(server, connections, bench.load(connections))
+            yield point
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """Who serves most, and who serves only so many."""
+    most = max(seen.xs())
+    rates = seen.ranking("rate_per_s", at=most, lowest_first=False)
+    whole = [(name, rate) for name, rate in rates if not seen.errors(name, most).get("starved connections")]
+    if len(whole) > 1:
+        (best, best_rate), (last, last_rate) = whole[0], whole[-1]
+        marked = ", which was all that the generator could ask for" if seen.limited(best, most) else ""
+        yield Finding(
+            f"With {most:,.0f} connections {best} answered most, {best_rate.median:,.0f} requests per second{marked}; "
+            f"{last} answered least of those that served every client, {last_rate.median:,.0f}, "
+            f"{times(best_rate.median / last_rate.median)} fewer."
+        )
+    alone = [name for name, _ in rates if seen.errors(name, most).get("starved connections")]
+    if alone:
+        yield Finding(
+            "Left clients without an answer at that number: "
+            + listed(f"{name} ({many(seen.errors(name, most)['starved connections'], 'client')})" for name in alone)
+            + "."
+        )
+    if "sequential" in seen.contestants:
+        served = most - seen.errors("sequential", most).get("starved connections", 0)
+        yield Finding(
+            f"sequential served {many(served, 'client')} of {most:,.0f}: the others wait until it leaves.",
+            served == 1,
+            "sequential serves one client",
+        )
+    if "pool" in seen.contestants and most > CLIENTS_OF_A_POOL:
+        served = most - seen.errors("pool", most).get("starved connections", 0)
+        yield Finding(
+            f"pool, with {CLIENTS_OF_A_POOL} threads, served {many(served, 'client')} of {most:,.0f}.",
+            served == CLIENTS_OF_A_POOL,
+            "pool levels at its size",
+        )

@@ -1,0 +1,58 @@
+"""Experiment 7: the convoy at the interpreter's lock: threads that compute, a thread that wants to answer quickly."""
+
+import sys
+from collections.abc import Iterator
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import milliseconds, times
+
+TITLE = "The convoy at the interpreter's lock"
+VARIES = "threads that burn CPU beside the one that answers"
+TEACHES = (
+    "A thread that wakes up must ask for the interpreter and gets it after the switch interval, 5 ms as Python comes, "
+    "and again for every call that gave it up: quick requests wait for slow ones, burner by burner."
+)
+BY_HAND = (
+    "kvss serve --lab --model threads & printf 'KV/1.0 BURN 5000\\n' | nc -N 127.0.0.1 5050 & kvss "
+    "bench 127.0.0.1:5050 --connections 1 --seconds 2"
+)
+CORE = False
+ONLY = ("threads", "pool")
+PANELS = (Panel("p50_us", "p50 of a paced client, microseconds", log_x=False),)
+
+INTERVALS_MS = (5.0, 0.5, 0.05)
+RATE, SECONDS = 20.0, 2.0
+BURNING = b"KV/1.0 BURN 200"
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Ask 20 times a second beside 0, 1 and 2 clients that burn, with three switch intervals."""
+    for interval_ms in INTERVALS_MS:
+        with bench.serving("--lab", interval_s=interval_ms / 1000) as server:
+            for burners in (0, 1, 2):
+                beside = [asking(server.port, BURNING)] * burners
+                case = f"switch interval {interval_ms:g} ms"
+                point, _ = bench.offer(
+                    server, burners, rate=RATE, users=1, seconds=SECONDS, beside=beside, case=case, drain_s=1.0
+                )
+                yield point
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """What a burner costs a quick client, and what the switch interval has to do with it."""
+    usual, short = f"switch interval {INTERVALS_MS[0]:g} ms", f"switch interval {INTERVALS_MS[-1]:g} ms"
+    for name in seen.contestants:
+        alone, one = seen.get(name, 0, "p50_us", usual), seen.get(name, 1, "p50_us", usual)
+        brisk = seen.get(name, 1, "p50_us", short)
+        if alone and one and brisk:
+            gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+            yield Finding(
+                f"{name}: beside one burning thread the median wait grows from {milliseconds(alone.median)} to "
+                f"{milliseconds(one.median)}, {times(one.median / max(alone.median, 1))}; with a switch interval of "
+                f"{INTERVALS_MS[-1]:g} ms it is {milliseconds(brisk.median)}.",
+                (one.median > INTERVALS_MS[0] * 800 and brisk.median < one.median / 2) if gil else None,
+                f"the switch interval is what {name} waits for",
+            )

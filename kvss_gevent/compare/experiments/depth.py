@@ -1,0 +1,53 @@
+"""Experiment 12: pipelines: many requests sent before the first reply is waited for."""
+
+from collections.abc import Iterator
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL, is_on_disk
+from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import times
+
+TITLE = "Pipeline depth"
+VARIES = "requests sent together, on each of 32 connections"
+TEACHES = (
+    "What a model costs is paid for each packet and not for each request: the deeper the pipeline, the less it "
+    "matters, and what is left is the interpreter's work on the request."
+)
+BY_HAND = "kvss bench 127.0.0.1:5050 --connections 32 --depth 16 --server-pid PID"
+CORE = False
+CALIBRATED = True
+PANELS = (Panel("cpu_us", "CPU per request, microseconds", capped=False), Panel("rate_per_s", "requests per second"))
+
+QUICK = (1, 16, 64)
+FULL = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Saturate with deeper and deeper pipelines."""
+    with bench.serving() as server:
+        for depth in QUICK if bench.profile.quick else FULL:
+            point, _, _ = bench.saturate(server, depth, bench.load(CLIENTS_OF_A_POOL, depth))
+            yield point
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """How much a pipeline saves, and how close the models come."""
+    first, last = min(seen.xs()), max(seen.xs())
+    single, deep = dict(seen.ranking("cpu_us", at=first)), dict(seen.ranking("cpu_us", at=last))
+    # Those on disk pay for the disk store as well.
+    both = [name for name in single if name in deep and not is_on_disk(name)]
+    if len(both) < 2:
+        return
+    saved = {name: single[name].median / deep[name].median for name in both}
+    best = max(saved, key=lambda name: saved[name])
+    spread_single = max(single[name].median for name in both) / min(single[name].median for name in both)
+    spread_deep = max(deep[name].median for name in both) / min(deep[name].median for name in both)
+    yield Finding(
+        f"{last:,.0f} requests at a time cost {best} {times(saved[best])} less each than one at a time. With data in "
+        f"memory, at depth {first:,.0f} the dearest model cost {times(spread_single)} as much as the "
+        f"cheapest, at depth {last:,.0f} {times(spread_deep)}.",
+        all(factor > 1.5 for factor in saved.values()),
+        "a pipeline saves every model most of its cost",
+    )

@@ -1,0 +1,71 @@
+"""Experiment 11: whether connections get equal shares, alone and beside three that flood the server with pipelines."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import gevent
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import listed
+
+TITLE = "Fairness among connections"
+VARIES = "connections, each with one request under way"
+TEACHES = (
+    "Fair is who gives every connection its turn. Jain's index is 1 where all got the same and 1/n where one got all; "
+    "beside floods it shows whether a model serves clients or bytes."
+)
+BY_HAND = "kvss bench 127.0.0.1:5050 --connections 3 --depth 256 & kvss bench 127.0.0.1:5050 --connections 29"
+WITHOUT = {"sequential": "it serves one client at a time"}
+CORE = False
+PANELS = (
+    Panel("fairness", "Jain's index of fairness", log_y=False, case="alone"),
+    Panel("rate_per_s", "requests of all single clients per second", case="beside 3 floods"),
+)
+
+QUICK = (10, 29)
+FULL = (10, 29, 100, 300)
+FLOODS, FLOOD_DEPTH = 3, 256
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Saturate with single requests, alone and beside pipelines."""
+    with bench.serving() as server:
+        for connections in QUICK if bench.profile.quick else FULL:
+            for case in ("alone", f"beside {FLOODS} floods"):
+                flood = None
+                if case != "alone":
+                    load = bench.load(FLOODS, FLOOD_DEPTH)
+                    flood = gevent.spawn(bench.saturate, server, 0, load)
+                    gevent.sleep(bench.profile.warmup_s)
+                point, _, outcome = bench.saturate(server, connections, bench.load(connections), case)
+                figures = dict(point.figures)
+                if flood is not None:  # what the server used was used for the floods, too
+                    figures.pop("cpu_us", None)
+                if outcome.fairness is not None:
+                    figures["fairness"] = outcome.fairness
+                yield replace(point, figures=figures)
+                if flood is not None:
+                    flood.join(30)
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """Who is fair alone, and who beside floods."""
+    for case in ("alone", f"beside {FLOODS} floods"):
+        most = max(seen.xs())
+        ranked = seen.ranking("fairness", at=most, case=case)
+        if len(ranked) > 1:
+            (least, low), (best, high) = ranked[0], ranked[-1]
+            if low.median > 0.95:
+                yield Finding(
+                    f"{case.capitalize()}, every model gave {most:,.0f} connections nearly the same: the lowest "
+                    f"index was {low.median:.2f} ({least})."
+                )
+                continue
+            fair = [name for name, index in ranked if index.median > 0.95]
+            yield Finding(
+                f"{case.capitalize()}, {listed(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "
+                f"(an index over 0.95); the index went from {low.median:.2f} ({least}) to {high.median:.2f} ({best})."
+            )

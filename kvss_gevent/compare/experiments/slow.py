@@ -1,0 +1,93 @@
+"""Experiment 5: what clients wait beside others that send half a line and no more, or do not read their replies."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import gevent
+import gevent.socket
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL
+from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import listed, milliseconds
+
+TITLE = "Latency beside slow clients"
+VARIES = "slow clients: half of them drip one line, half do not read their replies"
+TEACHES = (
+    "A client that is slow costs whatever it occupies. Where that is a place in a pool, a few of them keep everybody "
+    "else out without sending anything to speak of; where it is a buffer, nobody notices."
+)
+BY_HAND = "printf 'KV/1.0 PUT half' | nc 127.0.0.1 5050 & kvss bench 127.0.0.1:5050 --connections 4"
+CORE = False
+LIMIT_S = 120.0
+PANELS = (Panel("p99_us", "p99 of other clients, microseconds", log_x=False),)
+
+QUICK = (0, 10, 50)
+FULL = (0, 10, 50, 200)
+RATE, USERS = 500.0, 4
+DRIP_S = 0.2
+DEAF_REQUESTS = 2000
+"""GETs of 64 KiB whose replies nobody reads: far more than the kernel takes."""
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Ask at a steady pace beside more and more slow clients."""
+    for slow in QUICK if bench.profile.quick else FULL:
+        with bench.serving() as server, contextlib.ExitStack() as stack:
+            dripping = [connect(server.port, stack) for _ in range(slow - slow // 2)]
+            deaf = [connect(server.port, stack) for _ in range(slow // 2)]
+            if deaf:
+                deaf[0].sendall(b"KV/1.0 PUT big " + b"x" * 65536 + b"\n")
+            for sock in deaf:
+                sock.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    sock.send(b"KV/1.0 GET big\n" * DEAF_REQUESTS)
+            gevent.sleep(0.2)
+            point, _ = bench.offer(
+                server, slow, rate=RATE, users=USERS, line=b"KV/1.0 PUT probe x", beside=[drip(dripping)]
+            )
+            yield point
+
+
+def connect(port: int, stack: contextlib.ExitStack) -> socket.socket:
+    """Connect one slow client."""
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), 2))
+
+
+def drip(socks: list[socket.socket]) -> Callable[[], None]:
+    """Return what sends a byte of an endless line on every socket, again and again."""
+
+    def go() -> None:
+        data = b"KV/1.0 PUT k "
+        while True:
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.send(data, socket.MSG_DONTWAIT)
+            data = b"x"
+            gevent.sleep(DRIP_S)
+
+    return go
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """Who notices slow clients."""
+    most = max(seen.xs())
+    out, unmoved = [], []
+    for name in seen.contestants:
+        alone, beside = seen.get(name, 0, "p99_us"), seen.get(name, most, "p99_us")
+        if beside is None or seen.errors(name, most).get("unanswered requests"):
+            out.append(name)
+        elif alone and beside.median < 5 * alone.median:
+            unmoved.append(name)
+    if out:
+        yield Finding(
+            f"Beside {most:,.0f} slow clients, requests to {listed(out)} went unanswered.",
+            {"sequential", "pool"} & set(seen.contestants) <= set(out) if most > CLIENTS_OF_A_POOL else None,
+            "slow clients fill sequential and pool",
+        )
+    if unmoved:
+        worst = max(found.median for name in unmoved if (found := seen.get(name, most, "p99_us")))
+        yield Finding(f"{listed(unmoved)} kept a p99 of {milliseconds(worst)} or better.")

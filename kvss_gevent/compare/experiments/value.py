@@ -1,0 +1,56 @@
+"""Experiment 13: from small values to large ones, where copying is what counts."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.words import size_of, times
+
+TITLE = "Value size"
+VARIES = "bytes of a value, on 16 connections"
+TEACHES = (
+    "Small values cost calls, large ones cost copies: the models differ by how often they wake for the former, and by "
+    "how often they move the same bytes for the latter."
+)
+BY_HAND = "kvss bench 127.0.0.1:5050 --connections 16 --value 65536 --keys 500 --server-pid PID"
+CORE = False
+CALIBRATED = False
+LIMIT_S = 120.0
+PANELS = (
+    Panel("mib_per_s", "values moved, MiB per second"),
+    Panel("cpu_us", "CPU per request, microseconds", capped=False),
+)
+
+QUICK = (16, 4096, 65536)
+FULL = (16, 256, 4096, 65536, 1 << 20)
+CONNECTIONS = 16
+
+
+def measure(bench: Workbench) -> Iterator[Point]:
+    """Saturate with larger and larger values."""
+    with bench.serving("--max-line", "2M") as server:
+        for value_bytes in QUICK if bench.profile.quick else FULL:
+            load = bench.load(CONNECTIONS, 1, value_bytes)
+            # The keys are stored beforehand: no more than 32 MiB of them.
+            keys = max(1, min(load.keys, (32 << 20) // value_bytes))
+            load = type(load)(
+                load.connections, 1, load.get_percent, value_bytes, keys, load.seconds, load.warmup_s, load.drain_s
+            )
+            point, _, _ = bench.saturate(server, value_bytes, load)
+            figures = {**point.figures, "mib_per_s": point.figures["rate_per_s"] * value_bytes / 2**20}
+            yield replace(point, figures=figures)
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """Who moves most, and whether the order is that of small values."""
+    small, large = min(seen.xs()), max(seen.xs())
+    cheap, moved = seen.ranking("cpu_us", at=small), seen.ranking("cpu_us", at=large)
+    if len(cheap) > 1 and len(moved) > 1:
+        yield Finding(
+            f"With {size_of(small)} {cheap[0][0]} was cheapest and {cheap[-1][0]} dearest, "
+            f"{times(cheap[-1][1].median / cheap[0][1].median)}; with {size_of(large)} {moved[0][0]} and "
+            f"{moved[-1][0]}, {times(moved[-1][1].median / moved[0][1].median)}."
+        )

@@ -1,0 +1,192 @@
+"""What an experiment is given: a server of the contestant, ways to load it, and the facts of the run."""
+
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+
+from kvss_gevent.compare.measuring.contestant import NULL, FailedError, Served, command, serving
+from kvss_gevent.compare.measuring.cores import Cores, busy_s
+from kvss_gevent.compare.measuring.open_loop import Offered, offer
+from kvss_gevent.compare.rows import Point
+from kvss_gevent.loadtest.engine.run import cpu_wait_s
+from kvss_gevent.measure import closed_loop
+from kvss_gevent.measure.load import Load, Outcome
+from kvss_gevent.measure.process_usage import Usage, usage
+
+BUSY_SHARE = 0.9
+"""Of a core: a generator that uses more had no time to spare."""
+
+OTHERS_SHARE = 0.1
+"""Of the time: when other processes had the server's processor, or the generator waited for its own, any longer, the
+measurement was disturbed."""
+
+TICKS_S = 0.02
+"""How exactly the time of others is known."""
+
+LATE_US = 1000
+"""A generator later than this at the median was not offering what it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How long and how often to measure: `quick` for a first look, `full` for a report to keep.
+
+    seconds: of each measurement, warm-up left out.
+    """
+
+    name: str
+    repeats: int
+    seconds: float
+    warmup_s: float
+
+    @property
+    def quick(self) -> bool:
+        """Whether few points must do."""
+        return self.name == "quick"
+
+
+QUICK = Profile("quick", 3, 0.5, 0.1)
+FULL = Profile("full", 5, 2.0, 0.5)
+
+
+@dataclass(slots=True)
+class Workbench:
+    """The place of one cell; nothing of it outlives the cell."""
+
+    contestant: str
+    profile: Profile
+    cores: Cores
+    directory: Path
+    commands: list[list[str]] = field(default_factory=list)
+    """The servers that were started."""
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is the null server that is measured."""
+        return self.contestant == NULL
+
+    @contextmanager
+    def serving(self, *flags: str, interval_s: float | None = None) -> Iterator[Served]:
+        """Run a server of the contestant until the block ends. Raises FailedError."""
+        words = command(self.contestant, self.directory, flags, interval_s)
+        self.commands.append(words)
+        with serving(words, self.cores.server) as server:
+            yield server
+
+    def saturate(self, server: Served, x: float, load: Load, case: str = "") -> tuple[Point, Usage, Outcome]:
+        """Ask for as much as the server can do; returns the point at x, what the server used, and all else.
+
+        Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
+        FailedError where nothing could be measured.
+        """
+        readings: list[Reading] = []
+        try:
+            outcome = closed_loop.run("127.0.0.1", server.port, load, lambda: readings.append(self._read(server)))
+        except closed_loop.Unusable as unusable:
+            raise FailedError(f"it could not be loaded: {unusable}") from None
+        except ProcessLookupError:
+            raise FailedError("the server ended while it was loaded") from None
+        used, disturbed = self._between(*readings)
+        errors = {"starved connections": outcome.starved, "lost connections": outcome.lost}
+        errors |= {f"replies {status}": number for status, number in outcome.refused.items()}
+        figures: dict[str, float] = {"rate_per_s": outcome.per_second}
+        if outcome.requests and outcome.p50_us is not None and outcome.p99_us is not None:
+            figures |= {
+                "p50_us": outcome.p50_us,
+                "p99_us": outcome.p99_us,
+                "cpu_us": used.cpu_s * 1e6 / outcome.requests,
+                "generator_us": outcome.cpu_us or 0.0,
+            }
+        limited = outcome.cpu_share > BUSY_SHARE
+        point = Point(x, figures, {kind: n for kind, n in errors.items() if n}, limited, case, disturbed)
+        return point, used, outcome
+
+    def load(self, connections: int = 32, depth: int = 1, value_bytes: int = 64, get_percent: int = 80) -> Load:
+        """Return a load of this profile's length."""
+        seconds, warmup_s = self.profile.seconds, self.profile.warmup_s
+        return Load(connections, depth, get_percent, value_bytes, 1000, seconds, warmup_s, drain_s=0.3)
+
+    def offer(self, server: Served, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
+        """Offer requests at a rate, see openloop.offer, for the profile's seconds or `seconds`; returns the point at x.
+
+        Figures: offered_per_s, answered_per_s (within the window), p50_us, p99_us, max_us from the intended start,
+        lag_us at the median.
+        """
+        seconds = how.pop("seconds", self.profile.seconds)
+        try:
+            before = self._read(server)
+            offered = offer(server.port, seconds, warmup_s=self.profile.warmup_s, **how)
+            _, disturbed = self._between(before, self._read(server))
+        except ProcessLookupError:
+            raise FailedError("the server ended while it was loaded") from None
+        in_time = offered.seconds or seconds
+        errors = dict(offered.errors)
+        if offered.unanswered:
+            errors["unanswered requests"] = offered.unanswered
+        figures: dict[str, float] = {
+            "offered_per_s": offered.due / in_time,
+            "answered_per_s": max(offered.answered + offered.unanswered - offered.behind, 0) / in_time,
+        }
+        if offered.answered:
+            p50_us, p99_us = offered.response.percentiles((50, 99))
+            figures |= {"p50_us": p50_us, "p99_us": p99_us, "max_us": offered.response.max_us}
+        lag_us = offered.lag.percentile(50)
+        figures["lag_us"] = lag_us
+        limited = offered.cpu_share > BUSY_SHARE or lag_us > LATE_US
+        return Point(x, figures, errors, limited, case, disturbed), offered
+
+    def _read(self, server: Served) -> "Reading":
+        return Reading(time.monotonic(), usage(server.pid), busy_s(self.cores.server), cpu_wait_s())
+
+    def _between(self, before: "Reading", after: "Reading") -> tuple[Usage, bool]:
+        """Return what the server used between two readings, and whether other processes were in the way."""
+        took_s = after.at_s - before.at_s
+        used = after.server.since(before.server)
+        others_s = after.busy_s - before.busy_s - used.cpu_s if self.cores.apart else 0.0
+        return used, max(others_s, after.waited_s - before.waited_s) > OTHERS_SHARE * took_s + TICKS_S
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What counters said at one moment: of the server, of its processors, of the generator's waiting for its own."""
+
+    at_s: float
+    server: Usage
+    busy_s: float
+    waited_s: float
+
+
+def asking(
+    port: int, line: bytes, replies: list[float] | None = None, *, requests: int | None = None
+) -> Callable[[], None]:
+    """Return a greenlet's body: a client that sends a request line, waits for its reply, and sends it again.
+
+    requests: how often, None for as long as it lives. replies: takes for each reply the seconds since the client began.
+    """
+
+    def ask() -> None:
+        begun_s = time.monotonic()
+        sock = gevent.socket.create_connection(("127.0.0.1", port), 5)
+        sock.settimeout(30)
+        with sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in itertools.count() if requests is None else range(requests):
+                try:
+                    sock.sendall(line + b"\n")
+                    got = sock.recv(65536)
+                except OSError:
+                    return
+                if not got:
+                    return
+                if replies is not None:
+                    replies.append(time.monotonic() - begun_s)
+
+    return ask

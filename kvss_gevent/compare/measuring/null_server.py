@@ -1,0 +1,57 @@
+"""A server that does next to nothing: it answers every line with `200 OK`, unread. What no server can be faster than.
+
+The laboratory measures it beside the models: where it is not clearly faster than one of them, the generator is what
+was measured. Run as `python -m kvss_gevent.compare.measuring.null_server`; it listens on a free port of loopback and
+says which.
+"""
+
+import select
+import signal
+import socket
+import sys
+
+OK = b"200 OK\n"
+RECV_BYTES = 1 << 18
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    listener.setblocking(False)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit that
+    print(f"null: listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    epoll = select.epoll()
+    epoll.register(listener, select.EPOLLIN)
+    clients: dict[int, socket.socket] = {}
+    while True:
+        for number, _ in epoll.poll():
+            sock = clients.get(number)
+            if sock is None:
+                accept(listener, epoll, clients)
+                continue
+            try:
+                data = sock.recv(RECV_BYTES)
+                if data:
+                    # Replies are short and nobody sends without reading: they always fit.
+                    sock.send(OK * data.count(b"\n"))
+                    continue
+            except OSError:
+                pass  # the client broke the connection off
+            del clients[number]
+            sock.close()
+
+
+def accept(listener: socket.socket, epoll: select.epoll, clients: dict[int, socket.socket]) -> None:
+    """Take one client."""
+    try:
+        sock, _ = listener.accept()
+    except OSError:
+        return
+    sock.setblocking(False)
+    clients[sock.fileno()] = sock
+    epoll.register(sock, select.EPOLLIN)
+
+
+if __name__ == "__main__":
+    main()

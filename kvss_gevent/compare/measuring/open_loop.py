@@ -1,0 +1,180 @@
+"""Offers a server requests at a rate, with the load tester's users and without Locust around them.
+
+The users, their schedules, the verification of values and the histograms are those of `locust -f
+loadtest/kvss_locust.py`; a run here takes no process of its own and no second to start.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from kvss_gevent.cli.fail import Fail
+from kvss_gevent.compare.measuring.contestant import FailedError
+from kvss_gevent.loadtest.engine import preflight
+from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.histogram import Histogram
+from kvss_gevent.loadtest.engine.messages import Plan, Update
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX
+from kvss_gevent.loadtest.engine.requests import BURST, Traffic
+from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.engine.user import Driver
+from kvss_gevent.loadtest.options import read_options
+from kvss_gevent.loadtest.report.collector import Collector
+from kvss_gevent.loadtest.workload.mix import Workload
+from kvss_gevent.protocol.wire import REPLY, Status
+
+if TYPE_CHECKING:
+    from kvss_gevent.loadtest.workload.mix import Step
+
+KEYS = 1000
+VALUE_BYTES = 64
+_GET_HIT, _GET_ERROR = SERIES_INDEX["GET", HIT], SERIES_INDEX["GET", ERROR]
+_GOOD = (REPLY[Status.OK], REPLY[Status.CREATED])
+
+
+@dataclass(slots=True)
+class Offered:
+    """What came of it: response times from the intended start, of requests that were answered, and what was not.
+
+    seconds: the measured window. behind: requests that were due by its end and answered, if at all, after it.
+    ticks: (seconds since the window began, response times of requests answered in the quarter of a second before).
+    """
+
+    seconds: float
+    response: Histogram
+    lag: Histogram
+    answered: int
+    errors: dict[str, int]
+    unanswered: int
+    behind: int
+    cpu_share: float
+    ticks: list[tuple[float, Histogram]] = field(default_factory=list)
+
+    @property
+    def due(self) -> int:
+        """How many requests were due."""
+        return self.answered + sum(self.errors.values()) + self.unanswered
+
+
+class Fixed:
+    """Stands in for Traffic: the same request line again and again, such as `KV/1.0 BURN 0.5`."""
+
+    class ledger:
+        """Nothing is known of any key."""
+
+        floor = proven = deleted = ()
+
+    first_new = 0
+    """Every key counts as new: no reply is known beforehand."""
+    ahead = BURST
+
+    def __init__(self, line: bytes) -> None:
+        self._line = line + b"\n"
+
+    def steps(self, size: int) -> list[Step]:
+        """Return so many requests."""
+        return [(0, 0)] * size
+
+    def burst(self) -> list[tuple[int, int, bytes]]:
+        """Return a burst of them."""
+        return [(0, 0, b"")] * BURST
+
+    def prepare(self, op: int, key: int) -> tuple[bytes, Any]:
+        """Return the line."""
+        return self._line, (op, key, 0, 0, False, b"")
+
+    def judge(self, _: Any, reply: bytes) -> tuple[int, str]:
+        """Tell whether the reply is one of success."""
+        return (_GET_HIT, "") if reply in _GOOD else (_GET_ERROR, reply.decode(errors="replace"))
+
+
+def offer(  # noqa: PLR0913 - a port and how long; the others have names
+    port: int,
+    seconds: float,
+    *,
+    rate: float | None,
+    users: int,
+    line: bytes = b"",
+    warmup_s: float = 0.2,
+    drain_s: float = 0.5,
+    shape: str = "",
+    beside: Sequence[Callable[[], None]] = (),
+) -> Offered:
+    """Offer `rate` requests a second over `users` connections, or closed loop with None; returns after the drain.
+
+    line: what is sent instead of GETs and PUTs. shape: see shapes.py. beside: greenlets to run from the beginning of
+    the window, killed at its end. Raises FailedError where the server cannot be reached or takes no keys.
+    """
+    texts = {
+        "rate": "" if rate is None else f"{rate:g}",
+        "shape": shape,
+        "keys": str(KEYS),
+        "value_size": str(VALUE_BYTES),
+        "mix": "80:20:0",
+        "timeout": "30s",
+        "drain": f"{drain_s:g}s",
+    }
+    options = read_options(texts)
+    address = ("127.0.0.1", port)
+    token = preflight.new_token()
+    try:
+        if not line:
+            preflight.load_keys(address, options, options.value_size, token)
+    except Fail as fail:
+        raise FailedError(fail.cause) from None
+    collector = Collector()
+    ticks: list[tuple[float, Histogram]] = []
+
+    def take(update: Update) -> None:
+        collector.add("local", update)
+        if run.recorder.begin <= clock():
+            ticks.append((clock() - run.recorder.begin, update.part.together(RESPONSE)))
+
+    run = Run(options, Plan(token, users=users, loaded=not line), "local", take)
+    greenlets = [gevent.spawn(_work, run, address, line) for _ in range(users)]
+    begin = clock() + warmup_s
+    company = [gevent.spawn_later(max(begin - clock(), 0), one) for one in beside]
+    try:
+        run.measure(warmup_s, seconds, lambda: False)
+    finally:
+        gevent.killall([*greenlets, *company], timeout=1)
+    gc.unfreeze()  # the next run freezes again: what this one leaves is to be collected in between
+    collector.finish()
+    whole, at_end = collector.whole, run.summary()
+    return Offered(
+        at_end["measured_s"],
+        whole.together(RESPONSE),
+        whole.together(LAG),
+        whole.requests((HIT, MISS)),
+        dict(whole.failures),
+        whole.aborted + whole.unsent + whole.dropped,
+        int(at_end["owed"]),
+        at_end["cpu_share"],
+        ticks,
+    )
+
+
+def _work(run: Run, address: tuple[str, int], line: bytes) -> None:
+    """Be one user."""
+    driver = Driver(run, address)
+    driver.depth = 1
+    number, rng = run.next_user()
+    traffic: Any = (
+        Fixed(line)
+        if line
+        else Traffic(Workload(run.options.mix, run.options.key_dist), run.options.value_size, KEYS, rng, run.ledger)
+    )
+    driver.schedule = run.schedule_for(number, rng)
+    try:
+        while not run.closed:
+            if run.closing and driver.schedule is None:
+                gevent.sleep(0.01)
+            else:
+                driver.work(traffic)  # in open loop what is due is still sent during the drain
+    finally:
+        driver.stop()

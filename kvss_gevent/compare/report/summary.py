@@ -1,0 +1,74 @@
+"""The rows of one experiment put together: medians with intervals. Sentences about them are the experiments'."""
+
+from collections.abc import Iterable, Sequence
+
+from kvss_gevent.compare.estimate import Estimate, estimate
+from kvss_gevent.compare.measuring.contestant import NULL
+from kvss_gevent.compare.rows import Row
+
+
+class Seen:
+    """What was seen of the contestants in an experiment; `contestants` are those that could be measured."""
+
+    def __init__(self, rows: Iterable[Row], order: Sequence[str]) -> None:
+        self.rows = list(rows)
+        good = {row.cell.model for row in self.rows if not row.failed}
+        self.contestants = [name for name in order if name in good and name != NULL]
+        self.null = NULL in good
+        """Whether the null server was measured, too; ask for it under its name."""
+        self.failed: dict[str, str] = {
+            row.cell.model: row.failed for row in self.rows if row.failed and row.cell.model not in good
+        }
+        self._points: dict[tuple[str, str, float], list[Row]] = {}
+        for row in self.rows:
+            if not row.failed:
+                self._points.setdefault((row.cell.model, row.point.case, row.point.x), []).append(row)
+
+    def cases(self) -> list[str]:
+        """Return the cases of the experiment, in the order they were measured."""
+        return list(dict.fromkeys(row.point.case for row in self.rows if not row.failed))
+
+    def xs(self, name: str | None = None, case: str | None = None) -> list[float]:
+        """Return every x that was measured, of one contestant and case or of all but the null server."""
+        return sorted(
+            {
+                x
+                for of, in_case, x in self._points
+                if (of == name if name else of != NULL) and (case is None or in_case == case)
+            }
+        )
+
+    def values(self, name: str, x: float, figure: str, case: str = "") -> list[float]:
+        """Return a figure's value of each repeat."""
+        rows = self._points.get((name, case, x), ())
+        return [row.point.figures[figure] for row in rows if figure in row.point.figures]
+
+    def get(self, name: str, x: float, figure: str, case: str = "") -> Estimate | None:
+        """Return a figure's median with its interval; None where it was not measured."""
+        values = self.values(name, x, figure, case)
+        return estimate(values) if values else None
+
+    def limited(self, name: str, x: float, case: str = "") -> bool:
+        """Tell whether the generator was at its end in at least half of the repeats."""
+        rows = self._points.get((name, case, x), ())
+        return bool(rows) and sum(row.point.limited for row in rows) * 2 >= len(rows)
+
+    def errors(self, name: str, x: float, case: str = "") -> dict[str, int]:
+        """Return what was not served, by kind: of each, the most that a repeat had."""
+        most: dict[str, int] = {}
+        for row in self._points.get((name, case, x), ()):
+            for kind, number in row.point.errors.items():
+                most[kind] = max(most.get(kind, 0), number)
+        return most
+
+    def ranking(
+        self, figure: str, at: float | None = None, *, case: str = "", lowest_first: bool = True
+    ) -> list[tuple[str, Estimate]]:
+        """Return contestants with a figure at an x, the largest where None, ordered by its median."""
+        found = []
+        for name in self.contestants:
+            xs = self.xs(name, case)
+            x = at if at is not None else max(xs, default=0.0)
+            if (one := self.get(name, x, figure, case)) is not None:
+                found.append((name, one))
+        return sorted(found, key=lambda pair: pair[1].median, reverse=not lowest_first)

@@ -1,0 +1,248 @@
+"""Runs one case against a server and says what came of it. Which cases, in which order, is for runner.py."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from kvss_gevent.conformance.case import (
+    FIRST,
+    Case,
+    Closed,
+    Expect,
+    HalfClose,
+    Leave,
+    Line,
+    Pause,
+    Reset,
+    Send,
+    Stats,
+    Step,
+    matches,
+    packets,
+)
+from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.score import Verdict
+from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, read_counters
+from kvss_gevent.protocol.wire import shorten
+
+PACKET_GAP_S: Final = 0.02
+BYTE_GAP_S: Final = 0.002
+"""Between packets that follow each other without a reply: time for the server to see the first one by itself."""
+
+_SETTLE_GAP_S: Final = 0.02
+_EXTRA_S: Final = 0.5
+_QUIET_S: Final = 0.05
+"""How long to wait for what should not come: behind a request of our own, and where none can be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server under test, and what was learnt of it beforehand.
+
+    marker: its reply line to `GET end_key`, by which the end of a case is known; None where it has none.
+    crlf: it ends every reply in a carriage return and a line feed, which costs it one case and not all.
+    """
+
+    address: Address
+    stats_form: str
+    end_key: bytes
+    marker: bytes | None = None
+    crlf: bool = False
+
+
+class _Failed(Exception):
+    def __init__(self, expected: str, received: str, *, silent: bool = False) -> None:
+        super().__init__(received)
+        self.expected = expected
+        self.received = received
+        self.silent = silent
+
+
+def run_case(case: Case, target: Target, key: bytes, timeout_s: float) -> Verdict:
+    """Run a case with a key of its own; it takes at most timeout_s times its patience and attempts, and its pauses."""
+    started = time.monotonic()
+    for attempt in range(case.attempts):
+        conversation = _Conversation(target, Deadline(timeout_s * case.patience))
+        fresh = key + b"-%d" % attempt if attempt else key
+        verdict = conversation.judge(case.rendered(fresh), started)
+        # Another client's traffic can spoil a difference of counters; a server that is silent or gone stays so.
+        if verdict.passed or verdict.silent or verdict.gone:
+            break
+    return verdict
+
+
+class _Conversation:
+    """The connections of one run of one case."""
+
+    def __init__(self, target: Target, deadline: Deadline) -> None:
+        self._target = target
+        self._deadline = deadline
+        self._peers: dict[str, Peer] = {}
+        self._counters: dict[str, int] = {}
+        self._sent: list[tuple[str, str]] = []
+        self._last_sent_on: str | None = None
+
+    def judge(self, case: Case, started: float) -> Verdict:
+        """Run the steps and return the verdict."""
+        try:
+            for step in case.steps:
+                self._run(step)
+            self._check_nothing_more()
+        except _Failed as failed:
+            return Verdict(
+                case,
+                False,
+                time.monotonic() - started,
+                self._packets_shown(),
+                failed.expected,
+                failed.received,
+                heard=self._heard(),
+                silent=failed.silent,
+            )
+        except Gone as gone:
+            cause = f"no connection: {gone}"
+            duration_s = time.monotonic() - started
+            return Verdict(case, False, duration_s, (), "a connection", cause, gone=True, heard=self._heard())
+        finally:
+            for peer in self._peers.values():
+                peer.close()
+        return Verdict(case, True, time.monotonic() - started, heard=self._heard())
+
+    def _heard(self) -> bool:
+        return any(peer.heard_bytes for peer in self._peers.values())
+
+    def _packets_shown(self) -> tuple[str, ...]:
+        several = len(self._peers) > 1
+        return tuple(f"({name}) {text}" if several else text for name, text in self._sent)
+
+    def _run(self, step: Step) -> None:
+        match step:
+            case Send():
+                self._send(step)
+            case Expect():
+                self._expect(step)
+            case Stats():
+                self._stats(step)
+            case Pause():
+                self._deadline.pause(step.seconds)
+            case HalfClose():
+                self._peer(step.on).half_close()
+            case Leave():
+                self._peer(step.on).close()
+            case Reset():
+                self._peer(step.on).reset()
+            case Closed(judged=True):
+                self._closed(step.on)
+        if not isinstance(step, Send):
+            self._last_sent_on = None
+
+    def _peer(self, name: str) -> Peer:
+        if name not in self._peers:
+            self._peers[name] = Peer(self._target.address, self._deadline)
+        return self._peers[name]
+
+    def _send(self, step: Send) -> None:
+        peer = self._peer(step.on)
+        parts = packets(step)
+        self._sent.append((step.on, shorten(step.data) + (f" in {len(parts)} packets" if step.cut else "")))
+        for packet in parts:
+            if self._last_sent_on == step.on:
+                self._deadline.pause(BYTE_GAP_S if step.cut else PACKET_GAP_S)
+            self._last_sent_on = step.on
+            try:
+                peer.send(packet)
+            except NoReply as stuck:
+                raise _Failed("the request is taken", stuck.why, silent=True) from None
+
+    def _line(self, expected: str, name: str) -> bytes:
+        try:
+            return self._peer(name).line()
+        except NoReply as missing:
+            received = f"{shorten(missing.rest)}, then {missing.why}" if missing.rest else missing.why
+            raise _Failed(expected, received, silent=missing.waited) from None
+
+    def _expect(self, step: Expect) -> None:
+        for number, line in enumerate(step.lines, 1):
+            expected = _show_line(line)
+            if len(step.lines) > 1:
+                expected += f" (reply {number} of {len(step.lines)})"
+            got = self._line(expected, step.on)
+            if self._target.crlf and not step.strict:
+                got = got.removesuffix(b"\r")
+            if not matches(line, got):
+                raise _Failed(expected, shorten(got))
+
+    def _stats(self, step: Stats) -> None:
+        settled = Deadline(step.settle_s)
+        before = self._counters
+        while True:
+            self._counters = self._ask_stats()
+            wrong = [
+                f"{name} moved by {got} instead of {_range(least, most)}"
+                for name, least, most in step.moved
+                if not least <= (got := self._counters[name] - before[name]) <= most
+            ]
+            if not wrong:
+                return
+            if settled.passed() or self._deadline.passed():
+                expected = ", ".join(f"{name} {_range(least, most)}" for name, least, most in step.moved)
+                raise _Failed(f"from one STATS to the next {expected}", wrong[0])
+            self._deadline.pause(_SETTLE_GAP_S)
+
+    def _ask_stats(self) -> dict[str, int]:
+        form = self._target.stats_form
+        self._sent.append((FIRST, shorten(b"KV/1.0 STATS\n")))
+        self._peer(FIRST).send(b"KV/1.0 STATS\n")
+        expected = _show_line(FORMS[form])
+        line = self._line(expected, FIRST)
+        counters = read_counters(line.removesuffix(b"\r") if self._target.crlf else line, form)
+        if counters is None:
+            raise _Failed(expected, shorten(line))
+        return counters
+
+    def _closed(self, name: str) -> None:
+        expected = "the server closes the connection"
+        try:
+            more = self._peer(name).rest()
+        except NoReply as open_still:
+            received = f"{open_still.why}: the connection stays open"
+            raise _Failed(expected, received, silent=True) from None
+        if more:
+            raise _Failed(expected, f"{shorten(more)} first")
+
+    def _check_nothing_more(self) -> None:
+        """See that nothing follows the last reply: one more request must get its own reply and no other (rule 11).
+
+        Whether the connection is still open is not judged here: a case about that asks again by itself.
+        """
+        peers = [peer for peer in self._peers.values() if not peer.left]
+        for other in peers[:-1]:
+            if extra := other.pending():
+                raise _Failed("nothing more", shorten(extra))
+        if not peers:
+            return
+        peer = peers[-1]
+        can_ask = self._target.marker is not None and not peer.half_closed and peer.between_lines
+        peer.deadline = Deadline(min(_EXTRA_S, self._deadline.left_s()) if can_ask else _QUIET_S)
+        try:
+            if can_ask:
+                peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
+                extra = peer.line()
+                extra = b"" if extra == self._target.marker else extra
+            else:
+                extra = peer.rest()
+        except NoReply as silence:
+            extra = silence.rest
+        if extra:
+            raise _Failed("nothing more", shorten(extra))
+
+
+def _show_line(line: Line) -> str:
+    if isinstance(line, bytes):
+        return shorten(line)
+    example = next((EXAMPLE[name] for name, pattern in FORMS.items() if pattern is line), line.pattern)
+    return f"a line like {example.decode()!r}"
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least:+d}" if least == most else f"{least:+d} to {most:+d}"

@@ -1,0 +1,19 @@
+"""The conformance table: every case, by group in the order of the scorecard. A case is data; check.py runs it."""
+
+from typing import Final
+
+from kvss_gevent.conformance.case import Case
+from kvss_gevent.conformance.cases import commands, errors, framing, grammar, quit, robustness, stats, versions
+
+CASES: Final[tuple[Case, ...]] = (
+    *framing.CASES,
+    *grammar.CASES,
+    *commands.CASES,
+    *versions.CASES,
+    *errors.CASES,
+    *stats.CASES,
+    *quit.CASES,
+    *robustness.CASES,
+)
+
+GROUPS: Final[tuple[str, ...]] = tuple(dict.fromkeys(case.group for case in CASES))

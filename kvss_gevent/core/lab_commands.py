@@ -1,0 +1,60 @@
+"""The two commands that only `kvss serve --lab` knows: BURN keeps a processor busy, SLEEP waits in a call that blocks.
+
+They stand for a handler that computes and for one that calls a library which knows nothing of the event loop. Both do
+it in the textbook way, in place: what that does to everybody else is what the laboratory measures.
+"""
+
+import re
+import time
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+
+from kvss_gevent.protocol.wire import REPLY, Status
+
+MOST_MS = 10_000
+_REQUEST = re.compile(rb"KV/1\.0 (BURN|SLEEP) (\d{1,5}(?:\.\d{1,3})?)")
+_OK = REPLY[Status.OK]
+
+
+class Lab:
+    """Runs `KV/1.0 BURN ms` and `KV/1.0 SLEEP ms`; the reply is 200 OK.
+
+    apart: entered while a command runs, as it touches nothing that clients share. Models of threads leave their lock
+    there; a thread that burns needs the interpreter alone.
+    """
+
+    def __init__(self) -> None:
+        self.apart: AbstractContextManager[object] = nullcontext()
+
+    def run(self, line: bytes) -> bytes | None:
+        """Run a request line and return its reply line; None where it is no well-formed lab command."""
+        match = _REQUEST.fullmatch(line)
+        if match is None or float(match[2]) > MOST_MS:
+            return None
+        seconds = float(match[2]) / 1000
+        with self.apart:
+            if match[1] == b"BURN":
+                burn(seconds)
+            else:
+                time.sleep(seconds)
+        return _OK
+
+
+def burn(seconds: float) -> None:
+    """Run Python until this thread has had that much of a processor, however long that takes."""
+    until_s = time.thread_time() + seconds
+    while time.thread_time() < until_s:
+        sum(range(200))  # 3 us between two looks at the clock
+
+
+class Unlocked:
+    """Releases a lock that is held for as long as a `with` lasts; any number of threads may use the same one."""
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.acquire()

@@ -1,0 +1,253 @@
+"""One connection: one send per batch, one buffered reply reader. What replies mean is for traffic.py.
+
+gevent's own sock.recv pays for a failed recv, a Waiter, and a watcher started and stopped on every request. Here one
+watcher wakes the greenlet that holds the connection, which costs half; the rule that goes with it: the watcher runs
+only while its greenlet waits for nothing else (`hold` and `release` around a burst of requests).
+"""
+
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+import gevent
+from gevent import monkey
+from gevent import socket as gevent_socket
+from greenlet import getcurrent
+
+from kvss_gevent.loadtest.engine.clock import clock
+
+_SMALL_RECEIVE_BYTES = 448
+"""Comes from Python's own allocator; a buffer that was full is larger the next time."""
+_RECEIVE_BYTES = 1 << 18
+_MAX_REPLY_BYTES = (1 << 20) + 4096
+_READ, _WRITE = 1, 2
+_QUIT = b"KV/1.0 QUIT\n"
+
+
+class Lost(Exception):
+    """The connection is gone, could not be made, or is of no use any more; the text is a failure's name."""
+
+
+def parse_host(host: str) -> tuple[str, int]:
+    """Read `127.0.0.1:5050`, with `tcp://` or `kv://` before it or not. Raises ValueError saying what is wrong."""
+    name, separator, port = host.strip().rpartition("://")[2].rstrip("/").rpartition(":")
+    if not separator or not name or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{host!r} names no server: write host and port, such as 127.0.0.1:5050")
+    return name.strip("[]"), int(port)
+
+
+class Connection:
+    """A TCP connection to a KV/1.0 server, for one greenlet at a time."""
+
+    __slots__ = (
+        "_fd",
+        "_held",
+        "_hold_again",
+        "_hub",
+        "_lines",
+        "_recv",
+        "_room",
+        "_send",
+        "_sock",
+        "_switch",
+        "_tail",
+        "_watcher",
+        "address",
+        "done_at",
+        "expired",
+        "sent_at",
+        "waiting",
+    )
+
+    def __init__(self, address: tuple[str, int], connect_timeout_s: float = 5.0) -> None:
+        """Connect. Raises Lost."""
+        self.address = address
+        try:
+            made = gevent_socket.create_connection(address, connect_timeout_s)
+        except OSError as error:
+            raise Lost(f"cannot connect: {error.strerror or error}") from None
+        plain: Any = monkey.get_original("socket", "socket")
+        self._sock: Any = plain(fileno=made.detach())
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._fd = self._sock.fileno()
+        self._recv = self._sock.recv
+        self._send = self._sock.send
+        self._room = _SMALL_RECEIVE_BYTES
+        self._hub: Any = gevent.get_hub()
+        self._switch = self._hub.switch
+        self._watcher = self._hub.loop.io(self._fd, _READ)
+        self._held = False
+        self._hold_again = self.hold
+        self._lines: deque[bytes] = deque()
+        self._tail = b""
+        self.sent_at = self.done_at = 0.0
+        self.waiting = 0
+        self.expired = False
+
+    def hold(self) -> None:
+        """Wake the calling greenlet for every reply until `release`; it must wait for nothing else in between."""
+        self._watcher.start(getcurrent().switch)
+        self._held = True
+        self._hold_again = self.hold
+
+    def attend(self) -> None:
+        """As `hold`, but while no reply is owed the greenlet may wait for something else than the server.
+
+        What then comes all the same, such as the end of the connection, is left for the next request to find.
+        """
+        self._watcher.start(self._ready, getcurrent().switch)
+        self._held = True
+        self._hold_again = self.attend
+
+    def _ready(self, switch: Any) -> None:
+        if self.waiting:
+            switch()
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        self._held = False
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    def exchange(self, line: bytes) -> bytes:
+        """Send one request line and return its reply line without the line feed. Raises Lost.
+
+        sent_at and done_at say when. What nearly always happens is written out here: that saves six calls, 0.7 us.
+        """
+        self.waiting += 1
+        self.sent_at = clock()
+        try:
+            sent = self._send(line)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise Lost(f"connection lost: {error.strerror}") from None
+        if sent < len(line):
+            self._send_rest(memoryview(line)[sent:])
+        if self._held and not self._lines and not self._tail:
+            self._switch()
+            data = self._receive()
+            if data is not None:
+                reply, feed, rest = data.partition(b"\n")
+                if feed and not rest:
+                    self.done_at = clock()
+                    self.waiting -= 1
+                    return reply
+                self._add(data)
+        reply = self.reply()
+        self.done_at = clock()
+        return reply
+
+    def send(self, data: bytes, replies: int) -> None:
+        """Send request lines; afterwards `waiting` replies are owed and sent_at says since when. Raises Lost."""
+        self.waiting += replies
+        self.sent_at = clock()
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise Lost(f"connection lost: {error.strerror}") from None
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def reply(self) -> bytes:
+        """Return the next reply line without the line feed. Raises Lost."""
+        lines = self._lines
+        while not lines:
+            self._fill()
+        self.waiting -= 1
+        return lines.popleft()
+
+    def close(self, quit_first: bool = False) -> None:
+        """Close; with quit_first say QUIT and wait 0.5 s at most, unless replies are owed. Twice does nothing."""
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        watcher, self._watcher = self._watcher, None
+        watcher.stop()
+        try:
+            if quit_first and not self.waiting:
+                sock.send(_QUIT)
+                with gevent.Timeout(0.5, False):
+                    self._hub.wait(watcher)
+        except OSError:
+            pass  # The server was faster: the connection is closed, as it is to be.
+        finally:
+            watcher.close()
+            sock.close()
+
+    def expire(self) -> None:
+        """End a wait from another greenlet: whoever waits for a reply gets Lost."""
+        self.expired = True
+        if self._sock is not None:
+            with suppress(OSError):  # It is closed already, which ends the wait as well.
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _wait(self) -> None:
+        if self._held:
+            self._hub.switch()
+            return
+        self._watcher.start(getcurrent().switch)
+        try:
+            self._hub.switch()
+        finally:
+            if self._watcher is not None:
+                self._watcher.stop()
+
+    def _fill(self) -> None:
+        data: bytes | None = None
+        while data is None:
+            self._wait()
+            data = self._receive()
+        self._add(data)
+
+    def _receive(self) -> bytes | None:
+        """Return what has arrived, None where nothing has. Raises Lost."""
+        try:
+            data: bytes = self._recv(self._room)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Lost(f"connection lost: {error.strerror}") from None
+        if len(data) == self._room:
+            self._room = min(self._room * 8, _RECEIVE_BYTES)
+        if not data:
+            raise Lost("no reply in time" if self.expired else "connection closed by the server")
+        return data
+
+    def _add(self, data: bytes) -> None:
+        if self._tail:
+            data = self._tail + data
+        lines = data.split(b"\n")
+        self._tail = lines.pop()
+        if len(self._tail) > _MAX_REPLY_BYTES:
+            raise Lost("a reply without an end")
+        self._lines.extend(lines)
+
+    def _send_rest(self, rest: memoryview) -> None:
+        """Send what did not fit, and read meanwhile: a server that waits for us to read would wait for ever."""
+        held = self._held
+        self.release()
+        both = self._hub.loop.io(self._fd, _READ | _WRITE)
+        try:
+            while rest:
+                both.start(getcurrent().switch)
+                self._hub.switch()
+                both.stop()
+                try:
+                    rest = rest[self._send(rest) :]
+                except BlockingIOError:
+                    if data := self._receive():
+                        self._add(data)
+                except OSError as error:
+                    raise Lost(f"connection lost: {error.strerror}") from None
+        finally:
+            both.stop()
+            both.close()
+        if held:
+            self._hold_again()

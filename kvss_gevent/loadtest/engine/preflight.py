@@ -1,0 +1,96 @@
+"""Before the users start: is a KV/1.0 server there, and are its keys loaded. Plain blocking code on the Connection."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from random import Random
+
+import gevent
+
+from kvss_gevent.cli.fail import Exit, Fail
+from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.connection import Connection, Lost, parse_host
+from kvss_gevent.loadtest.options import Options
+from kvss_gevent.loadtest.workload.mix import Sizes, size_chooser
+from kvss_gevent.loadtest.workload.values import filler, key_bytes, make_value
+from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, shorten
+
+_STATS = b"KV/1.0 STATS\n"
+_LOAD_DEPTH = 100
+_STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
+
+
+def read_address(host: str | None) -> tuple[str, int]:
+    """Return host and port. Raises Fail where there is no host, or one that names no server."""
+    try:
+        return parse_host(host or "")
+    except ValueError as error:
+        cause = str(error) if host else "no server to load was given"
+        raise Fail(cause, "name it with --host, such as --host 127.0.0.1:5050") from None
+
+
+def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
+    """Ask for STATS once. Raises Fail where nothing answers, or not in KV/1.0."""
+    where = f"{address[0]}:{address[1]}"
+    remedy = (
+        f"start a server there (python -m kvss_gevent serve {address[0]} {address[1]}), or name another with --host"
+    )
+    try:
+        reply = _ask(address, timeout_s)
+    except Lost as lost:
+        raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
+    if not reply.startswith(OK_PREFIX):
+        raise Fail(f"what answers at {where} is no KV/1.0 server: {shorten(reply)}", remedy, Exit.UNREACHABLE)
+
+
+def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
+    # The loop's clock stood still while modules were imported: the timeout would be short by that.
+    gevent.get_hub().loop.update_now()
+    connection = Connection(address, timeout_s)
+    try:
+        with gevent.Timeout(timeout_s, Lost("no reply in time")):
+            return connection.exchange(_STATS)
+    finally:
+        connection.close()
+
+
+def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: str) -> float:
+    """Store version 1 of every key, pipelined; returns how many seconds it took. Raises Fail."""
+    begun = clock()
+    count, timeout_s = options.keys, options.timeout
+    choose = size_chooser(sizes, Random(f"{options.seed}/load"))
+    writer = token.encode() + b".L"
+
+    def lines() -> Iterator[bytes]:
+        for number in range(count):
+            key = key_bytes(number)
+            value = make_value(key, writer, 1, 0, choose()) if options.verify else filler(choose())
+            yield b"KV/1.0 PUT %s %s\n" % (key, value)
+
+    try:
+        connection = Connection(address, timeout_s)
+        try:
+            _send_all(connection, lines(), timeout_s)
+        finally:
+            connection.close(quit_first=True)
+    except Lost as lost:
+        cause = f"storing {count} keys at {address[0]}:{address[1]} failed: {lost}"
+        raise Fail(
+            cause, "see the server's messages, or leave the step out with --kv-preload off", Exit.FAILED
+        ) from None
+    return clock() - begun
+
+
+def _send_all(connection: Connection, lines: Iterator[bytes], timeout_s: float) -> None:
+    while batch := list(islice(lines, _LOAD_DEPTH)):
+        with gevent.Timeout(timeout_s, Lost("no reply in time")):
+            connection.send(b"".join(batch), len(batch))
+            for _ in batch:
+                reply = connection.reply()
+                if reply not in _STORED:
+                    raise Lost(f"the server answered {shorten(reply)}")
+
+
+def new_token() -> str:
+    """Return what tells this run's values from those of other runs."""
+    return os.urandom(4).hex()

@@ -1,0 +1,302 @@
+"""Runs in one Locust environment: options, phases, who waits for whom, the end. Figures are for results.py."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from math import inf
+from typing import Any
+
+import gevent
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+
+from kvss_gevent.cli.fail import Exit, Fail
+from kvss_gevent.loadtest.engine import preflight
+from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.messages import Plan, Update
+from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
+from kvss_gevent.loadtest.locust_plugin.server_watch import ServerWatch
+from kvss_gevent.loadtest.locust_plugin.worker import Worker
+from kvss_gevent.loadtest.options import Options, read_options, texts_of
+from kvss_gevent.loadtest.report import files, results
+from kvss_gevent.loadtest.report.collector import Collector
+
+logger = logging.getLogger(__name__)
+
+_SLACK_S = 10.0
+"""How much longer than planned the master waits for its workers' last counts."""
+_LONGEST_S = 7 * 86400.0
+
+
+class Campaign:
+    """The runs of one environment; one object in each process, whatever its part: alone, master or worker."""
+
+    def __init__(self, environment: Any, runner: Any, web_ui: Any) -> None:
+        """Hook into Locust. Raises Fail for options that cannot be and, without a web page, for a missing server."""
+        self.environment = environment
+        self.runner = runner
+        self.worker: Worker | None = None
+        self.is_master = isinstance(runner, MasterRunner)
+        self.run: Run | None = None
+        self.collector = Collector()
+        self.options: Options = self._read_options()
+        self.results: dict[str, Any] | None = None
+        self.fatal, self.resets = "", 0
+        self._done: dict[str, dict[str, float]] = {}
+        self._plan_workers: tuple[str, ...] = ()
+        self.finishing = True  # There is no run to finish yet.
+        self._load_s = self.drain_s = 0.0
+        self._server = ServerWatch(0)
+        self._started_at = time.time()
+        self._conductor: Any = None
+        self._measure_s, self._guard_s, self._window = inf, 0.0, (inf, inf)
+        user_classes.leave_out_unnamed(environment)
+        if not isinstance(runner, WorkerRunner):
+            self._take_run_time(environment.parsed_options)
+            server_watch.check(self.options.server_pid)
+            files.prepare(self.options)
+            if web_ui is None:
+                preflight.check_server(preflight.read_address(self.host()))
+            else:
+                from kvss_gevent.loadtest.locust_plugin import web_tab
+
+                web_tab.install(web_ui, self)
+        self._listen(environment.events, runner)
+
+    def _listen(self, events: Any, runner: Any) -> None:
+        events.test_start.add_listener(self.on_test_start)
+        events.test_stop.add_listener(self.on_test_stop)
+        events.quitting.add_listener(self.on_quitting)
+        events.quit.add_listener(self.on_quit)
+        if isinstance(runner, WorkerRunner):
+            self.worker = Worker(self, runner)
+        else:
+            events.spawning_complete.add_listener(self.on_spawned)
+            events.reset_stats.add_listener(self.on_reset)
+        if self.is_master:
+            runner.register_message("kvss_update", self.on_update)
+            runner.register_message("kvss_done", self.on_done)
+
+    def _read_options(self) -> Options:
+        try:
+            return read_options(texts_of(self.environment.parsed_options))
+        except ValueError as error:
+            raise Fail(str(error), "locust --help lists the --kv options with their defaults") from None
+
+    def host(self) -> str | None:
+        """Return the server's host and port as they were given, on the command line, in the form or by the users."""
+        return user_classes.host_of(self.environment)
+
+    def _take_run_time(self, parsed: Any) -> None:
+        """Make -t the measured window: Locust's own timer includes load, ramp-up and warm-up, and stays as a guard."""
+        if self.options.shape is not None:
+            parsed.run_time = self.options.shape.total_s
+        if parsed.run_time and parsed.run_time != self._guard_s:
+            self._measure_s = float(parsed.run_time)
+            ramp_s = (parsed.num_users or 1) / (parsed.spawn_rate or 1)
+            self._guard_s = int(self._measure_s + self.options.warmup + self.options.drain + ramp_s + 120)
+            parsed.run_time = self._guard_s
+
+    def on_test_start(self, environment: Any, **_: Any) -> None:
+        """Load the keys and set up what the users share; users start afterwards."""
+        self.options = options = self._read_options()
+        self.finishing = False
+        self._conductor = None
+        self._window = (inf, inf)
+        self.fatal = ""
+        if self.worker is not None:
+            plan = Plan.from_plain(environment.parsed_options.kv_plan)
+            self.run = Run(options, plan, self.runner.client_id, self.worker.deliver)
+            return
+        self.results = None
+        self.resets = 0
+        self.collector = Collector()
+        self._done = {}
+        self._started_at = time.time()
+        if environment.web_ui is not None:
+            environment.web_ui._cancel_run_time_timer()
+            self._take_run_time(environment.parsed_options)
+        plan = self._plan(options)
+        environment.parsed_options.kv_plan = asdict(plan)
+        if not self.is_master:
+            self.run = Run(options, plan, "local", self._deliver_local)
+
+    def _plan(self, options: Options) -> Plan:
+        token = preflight.new_token()
+        classes = self.environment.user_classes
+        loaded = options.preload and any(getattr(user, "uses_keys", False) for user in classes)
+        if loaded:
+            address = preflight.read_address(self.host())
+            sizes = next((user.sizes(options) for user in classes if hasattr(user, "sizes")), options.value_size)
+            try:
+                self._load_s = preflight.load_keys(address, options, sizes, token)
+            except Fail as fail:
+                # Locust goes on after an exception in a listener: the run must end in another way.
+                self.fatal = fail.cause
+                loaded = False
+                gevent.spawn_later(0.1, self._finish)
+        clients = tuple(node.id for node in self.runner.clients.ready) if self.is_master else ()
+        self._plan_workers = clients
+        return Plan(token, clients, max(self.runner.target_user_count, 1), loaded)
+
+    def on_spawned(self, **_: Any) -> None:
+        """Begin the warm-up once all users are there; later changes of their number change nothing.
+
+        With --reset-stats Locust has just reset its own numbers, also where users were added later.
+        """
+        if self._conductor is None and not self.finishing:
+            self._conductor = gevent.spawn(self._conduct)
+        elif self.environment.reset_stats:
+            self.on_reset()
+
+    def on_reset(self, **_: Any) -> None:
+        """Begin the measured window anew, as Locust is about to do with its own numbers: what was counted is gone.
+
+        Before the window nothing has been counted. While the last replies are waited for nothing could be counted
+        anew, so that nothing is forgotten. Once the run has ended its files are written, and only the page forgets it.
+        """
+        if self.finishing:
+            self.collector, self.results = Collector(), None
+        begins, ends = self._window
+        if self.finishing or not begins <= clock() < ends:
+            return
+        self.resets += 1
+        self.collector = Collector()
+        self._started_at = time.time()
+        self._server.restart()
+        if self.run is not None:
+            self.run.reset(self.resets)
+        else:
+            self.runner.send_message("kvss_reset", self.resets)
+
+    def _conduct(self) -> None:
+        options = self.options
+        window = {"warmup_s": options.warmup, "measure_s": min(self._measure_s, _LONGEST_S)}
+        self._server = ServerWatch(options.server_pid)
+        self._server.begin_in(options.warmup)
+        begins = clock() + options.warmup
+        # A worker that has left its window must not hear of a reset: a message takes less than that.
+        self._window = (begins, begins + window["measure_s"] - (0.5 if self.is_master else 0.0))
+        logger.info("Warm-up %.1f s, then the measured window", options.warmup)
+        if self.run is not None:
+            self.measure(self.run, **window)
+        else:
+            self.runner.send_message("kvss_window", window)
+            ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
+            while clock() < ends and self._workers_lost and not self._is_dead():
+                if clock() > self._window[1] and not self._owing():
+                    break
+                gevent.sleep(0.05)
+        self._finish()
+
+    def measure(self, run: Run, warmup_s: float, measure_s: float) -> None:
+        """Warm up, measure and drain this process's users; ends early where no server can be reached."""
+        self.drain_s = run.measure(warmup_s, measure_s, self._is_dead)
+
+    def _is_dead(self) -> bool:
+        """Tell whether no process has had a server for --kv-give-up seconds."""
+        down = self.collector.down_s
+        if down and min(down.values()) >= self.options.give_up:
+            self.fatal = (
+                f"the server could not be reached for {self.options.give_up:g} s; what was measured until then is kept"
+            )
+        return bool(self.fatal)
+
+    def _deliver_local(self, update: Update) -> None:
+        self.collector.add("local", update)
+        statistics.add(self.environment.stats, update.part)
+
+    def on_update(self, msg: Any, **_: Any) -> None:
+        """Master: add a worker's counts, unless they are from before a reset."""
+        update = Update.unpack(msg.data)
+        if update.reset == self.resets:
+            self.collector.add(msg.node_id, update)
+
+    def _gather(self) -> None:
+        """Master: get the last counts of workers that have not told yet; 3 s are enough for a message."""
+        if self._owing():
+            self.runner.send_message("kvss_stop")
+        ends = clock() + 3
+        while clock() < ends and self._owing():
+            gevent.sleep(0.02)
+
+    def on_done(self, msg: Any, **_: Any) -> None:
+        """Master: a worker has delivered its last counts."""
+        self._done[msg.node_id] = msg.data
+
+    def on_test_stop(self, **_: Any) -> None:
+        """The users are gone: close what the window did not close itself."""
+        if self.worker is not None:
+            self.worker.close()
+        elif not self.is_master:
+            self._finish()
+
+    def on_quitting(self, **_: Any) -> None:
+        """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
+        if self.worker is not None:
+            self.worker.close()
+            # Locust's own statistics of the last seconds would be lost where the worker itself got the Ctrl-C.
+            self.runner._send_stats()
+            return
+        self._finish()
+        if self.fatal:
+            self.environment.process_exit_code = int(Exit.UNREACHABLE)
+        elif self._workers_lost:
+            self.environment.process_exit_code = int(Exit.FAILED)
+
+    def _finish(self) -> None:
+        if self.finishing:
+            return
+        self.finishing = True
+        if self.run is not None:
+            self.run.close()
+        if self.is_master:
+            self._gather()
+        self.results = results.build(self.collector, self._conditions())
+        files.write(self.results, self.collector, self.options)
+        if self.environment.web_ui is not None:
+            # The page goes on: more runs may follow.
+            files.show(self.results)
+            if self.fatal:
+                files.complain(self.fatal)
+            self.runner.stop()
+        elif self.runner.state not in ("stopped", "stopping", "cleanup"):
+            self.runner.quit()
+
+    def on_quit(self, **_: Any) -> None:
+        """Print the report last, below Locust's own tables."""
+        if self.results is not None and self.environment.web_ui is None:
+            files.show(self.results)
+            if self.fatal:
+                files.complain(self.fatal)
+
+    @property
+    def _workers_lost(self) -> int:
+        return len(self._plan_workers) - len(self._done) if self.is_master else 0
+
+    def _owing(self) -> bool:
+        """Tell whether a worker that is still there has not told yet how the run ended for it."""
+        nodes = [self.runner.clients.get(worker) for worker in self._plan_workers if worker not in self._done]
+        return any(node is not None and node.state != STATE_MISSING for node in nodes)
+
+    def _conditions(self) -> results.Conditions:
+        if self.run is not None:
+            self._done["local"] = {**self.run.summary(), "drain_s": self.drain_s}
+        return results.Conditions(
+            host=self.host() or "",
+            open_loop=self.options.open_loop,
+            rate_per_s=self.options.mean_rate,
+            users=self.runner.target_user_count,
+            user_classes=tuple(user.__name__ for user in self.environment.user_classes),
+            started_at=self._started_at,
+            load_s=self._load_s,
+            warmup_s=self.options.warmup,
+            options=texts_of(self.environment.parsed_options),
+            processes=dict(self._done),
+            server=self._server.usage(),
+            ended_because=self.fatal,
+            resets=self.resets,
+            workers_lost=self._workers_lost,
+        )

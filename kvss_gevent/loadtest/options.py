@@ -1,0 +1,209 @@
+"""The load tester's options: one dataclass, from which command line, environment and web form are derived.
+
+Locust hands texts over (and the web form knows nothing else), so a text is checked where it enters and read where it is
+used; both by the same function.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+from kvss_gevent.loadtest.workload import mix as workload_mix
+from kvss_gevent.loadtest.workload import shapes
+from kvss_gevent.loadtest.workload.keys import KeyDistribution
+from kvss_gevent.loadtest.workload.keys import parse as parse_keys
+from kvss_gevent.loadtest.workload.values import least_bytes
+from kvss_gevent.protocol import wire
+
+ENVIRONMENT_PREFIX = "KVSS_LOAD_"
+
+
+class Parser(Protocol):
+    """What of Locust's argument parser is used here."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """Add one option."""
+
+    def set_defaults(self, **defaults: Any) -> None:
+        """Change the defaults of options there are."""
+
+
+def _option(default: str, read: Callable[[str], Any], help_text: str, web: bool = True) -> Any:
+    return field(metadata={"default": default, "read": read, "help": help_text, "web": web})
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text.replace("_", ""))
+        except ValueError:
+            raise ValueError(f"{text!r} is no whole number") from None
+        if not least <= number <= most:
+            raise ValueError(f"{text} is outside {least} to {most}")
+        return number
+
+    return read
+
+
+def _positive(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
+    if not 0 < number <= 10_000_000:
+        raise ValueError(f"{text} is outside what can be offered: more than 0 and at most 10,000,000 a second")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Read `5`, `5s`, `500ms`, `2m` or `1h` as seconds. Raises ValueError saying what is wrong."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no length of time: write 5s, 500ms, 2m or 1h")
+    return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2] or "s"]
+
+
+def _bounded_seconds(text: str) -> float:
+    length_s = seconds(text)
+    if not 0.01 <= length_s <= 3600:
+        raise ValueError(f"{text!r} is outside 10ms to 1h")
+    return length_s
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"{text!r} is none of: {', '.join(words)}")
+        return text.lower()
+
+    read.words = words  # type: ignore[attr-defined]
+    return read
+
+
+def _on_off(text: str) -> bool:
+    return _one_of("on", "off")(text) == "on"
+
+
+_on_off.words = ("on", "off")  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `--kv-*` ask for; times in seconds, sizes in bytes, rates in requests per second over all users."""
+
+    mix: workload_mix.Mix = _option("80:15:5", workload_mix.parse_mix, "shares of GET:PUT:DEL, or get=80,put=20")  # noqa: RUF009  a field of dataclasses
+    keys: int = _option("10000", _whole(1, 10_000_000), "how many keys there are")
+    key_dist: KeyDistribution = _option(  # noqa: RUF009  a field of dataclasses
+        "uniform", parse_keys, "which key is asked for: uniform, zipfian[:0.99], latest, hotspot[:0.2:0.8], sequential"
+    )
+    value_size: workload_mix.Sizes = _option(  # noqa: RUF009  a field of dataclasses
+        "100", workload_mix.parse_sizes, "value bytes: 100, a range 64-1024, or weighted 100:9,1000:1"
+    )
+    depth: int = _option("1", _whole(1, 1024), "requests sent together before their replies are read")
+    preload: bool = _option("on", _on_off, "store every key before the users start")
+    seed: int = _option("1", _whole(0, 2**63), "same seed, same requests; different in every worker and user")
+    rate: float | None = _option(
+        "", _positive, "open loop: requests per second over all users, whatever the server does; empty for closed loop"
+    )
+    arrival: str = _option("constant", _one_of("constant", "poisson"), "how open-loop requests are spaced")
+    backlog: int = _option(
+        "100000", _whole(1, 10_000_000), "open loop: requests a user may be behind; more are dropped"
+    )
+    verify: bool = _option("on", _on_off, "prove every value that is read")
+    warmup: float = _option("1s", seconds, "users at work, nothing counted, before the measured window (-t)")
+    drain: float = _option("5s", seconds, "how long replies are waited for after the measured window")
+    timeout: float = _option(
+        "10s", _bounded_seconds, "a reply later than this is a failure, and its connection is closed"
+    )
+    give_up: float = _option("5s", _bounded_seconds, "end the run when no server could be reached for this long")
+    shape: shapes.Shape | None = _option(  # noqa: RUF009  a field of dataclasses
+        "", shapes.parse, "vary the load: steps:500,1000:5s, spike:500,5000:10s, soak:500:1h"
+    )
+    out: str = _option("", str, "directory for results.json, rows.csv, .hgrm, .hlog and report.html", web=False)
+    server_pid: int = _option(
+        "0", _whole(0, 2**31), "process on this machine whose CPU and memory are the server's", web=False
+    )
+
+    @property
+    def mean_rate(self) -> float:
+        """The open-loop rate, that of a shape on average; 0 in closed loop."""
+        if self.shape is None:
+            return self.rate or 0.0
+        pairs = zip(self.shape.rates, self.shape.lengths_s, strict=True)
+        return sum(rate * length_s for rate, length_s in pairs) / self.shape.total_s
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests come by a schedule and not one after the other."""
+        return self.rate is not None
+
+
+def read_options(texts: Mapping[str, str]) -> Options:
+    """Read options from {field name: text}; a missing or empty text is the default.
+
+    Raises ValueError naming the option and saying what is wrong.
+    """
+    values: dict[str, Any] = {}
+    for option in fields(Options):
+        text = str(texts.get(option.name) or option.metadata["default"])
+        try:
+            values[option.name] = option.metadata["read"](text)
+        except ValueError as error:
+            raise ValueError(f"{flag(option.name)}: {error}") from None
+    options = Options(**values)
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    needed = least_bytes(options.keys)
+    if options.verify and options.value_size.least_bytes < needed:
+        raise ValueError(f"--kv-value-size: verification needs values of {needed} bytes or more; see --kv-verify off")
+    if options.value_size.greatest_bytes > wire.MAX_LINE_BYTES - 1024:
+        raise ValueError(f"--kv-value-size: KV/1.0 lines end at {wire.MAX_LINE_BYTES} bytes, requests included")
+    if options.shape and not options.open_loop:
+        raise ValueError("--kv-shape: a shape varies the open-loop rate, so --kv-rate must be given too")
+
+
+def flag(name: str) -> str:
+    """Return the command line's name of a field."""
+    return "--kv-" + name.replace("_", "-")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add every option to Locust's parser, and make its web page and its master listen on loopback only."""
+    parser.set_defaults(web_host=wire.DEFAULT_HOST, master_bind_host=wire.DEFAULT_HOST)
+    for option in fields(Options):
+        meta = option.metadata
+        words = getattr(meta["read"], "words", None)
+        # Locust shows in its web form what was added to the parser itself and not to a group of it.
+        parser.add_argument(
+            flag(option.name),
+            dest=f"kv_{option.name}",
+            default=meta["default"],
+            env_var=ENVIRONMENT_PREFIX + option.name.upper(),
+            help=meta["help"].replace("%", "%%") + (f" (default {meta['default']})" if meta["default"] else ""),
+            include_in_web_ui=meta["web"],
+            **({"choices": words} if words else {"type": _checked(meta["read"]), "metavar": "<text>"}),
+        )
+
+
+def _checked(read: Callable[[str], Any]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            if text:
+                read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    return check
+
+
+def texts_of(namespace: Any) -> dict[str, str]:
+    """Return {field name: text} from Locust's parsed options."""
+    return {option.name: getattr(namespace, f"kv_{option.name}", "") for option in fields(Options)}

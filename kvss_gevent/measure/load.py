@@ -1,0 +1,129 @@
+"""What a load is, its packets, and what came of it: data and counting. Sending it is for bench.py."""
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kvss_gevent.protocol.wire import Verb, build_request
+
+PACKETS = 509
+"""Packets made beforehand, so that making them costs nothing while measuring; a prime, so that no two connections that
+begin at different ones fall into step."""
+
+EXACT_US = 1 << 16
+COARSE_BITS = 10
+"""Times are counted by the microsecond up to EXACT_US and by 1,024 of them from there on, an error of 1.6 % at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent: requests of a packet, percent of GETs, bytes of a value, number of keys; and for how long."""
+
+    connections: int = 50
+    depth: int = 1
+    get_percent: int = 80
+    value_bytes: int = 64
+    keys: int = 1000
+    seconds: float = 5.0
+    warmup_s: float = 0.5
+    """Before the seconds that count."""
+    drain_s: float = 5.0
+    """After them, for the replies to what is under way; a connection without its replies then is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it. Times are of packets, from before sending to the last reply, in microseconds; None without any.
+
+    refused: replies other than 200 and 201, by status. lost: connections that the server ended or refused.
+    starved: connections that got no whole packet of replies in time. cpu_us: the generator's own, per request;
+    cpu_share: of one core.
+    """
+
+    requests: int
+    seconds: float
+    p50_us: int | None
+    p99_us: int | None
+    max_us: int | None
+    refused: dict[str, int]
+    lost: int
+    starved: int
+    cpu_us: float | None
+    cpu_share: float
+    fairness: float | None = None
+    """Jain's index of the packets answered on each connection: 1 where all got the same, 1/n where one got all."""
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered per second."""
+        return self.requests / self.seconds
+
+    @property
+    def clean(self) -> bool:
+        """Whether every request was answered as it should be, on every connection."""
+        return not (self.refused or self.lost or self.starved) and self.requests > 0
+
+
+class Times:
+    """How many packets took how long; of bounded size, whatever the number of packets."""
+
+    def __init__(self) -> None:
+        self.exact = [0] * EXACT_US
+        self.coarse: Counter[int] = Counter()
+        self.longest_us = 0
+
+    def add(self, took_us: int) -> None:
+        """Count one packet."""
+        try:
+            self.exact[took_us] += 1
+        except IndexError:
+            self.coarse[took_us >> COARSE_BITS] += 1
+        if took_us > self.longest_us:  # noqa: PLR1730 - a call of max costs more than the rest of this
+            self.longest_us = took_us
+
+    @property
+    def count(self) -> int:
+        """The number of packets."""
+        return sum(self.exact) + sum(self.coarse.values())
+
+    def percentile(self, percent: float) -> int | None:
+        """Return the time that this part of the packets did not exceed, in microseconds; None without packets."""
+        wanted = self.count * percent / 100
+        seen = 0
+        for took_us, number in itertools.chain(enumerate(self.exact), self._coarse_us()):
+            seen += number
+            if number and seen >= wanted:
+                return min(took_us, self.longest_us)
+        return None
+
+    def _coarse_us(self) -> Iterator[tuple[int, int]]:
+        for step in sorted(self.coarse):
+            yield ((step + 1) << COARSE_BITS) - 1, self.coarse[step]
+
+
+def jain(shares: Sequence[float]) -> float | None:
+    """Return Jain's index of fairness, (sum x)^2 / (n sum x^2); None where nobody got anything.
+
+    R. Jain, D. Chiu, W. Hawe: A Quantitative Measure of Fairness (1984).
+    """
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else None
+
+
+def make_packets(load: Load, seed: int = 1) -> list[bytes]:
+    """Return PACKETS packets of `depth` requests each; the same for the same load and seed."""
+    pick = random.Random(seed)
+
+    def request() -> bytes:
+        key = key_of(pick.randrange(load.keys))
+        if pick.random() * 100 < load.get_percent:
+            return build_request(Verb.GET, key)
+        return build_request(Verb.PUT, key, b"x" * load.value_bytes)
+
+    return [b"".join(request() for _ in range(load.depth)) for _ in range(PACKETS)]
+
+
+def key_of(number: int) -> bytes:
+    return b"key:%08d" % number

@@ -1,0 +1,81 @@
+"""Common ground of the models, none of it anybody's idea: what they are given, accepting, a conversation that blocks.
+
+Stopping. On SIGTERM or SIGINT the main thread gets SystemExit, wherever it is: a model that blocks need not do anything
+for it. A model whose event loop has its own way to hear of signals uses that and returns. No model drains: clients are
+cut off, with what the kernel has not sent yet on its way.
+"""
+
+import errno
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kvss_gevent.core.config import Config
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+
+logger = logging.getLogger("kvss")
+
+RECV_BYTES = 1 << 16
+PAUSE_S = 0.1
+"""How long accepting rests where the machine has no room for one more client."""
+
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+BLOCKING_STORE = "a store that blocks keeps every client waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a model is given.
+
+    listener: a socket that listens, non-blocking, with TCP_NODELAY, which its connections inherit. open_service: to be
+    called once, and in a model of several processes once in each, after the fork. config: for those who look at it.
+    """
+
+    listener: socket.socket
+    open_service: Callable[[], Service]
+    config: Config
+
+
+def clients(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept for ever, waiting for each client; yields their sockets, which block."""
+    listener.setblocking(True)
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:
+            rest_after(error)
+        else:
+            yield sock
+
+
+def rest_after(error: OSError) -> None:
+    """Deal with an accept that failed: nothing to do where the client has left, a pause where there is no room."""
+    if error.errno in NO_ROOM:
+        logger.warning("cannot accept: %s", error.strerror)
+        time.sleep(PAUSE_S)
+
+
+def converse(sock: socket.socket, service: Service) -> None:
+    """Talk with one client in calls that block, until either side is done; the client is counted, the socket closed."""
+    session = Session(service)
+    service.stats.connections += 1
+    try:
+        while not session.closed and (data := sock.recv(RECV_BYTES)):
+            sock.sendall(session.receive(data))
+            while session.more:
+                sock.sendall(session.proceed())
+    except OSError:
+        pass  # the client broke the connection off
+    finally:
+        service.stats.connections -= 1
+        sock.close()
+
+
+def gil_is_on() -> bool:
+    """Tell whether one thread runs Python at a time."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())

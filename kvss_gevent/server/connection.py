@@ -1,0 +1,172 @@
+"""What the gevent server keeps per connection, and the ways a connection ends other than by its own greenlet's will.
+
+It is refused at the door, swept for being idle or half-sent, or shut down. The conversation itself is server.py's.
+"""
+
+import logging
+import os
+import socket
+import struct
+import time
+from typing import Any
+
+import gevent
+
+from kvss_gevent.core.config import Config
+from kvss_gevent.core.session import Session
+from kvss_gevent.protocol.wire import REPLY, Status
+
+logger = logging.getLogger("kvss")
+
+REFUSAL = REPLY[Status.SERVER_ERROR] + b"\n"
+LINGER_0 = struct.pack("ii", 1, 0)
+
+REFUSAL_LOG_INTERVAL_S = 10.0
+SWEEP_INTERVAL_S = 1.0
+SHORTEST_SWEEP_INTERVAL_S = 0.05
+SWEEP_SLICE = 1000
+"""Connections looked at in one go, about 0.3 ms of work."""
+
+
+class Connection:
+    """One client: its socket and session, and what the sweeper remembers of it."""
+
+    __slots__ = ("address", "ended", "line", "line_since_s", "quiet_since_s", "sending", "session", "sock")
+
+    def __init__(self, sock: socket.socket, session: Session, address: Any) -> None:
+        self.sock = sock
+        self.session = session
+        self.address = address
+        self.sending = False
+        """Replies are waiting for the client: it is not read, so its line and its silence are not its fault."""
+        self.ended = ""
+        """Why the connection was ended from outside."""
+        self.line: bytearray | None = None
+        self.line_since_s = 0.0
+        self.quiet_since_s = 0.0
+
+    def __str__(self) -> str:
+        host, port = self.address[:2]
+        return f"client {host}:{port}"
+
+    def stop_receiving(self) -> None:
+        """Have the session end as if the client had closed its sending side: what was received is still answered."""
+        try:
+            self.sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass  # the client was faster
+
+    def end(self, why: str, *, reset: bool = False) -> None:
+        """End the connection from outside: the greenlet that owns it will read the end of the stream and close it."""
+        self.ended = why
+        if reset:
+            self.reset_on_close()
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the client was faster
+
+    def reset_on_close(self) -> None:
+        """Have the kernel throw away what the client did not take, instead of keeping it for minutes."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        except OSError:
+            pass
+
+
+def close(sock: socket.socket) -> None:
+    """Close a socket so that the last reply arrives.
+
+    Bytes left unread would make the kernel send a reset, which can overtake a reply: what is there is read first.
+    """
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536, socket.MSG_DONTWAIT):
+            pass
+    except OSError:
+        pass
+    sock.close()
+
+
+def sweep(connections: set[Connection], config: Config) -> None:
+    """Run as a greenlet: once a second, end clients that are idle or leave a line half-sent for longer than allowed.
+
+    One pass over all costs less than a timer for each request, and a limit of seconds need not be exact.
+    """
+    limits_s = [limit_s for limit_s in (config.line_timeout_s, config.idle_timeout_s) if limit_s]
+    if not limits_s:
+        return
+    while True:
+        gevent.sleep(max(SHORTEST_SWEEP_INTERVAL_S, min(SWEEP_INTERVAL_S, min(limits_s) / 4)))
+        now_s = time.monotonic()
+        for number, connection in enumerate(list(connections)):
+            if number % SWEEP_SLICE == SWEEP_SLICE - 1:
+                gevent.sleep(0)
+            _look_at(connection, config, now_s)
+
+
+def _look_at(connection: Connection, config: Config, now_s: float) -> None:
+    session = connection.session
+    line = None if connection.sending else session.partial
+    if line is not connection.line:  # a new line, however few bytes of it: dripping does not help
+        connection.line = line
+        connection.line_since_s = now_s
+    elif line is not None and 0 < config.line_timeout_s <= now_s - connection.line_since_s:
+        connection.end(f"a line stayed half-sent for {config.line_timeout_s:g} s")
+    if not session.quiet or connection.sending:
+        session.quiet = True
+        connection.quiet_since_s = now_s
+    elif 0 < config.idle_timeout_s <= now_s - connection.quiet_since_s:
+        connection.end(f"no request for {config.idle_timeout_s:g} s")
+
+
+class Doorman:
+    """Refuses connections with 500 SERVER_ERROR, also when the process has no file descriptor left for them."""
+
+    def __init__(self) -> None:
+        self._spare = _open_spare()
+        self._refused = 0
+        self._logged_s = float("-inf")
+
+    def refuse(self, sock: socket.socket, why: str) -> None:
+        """Answer and close a connection that was accepted; log at most one line in REFUSAL_LOG_INTERVAL_S."""
+        try:
+            sock.send(REFUSAL)
+        except OSError:
+            pass
+        close(sock)
+        self._refused += 1
+        now_s = time.monotonic()
+        if now_s - self._logged_s >= REFUSAL_LOG_INTERVAL_S:
+            logger.warning("refused %d connection(s) with 500: %s", self._refused, why)
+            self._refused = 0
+            self._logged_s = now_s
+
+    def refuse_without_descriptors(self, listener: Any, error: OSError) -> bool:
+        """Use the descriptor kept for this to accept and refuse one connection; returns whether that could be done.
+
+        Left alone, the connection would stay in the kernel's queue and wake the event loop again at once, forever.
+        """
+        if self._spare is None:
+            self._spare = _open_spare()
+        if self._spare is None:
+            return False
+        os.close(self._spare)
+        try:
+            descriptor, _ = listener._accept()
+        except OSError:
+            return False
+        else:
+            sock = socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
+            sock.setblocking(False)
+            self.refuse(sock, error.strerror or str(error))
+            return True
+        finally:
+            self._spare = _open_spare()
+
+
+def _open_spare() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

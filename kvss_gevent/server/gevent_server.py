@@ -1,0 +1,255 @@
+"""The gevent server: a StreamServer, one greenlet per connection. Grammar and store are session.py's.
+
+The usual loop around `socket.recv` and `sendall` costs twice the CPU a request: for every wait it tries, fails, makes a
+Waiter, and starts and stops a watcher. Here each connection keeps one watcher, started once with the greenlet's own
+switch: the event loop wakes the greenlet, which makes one recv and one send, and goes back to the event loop.
+Three rules come with it. The watcher is stopped before the greenlet waits for anything else, or the wrong event would
+wake it. Only the greenlet that owns a socket closes it, and closes the watcher first. And whoever wants a connection
+ended shuts the socket down: its greenlet then reads the end of the stream.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+from greenlet import getcurrent, greenlet
+
+from kvss_gevent.core.config import Config
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.server.connection import Connection, Doorman, close, sweep
+
+logger = logging.getLogger("kvss")
+
+READ, WRITE = 1, 2
+
+SMALL_RECV_BYTES = 448
+"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
+LARGE_RECV_BYTES = 64 << 10
+
+PAUSE_S = 0.5
+"""How long accepting rests where not even a refusal could be sent."""
+
+LEAVE_S = 0.002
+"""How long a new client is left to a worker that has fewer. Without that one worker of four got 52 clients of 64."""
+
+GRACE_S = 1.0
+"""For connections that were reset at the end of a drain to notice."""
+
+
+class DeafClientError(Exception):
+    """The client has taken none of its replies for the whole of --write-timeout."""
+
+
+class KVServer(StreamServer):  # type: ignore[misc]
+    """A KV/1.0 server on a listening socket, one greenlet per connection.
+
+    start() accepts from then on and returns; drain() ends all in good order. Must be made, started and drained in the
+    same thread. Limits are the config's; `kvss serve --help` says what they are.
+    """
+
+    max_accept = 100
+
+    def __init__(
+        self, listener: Any, service: Service, config: Config, someone_is_freer: Callable[[], bool] | None = None
+    ) -> None:
+        super().__init__(listener, self._converse, spawn=gevent.spawn_raw)
+        self.service = service
+        self.config = config
+        self.connections: set[Connection] = set()
+        self._someone_is_freer = someone_is_freer or _nobody
+        self._left_it = False
+        self._doorman = Doorman()
+        hub = gevent.get_hub()
+        self._loop = hub.loop
+        # Hub.switch would first look for a switch_out hook on the current greenlet, which a raw greenlet has not.
+        self._wait = MethodType(greenlet.switch, hub)
+        self._talk = self._answer_blocking if service.store.blocks else self._answer_until_closed
+        self._sweeper = gevent.spawn(sweep, self.connections, config)
+
+    def do_read(self) -> tuple[Connection, None] | None:
+        """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
+        if not self._left_it and self._someone_is_freer():
+            self._left_it = True  # only once: it may be stuck, or have as much to do
+            self.stop_accepting()
+            gevent.spawn_later(LEAVE_S, self._accept_again)
+            return None
+        self._left_it = False
+        try:
+            descriptor, address = self.socket._accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return None
+        except OSError as error:
+            if not self._doorman.refuse_without_descriptors(self.socket, error):
+                self.stop_accepting()
+                gevent.spawn_later(PAUSE_S, self._accept_again)
+            return None
+        # A plain socket, for a gevent socket has watchers of its own, which cost memory and would not be used.
+        sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
+        sock.setblocking(False)
+        if self.service.connections() >= self.config.max_connections:
+            self._doorman.refuse(
+                sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
+            )
+            return None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(sock, Session(self.service), address)
+        self.connections.add(connection)
+        self.service.stats.connections += 1
+        logger.info("%s connected", connection)
+        return connection, None
+
+    def do_handle(self, connection: Connection, _: None) -> None:
+        """Give the connection its greenlet."""
+        self._spawn(self._converse, connection)
+
+    def _accept_again(self) -> None:
+        if self.started:
+            self.start_accepting()
+
+    def _converse(self, connection: Connection) -> None:
+        """Be the greenlet of one connection, from its first byte to its end."""
+        sock = connection.sock
+        readable = self._loop.io(sock.fileno(), READ)
+        readable.start(getcurrent().switch)
+        reason = "it closed"
+        try:
+            self._talk(connection, readable)
+            if connection.session.closed:
+                reason = "closed as asked"
+        except DeafClientError:
+            connection.reset_on_close()
+            reason = f"it took no reply for {self.config.write_timeout_s:g} s"
+        except OSError as error:
+            reason = error.strerror or "connection lost"
+        except Exception:
+            logger.exception("%s: a mistake of this server ends the connection", connection)
+        finally:
+            readable.stop()
+            readable.close()
+            self.connections.discard(connection)
+            self.service.stats.connections -= 1
+            logger.info("%s gone: %s", connection, connection.ended or reason)
+            close(sock)
+
+    def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
+        """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
+        sock, session, wait = connection.sock, connection.session, self._wait
+        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+        room = SMALL_RECV_BYTES
+        while not session.closed:
+            wait()
+            try:
+                data = recv(room)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            if len(data) == room < LARGE_RECV_BYTES:
+                room *= 12
+            reply = receive(data)
+            if reply:
+                try:
+                    sent = send(reply)
+                except BlockingIOError:
+                    sent = 0
+                if sent != len(reply) or session.more:
+                    self._send_rest(connection, readable, switch, reply[sent:])
+
+    def _answer_blocking(self, connection: Connection, readable: Any) -> None:
+        """The same for a store that may let other greenlets run meanwhile.
+
+        The first rule is kept by a look at the connection where it is woken. The watcher is stopped only where the
+        client sends more before its replies: to stop and start it for every request costs a system call, 1.5 us in all.
+        """
+        sock, session, wait = connection.sock, connection.session, self._wait
+        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+
+        def wake() -> None:
+            if connection.sending:
+                readable.stop()
+            else:
+                switch()
+
+        readable.stop()
+        readable.start(wake)
+        room = SMALL_RECV_BYTES
+        while not session.closed:
+            wait()
+            try:
+                data = recv(room)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            if len(data) == room < LARGE_RECV_BYTES:
+                room *= 12
+            connection.sending = True  # the client waits for us, not we for the client: no sweeping either
+            reply = receive(data)
+            try:
+                sent = send(reply) if reply else 0
+            except BlockingIOError:
+                sent = 0
+            if sent != len(reply) or session.more:
+                self._send_rest(connection, readable, wake, reply[sent:])
+            else:
+                connection.sending = False
+                if not readable.active:
+                    readable.start(wake)
+
+    def _send_rest(self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: bytes) -> None:
+        """Send what the kernel did not take and the replies to all requests still waiting, letting others run.
+
+        Afterwards the readable watcher is started again, with wake.
+        """
+        session = connection.session
+        readable.stop()
+        connection.sending = True
+        hub = gevent.get_hub()
+        writable = self._loop.io(connection.sock.fileno(), WRITE)
+        view = memoryview(unsent)
+        try:
+            while view or session.more:
+                # As long as the socket takes all nothing else would make this greenlet wait, and a flood of pipelines
+                # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
+                with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
+                    hub.wait(writable)
+                if not view:
+                    view = memoryview(session.proceed())
+                try:
+                    view = view[connection.sock.send(view) :]
+                except BlockingIOError:
+                    pass
+        finally:
+            writable.close()
+            connection.sending = False
+        readable.start(wake)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.
+
+        Connections that are not done by then are reset.
+        """
+        self.close()
+        self._sweeper.kill()
+        for connection in list(self.connections):
+            connection.stop_receiving()
+        deadline_s = time.monotonic() + timeout_s
+        while self.connections and time.monotonic() < deadline_s:
+            gevent.sleep(0.01)
+        in_time = not self.connections
+        for connection in list(self.connections):
+            connection.end("the server stopped", reset=True)
+        while self.connections and time.monotonic() < deadline_s + GRACE_S:
+            gevent.sleep(0.01)
+        return in_time
+
+
+def _nobody() -> bool:
+    """Stand in where there is one worker only."""
+    return False

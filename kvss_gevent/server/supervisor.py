@@ -1,0 +1,233 @@
+"""Several worker processes on one socket: starts them, replaces those that die, ends them all. No event loop here.
+
+The parent accepts nothing and keeps no client. It forks before any event loop exists, waits for signals and for
+children, and owns one end of a pipe that nobody writes to: when it dies, however that happens, its workers read the
+end of that pipe and stop too.
+
+All workers accept from the same socket. With a socket for each (SO_REUSEPORT) the kernel would deal connections out in
+advance, and those dealt to a worker that hangs would hang with it; here every other worker takes them.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from kvss_gevent.core.shared_counters import Board, Counters
+
+logger = logging.getLogger("kvss")
+
+BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 5.0
+PROVEN_S = 10.0
+"""A worker that lived as long is replaced as if it were the first to die."""
+
+GRACE_S = 3.0
+"""Beyond the time for draining, before a worker that does not end is killed."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker is given: its number, everybody's counters, and how to tell the parent and to hear of its death."""
+
+    number: int
+    board: Board
+    parent_gone: int
+    """A descriptor that becomes readable when the parent is dead."""
+    _ready: int
+
+    @property
+    def counters(self) -> Counters:
+        """This worker's own."""
+        return self.board.counters[self.number]
+
+    @property
+    def colleagues(self) -> list[Counters]:
+        """Those of the other workers."""
+        return [counters for number, counters in enumerate(self.board.counters) if number != self.number]
+
+    def someone_is_freer(self) -> bool:
+        """Whether a new client is better left to another worker."""
+        return self.board.someone_is_freer(self.number)
+
+    def ready(self) -> None:
+        """Tell the parent that this worker accepts connections."""
+        with contextlib.suppress(OSError):
+            os.write(self._ready, b"r")
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    pid: int = 0
+    """0 where it does not run."""
+    started_s: float = 0.0
+    backoff_s: float = BACKOFF_S
+    due_s: float = 0.0
+
+
+class Crew:
+    """The parent's side: keeps `count` processes running `work`.
+
+    work is called in each child with its Place and returns the child's exit code.
+    """
+
+    def __init__(
+        self, count: int, work: Callable[[Place], int], listener: socket.socket, drain_timeout_s: float
+    ) -> None:
+        self.board = Board(count)
+        self._workers = [_Worker(number) for number in range(count)]
+        self._work = work
+        self._listener = listener
+        self._drain_timeout_s = drain_timeout_s
+        self._signals: list[int] = []
+        self._life, self._life_held = os.pipe()
+        self._ready, self._ready_sent = os.pipe()
+        self._alarm, self._alarm_sent = os.pipe()
+        for end in (self._ready, self._alarm, self._alarm_sent):
+            os.set_blocking(end, False)
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Run until SIGTERM or SIGINT; on_ready is called once, when all workers accept. Returns the exit code.
+
+        The first worker is started alone: where it cannot start none can, and its exit code is returned.
+        """
+        signal.set_wakeup_fd(self._alarm_sent, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+        for group in (self._workers[:1], self._workers[1:]):
+            for worker in group:
+                self._start(worker)
+            code = self._until_ready(len(group))
+            if code is not None:
+                return self._end_all() or code
+        if not self._signals:
+            on_ready()
+        while not self._signals:
+            self._reap()
+            self._start_due()
+        return self._end_all()
+
+    def _until_ready(self, count: int) -> int | None:
+        """Wait until so many workers have said that they accept; returns the exit code of one that ended instead."""
+        while count and not self._signals:
+            count -= self._sleep(None)
+            for worker, code in self._dead():
+                logger.info("worker %d ended with %s before it was ready", worker.number, _shown(code))
+                return code if code > 0 else 128 - code
+        return None
+
+    def _reap(self) -> None:
+        """Note which workers have died, and when each is to be replaced."""
+        for worker, code in self._dead():
+            now_s = time.monotonic()
+            if now_s - worker.started_s >= PROVEN_S:
+                worker.backoff_s = BACKOFF_S
+            worker.due_s = now_s + worker.backoff_s
+            logger.warning(
+                "worker %d ended with %s; its place is filled in %g s", worker.number, _shown(code), worker.backoff_s
+            )
+            worker.backoff_s = min(worker.backoff_s * 2, LONGEST_BACKOFF_S)
+
+    def _start_due(self) -> None:
+        """Start the workers whose time has come, then wait for the next or for a signal."""
+        now_s = time.monotonic()
+        for worker in self._workers:
+            if not worker.pid and worker.due_s <= now_s:
+                self._start(worker)
+        due = [worker.due_s for worker in self._workers if not worker.pid]
+        self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
+
+    def _dead(self) -> list[tuple[_Worker, int]]:
+        """Collect the workers that have ended, with their exit codes; of one killed by signal N it is -N."""
+        dead = []
+        for worker in self._workers:
+            if worker.pid:
+                pid, status = os.waitpid(worker.pid, os.WNOHANG)
+                if pid:
+                    worker.pid = 0
+                    counters = self.board.counters[worker.number]
+                    counters.connections = 0  # its clients went with it
+                    counters.seen_s = 0.0
+                    dead.append((worker, os.waitstatus_to_exitcode(status)))
+        return dead
+
+    def _start(self, worker: _Worker) -> None:
+        # Signals wait until the child has put away the parent's handlers: none can be lost in between.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        sys.stdout.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            logger.error("cannot start worker %d: %s", worker.number, error.strerror)
+            pid = 0
+            worker.due_s = time.monotonic() + LONGEST_BACKOFF_S
+        else:
+            if pid == 0:
+                self._be_child(worker.number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        worker.pid = pid
+        worker.started_s = time.monotonic()
+
+    def _be_child(self, number: int) -> None:
+        """Turn into a worker; does not return."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # Ctrl-C reaches the whole process group: the parent passes it on, and once is enough.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for end in (self._life_held, self._ready, self._alarm, self._alarm_sent):
+                os.close(end)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            code = self._work(Place(number, self.board, self._life, self._ready_sent))
+        except BaseException:
+            logger.exception("worker %d ends by a mistake of this server", number)
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(code)
+
+    def _end_all(self) -> int:
+        """Have all workers drain and end; kill those that do not. Returns 0, or 128 + N after a second signal N."""
+        self._listener.close()
+        self._kill_all(signal.SIGTERM)
+        deadline_s = time.monotonic() + self._drain_timeout_s + GRACE_S
+        signals = len(self._signals)
+        while any(worker.pid for worker in self._workers):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or len(self._signals) > max(signals, 1):
+                self._kill_all(signal.SIGKILL)
+                left_s = 1.0
+            self._sleep(left_s)
+            self._dead()
+        return 128 + self._signals[-1] if len(self._signals) > max(signals, 1) else 0
+
+    def _kill_all(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, number)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if number != signal.SIGCHLD:
+            self._signals.append(number)
+
+    def _sleep(self, limit_s: float | None) -> int:
+        """Wait for a signal, for a worker to get ready, or for limit_s; returns how many workers got ready."""
+        readable = select.select((self._alarm, self._ready), (), (), limit_s)[0]
+        read = {end: os.read(end, 4096) for end in readable}
+        return len(read.get(self._ready, b""))
+
+
+def _shown(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"

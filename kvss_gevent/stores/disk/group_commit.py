@@ -1,0 +1,285 @@
+"""Writes of many greenlets become one transaction of a store, on a thread of its own. What a transaction is, it knows.
+
+While the thread commits one transaction, what arrives is gathered, and the next takes all of it as soon as the event
+loop has nothing else to do: a disk that syncs 2,000 times a second acknowledges 2,000 times as many writes as there are
+clients waiting.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from types import MethodType
+from typing import Any, Protocol, runtime_checkable
+
+import gevent
+from greenlet import getcurrent, greenlet
+
+from kvss_gevent.protocol.wire import GET_PREFIX
+from kvss_gevent.stores.base import (
+    Command,
+    Job,
+    LinesDone,
+    Result,
+    Store,
+    StoreError,
+    writes,
+)
+
+logger = logging.getLogger("kvss")
+
+_VALUE = itemgetter(2)
+
+MAX_WAITING_BYTES = 64 << 20
+MAX_TRANSACTION_JOBS = 1024
+LATEST_S = 0.001
+STALL_S = 10.0
+CLOSE_S = 10.0
+
+
+@runtime_checkable
+class TransactionStore(Store, Protocol):
+    """What can be coalesced: DiskStore, and what tests put in its place."""
+
+    def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+        """Run GETs on the last committed state; must not wait. Raises StoreError."""
+        ...
+
+    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
+        """Return the replies to the plain GETs in front, from the last committed state. Raises StoreError."""
+        ...
+
+    def transact(self, jobs: Sequence[Job]) -> list[Any]:
+        """Run jobs in one transaction and return for each a list of Result, or LinesDone for one of lines."""
+        ...
+
+
+class _Ticket:
+    """A job that waits for its transaction, the greenlet that waits with it, and in the end its results or a fault."""
+
+    __slots__ = ("bytes", "greenlet", "job", "outcome")
+
+    def __init__(self, job: Job, size_bytes: int) -> None:
+        self.job = job
+        self.bytes = size_bytes
+        self.greenlet: greenlet | None = None
+        self.outcome: Any = None
+
+
+class CoalescingStore:
+    """A Store for the greenlets of one hub: GETs are read at once, batches that write share transactions.
+
+    on_thread: transactions run on one OS thread, and while one syncs the hub goes on; otherwise in the hub itself, at
+    the end of a round of the event loop, for stores that do not sync. A batch gets 500 at once where max_waiting_bytes
+    of values wait already, or where the thread has been busy with one transaction for stall_s. A transaction waits no
+    longer than latest_s for the event loop to be idle.
+    """
+
+    def __init__(
+        self,
+        store: TransactionStore,
+        *,
+        on_thread: bool = True,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        stall_s: float = STALL_S,
+        latest_s: float = LATEST_S,
+    ) -> None:
+        # Without a thread a wait ends within the round of the event loop in which it began.
+        self.blocks = on_thread
+        hub = gevent.get_hub()
+        self._store = store
+        self._loop = hub.loop
+        self._to_hub = MethodType(greenlet.switch, hub)
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting: deque[_Ticket] = deque()
+        self._waiting_bytes = 0
+        self._running: list[_Ticket] = []
+        self._scheduled = False
+        self._stalled = False
+        self._closed = False
+        self._thread = _Thread(self._loop, self._finish) if on_thread else None
+        self._when_idle = hub.loop.idle()
+        self._at_latest: Any = None
+        self._latest_s = latest_s
+        self._stall: Any = None
+        self._stall_s = stall_s
+
+    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+        """Run commands in order; see Store. Lets other greenlets run where the batch writes."""
+        if not writes(batch):
+            return self._store.read(batch, limit_bytes)
+        results: list[Result] = self._wait_for((batch, limit_bytes), sum(map(len, map(_VALUE, batch))))
+        return results
+
+    def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
+        """Run request lines in order; see LineStore. Lets other greenlets run where any of them writes."""
+        for line in lines:
+            if not line.startswith(GET_PREFIX):
+                break
+        else:
+            return self._store.read_lines(lines, limit_bytes), 0, 0
+        done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)) if self.blocks else 0)
+        return done
+
+    def _wait_for(self, job: Job, size_bytes: int) -> Any:
+        """Queue a job and return what transact does for it. Raises StoreError."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        if self._stalled:
+            raise StoreError(f"the disk has not answered for {self._stall_s:g} s")
+        if self._waiting_bytes + size_bytes > self._max_waiting_bytes and self._waiting:
+            raise StoreError(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
+        ticket = _Ticket(job, size_bytes)
+        self._waiting.append(ticket)
+        self._waiting_bytes += size_bytes
+        self._schedule()
+        ticket.greenlet = getcurrent()
+        try:
+            while ticket.outcome is None:
+                self._to_hub()
+        finally:
+            ticket.greenlet = None
+        if isinstance(ticket.outcome, StoreError):
+            raise ticket.outcome
+        return ticket.outcome
+
+    def _schedule(self) -> None:
+        """Have a transaction begin once the event loop has nothing else to do: all it brought goes in together.
+
+        Clients that were just answered have their next writes under way then. To begin before that would make two
+        groups of clients take turns, with half as much in each transaction and a quarter more CPU for each write.
+        """
+        if self._scheduled or self._running or not self._waiting:
+            return
+        self._scheduled = True
+        if self._thread is None:
+            self._loop.run_callback(self._begin)  # it has the same thread to wait for, and replies wait for it
+            return
+        self._when_idle.start(self._begin)
+        self._at_latest = self._loop.timer(self._latest_s)
+        self._at_latest.start(self._begin)
+
+    def _begin(self) -> None:
+        self._scheduled = False
+        if self._thread is not None:
+            self._when_idle.stop()
+            self._at_latest.close()
+        if not self._waiting:
+            return
+        count = min(len(self._waiting), MAX_TRANSACTION_JOBS)
+        self._running = tickets = [self._waiting.popleft() for _ in range(count)]
+        self._waiting_bytes -= sum(ticket.bytes for ticket in tickets)
+        jobs = [ticket.job for ticket in tickets]
+        if self._thread is None:
+            self._finish(_attempt(self._store, jobs))
+        else:
+            # A new one each time: a timer that was stopped and is started again has only the rest of its time left.
+            self._stall = self._loop.timer(self._stall_s)
+            self._stall.start(self._give_up)
+            self._thread.start(self._store, jobs)
+
+    def _finish(self, outcome: "list[Any] | Exception") -> None:
+        """Hand out the results, and have the next transaction begin."""
+        if self._stall is not None:
+            self._stall.close()
+            self._stall = None
+        if self._stalled:
+            self._stalled = False
+            logger.warning("the disk answers again")
+        tickets, self._running = self._running, []
+        self._schedule()
+        for number, ticket in enumerate(tickets):
+            _wake(ticket, StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
+
+    def _give_up(self) -> None:
+        """Answer all who wait while the disk does not; their writes may still take effect (rule 10)."""
+        self._stalled = True
+        logger.error("the disk has not answered for %g s: PUT and DEL get 500, reads go on", self._stall_s)
+        tickets = [*self._running, *self._waiting]
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        for ticket in tickets:
+            fault = StoreError(f"the disk has not answered for {self._stall_s:g} s")
+            fault.logged = True
+            _wake(ticket, fault)
+
+    def count(self) -> int:
+        """Return the number of keys stored."""
+        return self._store.count()
+
+    def close(self) -> None:
+        """Commit what waits, end the thread and close the store; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with gevent.Timeout(CLOSE_S, False):
+            while self._running or self._waiting:
+                gevent.sleep(0.005)
+        if self._thread is not None:
+            if self._running:
+                logger.error("the disk did not answer: the last writes may be lost")
+                return
+            self._thread.end()
+        self._when_idle.close()
+        self._store.close()
+
+
+def coalesced(store: Store, *, on_thread: bool) -> Store:
+    """Return a store that gathers writes, where the given one has transactions to gather them in; otherwise itself."""
+    return CoalescingStore(store, on_thread=on_thread) if isinstance(store, TransactionStore) else store
+
+
+class _Thread:
+    """One OS thread that runs one transaction at a time and tells the event loop when it is done."""
+
+    def __init__(self, loop: Any, done: "Callable[[list[Any] | Exception], None]") -> None:
+        self._todo: tuple[TransactionStore, list[Job]] | None = None
+        self._outcome: list[Any] | Exception = []
+        self._wake = threading.Semaphore(0)
+        self._done = done
+        self._watcher = loop.async_()
+        self._thread = threading.Thread(target=self._run, name="kvss-commit", daemon=True)
+        self._thread.start()
+
+    def start(self, store: TransactionStore, jobs: list[Job]) -> None:
+        """Run store.transact(jobs); the outcome is given to `done` in the hub."""
+        self._todo = store, jobs
+        self._watcher.start(self._tell)
+        self._wake.release()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.acquire()
+            if self._todo is None:
+                return
+            self._outcome = _attempt(*self._todo)
+            self._watcher.send()
+
+    def _tell(self) -> None:
+        self._watcher.stop()
+        self._done(self._outcome)
+
+    def end(self) -> None:
+        """End the thread, which must have nothing to do."""
+        self._todo = None
+        self._wake.release()
+        self._thread.join()
+        self._watcher.close()
+
+
+def _attempt(store: TransactionStore, jobs: list[Job]) -> list[Any] | Exception:
+    try:
+        return store.transact(jobs)
+    except StoreError as fault:
+        return fault
+    except Exception as mistake:
+        logger.exception("a mistake of this store fails %d batches", len(jobs))
+        return mistake
+
+
+def _wake(ticket: _Ticket, outcome: Any) -> None:
+    if ticket.outcome is None:
+        ticket.outcome = outcome
+        if ticket.greenlet is not None:
+            ticket.greenlet.switch()

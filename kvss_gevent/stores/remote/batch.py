@@ -1,0 +1,186 @@
+"""One batch on its way through the nodes of a store: split, redirected where nodes say so, put together again."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from valkey.exceptions import ReadOnlyError, ResponseError
+
+from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.stores.base import Command, Result, StoreError
+from kvss_gevent.stores.remote.node import Node
+from kvss_gevent.stores.remote.request import TOO_MUCH, Work
+from kvss_gevent.stores.remote.slots import redirection
+
+if TYPE_CHECKING:
+    from kvss_gevent.stores.remote.connection import RawCommand, Reply
+    from kvss_gevent.stores.remote.store import RemoteStore
+
+REDIRECTIONS = 4
+"""After as many a batch fails: a cluster that is being rearranged needs one or two."""
+
+KEPT_LIMITS = 8
+"""Values of a batch are kept up to so many times its limit_bytes, where the sizes of values changed suddenly."""
+
+MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
+
+
+class Flight:
+    """A batch under way. All of it happens on the caller's thread at first, then on the threads of nodes."""
+
+    __slots__ = (
+        "_batch",
+        "_deadline_s",
+        "_done",
+        "_left",
+        "_limit_bytes",
+        "_lock",
+        "_redirections",
+        "_replies",
+        "_store",
+        "_works",
+    )
+
+    def __init__(
+        self,
+        store: "RemoteStore",
+        batch: Sequence[Command],
+        limit_bytes: int,
+        done: Callable[[list[Result] | StoreError], None],
+        deadline_s: float,
+    ) -> None:
+        self._store = store
+        self._batch = batch
+        self._limit_bytes = limit_bytes
+        self._done = done
+        self._deadline_s = deadline_s
+        self._lock = threading.Lock()
+        self._replies: list[Reply] = [None] * len(batch)
+        self._works: list[tuple[Work, Node, Sequence[int]]] = []
+        self._left = 0
+        self._redirections = 0
+
+    def start(self) -> None:
+        """Send every command to the owner of its key."""
+        store = self._store
+        parts: dict[Node, list[int]] = {}
+        for number, (_, key, _) in enumerate(self._batch):
+            node = store.owner_of(key)
+            if node is None:
+                store.refresh_soon()
+                self._done(StoreError("no node of the cluster serves the key's slot"))
+                return
+            parts.setdefault(node, []).append(number)
+        if parts:
+            self._send([(node, numbers, False) for node, numbers in parts.items()])
+        else:
+            self._done([])
+
+    def _send(self, parts: Sequence[tuple[Node, Sequence[int], bool]]) -> None:
+        batch = self._batch
+        keep_bytes = KEPT_LIMITS * self._limit_bytes
+        self._works = []
+        for node, numbers, asking in parts:
+            commands: list[RawCommand] = []
+            size_bytes = 0
+            writes = False
+            for number in numbers:
+                verb, key, value = batch[number]
+                size_bytes += len(key) + len(value)
+                if verb is Verb.GET:
+                    commands.append((b"GET", key))
+                else:
+                    writes = True
+                    # GET makes SET return the old value: the only way to know in one step whether there was one.
+                    commands.append((b"SET", key, value, b"GET") if verb is Verb.PUT else (b"DEL", key))
+            work = Work(
+                commands,
+                self._one_is_done,
+                self._deadline_s,
+                size_bytes=size_bytes,
+                writes=writes,
+                asking=asking,
+                keep_bytes=keep_bytes,
+            )
+            self._works.append((work, node, numbers))
+        self._left = len(parts)
+        for work, node, _ in tuple(self._works):
+            node.submit(work)
+
+    def _one_is_done(self, _: Work) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        outcome: list[Result] | StoreError | None
+        try:
+            outcome = self._all_are_done()
+        except StoreError as error:
+            outcome = error.with_traceback(None)  # it would keep this frame, and the frame the batch, alive
+        except Exception as mistake:  # somebody waits for an outcome, whatever happens
+            outcome = StoreError(f"a mistake of this store: {mistake!r}")
+        if outcome is not None:
+            self._done(outcome)
+
+    def _all_are_done(self) -> list[Result] | None:
+        """Return results, or None where redirected commands are on their way again. Raises StoreError."""
+        refused = False
+        for work, _, numbers in self._works:
+            if work.error:
+                raise StoreError(str(work.error))
+            for number, reply in zip(numbers, work.replies, strict=True):
+                self._replies[number] = reply
+                refused = refused or isinstance(reply, ResponseError)
+        if refused:
+            self._redirect()
+            return None
+        return self._results()
+
+    def _redirect(self) -> None:
+        """Send refused commands where they belong: nothing of them was run. Raises StoreError for any other refusal."""
+        if self._redirections == REDIRECTIONS:
+            raise StoreError(f"redirected {REDIRECTIONS} times: the cluster does not agree on who serves the key")
+        self._redirections += 1
+        store = self._store
+        parts: dict[tuple[Node, bool], list[int]] = {}
+        for work, node, numbers in self._works:
+            targets: dict[bytes, tuple[Node, bool]] = {}
+            for number, reply in zip(numbers, work.replies, strict=True):
+                key = self._batch[number][1]
+                if not isinstance(reply, ResponseError):
+                    if key in targets:
+                        raise StoreError(MOVED_BETWEEN)
+                    continue
+                target = redirection(reply, node.address) if store.cluster else None
+                if target is None:
+                    if isinstance(reply, ReadOnlyError) or "CLUSTERDOWN" in str(reply):
+                        store.refresh_soon()
+                    raise StoreError(f"{node} refused a command: {reply}")
+                address, once, slot = target
+                owner = store.node(address)
+                if not once:
+                    store.moved(slot, owner)
+                if targets.setdefault(key, (owner, once)) != (owner, once):
+                    raise StoreError(MOVED_BETWEEN)
+                parts.setdefault((owner, once), []).append(number)
+        self._send([(node, numbers, once) for (node, once), numbers in parts.items()])
+
+    def _results(self) -> list[Result]:
+        """Return results, cut short after limit_bytes where nothing but GETs follows: those can be asked again."""
+        self._store.note_largest(max((len(reply) for reply in self._replies if type(reply) is bytes), default=0))
+        results: list[Result] = []
+        fetched = 0
+        cut: int | None = None
+        for (verb, _, _), reply in zip(self._batch, self._replies, strict=True):
+            if verb is not Verb.GET:
+                if cut is not None and TOO_MUCH in self._replies[cut : len(results)]:
+                    raise StoreError(f"values of more than {KEPT_LIMITS * self._limit_bytes} bytes in one pipeline")
+                cut = None
+                results.append(reply is None if verb is Verb.PUT else reply == 1)
+                continue
+            if cut is None and fetched > self._limit_bytes:
+                cut = len(results)
+            results.append(reply)
+            if type(reply) is bytes:
+                fetched += len(reply)
+        return results if cut is None else results[:cut]

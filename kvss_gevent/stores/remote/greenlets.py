@@ -1,0 +1,121 @@
+"""Runs the store on Valkey or Redis on the greenlets of one hub: the client library on gevent's sockets, no threads.
+
+With a thread for each node, threads and hub fight over the interpreter's lock at every send and recv: measured with 64
+clients, half the requests a second for twice the CPU. Nothing is patched; only these connections are gevent's.
+"""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.socket
+from gevent.hub import get_hub
+from greenlet import getcurrent
+
+from kvss_gevent.stores.remote.connection import Address, Link, PlainConnection, settings
+from kvss_gevent.stores.remote.runtimes import Runner, Signal
+
+
+class Greenlets:
+    """The Runtime of greenlets, see stores/runtime.py."""
+
+    def spawn(self, function: Callable[[], None], name: str) -> Runner:  # noqa: ARG002 - greenlets need no name
+        """Start a greenlet."""
+        runner: Runner = gevent.spawn(function)
+        return runner
+
+    def signal(self) -> Signal:
+        """Return an event."""
+        signal: Signal = gevent.event.Event()
+        return signal
+
+    def connect_to(self, address: Address, timeout_s: float, db: int = 0) -> Link:
+        """Return a connection, not yet open, that lets other greenlets run while it waits."""
+        link: Link = GreenConnection(**settings(address, timeout_s, db))  # type: ignore[no-untyped-call]
+        return link
+
+
+class GreenConnection(PlainConnection):
+    """The same on a GreenSocket."""
+
+    def _connect(self) -> Any:
+        sock = gevent.socket.create_connection((self.host, self.port), self.socket_connect_timeout)
+        raw = socket.socket(fileno=sock.detach())
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setblocking(False)
+        return GreenSocket(raw, self.socket_timeout or 0.0)
+
+
+class GreenSocket:
+    """What the library uses of a socket, at half the cost of gevent's: it waits first, and reads what is there then.
+
+    gevent's own socket tries and fails, and makes a Waiter and a Timeout, for a reply that cannot be there yet.
+    """
+
+    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+        hub = get_hub()
+        self._sock = sock
+        self._timeout_s = timeout_s
+        self._loop = hub.loop
+        self._to_hub = hub.switch
+        self._readable = self._loop.io(sock.fileno(), 1)
+
+    def settimeout(self, timeout_s: float) -> None:
+        """Wait at most so long from now on; 0 is not at all."""
+        self._timeout_s = timeout_s
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Read what is there. Raises TimeoutError, or BlockingIOError where no waiting is allowed."""
+        while self._timeout_s:
+            self._wait(self._readable)
+            with contextlib.suppress(BlockingIOError):
+                return self._sock.recv_into(buffer)
+        return self._sock.recv_into(buffer)
+
+    def recv(self, size: int) -> bytes:
+        """Do the same for the parser that is written in Python."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.recv_into(buffer)])
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of it. Raises TimeoutError when nothing can be sent for long."""
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
+        view = memoryview(data)[sent:]
+        writable = self._loop.io(self._sock.fileno(), 2)
+        try:
+            while view:
+                self._wait(writable)
+                with contextlib.suppress(BlockingIOError):
+                    view = view[self._sock.send(view) :]
+        finally:
+            writable.close()
+
+    def _wait(self, watcher: Any) -> None:
+        switch = getcurrent().switch
+        timer = self._loop.timer(self._timeout_s)
+        watcher.start(switch, True)
+        timer.start(switch, False)
+        try:
+            ready = self._to_hub()
+        finally:
+            watcher.stop()
+            timer.close()
+        if not ready:
+            raise TimeoutError("timed out")
+
+    def shutdown(self, how: int) -> None:
+        """Tell the other side."""
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Close it, the watcher first."""
+        self._readable.close()
+        self._sock.close()

@@ -1,0 +1,204 @@
+"""One Valkey or Redis server seen from a store: a runner with one connection that turns waiting work into pipelines.
+
+The client library connects and parses. It is never allowed to repeat anything: after any failure the
+connection is closed, and what was sent on it is reported as unknown. Which node gets what is cluster.py's.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from valkey.exceptions import ValkeyError
+
+from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply, pack
+from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, Work
+from kvss_gevent.stores.remote.runtimes import Runtime
+
+FRESH_S = 0.1
+"""A connection used as lately is not looked at before use: a look costs a tenth of a round trip."""
+
+REST_S = 0.2
+"""After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
+
+
+class Node:
+    """A server by its address. submit() may be called from any thread, or any greenlet where the runtime is theirs."""
+
+    def __init__(self, address: Address, limits: NodeLimits, runtime: Runtime, db: int = 0) -> None:
+        self.address = address
+        self.limits = limits
+        self.pipelines = 0
+        """Round trips made."""
+        self.on_failure: Callable[[], None] = _nothing
+        self._connection = runtime.connect_to(address, limits.timeout_s, db)
+        self._waiting: deque[Work] = deque()
+        self._called = runtime.signal()
+        self._lock = threading.Lock()
+        self._queued_bytes = 0
+        self._closed = False
+        self._resting_until_s = float("-inf")
+        self._fault = ""
+        self._connected = False
+        self._used_s = 0.0
+        self._runner = runtime.spawn(self._run, f"kvss node {self}")
+
+    def __str__(self) -> str:
+        host, port = self.address
+        return f"{host}:{port}"
+
+    def submit(self, work: Work) -> None:
+        """Queue work, or call its done() at once with an error where it cannot be taken."""
+        with self._lock:
+            full = self._queued_bytes + work.size_bytes > max(self.limits.queue_bytes, work.size_bytes)
+            closed = self._closed
+            if not (full or closed):
+                self._queued_bytes += work.size_bytes
+                self._waiting.append(work)
+        if not (full or closed):
+            if not self._called.is_set():
+                self._called.set()
+            return
+        work.error = StoreError(f"{self}: " + ("no longer in use" if closed else "too much work is waiting for it"))
+        work.done(work)
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """Stop the runner once it has done what is queued; wait for that at most timeout_s."""
+        with self._lock:
+            self._closed = True
+        self._called.set()
+        if timeout_s:
+            self._runner.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            # Whoever queues work looks at the signal afterwards: cleared before looking for work, it is never missed.
+            self._called.clear()
+            while self._waiting:
+                gathered = self._gather()
+                error = self._do(gathered)
+                self._finish(gathered, StoreError(f"{self}: {error}"))
+            if self._closed:
+                break
+            self._called.wait()
+        self._finish(list(self._waiting), StoreError(f"{self}: no longer in use"))
+        self._disconnect()
+
+    def _do(self, gathered: Sequence[Work]) -> str:
+        """Run what is still wanted; returns what went wrong, for the work that has no replies."""
+        now_s = time.monotonic()
+        if now_s < self._resting_until_s:
+            return self._fault
+        ready = [work for work in gathered if work.deadline_s > now_s]
+        try:
+            if ready:
+                self._exchange(ready)
+        except Exception as fault:  # whatever it was: nobody knows any more which reply comes next
+            self._disconnect()
+            self._fault = str(fault) or type(fault).__name__
+            self._resting_until_s = time.monotonic() + REST_S
+            self.on_failure()
+            return self._fault
+        return "its turn did not come in time"
+
+    def _gather(self) -> list[Work]:
+        """Take what is waiting, up to the limits of a pipeline: it came while the last round trip was under way."""
+        gathered: list[Work] = []
+        commands = size_bytes = 0
+        limits = self.limits
+        while self._waiting and commands < limits.pipeline_commands and size_bytes < limits.pipeline_bytes:
+            work = self._waiting.popleft()
+            gathered.append(work)
+            commands += len(work.commands)
+            size_bytes += work.size_bytes
+        return gathered
+
+    def _exchange(self, gathered: Sequence[Work]) -> None:
+        """Send all as one pipeline and read the replies. Raises ValkeyError or OSError where that breaks off."""
+        connection = self._connection
+        self._ensure_connected()
+        commands: list[RawCommand] = []
+        for work in gathered:
+            if work.asking:
+                for command in work.commands:
+                    commands += (ASKING, command)
+            else:
+                commands += work.commands
+        wanted = self.limits.replicas_ack
+        waits = wanted > 0 and any(work.writes for work in gathered)
+        if waits:
+            # It gives up before the connection does, so that too few replicas are not mistaken for a dead node.
+            commands.append((b"WAIT", b"%d" % wanted, b"%d" % (self.limits.timeout_s * 500)))
+        self.pipelines += 1
+        connection.send(pack(commands))
+        deadline_s = time.monotonic() + self.limits.timeout_s
+        read_all: list[tuple[Work, list[Reply]]] = []
+        try:
+            for work in gathered:
+                read_all.append((work, self._read_replies(work, deadline_s)))
+        finally:
+            # No write is acknowledged without a word from the replicas.
+            confirmed = wanted if not waits else self._confirmed() if len(read_all) == len(gathered) else 0
+            for work, replies in read_all:
+                if work.writes and confirmed < wanted:
+                    work.error = StoreError(f"{self}: {confirmed} of {wanted} replicas confirmed the write in time")
+                work.replies = replies
+        self._used_s = time.monotonic()
+
+    def _confirmed(self) -> int:
+        """Read the answer to WAIT."""
+        reply = self._connection.read_reply()
+        return reply if isinstance(reply, int) else 0
+
+    def _read_replies(self, work: Work, deadline_s: float) -> list[Reply]:
+        read_reply = self._connection.read_reply
+        replies: list[Reply] = []
+        kept_bytes = 0
+        for command in work.commands:
+            if work.asking:
+                read_reply()
+            reply = read_reply()
+            if type(reply) is bytes:
+                if command[0] == b"SET":
+                    reply = b""  # the old value: that there was one is all that matters
+                elif kept_bytes > work.keep_bytes:
+                    reply = TOO_MUCH
+                else:
+                    kept_bytes += len(reply)
+            replies.append(reply)
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("its replies came too slowly")
+        return replies
+
+    def _ensure_connected(self) -> None:
+        """Connect where there is no connection, or where the server has closed it meanwhile: nothing was sent yet."""
+        if self._connected and time.monotonic() - self._used_s > FRESH_S:
+            try:
+                self._connected = not self._connection.can_read(0)
+            except (ValkeyError, OSError):
+                self._connected = False
+        if not self._connected:
+            self._connection.disconnect()
+            self._connection.connect()
+            self._connected = True
+
+    def _disconnect(self) -> None:
+        self._connected = False
+        self._connection.disconnect()
+
+    def _finish(self, gathered: Sequence[Work], error: StoreError) -> None:
+        """Give back finished work; what has no replies gets the error."""
+        with self._lock:
+            self._queued_bytes -= sum(work.size_bytes for work in gathered)
+        for work in gathered:
+            if work.error is None and len(work.replies) != len(work.commands):
+                work.error = error
+            work.done(work)
+
+
+ASKING: RawCommand = (b"ASKING",)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,75 @@
+"""Which node of a cluster serves which slot: asks the nodes, and reads redirections. Keeps nothing."""
+
+from collections.abc import Iterable
+
+from valkey.crc import VALKEY_CLUSTER_HASH_SLOTS, key_slot
+from valkey.exceptions import ResponseError, ValkeyError
+
+from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.remote.connection import Address, pack
+from kvss_gevent.stores.remote.runtimes import Runtime
+
+SLOTS = VALKEY_CLUSTER_HASH_SLOTS
+
+slot_of = key_slot
+"""Return the slot of a key: CRC16 of the key, or of what stands in its first braces."""
+
+Owners = list[Address | None]
+"""For each slot the address of the node that serves it."""
+
+
+def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime) -> Owners:
+    """Ask one node after the other for the owners of all slots, and return the answer of the first that knows better.
+
+    A node that is cut off from the others says that the cluster is not ok, and its answer is only taken if nobody has
+    another. Each node has timeout_s for each of its two answers. Raises StoreError when nobody answers.
+    """
+    doubtful: Owners | None = None
+    faults: list[str] = []
+    for address in addresses:
+        connection = runtime.connect_to(address, timeout_s)
+        try:
+            connection.connect()
+            connection.send(pack([(b"CLUSTER", b"SLOTS"), (b"CLUSTER", b"INFO")]))
+            slots, info = connection.read_reply(), connection.read_reply()
+            for reply in (slots, info):
+                if isinstance(reply, ResponseError):
+                    raise reply
+            owners = parse_slots(slots, address)
+            if b"cluster_state:ok" in info:
+                return owners
+            doubtful = owners
+        except (ValkeyError, OSError, ValueError) as fault:
+            faults.append(f"{address[0]}:{address[1]}: {fault}")
+        finally:
+            connection.disconnect()
+    if doubtful is None:
+        raise StoreError(f"no node of the cluster answers ({'; '.join(faults)})")
+    return doubtful
+
+
+def parse_slots(reply: object, asked: Address) -> Owners:
+    """Turn the reply to CLUSTER SLOTS into owners. Raises ValueError for what is no such reply."""
+    owners: Owners = [None] * SLOTS
+    try:
+        for first, last, master, *_ in reply:  # type: ignore[attr-defined]
+            host, port = master[:2]
+            # A node that does not know its own name says nothing: then it is the one that was asked.
+            address = (host.decode() if host else asked[0], int(port))
+            owners[first : last + 1] = [address] * (last + 1 - first)
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError("not an answer to CLUSTER SLOTS") from None
+    if len(owners) != SLOTS:
+        raise ValueError("slots out of range")
+    return owners
+
+
+def redirection(refusal: ResponseError, asked: Address) -> tuple[Address, bool, int] | None:
+    """Return where a refused command belongs, whether only this once (ASK), and the slot; None for other refusals."""
+    words = str(refusal).split()
+    if len(words) < 3 or words[0] not in ("MOVED", "ASK"):
+        return None
+    host, _, port = words[2].rpartition(":")
+    if not (port.isdigit() and words[1].isdigit()):
+        return None
+    return (host or asked[0], int(port)), words[0] == "ASK", int(words[1])
