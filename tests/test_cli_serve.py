@@ -8,9 +8,9 @@ import pytest
 from serving import serving
 
 from kvss_gevent.cli import main
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.cli.options import to_config, variable
-from kvss_gevent.core.config import Config
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Fail
 
 
 def kvss(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,101 +1,148 @@
-"""The rooms of docs/design.md: who may import whom, and what importing the package may load."""
+"""The rooms: every folder says in its `__init__` from whom it may import, and what importing the package may load."""
 
 import ast
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "kvss_gevent"
+ROOT = Path(__file__).parent.parent
 
-CLUSTER = {
-    "stores.link",
-    "stores.work",
-    "stores.runtime",
-    "stores.topology",
-    "stores.node",
-    "stores.flight",
-    "stores.cluster",
-    "stores.cluster_url",
-}
-
-ROWS = [
-    {"wire", "config", "stores.base"},
-    {
-        "service",
-        "board",
-        "client_connection",
-        "client",
-        "conformance",
-        "stats",
-        "errors",
-        "load",
-        "lab",
-        "counters",
-        *CLUSTER,
-    }
-    | {f"stores.{name}" for name in ("memory", "lines", "records", "diskfile", "checkpoint", "disk", "open")},
-    {"session", "coalesce", "parking", "green"},
-    {"connection"},
-    {"server", "workers", "models", "bench"},
-    {"repl", "demo", "line_editor"},
-    {"cli"},
-]
-"""From the ground up; a module imports from its own row or below. A package stands for its modules."""
+MAX_MODULES = 12
+FAMILIES = {"models", "compare.experiments", "conformance.cases", "cli"}
+"""Folders of like files, which may have more."""
 
 AT_HOME = {
-    "gevent": {"connection", "server", "coalesce", "parking", "green", "models.gevent_plain", "bench", "cli"},
-    "greenlet": {"server", "coalesce", "parking", "green", "bench"},
-    "lmdb": {"stores.disk", "stores.records", "stores.diskfile", "stores.checkpoint"},
-    "valkey": CLUSTER | {"green"},
-    "prompt_toolkit": {"repl", "line_editor"},
-    "trio": {"models.trio_tasks"},
-    "uvloop": {"models.uvloop_protocol"},
+    "gevent": {"server", "models", "measure", "cli", "stores.disk", "stores.remote", "loadtest", "compare", "trace"},
+    "lmdb": {"stores.disk"},
+    "valkey": {"stores.remote"},
+    "prompt_toolkit": {"client"},
+    "trio": {"models"},
+    "uvloop": {"models"},
+    "locust": {"loadtest", "bench"},
+    "matplotlib": {"compare"},
 }
-"""The rooms that may import each heavy library."""
+"""The rooms that may import each heavy library, with the rooms inside them."""
 
 
-def room(module: str) -> str:
-    """Return the name under which a module stands in ROWS."""
-    name = module.removeprefix("kvss_gevent.")
-    return name if name.startswith(("stores.", "models.")) else name.partition(".")[0]
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def row(name: str) -> int:
-    found = [number for number, rooms in enumerate(ROWS) if name in rooms or name.partition(".")[0] in rooms]
-    assert found, f"{name} has no row: add it to ROWS and to docs/design.md"
-    return found[0]
+PATHS = sorted(
+    path
+    for top in ("kvss_gevent", "loadtest", "bench")
+    for path in (ROOT / top).rglob("*.py")
+    if "examples" not in path.parts
+)
+MODULES = {module_of(path): path for path in PATHS}
+PACKAGES = {module for module, path in MODULES.items() if path.name == "__init__.py"}
+
+
+def room_of(module: str) -> str:
+    """Return the folder a module lies in, without the package's name: `stores.disk`, or `bench`."""
+    package = module if module in PACKAGES else module.rpartition(".")[0]
+    return "" if package == "kvss_gevent" else package.removeprefix("kvss_gevent.")
 
 
 def imports(path: Path) -> set[str]:
+    """Return what a file imports at any place, lazily or for types only; modules, not names in them."""
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            modules.add(node.module or "")
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                modules.add(inner if inner in MODULES else str(node.module))
     return modules
 
 
-MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if path.name not in ("__init__.py", "__main__.py") or path.parent.name in ("cli", "conformance", "models")
-}
+def allowed(room: str) -> set[str]:
+    """Return the rooms that a folder's `__init__` names behind "May import:"."""
+    path = MODULES[f"kvss_gevent.{room}" if f"kvss_gevent.{room}" in MODULES else room]
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    found = re.search(r"May import: ([^.]*(?:\.\w[^.]*)*)\.$", doc, re.MULTILINE | re.DOTALL)
+    assert found, f"{path}: its docstring does not say from whom it may import"
+    return set() if found[1] == "nothing" else set(re.split(r",\s+", found[1]))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_its_row_or_below(module: str) -> None:
-    name = room(module)
+def covers(rooms: set[str], room: str) -> bool:
+    """Tell whether a room, or a room around it, is among some."""
+    return any(room == one or room.startswith(f"{one}.") for one in rooms)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module)])
+def test_a_module_imports_only_what_its_folder_may(module: str) -> None:
+    room = room_of(module)
+    # The checkout's own load tester is a user's program: it imports what a user may.
+    rooms = {"loadtest"} if module.startswith("loadtest") else allowed(room)
     for imported in imports(MODULES[module]):
         top = imported.partition(".")[0]
         if top in AT_HOME:
-            assert name in AT_HOME[top], f"{module} imports {imported}"
-        elif imported.startswith("kvss_gevent."):
-            assert row(room(imported)) <= row(name), f"{module} imports {imported}"
+            assert covers(AT_HOME[top], room), f"{module} imports {imported}"
+        elif imported in MODULES and room_of(imported) not in (room, ""):
+            assert covers(rooms, room_of(imported)), f"{module} imports {imported}"
+
+
+def test_the_root_holds_nothing_but_the_names_it_makes_public() -> None:
+    names = {path.name for path in (ROOT / "kvss_gevent").iterdir() if path.is_file()}
+    assert names == {"__init__.py", "__main__.py", "py.typed"}
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_folder_can_be_taken_in_at_a_glance(package: str) -> None:
+    modules = [module for module in MODULES if module.rpartition(".")[0] == package and module not in PACKAGES]
+    room = room_of(package)
+    assert room in FAMILIES or len(modules) <= MAX_MODULES, modules
+
+
+def cycles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Yield the strongly connected parts of more than one node (R. Tarjan, 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(node: str) -> Iterator[list[str]]:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for following in edges.get(node, ()):
+            if following not in index:
+                yield from visit(following)
+                low[node] = min(low[node], low[following])
+            elif following in stack:
+                low[node] = min(low[node], index[following])
+        if low[node] == index[node]:
+            part = stack[stack.index(node) :]
+            del stack[-len(part) :]
+            if len(part) > 1:
+                yield part
+
+    for node in edges:
+        if node not in index:
+            yield from visit(node)
+
+
+@pytest.mark.xfail(reason="four cycles are left", strict=False)
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    edges = {module: imports(path) & MODULES.keys() - {module} for module, path in MODULES.items()}
+    assert list(cycles(edges)) == []
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    edges: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        room = room_of(module).partition(".")[0]
+        if room:
+            found = {room_of(imported).partition(".")[0] for imported in imports(path) if imported in MODULES}
+            edges.setdefault(room, set()).update(found - {room, ""})
+    assert list(cycles(edges)) == []
 
 
 def run(code: str) -> str:

@@ -8,7 +8,6 @@ import gevent
 import pytest
 from load_servers import Answer, right, serving
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.messages import Plan, Update
@@ -18,6 +17,7 @@ from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.engine.user import Driver
 from kvss_gevent.loadtest.options import read_options
 from kvss_gevent.loadtest.workload.mix import Mix, Workload, parse_mix
+from kvss_gevent.settings.fail import Fail
 
 
 class Bench:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.loadtest.search import Promise, Trial, judge, main, parse_promise, search
+from kvss_gevent.settings.fail import Fail
 
 
 @pytest.mark.parametrize("knee", [1, 700, 1000, 1500, 23_456, 999_000])

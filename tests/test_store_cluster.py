@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from valkeys import Valkey, free_port, need_server, running
 
-from kvss_gevent.core.config import Config
 from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.stores.open import open_store

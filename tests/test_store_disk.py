@@ -13,8 +13,8 @@ import pytest
 from lmdb.verify import verify
 
 from kvss_gevent.cli import main
-from kvss_gevent.core.config import Config
 from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, Result, StoreError
 from kvss_gevent.stores.disk.file import FORMAT, MARKER_KEY
 from kvss_gevent.stores.disk.store import DiskStore

@@ -11,7 +11,8 @@ import lmdb
 import pytest
 from lmdb.verify import verify
 
-from kvss_gevent.stores.disk.store import DiskStore, records
+from kvss_gevent.stores.disk import records
+from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.disk.store import _NoRoom as NoRoom
 from kvss_gevent.stores.lines import commands_of
 from kvss_gevent.stores.memory import MemoryStore

@@ -2,6 +2,9 @@
 
 A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail. Only
 the module of the command in use is imported, so that a client does not load the server.
+
+May import: protocol, settings, stores, core, server, models, client, measure, conformance, loadtest, compare, trace,
+wire_tools, pages.
 """
 
 import argparse
@@ -10,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from kvss_gevent.cli.fail import Fail
+from kvss_gevent.settings.fail import Fail
 
 COMMANDS = {
     "serve": "run the server",

@@ -7,10 +7,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import asdict, fields
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.measure.load import Load, Outcome
 from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
+from kvss_gevent.settings.fail import Exit, Fail
 
 RESERVED_DESCRIPTORS = 64
 BUSY_SHARE = 0.9

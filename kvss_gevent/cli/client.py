@@ -9,11 +9,11 @@ import sys
 from enum import IntEnum
 from typing import Final, NoReturn
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.client.repl import HELP, Act, Conversation, printable, read_line, with_version
 from kvss_gevent.client.sync import MAX_TIMEOUT_S, KVClient
 from kvss_gevent.protocol.errors import KVConnectError, KVError, KVProtocolError, KVTimeout, server_name
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, shorten
+from kvss_gevent.settings.fail import Fail
 
 SUMMARY = "talk to a server: interactive, from a script, or one command"
 

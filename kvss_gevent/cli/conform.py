@@ -4,11 +4,11 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.conformance import export, report
 from kvss_gevent.conformance.cases import GROUPS
 from kvss_gevent.conformance.runner import DEFAULT_TIMEOUT_S, Plan, Unreachable, choose, grade, join_address
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
+from kvss_gevent.settings.fail import Exit, Fail
 
 SUMMARY = "grade any KV/1.0 server"
 

@@ -4,8 +4,8 @@ import argparse
 import subprocess
 import sys
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.client.demo_script import play
+from kvss_gevent.settings.fail import Exit, Fail
 
 STOP_LIMIT_S = 10.0
 

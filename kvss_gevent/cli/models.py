@@ -8,9 +8,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from kvss_gevent.cli.fail import Exit
 from kvss_gevent.models import DEFAULT, HONOURED_BY_PRODUCT_ALONE, MODULES, Row, describe
 from kvss_gevent.models.contract import gil_is_on
+from kvss_gevent.settings.fail import Exit
 
 INDENT = 14
 WIDEST = 100

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from kvss_gevent.cli.fail import Fail
-from kvss_gevent.core.config import Config
 from kvss_gevent.models import MODULES
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Fail
 from kvss_gevent.stores.open import FORMS
 
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)i?B?", re.IGNORECASE | re.ASCII)

@@ -13,13 +13,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import add_options, to_config
-from kvss_gevent.core.config import Config
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.shared_counters import BEAT_S
 from kvss_gevent.models import DEFAULT
 from kvss_gevent.protocol.wire import REPLY, STATS, Request, Status, Verb, shorten
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.stores.base import CannotOpen, Store
 from kvss_gevent.stores.open import is_shared, open_store
 

@@ -12,13 +12,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from kvss_gevent import models
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.cli.options import variable
 from kvss_gevent.cli.serve import announce, listen, usable_store
-from kvss_gevent.core.config import Config
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Limits, Service
 from kvss_gevent.models.contract import Ground
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.stores.open import is_shared
 
 if TYPE_CHECKING:

@@ -1,0 +1,4 @@
+"""The client library and the interactive client.
+
+May import: protocol, settings.
+"""

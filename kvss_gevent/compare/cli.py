@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.compare.rows import Journal, UnreadableError
+from kvss_gevent.settings.fail import Exit, Fail
 
 REPORTS = Path("reports")
 EPILOG = """\

@@ -1,6 +1,8 @@
-"""A black-box scorecard for any KV/1.0 server: cases as data (table/), run over sockets (runner.py), shown (report.py).
+"""A black-box scorecard for any KV/1.0 server: cases as data, run over sockets, shown as a report.
 
 The table needs no sockets: a plain case is packets in, reply lines out, and whether the connection ends.
+
+May import: protocol, settings, pages, conformance.cases.
 """
 
 from kvss_gevent.conformance.case import Case

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.loadtest.options import seconds
 from kvss_gevent.loadtest.report.results import PERCENTILES
+from kvss_gevent.settings.fail import Exit, Fail
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MOST_RATE = 1_000_000.0

@@ -9,6 +9,8 @@ A model is a module with
     serve(ground)  serves on ground.listener until SIGTERM or SIGINT; see base.py
 
 To add one, write its file and give it a line in MODULES: `kvss serve`, `kvss models` and the tests find it there.
+
+May import: protocol, settings, stores, core.
 """
 
 from collections.abc import Mapping

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kvss_gevent.core.config import Config
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
+from kvss_gevent.settings.config import Config
 
 logger = logging.getLogger("kvss")
 

@@ -1,0 +1,4 @@
+"""KV/1.0 as constants and pure functions: grammar, reply codes, the STATS line, the client's errors.
+
+May import: nothing.
+"""

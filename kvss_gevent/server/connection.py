@@ -12,9 +12,9 @@ from typing import Any
 
 import gevent
 
-from kvss_gevent.core.config import Config
 from kvss_gevent.core.session import Session
 from kvss_gevent.protocol.wire import REPLY, Status
+from kvss_gevent.settings.config import Config
 
 logger = logging.getLogger("kvss")
 

@@ -19,10 +19,10 @@ import gevent
 from gevent.server import StreamServer
 from greenlet import getcurrent, greenlet
 
-from kvss_gevent.core.config import Config
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.server.connection import Connection, Doorman, close, sweep
+from kvss_gevent.settings.config import Config
 
 logger = logging.getLogger("kvss")
 

@@ -1,1 +1,4 @@
-"""The stores: where keys and values live. base.py says what a store is; every other file is one of them."""
+"""Where keys and values live. `base` says what a store is, `open` picks one by its URL.
+
+May import: protocol, settings.
+"""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from kvss_gevent.core.config import Config
 from kvss_gevent.protocol.wire import GET_PREFIX, MAX_KEY_BYTES, OK_PREFIX, REPLY, VERSION, Status, Verb
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import QUICK_LINE_BYTES, CannotOpen, Command, Result, StoreError
 
 OK, CREATED = REPLY[Status.OK], REPLY[Status.CREATED]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 
-from kvss_gevent.core.config import Config
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Store
 
 OPENERS: Mapping[str, str] = {

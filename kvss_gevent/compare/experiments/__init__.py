@@ -19,6 +19,8 @@ and where it needs them
     LIMIT_S     how long a cell may take at the most
 
 To add one, write its file and give it a line in NAMES.
+
+May import: protocol, measure, loadtest.engine, compare, compare.measuring, compare.report.
 """
 
 from dataclasses import dataclass

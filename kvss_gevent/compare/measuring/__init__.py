@@ -1,0 +1,5 @@
+"""How the cells of a plan are measured: servers, cores, generators, one process for each cell.
+
+May import: protocol, settings, measure, models, loadtest, loadtest.workload, loadtest.engine, loadtest.report,
+compare, compare.experiments.
+"""

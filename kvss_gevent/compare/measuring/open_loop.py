@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
@@ -27,6 +26,7 @@ from kvss_gevent.loadtest.options import read_options
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.workload.mix import Workload
 from kvss_gevent.protocol.wire import REPLY, Status
+from kvss_gevent.settings.fail import Fail
 
 if TYPE_CHECKING:
     from kvss_gevent.loadtest.workload.mix import Step

@@ -1,4 +1,7 @@
-"""The conformance table: every case, by group in the order of the scorecard. A case is data; check.py runs it."""
+"""The conformance table: every case, by group in the order of the scorecard. A case is data; check.py runs it.
+
+May import: conformance.
+"""
 
 from typing import Final
 

@@ -7,13 +7,13 @@ from random import Random
 
 import gevent
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.connection import Connection, Lost, parse_host
 from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.mix import Sizes, size_chooser
 from kvss_gevent.loadtest.workload.values import filler, key_bytes, make_value
 from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, shorten
+from kvss_gevent.settings.fail import Exit, Fail
 
 _STATS = b"KV/1.0 STATS\n"
 _LOAD_DEPTH = 100

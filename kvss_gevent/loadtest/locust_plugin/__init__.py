@@ -1,0 +1,4 @@
+"""The load tester inside Locust: its events, master and workers, statistics, web tab.
+
+May import: protocol, settings, loadtest, loadtest.workload, loadtest.engine, loadtest.report.
+"""

@@ -5,11 +5,11 @@ from typing import Any
 
 from locust import events
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.loadtest import options
 from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.locust_plugin import statistics
 from kvss_gevent.loadtest.locust_plugin.master import Campaign
+from kvss_gevent.settings.fail import Fail
 
 
 def run_of(environment: Any) -> Run:

@@ -11,7 +11,6 @@ from typing import Any
 import gevent
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from kvss_gevent.cli.fail import Exit, Fail
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.messages import Plan, Update
@@ -22,6 +21,7 @@ from kvss_gevent.loadtest.locust_plugin.worker import Worker
 from kvss_gevent.loadtest.options import Options, read_options, texts_of
 from kvss_gevent.loadtest.report import files, results
 from kvss_gevent.loadtest.report.collector import Collector
+from kvss_gevent.settings.fail import Exit, Fail
 
 logger = logging.getLogger(__name__)
 

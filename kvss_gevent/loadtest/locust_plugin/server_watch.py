@@ -3,7 +3,7 @@
 import gevent
 import psutil
 
-from kvss_gevent.cli.fail import Fail
+from kvss_gevent.settings.fail import Fail
 
 
 def check(pid: int) -> None:

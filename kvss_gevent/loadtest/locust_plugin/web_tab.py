@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE, Part
 from kvss_gevent.loadtest.options import read_options, texts_of
 from kvss_gevent.loadtest.report import results
 from kvss_gevent.loadtest.report.verdict import Statement, trusted
+from kvss_gevent.settings.fail import Fail
 
 if TYPE_CHECKING:
     from kvss_gevent.loadtest.locust_plugin.master import Campaign

@@ -1,0 +1,4 @@
+"""What a run says: figures, verdict, text, page and files.
+
+May import: protocol, settings, loadtest, loadtest.engine.
+"""

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.cli.fail import Fail
 from kvss_gevent.loadtest.engine.recorder import KINDS, RESPONSE, SERVICE
 from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.report import hdr_log, run_page, text
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.plot import Curve
+from kvss_gevent.settings.fail import Fail
 
 
 def show(results: dict[str, Any]) -> None:

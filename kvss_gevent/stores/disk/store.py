@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import lmdb
 
-from kvss_gevent.core.config import Config
 from kvss_gevent.protocol.wire import GET, PUT
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError, is_lines, writes
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.disk.file import open_environment

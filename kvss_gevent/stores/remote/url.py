@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kvss_gevent.core.config import Config
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, StoreError
 from kvss_gevent.stores.remote.connection import Address
 from kvss_gevent.stores.remote.request import NodeLimits
