@@ -1,0 +1,40 @@
+"""Tables: numbers to the right, sorted by a click on a heading, and on narrow screens one card for each row."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """A cell that is HTML already."""
+
+    html: str
+
+
+Cell = str | tuple[str, float | None] | Markup
+"""A text; a text with the number by which it is sorted (None stands last); or HTML."""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, css: str = "") -> str:
+    """Return a table. Below 600 px every row is a card, with the headings as labels."""
+    cells = [f'<th scope="col">{_heading(name, sortable)}</th>' for name in head]
+    lines = [f'<div class="wide"><table class="cards {escape(css)}"><thead><tr>{"".join(cells)}</tr></thead><tbody>']
+    for row in rows:
+        lines.append("<tr>" + "".join(_cell(cell, name) for cell, name in zip(row, head, strict=True)) + "</tr>")
+    return "".join(lines) + "</tbody></table></div>"
+
+
+def _heading(name: str, sortable: bool) -> str:
+    return f'<button type="button">{escape(name)}</button>' if sortable and name else escape(name)
+
+
+def _cell(cell: Cell, label: str) -> str:
+    label = f' data-label="{escape(label)}"' if label else ""
+    if isinstance(cell, Markup):
+        return f"<td{label}>{cell.html}</td>"
+    if isinstance(cell, str):
+        return f"<td{label}>{escape(cell)}</td>"
+    text, number = cell
+    return f'<td class="number" data-number="{json.dumps(number)}"{label}>{escape(text)}</td>'
