@@ -4,11 +4,15 @@ LMDB without syncs has two meta pages, and both may reach the disk before what t
 is synced, and the meta page of that moment is kept beside it, in `PATH-checkpoint`, with the identity of this run of
 the kernel. A read transaction of that moment is held until the next: LMDB leaves alone a page that a reader may see.
 Where the kernel has changed when the store is opened, the meta page is put back: the file is as it was at that moment.
+
+`PATH-checkpoint` has two slots of a fixed size, written in turn: a write that is cut leaves the other slot, and no
+checkpoint needs room on a full disk, on which the room of deleted keys only becomes free by a checkpoint.
 """
 
 import fcntl
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,14 @@ from kvss_gevent.stores.base import CannotOpen
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-_HEAD = b"kvss-gevent checkpoint 1\n"
+_HEAD = b"kvss-gevent checkpoint 2\n"
+_HEAD_1 = b"kvss-gevent checkpoint 1\n"
+"""The form of version 0.1: one checkpoint, and the file replaced at each."""
+_SLOT = struct.Struct("=25sIQI")
+"""What stands before a slot's body: head, checksum of the number and the body, number, length of the body."""
+SLOT_BYTES = 80 << 10
+"""Holds the largest page that LMDB knows, 64 KiB."""
+LOCK_S = 1.0
 _PAGE_NUMBER = struct.Struct("=Q")
 _TXN_ID = struct.Struct("=Q")
 _TXN_ID_AT = 144
@@ -79,25 +90,64 @@ def _meta_page(page: bytes, number: int) -> bytes:
 
 
 def _parse(side: Path) -> tuple[bytes, bytes]:
-    head, _, rest = side.read_bytes().partition(b"\n")
-    checksum, _, body = rest.partition(b"\n")
-    if head + b"\n" != _HEAD or checksum != b"%08x" % zlib.crc32(body):
+    """Return the run of the kernel and the meta page of the last whole checkpoint."""
+    content = side.read_bytes()
+    if content.startswith(_HEAD_1):
+        checksum, _, body = content[len(_HEAD_1) :].partition(b"\n")
+        if checksum == b"%08x" % zlib.crc32(body):
+            boot, _, page = body.partition(b"\n")
+            return boot, page
+    slots = [slot for slot in map(_slot, (content[:SLOT_BYTES], content[SLOT_BYTES:])) if slot]
+    if not slots:
         raise CannotOpen(f"{side} cannot be read", "Restore it and the store from a copy, or move both away.")
+    return max(slots)[1:]
+
+
+def _slot(content: bytes) -> tuple[int, bytes, bytes] | None:
+    """Return number, run of the kernel and page of a slot; None where it is not whole."""
+    if len(content) < _SLOT.size or not content.startswith(_HEAD):
+        return None
+    _, checksum, number, length = _SLOT.unpack_from(content)
+    body = content[_SLOT.size : _SLOT.size + length]
+    if checksum != zlib.crc32(b"%d\n%b" % (number, body)):
+        return None
     boot, _, page = body.partition(b"\n")
-    return boot, page
+    return number, boot, page
 
 
 def mark(path: Path, page: bytes) -> None:
-    """Replace the side file in one step; an empty page says that there is no way back."""
-    body = boot_id() + b"\n" + page
+    """Write a checkpoint into the older slot; an empty page says that there is no way back. Raises OSError."""
     side = mark_file(path)
-    new = Path(f"{side}-{os.getpid()}")
-    with new.open("wb") as file:
-        file.write(_HEAD + b"%08x\n" % zlib.crc32(body) + body)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(side)
-    sync_directory(path.parent)
+    descriptor = os.open(side, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor)
+        is_new = os.fstat(descriptor).st_size < 2 * SLOT_BYTES
+        if is_new:
+            os.posix_fallocate(descriptor, 0, 2 * SLOT_BYTES)
+        slots = [_slot(os.pread(descriptor, SLOT_BYTES, at)) for at in (0, SLOT_BYTES)]
+        numbers = [slot[0] if slot else 0 for slot in slots]
+        number, body = max(numbers) + 1, boot_id() + b"\n" + page
+        head = _SLOT.pack(_HEAD, zlib.crc32(b"%d\n%b" % (number, body)), number, len(body))
+        os.pwrite(descriptor, head + body, SLOT_BYTES * numbers.index(min(numbers)))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        sync_directory(path.parent)
+
+
+def _lock(descriptor: int) -> None:
+    """Take turns with other servers of the file. Raises OSError where one keeps its turn, as a stopped server does."""
+    deadline_s = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def unmark(path: Path) -> None:

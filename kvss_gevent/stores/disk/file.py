@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lmdb.verify import VerifyError, verify
 
 from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.checkpoint import recover, sync_directory
+from kvss_gevent.stores.disk.inode_lock import InodeLock
 
 logger = logging.getLogger("kvss")
 
@@ -32,43 +34,97 @@ _MAGIC_AT = 16
 _DAMAGE = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, VerifyError)
 
 
-def open_environment(path: Path, *, synced: bool, max_bytes: int) -> lmdb.Environment:
-    """Open or create the file, mapped at the largest size it may ever have. Raises CannotOpen.
+class DataFile:
+    """An LMDB file that this process has open: the environment, and the locks that tie it to its lock file.
 
-    Where the file cannot be written it is opened for reading alone, with a warning.
+    Made by opening or creating it, mapped at the largest size it may ever have. Where it cannot be written it is opened
+    for reading alone, with a warning. path is as people wrote it; `real` has no symbolic links, so that every name of
+    the file leads to the same lock file. Raises CannotOpen.
     """
-    if not path.name:
-        raise CannotOpen("disk: has no path", "Give one, as in --store disk:data.kv.", usage=True)
-    if 0 < max_bytes < MIN_BYTES:
-        raise CannotOpen(f"--max-disk {max_bytes} is too small", f"Give {MIN_BYTES} bytes or more.", usage=True)
-    if path.is_dir():
-        raise CannotOpen(f"{path} is a directory", "Give the path of a file in it.")
-    if not path.parent.is_dir():
-        raise CannotOpen(f"there is no directory {path.parent}", "Make it, or give another path.")
-    try:
-        _refuse_foreign(path)
-        readonly = path.exists() and not os.access(path, os.W_OK)
-        if not readonly:
-            recover(path)
-            _allocate_lock(Path(f"{path}-lock"))
-        environment = _open(path, synced, max_bytes, readonly)
+
+    def __init__(self, path: Path, *, synced: bool, max_bytes: int) -> None:
+        self.path = path
+        if not path.name:
+            raise CannotOpen("disk: has no path", "Give one, as in --store disk:data.kv.", usage=True)
+        if 0 < max_bytes < MIN_BYTES:
+            raise CannotOpen(f"--max-disk {max_bytes} is too small", f"Give {MIN_BYTES} bytes or more.", usage=True)
         try:
-            _check_whole(path, environment)
-            _check_marker(path, environment, readonly)
+            self.real = Path(os.path.realpath(path))
+            self._open(synced, max_bytes)
+        except (OSError, OverflowError, UnicodeError, lmdb.Error, VerifyError) as error:
+            raise _explained(path, error) from None
+        if self.readonly:
+            logger.warning("%s cannot be written: PUT and DEL get 500", path)
+
+    def _open(self, synced: bool, max_bytes: int) -> None:
+        real = self.real
+        if not real.parent.is_dir():
+            raise CannotOpen(f"there is no directory {real.parent}", "Make it, or give another path.")
+        _refuse_foreign(self.path, real)
+        self.readonly = real.exists() and not os.access(real, os.W_OK)
+        lock_file = Path(f"{real}-lock")
+        self._lock = None
+        if not self.readonly or os.access(lock_file, os.R_OK):
+            self._lock = InodeLock(real, lock_file, readonly=self.readonly)
+        try:
+            if not self.readonly:
+                recover(real)
+                _allocate_lock(lock_file)
+            self.environment = _open(real, synced, max_bytes, self.readonly)
+            try:
+                _check_whole(self.path, real, self.environment)
+                _check_marker(self.path, real, self.environment, self.readonly)
+            except BaseException:
+                self.environment.close()
+                raise
         except BaseException:
-            environment.close()
+            self._unlock()
             raise
-    except (OSError, lmdb.Error, VerifyError) as error:
-        raise _explained(path, error) from None
-    if readonly:
-        logger.warning("%s cannot be written: PUT and DEL get 500", path)
-    return environment
+        found = real.stat()
+        self._identity = _identity(found)
+        self._seen_bytes = found.st_size
+        self._page_bytes: int = self.environment.stat()["psize"]
+
+    def lost(self) -> str:
+        """Return why what is written would not be found at this path any more; empty while all is well.
+
+        A file that was cut off must not be read either: a mapped page behind its end would kill the process.
+        """
+        try:
+            found = self.real.stat()
+        except OSError as error:
+            return f"{self.path} was removed: {error.strerror}"
+        if _identity(found) != self._identity:
+            return f"{self.path} was replaced by another file"
+        info = self.environment.info()
+        if found.st_size < (info["last_pgno"] + 1) * self._page_bytes and found.st_size < self._seen_bytes:
+            return f"{self.path} was cut off at {found.st_size} bytes"
+        self._seen_bytes = found.st_size
+        return ""
+
+    def close(self) -> None:
+        """Close the file, then release its locks."""
+        self.environment.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Look at the first bytes before LMDB does, which would leave a lock file beside a file that is not its own."""
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _refuse_foreign(path: Path, real: Path) -> None:
+    """Look at the file before LMDB does, which would leave a lock file beside a file that is not its own."""
     try:
-        with path.open("rb") as file:
+        mode = real.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise CannotOpen(f"{path} is a directory", "Give the path of a file in it.")
+        if not stat.S_ISREG(mode):  # to open a pipe would wait for its other end
+            raise CannotOpen(f"{path} is not a regular file", "Give the path of a file.")
+        with real.open("rb") as file:
             head = file.read(_MAGIC_AT + 4)
     except FileNotFoundError:
         return
@@ -112,19 +168,19 @@ def _disk_bytes(directory: Path) -> int:
     return max(disk.f_blocks * disk.f_frsize, MIN_BYTES)
 
 
-def _check_whole(path: Path, environment: lmdb.Environment) -> None:
+def _check_whole(path: Path, real: Path, environment: lmdb.Environment) -> None:
     """Refuse a file that has been cut off: to read a mapped page behind its end would kill the process.
 
     A page at the end that one transaction took and gave back is never written, so that a file may be short and whole.
     """
     expected_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if path.stat().st_size < expected_bytes:
-        problems: list[str] = verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
+    if real.stat().st_size < expected_bytes:
+        problems: list[str] = verify(str(real), subdir=False)  # type: ignore[no-untyped-call]
         if problems:
             raise _damaged(path, problems[0])
 
 
-def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> None:
+def _check_marker(path: Path, real: Path, environment: lmdb.Environment, readonly: bool) -> None:
     with environment.begin() as txn:
         marker = txn.get(MARKER_KEY)
         empty = txn.stat()["entries"] == 0
@@ -137,7 +193,7 @@ def _check_marker(path: Path, environment: lmdb.Environment, readonly: bool) -> 
             with environment.begin(write=True) as txn:
                 txn.put(MARKER_KEY, b"%d" % FORMAT)
             environment.sync(True)
-            sync_directory(path.parent)
+            sync_directory(real.parent)
         return
     if marker.isdigit():
         raise CannotOpen(
@@ -167,5 +223,6 @@ def _explained(path: Path, error: Exception) -> CannotOpen:
         errno.ENOMEM: "Give --max-disk BYTES: that much address space is reserved.",
         errno.ENOSPC: "Make room on the disk.",
         errno.EACCES: "Give a path that this user may write.",
+        errno.ELOOP: "A side file of the store is a symbolic link: remove it.",
     }.get(number, "Give another path.")
     return CannotOpen(f"cannot open {path}: {error}", remedy)

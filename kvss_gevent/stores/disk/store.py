@@ -18,7 +18,7 @@ from kvss_gevent.protocol.wire import GET, PUT
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError, is_lines, writes
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
-from kvss_gevent.stores.disk.file import open_environment
+from kvss_gevent.stores.disk.file import DataFile
 from kvss_gevent.stores.disk.records import RecentReplies, read_lines, run, run_lines
 from kvss_gevent.stores.lines import commands_of, lines_done
 
@@ -46,7 +46,7 @@ class DiskStore:
     blocks = True
 
     def __init__(self, path: Path, sync: str = "always", max_bytes: int = 0) -> None:
-        self._path = path
+        self._given_path = path
         self._sync = sync
         self._max_bytes = max_bytes
         self._open()
@@ -66,7 +66,9 @@ class DiskStore:
             self._syncer.start()
 
     def _open(self) -> None:
-        self._env = open_environment(self._path, synced=self._sync == "always", max_bytes=self._max_bytes)
+        self._file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
+        self._path = self._file.real
+        self._env = self._file.environment
         self._checkpoints = Checkpoints(self._path, self._env)
         if self._env.flags()["readonly"]:
             return
@@ -192,7 +194,7 @@ class DiskStore:
 
     def _reopen(self) -> None:
         self._checkpoints.drop()
-        self._env.close()
+        self._file.close()
         try:
             self._open()
         except (CannotOpen, lmdb.Error, OSError) as error:
@@ -242,7 +244,7 @@ class DiskStore:
             self._sync_once()
             if not self._unsyncable:
                 unmark(self._path)
-        self._env.close()
+        self._file.close()
 
 
 class _NoRoom(Exception):
