@@ -20,6 +20,8 @@ class Status(IntEnum):
     CREATED = 201
     NO_CONTENT = 204
     BAD_REQUEST = 400
+    UNAUTHORIZED = 401
+    FORBIDDEN = 403
     NOT_FOUND = 404
     UPGRADE_REQUIRED = 426
     SERVER_ERROR = 500
@@ -83,12 +85,17 @@ def build_request(verb: Verb, key: bytes = b"", value: bytes = b"") -> bytes:
 
     Raises ValueError, saying what is wrong, for a key or value that KV/1.0 cannot carry (rules 1, 3 and 7).
     """
-    parts = [VERSION, verb.name.encode()]
+    parts = [verb.name.encode()]
     if verb in (Verb.GET, Verb.PUT, Verb.DEL):
-        parts.append(_checked_key(key))
+        parts.append(checked_key(key))
     if verb is Verb.PUT:
-        parts.append(_checked_value(value))
-    line = b" ".join(parts)
+        parts.append(checked_value(value))
+    return request_line(*parts)
+
+
+def request_line(*words: bytes) -> bytes:
+    """Join words that are known to be good, behind the version, to a request line with its line feed."""
+    line = b" ".join((VERSION, *words))
     # One carriage return before the line feed is dropped (rule 1): bytes that end in one are sent with another.
     return line + (b"\r\n" if line.endswith(b"\r") else b"\n")
 
@@ -115,7 +122,8 @@ def shorten(data: bytes, limit: int = 60) -> str:
 _STATUS_OF: Final = {reply: status for status, reply in REPLY.items()}
 
 
-def _checked_key(key: bytes) -> bytes:
+def checked_key(key: bytes) -> bytes:
+    """Return a key that KV/1.0 can carry; raises ValueError for any other."""
     if not 0 < len(key) <= MAX_KEY_BYTES:
         raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, this one has {len(key)}")
     if b" " in key or b"\n" in key:
@@ -123,7 +131,8 @@ def _checked_key(key: bytes) -> bytes:
     return _checked_utf8(key, "key")
 
 
-def _checked_value(value: bytes) -> bytes:
+def checked_value(value: bytes) -> bytes:
+    """Return a value that KV/1.0 can carry; raises ValueError for any other."""
     if not value:
         raise ValueError("a value has at least one byte")
     if b"\n" in value:
