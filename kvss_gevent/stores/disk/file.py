@@ -85,22 +85,26 @@ class DataFile:
         self._seen_bytes = found.st_size
         self._page_bytes: int = self.environment.stat()["psize"]
 
-    def lost(self) -> str:
-        """Return why what is written would not be found at this path any more; empty while all is well.
+    def lost(self) -> tuple[str, bool]:
+        """Return why what is written would not be found at this path any more, and whether reading is unsafe, too.
 
-        A file that was cut off must not be read either: a mapped page behind its end would kill the process.
+        Empty and False while all is well. A file that was cut off must not be read: a mapped page behind its end would
+        kill the process.
         """
         try:
             found = self.real.stat()
+            needed_bytes = (self.environment.info()["last_pgno"] + 1) * self._page_bytes
         except OSError as error:
-            return f"{self.path} was removed: {error.strerror}"
+            return f"{self.path} was removed: {error.strerror}", False
+        except lmdb.Error:
+            return "", False  # it is being opened again
         if _identity(found) != self._identity:
-            return f"{self.path} was replaced by another file"
-        info = self.environment.info()
-        if found.st_size < (info["last_pgno"] + 1) * self._page_bytes and found.st_size < self._seen_bytes:
-            return f"{self.path} was cut off at {found.st_size} bytes"
+            return f"{self.path} was replaced by another file", False
+        # A page at the end that is not written yet makes a file short, and does not make it shorter than it was.
+        if found.st_size < min(needed_bytes, self._seen_bytes):
+            return f"{self.path} was cut off at {found.st_size} bytes", True
         self._seen_bytes = found.st_size
-        return ""
+        return "", False
 
     def close(self) -> None:
         """Close the file, then release its locks."""

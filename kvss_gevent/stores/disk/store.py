@@ -5,6 +5,7 @@ wait and see the last commit; a process killed at any point leaves the last comm
 ever become, from the start: it is address space and costs nothing, and it need never be moved under a reader.
 """
 
+import errno
 import logging
 import threading
 import time
@@ -14,12 +15,13 @@ from typing import Any, cast
 
 import lmdb
 
-from kvss_gevent.protocol.wire import GET, PUT
+from kvss_gevent.protocol.wire import DEL, GET, PUT
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError, is_lines, writes
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.disk.file import DataFile
 from kvss_gevent.stores.disk.records import RecentReplies, read_lines, run, run_lines
+from kvss_gevent.stores.disk.reserve import Reserve, is_full
 from kvss_gevent.stores.lines import commands_of, lines_done
 
 logger = logging.getLogger("kvss")
@@ -28,6 +30,9 @@ OUR_KEYS = 1
 """Entries in the file that are not a client's: the format marker."""
 
 SYNC_INTERVAL_S = 1.0
+KEEP_INTERVAL_S = 0.25
+"""How often the file is looked for: what is acknowledged to a file that is gone is lost."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 LOG_INTERVAL_S = 10.0
 READER_CHECK_INTERVAL_S = 10.0
 
@@ -51,7 +56,7 @@ class DiskStore:
         self._max_bytes = max_bytes
         self._open()
         info, page_bytes = self._env.info(), self._env.stat()["psize"]
-        self._put_pages = info["map_size"] // page_bytes - RESERVED_PAGES
+        self._most_pages = info["map_size"] // page_bytes
         self._refusing = False
         self._refused_logged_s = float("-inf")
         self._readers_checked_s = time.monotonic()
@@ -59,11 +64,17 @@ class DiskStore:
         self._unsynced = False
         self._syncing = threading.Lock()
         self._unsyncable = ""
+        self._lost = ""
+        """Why nothing can be written until the server is started again."""
+        self._unreadable = False
+        self._disk_is_full = False
+        self._reserve = Reserve(self._path)
         self._closing = threading.Event()
         self._closed = False
-        self._syncer = threading.Thread(target=self._sync_now_and_then, name="kvss-sync", daemon=True)
-        if sync == "interval":
-            self._syncer.start()
+        self._keeper = threading.Thread(target=self._keep, name="kvss-disk", daemon=True)
+        if not self._env.flags()["readonly"]:
+            self._reserve.hold()
+            self._keeper.start()
 
     def _open(self) -> None:
         self._file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
@@ -90,6 +101,8 @@ class DiskStore:
 
     def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
         """Run GETs on the last committed state, without waiting for a writer. Raises StoreError."""
+        if self._unreadable:
+            raise StoreError(self._lost)
         try:
             with self._env.begin() as txn:
                 return run(txn, batch, limit_bytes)
@@ -98,6 +111,8 @@ class DiskStore:
 
     def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
         """Return the replies to the plain GETs in front; see LineStore and read. Raises StoreError."""
+        if self._unreadable:
+            raise StoreError(self._lost)
         try:
             with self._env.begin() as txn:
                 return read_lines(txn, lines, limit_bytes)
@@ -111,8 +126,8 @@ class DiskStore:
         a StoreError for their result: writes where the disk fails, and where room runs out only those that need room,
         each job and if need be each command then having a transaction of its own. Never raises StoreError.
         """
-        if self._unsyncable:
-            return [self._refuse(job, self._unsyncable) for job in jobs]
+        if self._lost or self._unsyncable:
+            return [self._refuse(job, self._lost or self._unsyncable) for job in jobs]
         try:
             results = self._commit(jobs)
         except _NoRoom as error:
@@ -123,6 +138,8 @@ class DiskStore:
                 return [self.transact([job])[0] for job in jobs]
             (commands, limit_bytes) = jobs[0]
             if len(commands) == 1 and not is_lines(commands):
+                if commands[0][0] is DEL and self._reserve.release():
+                    return self.transact(jobs)
                 return [self._refuse(jobs[0], str(error))]
             return [_one_by_one(jobs[0], lambda command: self.transact([([command], limit_bytes)])[0])]
         except lmdb.Error as error:
@@ -152,17 +169,32 @@ class DiskStore:
                         results.append(run(txn, cast("Sequence[Command]", commands), limit_bytes))
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-                if used_pages > self._put_pages and any(map(_has_put, jobs)):
+                if used_pages > self._most_pages - RESERVED_PAGES and any(map(_has_put, jobs)):
                     txn.abort()
                     raise _NoRoom(self._full())
         except lmdb.MapFullError:
+            raise _NoRoom(self._full()) from None
+        except lmdb.Error as error:
+            code = getattr(error, "code", None)
+            # LMDB makes an I/O error of a write that the kernel did in part, as it does where the room ends.
+            if code not in NO_SPACE and not (code == errno.EIO and is_full(self._path.parent)):
+                raise
+            self._hold_still()
             raise _NoRoom(self._full()) from None
         if wrote:
             self._recent.committed(number)
         self._unsynced = True
         return results
 
+    def _hold_still(self) -> None:
+        """Bound the store by the pages the file has, where the disk has no more: what DEL frees is then used again."""
+        if not self._disk_is_full:
+            self._disk_is_full = True
+            self._most_pages = self._env.info()["last_pgno"] + 1
+
     def _full(self) -> str:
+        if self._disk_is_full:
+            return "the disk is full"
         bound = "--max-disk allows" if self._max_bytes else "the file system has"
         return f"the store is full: {bound} {self._env.info()['map_size']} bytes"
 
@@ -193,6 +225,9 @@ class DiskStore:
             return True
 
     def _reopen(self) -> None:
+        self._look_for_the_file()
+        if self._lost:
+            return  # what is at the path now is not what was acknowledged
         self._checkpoints.drop()
         self._file.close()
         try:
@@ -201,10 +236,25 @@ class DiskStore:
             if not self._refusing:  # the next write tries again
                 logger.error("%s: cannot be opened again: %s", self._path, error)
 
-    def _sync_now_and_then(self) -> None:
-        """Be the thread of --sync interval."""
-        while not self._closing.wait(SYNC_INTERVAL_S):
-            self._sync_once()
+    def _keep(self) -> None:
+        """Be the thread that looks after the file: is it still there, has the disk room again, is a sync due."""
+        sync_due_s = time.monotonic() + SYNC_INTERVAL_S
+        while not self._closing.wait(KEEP_INTERVAL_S):
+            self._look_for_the_file()
+            if self._disk_is_full and self._reserve.hold():
+                self._disk_is_full = False
+                self._most_pages = self._env.info()["map_size"] // self._env.stat()["psize"]
+            if self._sync == "interval" and time.monotonic() >= sync_due_s:
+                sync_due_s += SYNC_INTERVAL_S
+                self._sync_once()
+
+    def _look_for_the_file(self) -> None:
+        """Refuse writes from now on where the path does not lead to the file, and reads where the file was cut off."""
+        lost, unreadable = self._file.lost()
+        if lost and not self._lost:
+            self._refusing = True  # the reason is said here, and not once more where a write is refused
+            self._lost, self._unreadable = lost, unreadable
+            logger.error("%s: PUT and DEL get 500 until the server is started again", lost)
 
     def _sync_once(self) -> None:
         with self._syncing:
@@ -236,14 +286,15 @@ class DiskStore:
             return
         self._closed = True
         self._closing.set()
-        if self._syncer.is_alive():
-            self._syncer.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
         self._checkpoints.drop()
-        if self._sync != "always" and not self._env.flags()["readonly"]:
+        if self._sync != "always" and not self._env.flags()["readonly"] and not self._lost:
             self._unsynced = True
             self._sync_once()
             if not self._unsyncable:
                 unmark(self._path)
+        self._reserve.release()
         self._file.close()
 
 

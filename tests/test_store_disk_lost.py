@@ -1,0 +1,118 @@
+"""The disk store where the disk is really full, and where its file is removed, replaced or cut off under it."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.disk.store import DiskStore
+
+FILL = """
+import json, sys, time
+from pathlib import Path
+from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.stores.disk.store import DiskStore
+store = DiskStore(Path(sys.argv[1]) / "data.kv", sync=sys.argv[2])
+ballast = Path(sys.argv[1]) / "ballast"
+run = lambda verb, number, value=b"": store.apply([(verb, b"%06d" % number, value)], 1 << 20)[0]
+value = b"x" * 3000
+stored = 0
+while run(Verb.PUT, stored, value) is True:
+    stored += 1
+seen = {"stored": stored, "read": run(Verb.GET, 0) == value}
+if sys.argv[2] == "interval":
+    time.sleep(1.5)  # a checkpoint is due while the disk is full
+seen["deleted"] = [run(Verb.DEL, number) is True for number in range(stored)].count(True)
+if sys.argv[2] == "interval":
+    time.sleep(1.5)
+again = 0
+while again < stored and run(Verb.PUT, again, value) is True:
+    again += 1
+seen["again"] = again
+store.close()
+store = DiskStore(Path(sys.argv[1]) / "data.kv", sync=sys.argv[2])
+seen["after"] = store.count()
+store.close()
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize("sync", ["always", "interval", "none"])
+def test_on_a_full_disk_deleting_makes_room(tmp_path: Path, sync: str) -> None:
+    # A file system of 3 MiB in a mount namespace of its own, which needs no rights and ends with the process.
+    (tmp_path / "fill.py").write_text(FILL)
+    shell = f"mount -t tmpfs -o size=3M none mnt && exec {sys.executable} fill.py mnt {sync}"
+    (tmp_path / "mnt").mkdir()
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", shell],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["stored"] > 300
+    assert seen["read"]
+    assert seen["deleted"] == seen["stored"]
+    assert seen["again"] >= seen["stored"] * 0.8
+    assert seen["after"] == seen["again"]
+
+
+def refused(store: DiskStore) -> bool:
+    return isinstance(store.apply([(Verb.PUT, b"late", b"value")], 1 << 20)[0], StoreError)
+
+
+def wait_until_refused(store: DiskStore) -> float:
+    started_s = time.monotonic()
+    while not refused(store):
+        assert time.monotonic() < started_s + 5
+        time.sleep(0.01)
+    return time.monotonic() - started_s
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("removed", "was removed"), ("replaced", "was replaced"), ("cut off", "was cut off at 8192 bytes")],
+)
+def test_a_file_that_is_not_there_any_more_takes_no_writes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, said: str
+) -> None:
+    path = tmp_path / "data.kv"
+    store = DiskStore(path)
+    store.apply([(Verb.PUT, b"key", b"x" * 100_000)], 1 << 20)
+    if what == "removed":
+        path.unlink()
+    elif what == "replaced":
+        (tmp_path / "other").write_bytes(path.read_bytes())
+        (tmp_path / "other").replace(path)
+    else:
+        os.truncate(path, 8192)
+        time.sleep(0.6)
+    assert wait_until_refused(store) < 1
+    assert [record.levelno for record in caplog.records if said in record.message] == [logging.ERROR]
+    if what == "cut off":
+        with pytest.raises(StoreError, match="cut off"):
+            store.apply([(Verb.GET, b"key", b"")], 1 << 20)
+    else:
+        assert store.apply([(Verb.GET, b"key", b"")], 1 << 20) == [b"x" * 100_000]
+    store.close()
+
+
+def test_after_a_restart_a_removed_store_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "data.kv"
+    store = DiskStore(path)
+    path.unlink()
+    wait_until_refused(store)
+    store.close()
+    store = DiskStore(path)
+    assert not refused(store)
+    store.close()
