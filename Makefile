@@ -49,13 +49,13 @@ bench: $(VENV)/.dev ## what the server and its stores cost, beside redis-server 
 	$(RUN) -m bench.cluster
 
 load: $(VENV)/.load ## the load tester with its web page on loopback; HOST=, PORT= and ARGS= pass through
-	$(RUN) -m locust -f loadtest/kvss_locust.py -H $(HOST):$(PORT) --web-host 127.0.0.1 $(ARGS)
+	$(RUN) -m kvss_gevent load -H $(HOST):$(PORT) --web-host 127.0.0.1 $(ARGS)
 
 load-headless: $(VENV)/.load ## ten seconds of load without a page; ARGS= passes through
-	$(RUN) -m locust -f loadtest/kvss_locust.py -H $(HOST):$(PORT) --headless -u 10 -r 100 -t 10s --only-summary $(ARGS)
+	$(RUN) -m kvss_gevent load -H $(HOST):$(PORT) --headless -u 10 -r 100 -t 10s --only-summary $(ARGS)
 
 load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO=p99:5ms
-	$(RUN) -m kvss_gevent.loadtest.search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
+	$(RUN) -m kvss_gevent load search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
 
 compare: $(VENV)/.lab ## all concurrency models in one report, in about 7 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
 	$(RUN) -m kvss_gevent.compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \

@@ -1,4 +1,4 @@
-"""What bench_load.py lets locust run: a user that is by turns the load tester and a bare loop, 0.25 s each.
+"""What load_tester.py lets locust run: a user that is by turns the load tester and a bare loop, 0.25 s each.
 
 Both turns are in one process, under one Locust, over the same connections, so that whatever the machine does in a
 second happens to both. The bare loop sends request lines built beforehand and looks at no reply.
@@ -10,6 +10,7 @@ from typing import Any
 
 from locust import events
 
+from kvss_gevent.loadtest.engine import loops
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.locust_plugin.users import WorkloadUser
 from kvss_gevent.loadtest.workload.mix import Op
@@ -54,13 +55,13 @@ class Alternating(WorkloadUser):
         """Connect, store this user's share of the bare keys and build the bare lines."""
         super().on_start()
         options = self.run_state.options
-        connection = self.driver.connect()
+        connection = self.virtual_user.connect()
         assert connection is not None
         share = range(self.number, options.keys, self.run_state.plan.users)
         connection.send(b"".join(_FORMS[Op.PUT] % key for key in share), len(share))
         for _ in share:
             connection.reply()
-        self.lines = [_FORMS[Op(op)] % key for op, key in self.traffic.steps(_BURST * 50)]
+        self.lines = [_FORMS[Op(op)] % key for op, key in self.stream.steps(_BURST * 50)]
         self.first = 0
 
     def burst(self) -> None:
@@ -71,12 +72,12 @@ class Alternating(WorkloadUser):
         if counted:
             turns.count(name, _BURST)
         if name == "full":
-            self.driver.work(self.traffic)
+            loops.work(self.virtual_user, self.stream)
         else:
             self._bare()
 
     def _bare(self) -> None:
-        connection = self.driver.connect()
+        connection = self.virtual_user.connect()
         if connection is None:
             return
         exchange = connection.exchange
@@ -89,5 +90,5 @@ class Alternating(WorkloadUser):
 
 @events.quit.add_listener  # type: ignore[untyped-decorator]
 def tell(**_: Any) -> None:
-    """Print the whole turns for bench_load.py: the first is none, the second and the last are cut by the window."""
+    """Print the whole turns for load_tester.py: the first is none, the second and the last are cut by the window."""
     print("turns " + json.dumps(turns.past[2:]), flush=True)

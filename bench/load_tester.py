@@ -1,8 +1,8 @@
 """`python -m bench.load_tester`: what the load tester itself costs, and how late its schedule is on an idle server.
 
 Generator and server have a core each where there are two. The first figure compares the load tester, everything on,
-with a bare loop of the same Connection class, by turns in one process (bench_locust.py). The second is an open loop of
-1,000 requests a second.
+with a bare loop of the same LoadConnection class, by turns in one process (load_locustfile.py). The second is an open
+loop of 1,000 requests a second.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _USERS = 10
 
 def locust(port: int, seconds: int, locustfile: str, *options: str) -> str:
     """Run locust on the generator's core and return what it prints. Raises CalledProcessError, TimeoutExpired."""
-    command = [sys.executable, "-m", "locust", "-f", f"loadtest/{locustfile}", "--headless", "--only-summary"]
+    command = [sys.executable, "-m", "locust", "-f", locustfile, "--headless", "--only-summary"]
     command += ["-H", f"127.0.0.1:{port}", "-r", "100", "-t", str(seconds), *options]
     limit_s = seconds + 60
     return subprocess.run(
@@ -47,7 +47,7 @@ class Round:
 
 def by_turns(port: int, seconds: int) -> Round:
     """Return one round's figures: medians over its turns, so that a moment's disturbance does not count."""
-    out = locust(port, seconds, "bench_locust.py", "-u", str(_USERS))
+    out = locust(port, seconds, "bench/load_locustfile.py", "-u", str(_USERS))
     match = re.search(r"^turns (.*)$", out, re.MULTILINE)
     assert match is not None
     turns = json.loads(match[1])
@@ -62,7 +62,7 @@ def by_turns(port: int, seconds: int) -> Round:
 def lateness(port: int, seconds: int) -> tuple[int, int]:
     """Return the generator's lag at 1,000 requests a second, p50 and p99 in microseconds."""
     with tempfile.TemporaryDirectory() as out:
-        locust(port, seconds, "kvss_locust.py", "-u", "1", "--kv-rate", "1000", "--kv-out", out)
+        locust(port, seconds, "loadtest/kvss_locust.py", "-u", "1", "--kv-rate", "1000", "--kv-out", out)
         lag = json.loads((Path(out) / "results.json").read_text())["lag"]
     return lag["p50_us"], lag["p99_us"]
 

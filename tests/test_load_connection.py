@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from kvss_gevent.loadtest.engine.clock import Alarm, clock
-from kvss_gevent.loadtest.engine.connection import Connection, Lost, parse_host
+from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost, parse_host
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_replies_come_in_any_pieces() -> None:
         sock.recv(100)
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         connection.hold()
         connection.send(b"A\nB\nC\n", 3)
         assert [connection.reply() for _ in range(3)] == [b"200 OK one", b"200 OK two", b"404 NOT_FOUND"]
@@ -64,7 +64,7 @@ def test_the_greenlet_may_wait_for_other_things_between_requests() -> None:
             sock.sendall(sock.recv(100))
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         assert connection.exchange(b"one\n") == b"one"
         gevent.sleep(0.01)
         assert connection.exchange(b"two\n") == b"two"
@@ -80,7 +80,7 @@ def test_an_exchange_tells_when_it_began_and_ended() -> None:
             sock.sendall(data)
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         for hold in (connection.hold, connection.release):
             hold()
             begun = clock()
@@ -98,7 +98,7 @@ def test_a_reply_in_pieces_and_one_that_was_not_asked_for_are_read_in_order() ->
                 threading.Event().wait(0.01)
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         connection.hold()
         assert [connection.exchange(b"x\n") for _ in range(3)] == [b"one", b"two", b"unasked"]
         assert connection.waiting == 0
@@ -115,7 +115,7 @@ def test_large_replies_are_read_in_few_pieces_once_one_was_large() -> None:
             sock.sendall(b"y" * size + b"\n")
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         connection.hold()
         assert {len(connection.exchange(b"x\n")) for _ in range(20)} == {size}
         connection.release()
@@ -129,7 +129,7 @@ def test_while_attended_the_greenlet_may_wait_for_other_things() -> None:
         sock.sendall(sock.recv(100))
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         connection.attend()
         assert connection.exchange(b"one\n") == b"one"
         alarm, begun = Alarm(), clock()
@@ -154,7 +154,7 @@ def test_a_pipeline_larger_than_every_buffer_does_not_lock_up() -> None:
 
     lines = (b"x" * 1023 + b"\n") * (size // 1024)
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         connection.hold()
         connection.send(lines, size // 1024)
         assert {connection.reply() for _ in range(size // 1024)} == {b"x" * 1023}
@@ -169,7 +169,7 @@ def test_a_server_that_goes_away_is_lost(reset: bool) -> None:
             sock.recv(100)
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         with pytest.raises(Lost, match=r"closed by the server|connection lost"):
             [connection.exchange(b"KV/1.0 GET a\n") for _ in range(3)]
         connection.close(quit_first=True)
@@ -177,7 +177,7 @@ def test_a_server_that_goes_away_is_lost(reset: bool) -> None:
 
 def test_a_wait_can_be_ended_from_outside() -> None:
     with peer(lambda sock: sock.recv(100) and sock.recv(100)) as address:  # type: ignore[func-returns-value, arg-type]
-        connection = Connection(address)
+        connection = LoadConnection(address)
         gevent.spawn_later(0.05, connection.expire)
         with pytest.raises(Lost, match="no reply in time"):
             connection.exchange(b"KV/1.0 GET a\n")
@@ -189,7 +189,7 @@ def test_nothing_listening_is_lost_with_a_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         address = unused.getsockname()
     with pytest.raises(Lost, match="cannot connect: Connection refused"):
-        Connection(address)
+        LoadConnection(address)
 
 
 def test_a_reply_without_an_end_is_refused() -> None:
@@ -199,7 +199,7 @@ def test_a_reply_without_an_end_is_refused() -> None:
             sock.sendall(b"x" * (3 << 20))
 
     with peer(script) as address:
-        connection = Connection(address)
+        connection = LoadConnection(address)
         with pytest.raises(Lost, match="a reply without an end"):
             connection.exchange(b"KV/1.0 GET a\n")
         connection.close()
@@ -213,7 +213,7 @@ def test_quit_says_goodbye() -> None:
         sock.sendall(b"200 OK bye\n")
 
     with peer(script) as address:
-        Connection(address).close(quit_first=True)
+        LoadConnection(address).close(quit_first=True)
     assert heard == [b"KV/1.0 QUIT\n"]
 
 

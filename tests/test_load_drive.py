@@ -8,13 +8,13 @@ import gevent
 import pytest
 from load_servers import Answer, right, serving
 
-from kvss_gevent.loadtest.engine import preflight
+from kvss_gevent.loadtest.engine import loops, preflight
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.messages import Plan, Update
-from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, Part
-from kvss_gevent.loadtest.engine.requests import BURST, NOT_KV, Traffic
+from kvss_gevent.loadtest.engine.messages import RunPlan, Update
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, Tally
+from kvss_gevent.loadtest.engine.request_stream import BURST, NOT_KV, RequestStream
 from kvss_gevent.loadtest.engine.run import Run
-from kvss_gevent.loadtest.engine.user import Driver
+from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
 from kvss_gevent.loadtest.options import read_options
 from kvss_gevent.loadtest.workload.mix import Mix, Workload, parse_mix
 from kvss_gevent.settings.fail import Fail
@@ -27,29 +27,29 @@ class Bench:
         gevent.get_hub().loop.update_now()
         self.updates: list[Update] = []
         options = read_options({"keys": "20", **texts})
-        self.run = Run(options, Plan("0a1b2c3d"), "local", self.updates.append)
-        self.driver = Driver(self.run, ("127.0.0.1", port))
+        self.run = Run(options, RunPlan("0a1b2c3d"), "local", self.updates.append)
+        self.driver = VirtualUser(self.run, ("127.0.0.1", port))
         self.driver.depth = options.depth
         number, rng = self.run.next_user()
         shares: Mix = parse_mix(mix)
         workload = Workload(shares, options.key_dist)
-        self.traffic = Traffic(workload, options.value_size, options.keys, rng, self.run.ledger)
+        self.traffic = RequestStream(workload, options.value_size, options.keys, rng, self.run.ledger)
         self.run.open_window(clock(), 60)
         self.driver.schedule = self.run.schedule_for(number, rng)
 
     def work(self, bursts: int = 1) -> None:
         with gevent.Timeout(20):
             for _ in range(bursts):
-                self.driver.work(self.traffic)
+                loops.work(self.driver, self.traffic)
 
-    def finish(self) -> Part:
+    def finish(self) -> Tally:
         self.driver.stop()
         return self.close()
 
-    def close(self) -> Part:
+    def close(self) -> Tally:
         self.run.close()
         self.run.close()
-        part = Part()
+        part = Tally()
         for update in self.updates:
             part.merge(update.part)
         return part
@@ -123,13 +123,13 @@ def test_connecting_for_each_request_counts_connecting() -> None:
         with bench("1:1:0", **texts) as one:
             with gevent.Timeout(20):
                 for _ in range(5):
-                    one.driver.once(one.traffic)
+                    loops.once(one.driver, one.traffic)
             part = one.finish()
         assert part.requests() == 5
     with bench("1:0:0", failing(3, b"HTTP/1.1 400")) as one:
         with gevent.Timeout(20):
             for _ in range(4):
-                one.driver.once(one.traffic)
+                loops.once(one.driver, one.traffic)
         assert one.finish().failures == {NOT_KV: 1}, "every other request is QUIT"
 
 
@@ -140,7 +140,7 @@ def test_nothing_listening_is_counted_and_waited_off() -> None:
     begun = clock()
     one.work(3)
     with gevent.Timeout(20):
-        one.driver.once(one.traffic)
+        loops.once(one.driver, one.traffic)
     assert clock() - begun > 0.1
     part = one.finish()
     assert part.failures == {"cannot connect: Connection refused": 4}
@@ -181,7 +181,7 @@ def test_a_finished_schedule_lets_the_user_rest() -> None:
     with bench("1:0:0", rate="1000") as one:
         one.run.end_window()
         one.work(1)
-        one.driver.once(one.traffic)
+        loops.once(one.driver, one.traffic)
         one.finish()
     assert one.run.summary()["measured_s"] < 1
 

@@ -7,7 +7,7 @@ import pytest
 from load_runs import run
 from load_servers import Answer, right, serving
 
-from kvss_gevent.loadtest.engine.requests import NOT_KV
+from kvss_gevent.loadtest.engine.request_stream import NOT_KV
 from kvss_gevent.loadtest.workload.values import LOST, STALE, TORN, WRONG_KEY
 
 pytestmark = pytest.mark.server

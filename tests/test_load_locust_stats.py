@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from load_unpatched import stats
 
-from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, RESPONSE, Part
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, RESPONSE, Tally
 from kvss_gevent.loadtest.locust_plugin import statistics
 
 
@@ -16,7 +16,7 @@ def filled() -> stats.RequestStats:
     statistics.install()
     statistics.install()
     target = stats.RequestStats()
-    part = Part()
+    part = Tally()
     for us in range(100, 200):
         part.histogram(RESPONSE, "GET", HIT).record(us)
     part.histogram(RESPONSE, "GET", ERROR).record(9_000_000)
@@ -46,7 +46,7 @@ def test_a_failure_counts_and_its_time_is_no_part_of_the_whole(filled: stats.Req
     assert filled.entries["error", "GET"].num_failures == 1
     [error] = filled.errors.values()
     assert (error.occurrences, error.error) == (1, "torn value")
-    part = Part()
+    part = Tally()
     part.failures["torn value"] = 4
     statistics.add(filled, part)
     assert error.occurrences == 5

@@ -7,7 +7,7 @@ import pytest
 
 from kvss_gevent.loadtest.engine.histogram import index_of
 from kvss_gevent.loadtest.engine.messages import Update
-from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX, SERVICE, Part, Recorder
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX, SERVICE, Recorder, Tally
 from kvss_gevent.loadtest.report.collector import Collector
 
 GET_HIT = SERIES_INDEX["GET", HIT]
@@ -51,8 +51,8 @@ def test_take_begins_anew() -> None:
     assert [recorder.take().requests() for _ in range(2)] == [1, 0]
 
 
-def part_of(values: dict[tuple[str, str], list[int]]) -> Part:
-    part = Part(failures=Counter({"x": 1}), aborted=1, dropped=2, unsent=3, reconnects=4)
+def part_of(values: dict[tuple[str, str], list[int]]) -> Tally:
+    part = Tally(failures=Counter({"x": 1}), aborted=1, dropped=2, unsent=3, reconnects=4)
     for (command, outcome), us in values.items():
         for value in us:
             part.histogram(RESPONSE, command, outcome).record(value)

@@ -10,7 +10,7 @@ import pytest
 
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.messages import Update
-from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, RESPONSE, SERVICE, Part
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, RESPONSE, SERVICE, Tally
 from kvss_gevent.loadtest.report import plot, run_page
 from kvss_gevent.loadtest.report import text as text_report
 from kvss_gevent.loadtest.report.collector import Collector
@@ -37,7 +37,7 @@ CONDITIONS = Conditions(
 def collected(errors: int = 0) -> Collector:
     collector = Collector()
     for second, count in ((0, 100), (1, 90), (2, 10)):
-        part = Part()
+        part = Tally()
         for kind, us in ((RESPONSE, 900), (SERVICE, 300), (LAG, 40)):
             part.histogram(kind, "GET", HIT).record(us, count)
         if errors:
@@ -68,7 +68,7 @@ def test_figures_are_named_with_their_unit_under_their_kind() -> None:
 
 def test_in_closed_loop_service_time_is_response_time() -> None:
     collector = Collector()
-    part = Part()
+    part = Tally()
     part.histogram(RESPONSE, "GET", HIT).record(900, 10)
     collector.add("a", Update(0, part))
     results = build(collector, replace(CONDITIONS, open_loop=False, rate_per_s=0))
@@ -100,7 +100,7 @@ def so_far(open_loop: bool = True, resets: int = 0, **changes: float) -> str:
     """Return the findings on a run that goes on, 2 s of two processes: 2,000 requests of 1 ms."""
     collector = Collector()
     for client in ("a", "b"):
-        part = Part()
+        part = Tally()
         part.histogram(RESPONSE, "GET", HIT).record(1000, 1000)
         part.histogram(LAG, "GET", HIT).record(40, 1000)
         collector.add(client, Update(1, part, summary={**SUMMARY, **changes}))

@@ -173,7 +173,7 @@ def test_a_users_own_class_takes_ten_lines(tmp_path: Path) -> None:
     locustfile = tmp_path / "mine.py"
     locustfile.write_text(
         "from locust import between, task\n"
-        "from loadtest.kvss_locust import KvssUser\n"
+        "from kvss_gevent.loadtest.locust_plugin.users import KvssUser\n"
         "\n"
         "class Shopper(KvssUser):\n"
         "    wait_time = between(0.01, 0.02)\n"

@@ -5,21 +5,21 @@ from random import Random
 import pytest
 
 from kvss_gevent.loadtest.engine.recorder import SERIES
-from kvss_gevent.loadtest.engine.requests import NOT_KV, Traffic
+from kvss_gevent.loadtest.engine.request_stream import NOT_KV, RequestStream
 from kvss_gevent.loadtest.workload import keys
 from kvss_gevent.loadtest.workload.mix import Op, Workload, parse_mix, parse_sizes
 from kvss_gevent.loadtest.workload.values import LOST, STALE, Ledger
 from kvss_gevent.protocol.wire import Verb, parse_request
 
 
-def traffic(loaded: bool = True, verify: bool = True, worker: int = 0, workers: int = 1) -> Traffic:
+def traffic(loaded: bool = True, verify: bool = True, worker: int = 0, workers: int = 1) -> RequestStream:
     ledger = Ledger(100, b"0a1b2c3d", (worker, workers), loaded)
     ledger.verifies = verify
     workload = Workload(parse_mix("80:15:5"), keys.parse("uniform"))
-    return Traffic(workload, parse_sizes("100"), 100, Random(1), ledger)
+    return RequestStream(workload, parse_sizes("100"), 100, Random(1), ledger)
 
 
-def judged(user: Traffic, op: int, key: int, reply: bytes) -> tuple[str, str, str]:
+def judged(user: RequestStream, op: int, key: int, reply: bytes) -> tuple[str, str, str]:
     _, ticket = user.prepare(op, key)
     series, failure = user.judge(ticket, reply)
     return (*SERIES[series], failure)

@@ -19,11 +19,11 @@ import pytest
 from load_browser import Browser
 from load_runs import ROOT, environment, free_port
 from load_servers import serving
-from load_unpatched import stats  # noqa: F401  before kvss_gevent.loadtest.locust_plugin.master imports it
+from load_unpatched import stats  # noqa: F401  before kvss_gevent.loadtest.locust_plugin.coordinator imports it
 
 from kvss_gevent.loadtest.engine.messages import Update
-from kvss_gevent.loadtest.engine.recorder import HIT, RESPONSE, Part
-from kvss_gevent.loadtest.locust_plugin.master import Campaign
+from kvss_gevent.loadtest.engine.recorder import HIT, RESPONSE, Tally
+from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
 from kvss_gevent.loadtest.report.collector import Collector
 
 pytestmark = pytest.mark.server
@@ -105,10 +105,10 @@ def shown(page: str) -> tuple[int, int]:
 def test_counts_from_before_a_reset_that_arrive_late_are_left_out() -> None:
     master = SimpleNamespace(resets=1, collector=Collector())
     for reset in (0, 1, 0):
-        part = Part()
+        part = Tally()
         part.histogram(RESPONSE, "GET", HIT).record(100)
         message = SimpleNamespace(node_id="a", data=Update(0, part, reset=reset).pack())
-        Campaign.on_update(master, message)  # type: ignore[arg-type]
+        Coordinator.on_update(master, message)  # type: ignore[arg-type]
     assert master.collector.whole.requests() == 1
 
 

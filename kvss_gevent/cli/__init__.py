@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "watch the protocol at work on a server of its own",
     "bench": "load a server as hard as one process can",
     "conform": "grade any KV/1.0 server",
+    "load": "test a server under load, with Locust",
 }
 
 

@@ -1,4 +1,4 @@
-"""`kvss_gevent.loadtest.search`: the highest open-loop rate at which a server keeps a promise such as p99:5ms.
+"""`kvss load search`: the highest open-loop rate at which a server keeps a promise such as p99:5ms.
 
 Each rate is one headless run of the load tester. The rate doubles until the promise breaks, then the gap is halved
 until it is narrower than --precision. A rate holds when the percentile of the response time, from the intended start,
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvss_gevent.loadtest.command import locust_command
 from kvss_gevent.loadtest.options import seconds
 from kvss_gevent.loadtest.report.results import PERCENTILES
 from kvss_gevent.settings.fail import Exit, Fail
 
-_ROOT = Path(__file__).resolve().parents[2]
 _MOST_RATE = 1_000_000.0
 
 
@@ -102,12 +102,12 @@ def search(try_rate: Callable[[float], Trial], start: float, precision: float) -
 def run_once(rate: float, args: argparse.Namespace, promise: Promise) -> Trial:
     """Run the load tester at a rate. Raises Fail with its complaint and exit code where it leaves no results."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "locust", "-f", str(_ROOT / "loadtest" / "kvss_locust.py"), "--headless"]
-        command += ["--only-summary", "-H", args.host, "-u", str(args.users), "-r", str(max(args.users, 100))]
+        command = locust_command(["--headless", "--only-summary", "-H", args.host, "-u", str(args.users)])
+        command += ["-r", str(max(args.users, 100))]
         # What a second does not work off was too much.
         command += ["-t", str(args.seconds), "--kv-rate", str(rate), "--kv-drain", "1s", "--kv-out", out, *args.options]
         limit_s = args.seconds + 90
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, cwd=_ROOT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
         path = Path(out) / "results.json"
         if not path.exists():
             lines = [line for line in done.stderr.splitlines() if line and not re.match(r"\[.*INFO", line)]
@@ -120,7 +120,7 @@ def run_once(rate: float, args: argparse.Namespace, promise: Promise) -> Trial:
 def main(argv: list[str] | None = None) -> int:
     """Search and print; 0 found, 1 nothing holds, 2 usage, 3 no server, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="python -m kvss_gevent.loadtest.search",
+        prog="kvss load search",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded, 130 Ctrl-C\n"
@@ -173,7 +173,3 @@ def _answer(best: Trial | None, args: argparse.Namespace) -> int:
         return Exit.FAILED
     print(f"highest rate that holds {args.slo}: {best.rate:,.0f} requests/s")
     return Exit.OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from kvss_gevent.compare.measuring.contestant import FailedError
-from kvss_gevent.loadtest.engine import preflight
+from kvss_gevent.loadtest.engine import loops, preflight
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.histogram import Histogram
-from kvss_gevent.loadtest.engine.messages import Plan, Update
+from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX
-from kvss_gevent.loadtest.engine.requests import BURST, Traffic
+from kvss_gevent.loadtest.engine.request_stream import BURST, RequestStream
 from kvss_gevent.loadtest.engine.run import Run
-from kvss_gevent.loadtest.engine.user import Driver
+from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
 from kvss_gevent.loadtest.options import read_options
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.workload.mix import Workload
@@ -62,7 +62,7 @@ class Offered:
 
 
 class Fixed:
-    """Stands in for Traffic: the same request line again and again, such as `KV/1.0 BURN 0.5`."""
+    """Stands in for RequestStream: the same request line again and again, such as `KV/1.0 BURN 0.5`."""
 
     class ledger:
         """Nothing is known of any key."""
@@ -135,7 +135,7 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
         if run.recorder.begin <= clock():
             ticks.append((clock() - run.recorder.begin, update.part.together(RESPONSE)))
 
-    run = Run(options, Plan(token, users=users, loaded=not line), "local", take)
+    run = Run(options, RunPlan(token, users=users, loaded=not line), "local", take)
     greenlets = [gevent.spawn(_work, run, address, line) for _ in range(users)]
     begin = clock() + warmup_s
     company = [gevent.spawn_later(max(begin - clock(), 0), one) for one in beside]
@@ -161,13 +161,15 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
 
 def _work(run: Run, address: tuple[str, int], line: bytes) -> None:
     """Be one user."""
-    driver = Driver(run, address)
+    driver = VirtualUser(run, address)
     driver.depth = 1
     number, rng = run.next_user()
     traffic: Any = (
         Fixed(line)
         if line
-        else Traffic(Workload(run.options.mix, run.options.key_dist), run.options.value_size, KEYS, rng, run.ledger)
+        else RequestStream(
+            Workload(run.options.mix, run.options.key_dist), run.options.value_size, KEYS, rng, run.ledger
+        )
     )
     driver.schedule = run.schedule_for(number, rng)
     try:
@@ -175,6 +177,6 @@ def _work(run: Run, address: tuple[str, int], line: bytes) -> None:
             if run.closing and driver.schedule is None:
                 gevent.sleep(0.01)
             else:
-                driver.work(traffic)  # in open loop what is due is still sent during the drain
+                loops.work(driver, traffic)  # in open loop what is due is still sent during the drain
     finally:
         driver.stop()

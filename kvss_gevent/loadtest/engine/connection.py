@@ -37,7 +37,7 @@ def parse_host(host: str) -> tuple[str, int]:
     return name.strip("[]"), int(port)
 
 
-class Connection:
+class LoadConnection:
     """A TCP connection to a KV/1.0 server, for one greenlet at a time."""
 
     __slots__ = (

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvss_gevent.loadtest.engine.recorder import Part
+from kvss_gevent.loadtest.engine.recorder import Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What every process of a run must know alike; plain data, so that Locust can send it."""
 
     token: str
@@ -17,7 +17,7 @@ class Plan:
     loaded: bool = False
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> "Plan":
+    def from_plain(cls, data: Mapping[str, Any]) -> "RunPlan":
         """Return the plan that `dataclasses.asdict` wrote down."""
         return cls(data["token"], tuple(data["workers"]), data["users"], data["loaded"])
 
@@ -30,7 +30,7 @@ class Update:
     """
 
     second: int
-    part: Part
+    part: Tally
     backlog: int = 0
     users: int = 0
     down_s: float = 0.0
@@ -50,4 +50,4 @@ class Update:
     def unpack(cls, data: dict[str, Any]) -> "Update":
         """Return the update that `pack` wrote down."""
         backlog, users, down_s, reset = data["gauges"]
-        return cls(data["second"], Part.unpack(data["part"]), backlog, users, down_s, reset, data["summary"])
+        return cls(data["second"], Tally.unpack(data["part"]), backlog, users, down_s, reset, data["summary"])

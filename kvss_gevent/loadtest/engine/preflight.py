@@ -1,4 +1,4 @@
-"""Before the users start: is a KV/1.0 server there, and are its keys loaded. Plain blocking code on the Connection."""
+"""Before the users start: is a KV/1.0 server there, and are its keys loaded. It blocks."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from random import Random
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import Connection, Lost, parse_host
+from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost, parse_host
 from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.mix import Sizes, size_chooser
 from kvss_gevent.loadtest.workload.values import filler, key_bytes, make_value
@@ -46,7 +46,7 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
 def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
     # The loop's clock stood still while modules were imported: the timeout would be short by that.
     gevent.get_hub().loop.update_now()
-    connection = Connection(address, timeout_s)
+    connection = LoadConnection(address, timeout_s)
     try:
         with gevent.Timeout(timeout_s, Lost("no reply in time")):
             return connection.exchange(_STATS)
@@ -68,7 +68,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
             yield b"KV/1.0 PUT %s %s\n" % (key, value)
 
     try:
-        connection = Connection(address, timeout_s)
+        connection = LoadConnection(address, timeout_s)
         try:
             _send_all(connection, lines(), timeout_s)
         finally:
@@ -81,7 +81,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
     return clock() - begun
 
 
-def _send_all(connection: Connection, lines: Iterator[bytes], timeout_s: float) -> None:
+def _send_all(connection: LoadConnection, lines: Iterator[bytes], timeout_s: float) -> None:
     while batch := list(islice(lines, _LOAD_DEPTH)):
         with gevent.Timeout(timeout_s, Lost("no reply in time")):
             connection.send(b"".join(batch), len(batch))

@@ -29,7 +29,7 @@ Counts = dict[tuple[str, str, str], Histogram]
 
 
 @dataclass(slots=True)
-class Part:
+class Tally:
     """What was counted in one stretch of time; parts of other processes and times merge into it by addition."""
 
     counts: Counts = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Part:
         """Return a series' histogram, empty where nothing was counted."""
         return self.counts.setdefault((kind, command, outcome), Histogram())
 
-    def merge(self, other: "Part") -> None:
+    def merge(self, other: "Tally") -> None:
         """Add what another part counted."""
         for key, histogram in other.counts.items():
             self.histogram(*key).merge(histogram)
@@ -74,7 +74,7 @@ class Part:
         }
 
     @classmethod
-    def unpack(cls, data: dict[str, Any]) -> "Part":
+    def unpack(cls, data: dict[str, Any]) -> "Tally":
         """Return the part that `pack` wrote down."""
         counts: Counts = {}
         for name, buckets in data["counts"].items():
@@ -125,9 +125,9 @@ class Recorder:
         if self.begin <= due < self.end:
             self.failures[name] += 1
 
-    def take(self) -> Part:
+    def take(self) -> Tally:
         """Return what was counted since the last time, and begin anew."""
-        part = Part(failures=self.failures, reconnects=self.reconnects)
+        part = Tally(failures=self.failures, reconnects=self.reconnects)
         for kind in KINDS:
             for (command, outcome), values_us in zip(SERIES, getattr(self, kind), strict=True):
                 if values_us:

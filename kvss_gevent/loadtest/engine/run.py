@@ -1,4 +1,4 @@
-"""One process's part of a run: what its users share, its window, its counts. Who starts it is for campaign.py."""
+"""One process's part of a run: what its users share, its window, its counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
@@ -23,10 +23,9 @@ from kvss_gevent.loadtest.workload.values import Ledger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvss_gevent.loadtest.engine.connection import Connection
-    from kvss_gevent.loadtest.engine.messages import Plan
-    from kvss_gevent.loadtest.engine.recorder import Part
-    from kvss_gevent.loadtest.engine.user import Driver
+    from kvss_gevent.loadtest.engine.connection import LoadConnection
+    from kvss_gevent.loadtest.engine.messages import RunPlan
+    from kvss_gevent.loadtest.engine.recorder import Tally
     from kvss_gevent.loadtest.options import Options
 
 TICK_S = 0.25
@@ -41,10 +40,22 @@ def cpu_wait_s() -> float:
         return 0.0
 
 
+class RunUser(Protocol):
+    """What a run asks of its users."""
+
+    connection: LoadConnection | None
+    schedule: Schedule | None
+    down_since: float | None
+    depth: int
+
+    def flush(self) -> None:
+        """Hand over what has been counted."""
+
+
 class Run:
     """Users, ledger, recorder and clock of one process, from the start of its users to the end of the drain."""
 
-    def __init__(self, options: Options, plan: Plan, client_id: str, deliver: Callable[[Update], None]) -> None:
+    def __init__(self, options: Options, plan: RunPlan, client_id: str, deliver: Callable[[Update], None]) -> None:
         self.options = options
         self.plan = plan
         self.worker = plan.workers.index(client_id) if client_id in plan.workers else 0
@@ -52,13 +63,13 @@ class Run:
         self.recorder = Recorder()
         self.ledger = Ledger(options.keys, plan.token.encode(), (self.worker, self.workers), plan.loaded)
         self.ledger.verifies = options.verify
-        self.drivers: set[Driver] = set()
+        self.users: set[RunUser] = set()
         self.closing = False
         self.closed = False
         self.resets = 0
         self._summary: dict[str, float] = {}
         self._deliver = deliver
-        self._users = 0
+        self._user_number = 0
         self._alarm: Alarm | None = None
         self._aborted = self._unsent = 0
         self._opened_at = inf
@@ -77,8 +88,8 @@ class Run:
 
     def next_user(self) -> tuple[int, Random]:
         """Return a new user's number in this process and its own random stream."""
-        number = self._users
-        self._users += 1
+        number = self._user_number
+        self._user_number += 1
         return number, Random(user_seed(self.options.seed, self.worker, number))
 
     def schedule_for(self, number: int, rng: Random) -> Schedule | None:
@@ -126,9 +137,9 @@ class Run:
         """Count requests due from `begin`, a time of clock(), for measure_s seconds."""
         self.recorder.begin = self._opened_at = begin
         self.recorder.end = begin + measure_s
-        for driver in self.drivers:
-            if driver.schedule is not None:
-                driver.schedule.ends = self.recorder.end
+        for user in self.users:
+            if user.schedule is not None:
+                user.schedule.ends = self.recorder.end
         gevent.spawn_later(max(begin - clock(), 0), self._note_cpu)
 
     def reset(self, resets: int) -> None:
@@ -150,9 +161,9 @@ class Run:
         self.recorder.end = min(self.recorder.end, clock())
         self._summary = self.summary()
         self.closing = True
-        for driver in self.drivers:
-            if driver.schedule is not None:
-                driver.schedule.ends = self.recorder.end
+        for user in self.users:
+            if user.schedule is not None:
+                user.schedule.ends = self.recorder.end
 
     def summary(self) -> dict[str, float]:
         """Return what the window shows besides counts, so far or at its end, as plain data for a message.
@@ -165,13 +176,13 @@ class Run:
         now = clock()
         begin = self.recorder.begin
         noted_s = max(now - self._noted_at, 1e-9)
-        sent = [d.connection for d in self.drivers if d.connection is not None and d.connection.waiting]
+        sent = [u.connection for u in self.users if u.connection is not None and u.connection.waiting]
         measured_s = max(min(now, self.recorder.end) - begin, 0.0)
         return {
             "cpu_share": (time.process_time() - self._cpu_at_begin) / noted_s if self._noted_at else 0.0,
             "wait_share": (cpu_wait_s() - self._wait_at_begin) / noted_s if self._noted_at else 0.0,
             "measured_s": measured_s,
-            "concurrency": sum(driver.depth for driver in self.drivers),
+            "concurrency": sum(user.depth for user in self.users),
             "owed": self.busy() if measured_s else 0,
             "under_way_s": sum(one.waiting * (now - max(one.sent_at, begin)) for one in sent) if measured_s else 0.0,
         }
@@ -179,14 +190,14 @@ class Run:
     def busy(self) -> int:
         """Return how many requests are under way or due and not yet sent."""
         owed = 0
-        for driver in self.drivers:
-            if driver.connection is not None:
-                owed += driver.connection.waiting
-            if driver.schedule is not None:
-                owed += driver.schedule.advance(clock())
+        for user in self.users:
+            if user.connection is not None:
+                owed += user.connection.waiting
+            if user.schedule is not None:
+                owed += user.schedule.advance(clock())
         return owed
 
-    def abort(self, connection: Connection) -> None:
+    def abort(self, connection: LoadConnection) -> None:
         """Count the replies a connection still owes as aborted."""
         if connection.waiting and self.recorder.begin <= connection.sent_at < self.recorder.end:
             self._aborted += connection.waiting
@@ -199,12 +210,12 @@ class Run:
             self.end_window()
         self.closed = True
         begin, end = self.recorder.begin, self.recorder.end
-        for driver in list(self.drivers):
-            if driver.connection is not None:
-                self.abort(driver.connection)
-            if driver.schedule is not None:
-                driver.schedule.advance(clock())
-                self._unsent += driver.schedule.waiting_between(begin, end)
+        for user in list(self.users):
+            if user.connection is not None:
+                self.abort(user.connection)
+            if user.schedule is not None:
+                user.schedule.advance(clock())
+                self._unsent += user.schedule.waiting_between(begin, end)
         self._tick()
         self.recorder.begin = inf
         for greenlet in self._greenlets:
@@ -227,20 +238,20 @@ class Run:
         part = self._take()
         part.aborted, self._aborted = self._aborted, 0
         part.unsent, self._unsent = self._unsent, 0
-        backlog = sum(d.schedule.advance(now) for d in self.drivers if d.schedule is not None)
-        down = [now - d.down_since for d in self.drivers if d.down_since is not None]
-        down_s = min(down) if down and len(down) == len(self.drivers) else 0.0
+        backlog = sum(u.schedule.advance(now) for u in self.users if u.schedule is not None)
+        down = [now - u.down_since for u in self.users if u.down_since is not None]
+        down_s = min(down) if down and len(down) == len(self.users) else 0.0
         # What is taken now was counted since the last tick: the middle of that time says which second it belongs to.
         begin = self.recorder.begin
         second = int(max(now - begin - TICK_S / 2, 0)) if begin < now else -1
-        self._deliver(Update(second, part, backlog, len(self.drivers), down_s, self.resets, self.summary()))
+        self._deliver(Update(second, part, backlog, len(self.users), down_s, self.resets, self.summary()))
 
-    def _take(self) -> Part:
-        for driver in self.drivers:
-            driver.flush()
+    def _take(self) -> Tally:
+        for user in self.users:
+            user.flush()
         part = self.recorder.take()
         begin, end = self.recorder.begin, self.recorder.end
-        part.dropped = sum(d.schedule.take_dropped(begin, end) for d in self.drivers if d.schedule is not None)
+        part.dropped = sum(u.schedule.take_dropped(begin, end) for u in self.users if u.schedule is not None)
         return part
 
     def _sweeping(self) -> None:
@@ -249,7 +260,7 @@ class Run:
         while not self.closed:
             gevent.sleep(min(1.0, limit_s / 2))
             oldest = clock() - limit_s
-            for driver in self.drivers:
-                connection = driver.connection
+            for user in self.users:
+                connection = user.connection
                 if connection is not None and connection.waiting and connection.sent_at < oldest:
                     connection.expire()

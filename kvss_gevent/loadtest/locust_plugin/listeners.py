@@ -1,14 +1,16 @@
-"""Ties the load tester to Locust's events; importing it is enough. What happens at each event is for campaign.py."""
+"""Ties the load tester to Locust's events; importing this module is enough."""
 
 import sys
 from typing import Any
 
 from locust import events
+from locust.runners import WorkerRunner
 
 from kvss_gevent.loadtest import options
 from kvss_gevent.loadtest.engine.run import Run
-from kvss_gevent.loadtest.locust_plugin import statistics
-from kvss_gevent.loadtest.locust_plugin.master import Campaign
+from kvss_gevent.loadtest.locust_plugin import statistics, web_tab
+from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
+from kvss_gevent.loadtest.locust_plugin.worker import Worker
 from kvss_gevent.settings.fail import Fail
 
 
@@ -28,10 +30,15 @@ def add_options(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def start(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
-    """Make the campaign of this environment; bad options and a missing server end the process with one clear line."""
+    """Make this process's side of the runs; bad options and a missing server end the process with one clear line."""
     statistics.install()
     try:
-        environment.kvss = Campaign(environment, runner, web_ui)
+        if isinstance(runner, WorkerRunner):
+            environment.kvss = Worker(environment, runner)
+        else:
+            environment.kvss = Coordinator(environment, runner, web_ui)
+            if web_ui is not None:
+                web_tab.install(web_ui, environment.kvss)
     except Fail as fail:
         print(f"kvss load: {fail.cause}\n  {fail.remedy}", file=sys.stderr, flush=True)
         sys.exit(fail.code)

@@ -12,12 +12,12 @@ from typing import Any
 from locust import stats
 
 from kvss_gevent.loadtest.engine.histogram import highest_us
-from kvss_gevent.loadtest.engine.recorder import ERROR, RESPONSE, Part
+from kvss_gevent.loadtest.engine.recorder import ERROR, RESPONSE, Tally
 
 _WIDTHS = "{:<8} {:<40} {:>9} {:>14} |{:>10.3f}{:>10.3f}{:>10.3f}{:>10.3f} |{:>10.2f}{:>11.2f}"
 
 
-def add(target: Any, part: Part) -> None:
+def add(target: Any, part: Tally) -> None:
     """Add a part's counts to Locust's RequestStats: type is the command, name the outcome, times in milliseconds."""
     now = time.time()
     failures = sum(part.failures.values())
@@ -51,7 +51,7 @@ def add(target: Any, part: Part) -> None:
         _add_failures(target, part, now)
 
 
-def _add_failures(target: Any, part: Part, now: float) -> None:
+def _add_failures(target: Any, part: Tally, now: float) -> None:
     for name, count in part.failures.items():
         key = stats.StatsError.create_key("KV", "requests", name)
         error = target.errors.get(key)

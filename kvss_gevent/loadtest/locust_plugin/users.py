@@ -1,17 +1,18 @@
-"""Locust users for KV/1.0: KvssUser to build on, and the ready-made ones. How requests are sent is for drive.py."""
+"""Locust users for KV/1.0 to build on: KvssUser for tasks written by hand, WorkloadUser for a stream of requests."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
-from locust import User, constant, constant_pacing, task
+from locust import User, constant, task
 
+from kvss_gevent.loadtest.engine import loops
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.connection import Lost, parse_host
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, SERIES_INDEX
-from kvss_gevent.loadtest.engine.requests import Traffic
-from kvss_gevent.loadtest.engine.user import Driver
+from kvss_gevent.loadtest.engine.request_stream import RequestStream
+from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
 from kvss_gevent.loadtest.locust_plugin import listeners
 from kvss_gevent.loadtest.workload.mix import YCSB, YCSB_VALUE_BYTES, Sizes, Workload
 from kvss_gevent.protocol import wire
@@ -31,8 +32,8 @@ class KvssClient:
     In open loop the first request of a task is due when the schedule says so; the following ones when they are sent.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, virtual_user: VirtualUser) -> None:
+        self._user = virtual_user
         self.due: float | None = None
 
     def get(self, key: str | bytes) -> bytes | None:
@@ -55,10 +56,10 @@ class KvssClient:
     def request(self, verb: Verb, key: bytes = b"", value: bytes = b"") -> tuple[Status, bytes]:
         """Send one request and return its reply. Raises RequestFailed, ValueError."""
         line = wire.build_request(verb, key, value)
-        driver = self._driver
-        while driver.run.closing and self.due is None:
+        user = self._user
+        while user.run.closing and self.due is None:
             gevent.sleep(0.05)  # The window is over: nothing is counted any more, Locust is about to stop the user.
-        connection = driver.connect()
+        connection = user.connect()
         if connection is None:
             raise RequestFailed("not connected")
         command = verb.name if verb in (Verb.GET, Verb.PUT, Verb.DEL) else "OTHER"
@@ -68,16 +69,16 @@ class KvssClient:
             status, data = wire.parse_reply(connection.exchange(line))
         except (Lost, ValueError) as error:
             failure = str(error)
-            driver.drop()
+            user.drop()
         done, sent = clock(), connection.sent_at
         if not failure and status not in (Status.OK, Status.CREATED, Status.NO_CONTENT, Status.NOT_FOUND):
             failure = wire.REPLY[status].decode()
         outcome = ERROR if failure else MISS if status is Status.NOT_FOUND else HIT
         due, self.due = self.due, None
-        driver.count(SERIES_INDEX[command, outcome], due or sent, sent, done)
-        driver.free_at = done
+        user.count(SERIES_INDEX[command, outcome], due or sent, sent, done)
+        user.free_at = done
         if failure:
-            driver.recorder.fail(failure, due or sent)
+            user.recorder.fail(failure, due or sent)
             raise RequestFailed(failure)
         return status, data
 
@@ -99,20 +100,20 @@ class KvssUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.run_state = listeners.run_of(environment)
-        self.driver = Driver(self.run_state, parse_host(self.host or ""))
+        self.virtual_user = VirtualUser(self.run_state, parse_host(self.host or ""))
         self.number, self.rng = self.run_state.next_user()
-        self.client = KvssClient(self.driver)
+        self.client = KvssClient(self.virtual_user)
 
     def on_start(self) -> None:
         """Connect; a failure is counted and tried again, since an exception here would end the user for good."""
-        self.driver.connect()
-        self.driver.schedule = self.run_state.schedule_for(self.number, self.rng)
-        if self.driver.schedule is not None:
+        self.virtual_user.connect()
+        self.virtual_user.schedule = self.run_state.schedule_for(self.number, self.rng)
+        if self.virtual_user.schedule is not None:
             self.follow_schedule()
 
     def on_stop(self) -> None:
         """Say QUIT and close."""
-        self.driver.stop()
+        self.virtual_user.stop()
 
     def follow_schedule(self) -> None:
         """Start tasks when the open-loop schedule says so and not when `wait_time` does."""
@@ -120,9 +121,9 @@ class KvssUser(User):
         self._until_due()
 
     def _until_due(self) -> float:
-        schedule = self.driver.schedule
+        schedule = self.virtual_user.schedule
         assert schedule is not None
-        while not self.driver.wait_due(schedule):
+        while not self.virtual_user.wait_due(schedule):
             pass
         self.client.due = schedule.take()
         return 0.0
@@ -136,6 +137,8 @@ class WorkloadUser(KvssUser):
     ycsb: ClassVar[str] = ""
     depth: ClassVar[int] = 1
     """Requests sent together where `--kv-depth` asks for no more."""
+    connects_per_request: ClassVar[bool] = False
+    """Whether each request has a connection of its own."""
 
     @classmethod
     def sizes(cls, options: Options) -> Sizes:
@@ -145,99 +148,24 @@ class WorkloadUser(KvssUser):
     def on_start(self) -> None:
         """Set up the stream of requests and connect."""
         options = self.run_state.options
-        self.driver.depth = options.depth if options.depth > 1 else self.depth
+        self.virtual_user.depth = options.depth if options.depth > 1 else self.depth
         workload = YCSB[self.ycsb] if self.ycsb else Workload(options.mix, options.key_dist)
-        self.traffic = Traffic(workload, self.sizes(options), options.keys, self.rng, self.run_state.ledger)
+        self.stream = RequestStream(workload, self.sizes(options), options.keys, self.rng, self.run_state.ledger)
         super().on_start()
 
     def follow_schedule(self) -> None:
-        """Nothing to do: the driver follows the schedule request by request."""
+        """Nothing to do: the engine follows the schedule request by request."""
 
     @task
     def requests(self) -> None:
         """Send one burst of requests, or nothing more where the run is closing."""
-        if self.run_state.closing and self.driver.schedule is None:
+        if self.run_state.closing and self.virtual_user.schedule is None:
             gevent.sleep(0.05)
+        elif self.connects_per_request:
+            loops.once(self.virtual_user, self.stream)
         else:
             self.burst()
 
     def burst(self) -> None:
         """Send a few requests, and return often, so that Locust can stop the user."""
-        self.driver.work(self.traffic)
-
-
-class KvssMix(WorkloadUser):
-    """The PUT/GET/DEL mix of `--kv-mix`, `--kv-depth` requests at a time: what runs when no class is named."""
-
-
-class YcsbA(WorkloadUser):
-    """YCSB A, update heavy: 50 % reads, 50 % updates, zipfian."""
-
-    ycsb, by_name_only = "a", True
-
-
-class YcsbB(WorkloadUser):
-    """YCSB B, read mostly: 95 % reads, 5 % updates, zipfian."""
-
-    ycsb, by_name_only = "b", True
-
-
-class YcsbC(WorkloadUser):
-    """YCSB C, read only: zipfian."""
-
-    ycsb, by_name_only = "c", True
-
-
-class YcsbD(WorkloadUser):
-    """YCSB D, read latest: 95 % reads of recent keys, 5 % inserts."""
-
-    ycsb, by_name_only = "d", True
-
-
-class YcsbF(WorkloadUser):
-    """YCSB F, read-modify-write: 50 % reads, 50 % reads followed by a write of the same key, zipfian."""
-
-    ycsb, by_name_only = "f", True
-
-
-class Pipelining(WorkloadUser):
-    """The mix, 16 requests at a time unless `--kv-depth` says otherwise."""
-
-    by_name_only, depth = True, 16
-
-
-class Idle(KvssUser):
-    """Connects and asks for STATS once a second: what it costs a server to keep connections."""
-
-    by_name_only = True
-    wait_time = constant_pacing(1)
-
-    @task
-    def look(self) -> None:
-        """Ask for STATS."""
-        self.client.stats()
-
-
-class ConnectPerRequest(WorkloadUser):
-    """The mix, with a new connection for each request; connecting is part of the response time."""
-
-    by_name_only = True
-
-    def burst(self) -> None:
-        """Connect, send one request, close."""
-        self.driver.once(self.traffic)
-
-
-__all__ = [
-    "ConnectPerRequest",
-    "Idle",
-    "KvssMix",
-    "KvssUser",
-    "Pipelining",
-    "RequestFailed",
-    "YcsbA",
-    "YcsbB",
-    "YcsbC",
-    "YcsbD",
-    "YcsbF",
-]
+        loops.work(self.virtual_user, self.stream)

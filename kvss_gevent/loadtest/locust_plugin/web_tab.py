@@ -2,24 +2,22 @@
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvss_gevent.loadtest.engine import preflight
-from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE, Part
+from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE, Tally
+from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
 from kvss_gevent.loadtest.options import read_options, texts_of
 from kvss_gevent.loadtest.report import results
-from kvss_gevent.loadtest.report.verdict import Statement, trusted
+from kvss_gevent.loadtest.report.verdict import Finding, trusted
 from kvss_gevent.settings.fail import Fail
-
-if TYPE_CHECKING:
-    from kvss_gevent.loadtest.locust_plugin.master import Campaign
 
 KEY = "kvss-latency"
 _HEADS = {True: "these figures can be trusted", False: "do not trust every figure"}
 _COLUMNS = {"name": "", "count": "Requests", **{name: name.replace("_us", " (us)") for name in results.PERCENTILES}}
 
 
-def install(web_ui: Any, campaign: "Campaign") -> None:
+def install(web_ui: Any, coordinator: Coordinator) -> None:
     """Add the tab, and a check before each start that answers as Locust's own checks do."""
     columns = {**_COLUMNS, "max_us": "max (us)"}
     structure = [{"key": key.replace(".", "_"), "title": title} for key, title in columns.items()]
@@ -33,7 +31,7 @@ def install(web_ui: Any, campaign: "Campaign") -> None:
 
         if request.method != "POST" or request.path != f"{base}/swarm":
             return None
-        problem = check_form(campaign, request.form.to_dict())
+        problem = check_form(coordinator, request.form.to_dict())
         return jsonify({"success": False, "message": problem}) if problem else None
 
     @web_ui.app.after_request  # type: ignore[untyped-decorator]
@@ -41,18 +39,18 @@ def install(web_ui: Any, campaign: "Campaign") -> None:
         from flask import request
 
         if request.path == f"{base}/stats/requests" and response.is_json:
-            figures = {"key": KEY, "data": list(rows(campaign))}
+            figures = {"key": KEY, "data": list(rows(coordinator))}
             response.set_data(json.dumps({**response.json, "extended_stats": [figures]}))
         return response
 
 
-def check_form(campaign: "Campaign", form: dict[str, str]) -> str:
+def check_form(coordinator: Coordinator, form: dict[str, str]) -> str:
     """Return what is wrong with a start form: an option, the host, or a server that is not there; else nothing."""
-    texts = texts_of(campaign.environment.parsed_options)
+    texts = texts_of(coordinator.environment.parsed_options)
     texts.update({name.removeprefix("kv_"): text for name, text in form.items() if name.startswith("kv_")})
     try:
         read_options(texts)
-        preflight.check_server(preflight.read_address(form.get("host") or campaign.host()))
+        preflight.check_server(preflight.read_address(form.get("host") or coordinator.host()))
     except ValueError as error:
         return str(error)
     except Fail as fail:
@@ -60,34 +58,34 @@ def check_form(campaign: "Campaign", form: dict[str, str]) -> str:
     return ""
 
 
-def rows(campaign: "Campaign") -> Iterator[dict[str, Any]]:
+def rows(coordinator: Coordinator) -> Iterator[dict[str, Any]]:
     """Yield the table's rows: the verdict as far as it can be told, the last ten seconds, the whole by command.
 
     Locust's page sorts rows by their first column, so that they are numbered.
     """
-    for number, row in enumerate(_rows(campaign), 1):
+    for number, row in enumerate(_rows(coordinator), 1):
         yield {**row, "name": f"{number:02} {row['name']}"}
 
 
-def _rows(campaign: "Campaign") -> Iterator[dict[str, Any]]:
-    whole = campaign.collector.whole
-    for finding in findings(campaign):
+def _rows(coordinator: Coordinator) -> Iterator[dict[str, Any]]:
+    whole = coordinator.collector.whole
+    for finding in findings(coordinator):
         yield {"name": finding}
-    yield from _kinds(", last 10 s", campaign.collector.recent())
+    yield from _kinds(", last 10 s", coordinator.collector.recent())
     yield from _kinds(", whole window", whole)
     for kind, command, outcome in sorted(whole.counts):
         if kind == RESPONSE:
             yield _row(f"{command} {outcome}", results.figures(whole.counts[kind, command, outcome]))
 
 
-def findings(campaign: "Campaign") -> list[str]:
+def findings(coordinator: Coordinator) -> list[str]:
     """Return the verdict as sentences: the finished run's, or a provisional one while the run goes on."""
-    if campaign.results is not None:
-        verdict = campaign.results["verdict"]
-        statements = [Statement(**one) for one in verdict["findings"]]
+    if coordinator.results is not None:
+        verdict = coordinator.results["verdict"]
+        statements = [Finding(**one) for one in verdict["findings"]]
         head = f"Verdict: {_HEADS[verdict['trusted']]}"
-    elif not campaign.finishing:
-        statements = results.provisional(campaign.collector, campaign.options.open_loop, campaign.resets)
+    elif not coordinator.finishing:
+        statements = results.provisional(coordinator.collector, coordinator.options.open_loop, coordinator.resets)
         head = f"Verdict so far: {_HEADS[trusted(statements)] if statements else 'nothing measured yet'}"
         head += "; the run goes on"
     else:
@@ -95,7 +93,7 @@ def findings(campaign: "Campaign") -> list[str]:
     return [head, *(("ok: " if one.ok else "NOT: ") + one.text for one in statements)]
 
 
-def _kinds(what: str, part: Part) -> Iterator[dict[str, Any]]:
+def _kinds(what: str, part: Tally) -> Iterator[dict[str, Any]]:
     for kind in (RESPONSE, SERVICE, LAG):
         histogram = part.together(kind)
         if histogram.counts:

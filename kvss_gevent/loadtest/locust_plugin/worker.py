@@ -1,59 +1,69 @@
-"""A worker process's side of a run: what the master tells it to do, and what it tells. The run itself is for run.py."""
+"""The side of a run that a Locust worker process has: it does what the coordinator says, and tells what came of it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 
-from kvss_gevent.loadtest.locust_plugin import statistics
-
-if TYPE_CHECKING:
-    from kvss_gevent.loadtest.engine.messages import Update
-    from kvss_gevent.loadtest.engine.run import Run
-    from kvss_gevent.loadtest.locust_plugin.master import Campaign
+from kvss_gevent.loadtest.engine.messages import RunPlan, Update
+from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.locust_plugin import statistics, user_classes
+from kvss_gevent.loadtest.options import read_options, texts_of
 
 
 class Worker:
-    """Answers the master's messages; kvss_update and kvss_done go back."""
+    """The runs of one worker process. It answers the coordinator's messages with kvss_update and kvss_done."""
 
-    def __init__(self, campaign: Campaign, runner: Any) -> None:
-        self._campaign = campaign
+    def __init__(self, environment: Any, runner: Any) -> None:
+        self.run: Run | None = None
+        self._environment = environment
         self._runner = runner
+        self._drain_s = 0.0
+        user_classes.leave_out_unnamed(environment)
+        environment.events.test_start.add_listener(self.on_test_start)
+        environment.events.test_stop.add_listener(self.close)
+        environment.events.quitting.add_listener(self.on_quitting)
         runner.register_message("kvss_window", self.on_window)
-        runner.register_message("kvss_stop", self.on_stop)
+        runner.register_message("kvss_stop", self.close)
         runner.register_message("kvss_reset", self.on_reset)
 
+    def on_test_start(self, environment: Any, **_: Any) -> None:
+        """Set up what the users of this process share; users start afterwards."""
+        options = read_options(texts_of(environment.parsed_options))
+        plan = RunPlan.from_plain(environment.parsed_options.kv_plan)
+        self.run = Run(options, plan, self._runner.client_id, self.deliver)
+
     def deliver(self, update: Update) -> None:
-        """Tell the master, and this process's part of Locust's own statistics."""
-        statistics.add(self._runner.environment.stats, update.part)
+        """Tell the coordinator, and this process's part of Locust's own statistics."""
+        statistics.add(self._environment.stats, update.part)
         self._runner.send_message("kvss_update", update.pack())
 
     def on_window(self, msg: Any, **_: Any) -> None:
         """Warm up, measure and drain, then tell."""
-        assert self._campaign.run is not None
-        gevent.spawn(self._measure, self._campaign.run, msg.data)
+        assert self.run is not None
+        gevent.spawn(self._measure, self.run, msg.data)
 
     def _measure(self, run: Run, window: dict[str, float]) -> None:
-        self._campaign.measure(run, **window)
+        self._drain_s = run.measure(**window, is_dead=lambda: False)
         self._tell_done(run)
 
-    def on_stop(self, **_: Any) -> None:
-        """The master ends the run early."""
-        self.close()
-
     def on_reset(self, msg: Any, **_: Any) -> None:
-        """The master has reset the statistics: what Locust has counted here and not yet reported goes with ours."""
-        self._runner.environment.stats.reset_all()
-        if self._campaign.run is not None:
-            self._campaign.run.reset(msg.data)
+        """The statistics were reset: what Locust has counted here and not yet reported goes with ours."""
+        self._environment.stats.reset_all()
+        if self.run is not None:
+            self.run.reset(msg.data)
 
-    def close(self) -> None:
+    def close(self, **_: Any) -> None:
         """End the run here, unless it has ended, and tell."""
-        run = self._campaign.run
+        run = self.run
         if run is not None and not run.closed:
             run.close()
             self._tell_done(run)
 
+    def on_quitting(self, **_: Any) -> None:
+        """The process is about to end, maybe by Ctrl-C."""
+        self.close()
+        # Locust's own statistics of the last seconds would be lost where this process itself got the Ctrl-C.
+        self._runner._send_stats()
+
     def _tell_done(self, run: Run) -> None:
-        self._runner.send_message("kvss_done", {**run.summary(), "drain_s": self._campaign.drain_s})
+        self._runner.send_message("kvss_done", {**run.summary(), "drain_s": self._drain_s})

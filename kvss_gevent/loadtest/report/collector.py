@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from kvss_gevent.loadtest.engine.messages import Update
-from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, SERVICE, Part
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, SERVICE, Tally
 from kvss_gevent.loadtest.report import hdr_log
 
 _OPEN_ROWS = 10
@@ -13,7 +13,7 @@ _MAX_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Interval:
     """One second of the window (the last ones are the drain's); latencies in microseconds, 0 where nothing ended."""
 
     second: int
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(slots=True)
 class _OpenRow:
-    part: Part = field(default_factory=Part)
+    part: Tally = field(default_factory=Tally)
     backlog: dict[str, int] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=dict)
 
@@ -38,8 +38,8 @@ class Collector:
     """The whole of a run so far, whatever the number of processes."""
 
     def __init__(self) -> None:
-        self.whole = Part()
-        self.rows: deque[Row] = deque(maxlen=_MAX_ROWS)
+        self.whole = Tally()
+        self.rows: deque[Interval] = deque(maxlen=_MAX_ROWS)
         self.log: deque[tuple[float, float, str, int]] = deque(maxlen=_MAX_ROWS)
         self.max_backlog = 0
         self.down_s: dict[str, float] = {}
@@ -72,9 +72,9 @@ class Collector:
         for second in sorted(self._open):
             self._close_row(second)
 
-    def recent(self, seconds: int = 10) -> Part:
+    def recent(self, seconds: int = 10) -> Tally:
         """Return what was counted in the last seconds, as one part."""
-        part = Part()
+        part = Tally()
         for second in sorted(self._open)[-seconds:]:
             part.merge(self._open[second].part)
         return part
@@ -85,7 +85,7 @@ class Collector:
         p50_us, p99_us = good.percentiles((50, 99))
         service = row.part.together(SERVICE) if any(key[0] == SERVICE for key in row.part.counts) else good
         self.rows.append(
-            Row(
+            Interval(
                 second,
                 row.part.requests((HIT, MISS, ERROR)),
                 row.part.requests((ERROR,)),

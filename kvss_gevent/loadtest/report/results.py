@@ -14,7 +14,7 @@ from typing import Any
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, KINDS, LAG, MISS, RESPONSE, SERIES, SERVICE
 from kvss_gevent.loadtest.report.collector import Collector
-from kvss_gevent.loadtest.report.verdict import Evidence, Statement, judge, trusted
+from kvss_gevent.loadtest.report.verdict import Evidence, Finding, judge, trusted
 
 _RESET = "the statistics were reset: all figures are those since the last reset"
 
@@ -100,11 +100,11 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     )
     statements = judge(evidence)
     if conditions.ended_because:
-        statements.insert(0, Statement(False, conditions.ended_because))
+        statements.insert(0, Finding(False, conditions.ended_because))
     if conditions.workers_lost:
-        statements.insert(0, Statement(False, _lost(conditions)))
+        statements.insert(0, Finding(False, _lost(conditions)))
     if conditions.resets:
-        statements.append(Statement(True, _RESET))
+        statements.append(Finding(True, _RESET))
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -154,7 +154,7 @@ def _lost(conditions: Conditions) -> str:
     return text + ", and their last counts are missing"
 
 
-def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[Statement]:
+def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[Finding]:
     """Return the verdict on a run that goes on, from what its processes have told so far; nothing before the window.
 
     What is under way is not held against the server or the generator: each connection may owe its replies, and the
@@ -185,7 +185,7 @@ def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[
         dropped=whole.dropped,
         errors=whole.requests((ERROR,)),
     )
-    return [*judge(evidence), *([Statement(True, _RESET)] if resets else [])]
+    return [*judge(evidence), *([Finding(True, _RESET)] if resets else [])]
 
 
 def environment(conditions: Conditions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A user at work: its connection, its schedule, its counts. Sending is for loops.py, Locust's users for users.py."""
+"""A virtual user of the engine: its connection, its schedule, its counts. The loops in loops.py send its requests."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from kvss_gevent.loadtest.engine import loops
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import Connection, Lost
-from kvss_gevent.loadtest.engine.requests import ERRORS, Traffic
+from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost
+from kvss_gevent.loadtest.engine.run import Run
 
 if TYPE_CHECKING:
-    from kvss_gevent.loadtest.engine.run import Run
     from kvss_gevent.loadtest.workload.arrivals import Schedule
 
 _BACKOFF_LEAST_S, _BACKOFF_MOST_S = 0.05, 1.0
 
 
-class Driver:
+class VirtualUser:
     """The connection, the counters and, in open loop, the schedule of one user."""
 
     def __init__(self, run: Run, address: tuple[str, int]) -> None:
         self.run = run
         self.address = address
         self.recorder = run.recorder
-        self.connection: Connection | None = None
+        self.connection: LoadConnection | None = None
         self.down_since: float | None = None
         self.free_at = 0.0
         self.schedule: Schedule | None = None
@@ -36,14 +34,14 @@ class Driver:
         self.series: list[int] = []
         self.sent: list[float] = []
         self.done: list[float] = []
-        run.drivers.add(self)
+        run.users.add(self)
 
-    def connect(self) -> Connection | None:
+    def connect(self) -> LoadConnection | None:
         """Return the connection, made anew where there is none; None after a failure, counted and waited off."""
         if self.connection is not None:
             return self.connection
         try:
-            self.connection = Connection(self.address, self.run.options.timeout)
+            self.connection = LoadConnection(self.address, self.run.options.timeout)
         except Lost as lost:
             now = clock()
             self.down_since = self.down_since or now
@@ -61,7 +59,7 @@ class Driver:
 
     def stop(self) -> None:
         """Say QUIT, count what is still owed as aborted, and leave the run."""
-        self.run.drivers.discard(self)
+        self.run.users.discard(self)
         connection, self.connection = self.connection, None
         if connection is not None:
             self.run.abort(connection)
@@ -74,21 +72,6 @@ class Driver:
             self.down_since = clock()
             connection.close()
 
-    def work(self, traffic: Traffic) -> None:
-        """Do one burst of requests, or wait for one to be due; returns soon when the run is closing."""
-        connection = self.connect()
-        if connection is None:
-            return
-        if self.depth == 1:
-            if self.schedule is None:
-                loops.closed(self, connection, traffic)
-            else:
-                loops.open_singly(self, connection, traffic, self.schedule)
-        elif self.schedule is None:
-            loops.closed_deep(self, connection, traffic)
-        else:
-            loops.open_deep(self, connection, traffic, self.schedule)
-
     def wait_due(self, schedule: Schedule) -> int:
         """Wait until a request is due; returns the length of the backlog, 0 when nothing will be due any more."""
         while not (backlog := schedule.advance(clock())):
@@ -97,32 +80,6 @@ class Driver:
                 return 0
             self.run.alarm.sleep_until(schedule.next_due)
         return backlog
-
-    def once(self, traffic: Traffic) -> None:
-        """Connect, send one request and close; connecting is part of its time."""
-        due = None
-        if self.schedule is not None:
-            if not self.wait_due(self.schedule):
-                return
-            due = self.schedule.take()
-        begun = clock()
-        connection = self.connect()
-        if connection is None:
-            return
-        [(op, key)] = traffic.steps(1)
-        line, ticket = traffic.prepare(op, key)
-        try:
-            reply = connection.exchange(line)
-        except Lost as lost:
-            self.lost(str(lost), [(ERRORS[op], due or begun)], begun)
-            return
-        series, failure = traffic.judge(ticket, reply)
-        self.count(series, due or begun, begun, clock())
-        if failure:
-            self.recorder.fail(failure, due or begun)
-        self.connection = None
-        connection.close(quit_first=True)
-        self.free_at = clock()
 
     def flush(self) -> None:
         """Hand over what the closed loop has counted to the recorder."""

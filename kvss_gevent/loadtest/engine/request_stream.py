@@ -43,20 +43,20 @@ _GET_LINE = GET_PREFIX + b"user%d\n"
 _PUT_LINE = VERSION + b" PUT user%d %s\n"
 _DEL_LINE = VERSION + b" DEL user%d\n"
 
-Ticket = tuple[int, int, int, int, bool, bytes]
+Expectation = tuple[int, int, int, int, bool, bytes]
 """What a reply is judged by: Op, key number, floor; version of a write; whether a DEL may find the key deleted before;
 the reply that a GET of what a PUT writes will have."""
 
-Verdict = tuple[int, str]
+Outcome = tuple[int, str]
 """An index into recorder.SERIES, and the name of the failure or nothing."""
 
-_GET_HIT: Verdict = (GET_HIT, "")
-_GET_MISS: Verdict = (GET_MISS, "")
-_PUT_HIT: Verdict = (PUT_HIT, "")
-_DEL_HIT: Verdict = (DEL_HIT, "")
+_GET_HIT: Outcome = (GET_HIT, "")
+_GET_MISS: Outcome = (GET_MISS, "")
+_PUT_HIT: Outcome = (PUT_HIT, "")
+_DEL_HIT: Outcome = (DEL_HIT, "")
 
 
-class Traffic:
+class RequestStream:
     """Draws steps, builds lines, judges replies. A ledger shared by the process's users tells what reads may return."""
 
     __slots__ = ("_batch", "_size", "ahead", "first_new", "ledger", "verify")
@@ -79,8 +79,8 @@ class Traffic:
         ops, keys = self._batch(BURST)
         return zip(ops, keys, [_GET_LINE % key for key in keys], strict=True)
 
-    def prepare(self, op: int, key: int) -> tuple[bytes, Ticket]:
-        """Return the request line of a step and the ticket for its reply; a write is noted in the ledger as begun."""
+    def prepare(self, op: int, key: int) -> tuple[bytes, Expectation]:
+        """Return the request line of a step and what its reply is judged by; a write is noted in the ledger."""
         ledger = self.ledger
         if op == _GET:
             if key >= self.first_new:
@@ -98,9 +98,9 @@ class Traffic:
         value = make_value(key_bytes(key), ledger.writer, version, floor, self._size())
         return _PUT_LINE % (key, value), (op, key, floor, version, False, OK_PREFIX + value)
 
-    def judge(self, ticket: Ticket, reply: bytes) -> Verdict:
+    def judge(self, expectation: Expectation, reply: bytes) -> Outcome:
         """Return the outcome of a reply; an answered write is noted in the ledger as ended."""
-        op, key, floor, version, gone, readback = ticket
+        op, key, floor, version, gone, readback = expectation
         if op == _GET:
             return self.judge_read(key, floor, reply)
         ledger = self.ledger
@@ -121,7 +121,7 @@ class Traffic:
             ledger.refused(key)  # Rule 10: only these say that a write had no effect.
         return _refused(op, reply)
 
-    def judge_read(self, key: int, floor: int, reply: bytes) -> Verdict:
+    def judge_read(self, key: int, floor: int, reply: bytes) -> Outcome:
         """Return the outcome of a GET's reply, given the key's floor when it was sent."""
         ledger = self.ledger
         if hash(reply) == ledger.proven[key]:
@@ -135,5 +135,5 @@ class Traffic:
         return _refused(_GET, reply)
 
 
-def _refused(op: int, reply: bytes) -> Verdict:
+def _refused(op: int, reply: bytes) -> Outcome:
     return ERRORS[op], reply.decode() if reply in REPLY.values() else NOT_KV

@@ -1,4 +1,4 @@
-"""Runs in one Locust environment: options, phases, who waits for whom, the end. Figures are for results.py."""
+"""The side of a run that decides about options, phases and the end: Locust's master, or a process alone."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from math import inf
 from typing import Any
 
 import gevent
-from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner
 
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.messages import Plan, Update
+from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
 from kvss_gevent.loadtest.locust_plugin.server_watch import ServerWatch
-from kvss_gevent.loadtest.locust_plugin.worker import Worker
 from kvss_gevent.loadtest.options import Options, read_options, texts_of
 from kvss_gevent.loadtest.report import files, results
 from kvss_gevent.loadtest.report.collector import Collector
@@ -30,18 +29,25 @@ _SLACK_S = 10.0
 _LONGEST_S = 7 * 86400.0
 
 
-class Campaign:
-    """The runs of one environment; one object in each process, whatever its part: alone, master or worker."""
+def read_environment(environment: Any) -> Options:
+    """Return the options of a Locust environment. Raises Fail."""
+    try:
+        return read_options(texts_of(environment.parsed_options))
+    except ValueError as error:
+        raise Fail(str(error), "locust --help lists the --kv options with their defaults") from None
+
+
+class Coordinator:
+    """The runs of one Locust environment, one after the other, in the process that decides about them."""
 
     def __init__(self, environment: Any, runner: Any, web_ui: Any) -> None:
         """Hook into Locust. Raises Fail for options that cannot be and, without a web page, for a missing server."""
         self.environment = environment
         self.runner = runner
-        self.worker: Worker | None = None
         self.is_master = isinstance(runner, MasterRunner)
         self.run: Run | None = None
         self.collector = Collector()
-        self.options: Options = self._read_options()
+        self.options: Options = read_environment(environment)
         self.results: dict[str, Any] | None = None
         self.fatal, self.resets = "", 0
         self._done: dict[str, dict[str, float]] = {}
@@ -53,16 +59,11 @@ class Campaign:
         self._conductor: Any = None
         self._measure_s, self._guard_s, self._window = inf, 0.0, (inf, inf)
         user_classes.leave_out_unnamed(environment)
-        if not isinstance(runner, WorkerRunner):
-            self._take_run_time(environment.parsed_options)
-            server_watch.check(self.options.server_pid)
-            files.prepare(self.options)
-            if web_ui is None:
-                preflight.check_server(preflight.read_address(self.host()))
-            else:
-                from kvss_gevent.loadtest.locust_plugin import web_tab
-
-                web_tab.install(web_ui, self)
+        self._take_run_time(environment.parsed_options)
+        server_watch.check(self.options.server_pid)
+        files.prepare(self.options)
+        if web_ui is None:
+            preflight.check_server(preflight.read_address(self.host()))
         self._listen(environment.events, runner)
 
     def _listen(self, events: Any, runner: Any) -> None:
@@ -70,20 +71,11 @@ class Campaign:
         events.test_stop.add_listener(self.on_test_stop)
         events.quitting.add_listener(self.on_quitting)
         events.quit.add_listener(self.on_quit)
-        if isinstance(runner, WorkerRunner):
-            self.worker = Worker(self, runner)
-        else:
-            events.spawning_complete.add_listener(self.on_spawned)
-            events.reset_stats.add_listener(self.on_reset)
+        events.spawning_complete.add_listener(self.on_spawned)
+        events.reset_stats.add_listener(self.on_reset)
         if self.is_master:
             runner.register_message("kvss_update", self.on_update)
             runner.register_message("kvss_done", self.on_done)
-
-    def _read_options(self) -> Options:
-        try:
-            return read_options(texts_of(self.environment.parsed_options))
-        except ValueError as error:
-            raise Fail(str(error), "locust --help lists the --kv options with their defaults") from None
 
     def host(self) -> str | None:
         """Return the server's host and port as they were given, on the command line, in the form or by the users."""
@@ -101,15 +93,11 @@ class Campaign:
 
     def on_test_start(self, environment: Any, **_: Any) -> None:
         """Load the keys and set up what the users share; users start afterwards."""
-        self.options = options = self._read_options()
+        self.options = options = read_environment(environment)
         self.finishing = False
         self._conductor = None
         self._window = (inf, inf)
         self.fatal = ""
-        if self.worker is not None:
-            plan = Plan.from_plain(environment.parsed_options.kv_plan)
-            self.run = Run(options, plan, self.runner.client_id, self.worker.deliver)
-            return
         self.results = None
         self.resets = 0
         self.collector = Collector()
@@ -123,7 +111,7 @@ class Campaign:
         if not self.is_master:
             self.run = Run(options, plan, "local", self._deliver_local)
 
-    def _plan(self, options: Options) -> Plan:
+    def _plan(self, options: Options) -> RunPlan:
         token = preflight.new_token()
         classes = self.environment.user_classes
         loaded = options.preload and any(getattr(user, "uses_keys", False) for user in classes)
@@ -139,7 +127,7 @@ class Campaign:
                 gevent.spawn_later(0.1, self._finish)
         clients = tuple(node.id for node in self.runner.clients.ready) if self.is_master else ()
         self._plan_workers = clients
-        return Plan(token, clients, max(self.runner.target_user_count, 1), loaded)
+        return RunPlan(token, clients, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
         """Begin the warm-up once all users are there; later changes of their number change nothing.
@@ -181,7 +169,7 @@ class Campaign:
         self._window = (begins, begins + window["measure_s"] - (0.5 if self.is_master else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
         if self.run is not None:
-            self.measure(self.run, **window)
+            self.drain_s = self.run.measure(**window, is_dead=self._is_dead)
         else:
             self.runner.send_message("kvss_window", window)
             ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
@@ -190,10 +178,6 @@ class Campaign:
                     break
                 gevent.sleep(0.05)
         self._finish()
-
-    def measure(self, run: Run, warmup_s: float, measure_s: float) -> None:
-        """Warm up, measure and drain this process's users; ends early where no server can be reached."""
-        self.drain_s = run.measure(warmup_s, measure_s, self._is_dead)
 
     def _is_dead(self) -> bool:
         """Tell whether no process has had a server for --kv-give-up seconds."""
@@ -228,18 +212,11 @@ class Campaign:
 
     def on_test_stop(self, **_: Any) -> None:
         """The users are gone: close what the window did not close itself."""
-        if self.worker is not None:
-            self.worker.close()
-        elif not self.is_master:
+        if not self.is_master:
             self._finish()
 
     def on_quitting(self, **_: Any) -> None:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
-        if self.worker is not None:
-            self.worker.close()
-            # Locust's own statistics of the last seconds would be lost where the worker itself got the Ctrl-C.
-            self.runner._send_stats()
-            return
         self._finish()
         if self.fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
