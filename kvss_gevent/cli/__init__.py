@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": "load a server as hard as one process can",
     "conform": "grade any KV/1.0 server",
     "load": "test a server under load, with Locust",
+    "user": "add, change, list and remove the users of a server",
 }
 
 

@@ -1,0 +1,86 @@
+"""`kvss user`: adds, changes, lists and removes the users of a server, in the file that `kvss serve --users` reads."""
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from kvss_gevent.core.users import Role, User, UsersError, change_users, check_name, hash_password, list_users
+from kvss_gevent.settings.fail import Exit, Fail
+
+EXAMPLES = """examples:
+  kvss user add users.txt alice --role write     asks for the password twice
+  echo secret | kvss user add users.txt bob      takes it from standard input
+  kvss user passwd users.txt alice
+  kvss user list users.txt
+  kvss user remove users.txt bob
+
+A running server reads the file again on SIGHUP.
+
+exit codes: 0 done, 1 there is no such user, 2 wrong usage or a file that cannot be used
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = EXAMPLES
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, summary in (
+        ("add", "add a user; a name that is there gets the new password and role"),
+        ("passwd", "give a user another password"),
+        ("list", "show names and roles"),
+        ("remove", "take a user out"),
+    ):
+        one = actions.add_parser(
+            action,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.add_argument("file", type=Path, metavar="FILE", help="the file of users; `add` makes it")
+        if action != "list":
+            one.add_argument("name", metavar="NAME")
+        if action == "add":
+            one.add_argument(
+                "--role",
+                choices=[role.name.lower() for role in Role],
+                default="read",
+                help="read: GET, TTL, STATS; write: all data commands; admin: everything (default: read)",
+            )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    try:
+        if args.action == "list":
+            for user in list_users(args.file):
+                print(f"{user.name} {user.role.name.lower()}")
+            return Exit.OK
+        name = check_name(args.name)
+        if args.action == "add":
+            role = Role[args.role.upper()]
+        elif not args.file.exists():
+            raise UsersError(f"cannot read {args.file}: there is no such file")
+        else:
+            known = {user.name: user for user in list_users(args.file)}
+            if name not in known:
+                print(f"kvss: {args.file} has no user {name}", file=sys.stderr)
+                print(f"  kvss user list {args.file} shows who is there.", file=sys.stderr)
+                return Exit.FAILED
+            role = known[name].role
+        changed = None if args.action == "remove" else User(name, role, hash_password(_password(name)))
+        change_users(args.file, name, changed)
+    except UsersError as error:
+        raise Fail(str(error), "kvss user --help has examples.") from None
+    return Exit.OK
+
+
+def _password(name: str) -> bytes:
+    """Ask twice at a terminal, else read one line of standard input. Raises UsersError."""
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.readline(4096).rstrip(b"\r\n")
+    first = getpass.getpass(f"Password for {name}: ")
+    if getpass.getpass("Again: ") != first:
+        raise UsersError("the two passwords are not the same")
+    return first.encode()
