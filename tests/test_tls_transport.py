@@ -55,6 +55,8 @@ def received(transport: TlsTransport, sock: socket.socket, count: int, room: int
             part = transport.recv(room)
         except BlockingIOError:
             continue
+        except ConnectionResetError:
+            break
         if not part:
             break
         data += part
