@@ -24,6 +24,7 @@ COMMANDS = {
     "conform": "grade any KV/1.0 server",
     "load": "test a server under load, with Locust",
     "user": "add, change, list and remove the users of a server",
+    "tls": "make certificates for a classroom",
 }
 
 

@@ -1,0 +1,69 @@
+"""`kvss tls make-dev`: writes a certificate authority of one's own and a certificate of a server, for a classroom."""
+
+import argparse
+import os
+from pathlib import Path
+
+from kvss_gevent.settings.fail import Exit, Fail
+
+EXAMPLES = """examples:
+  kvss tls make-dev certs                         for localhost, 127.0.0.1 and ::1
+  kvss tls make-dev certs --name lab.example.org  for a name that clients use
+  kvss serve --tls-cert certs/server.pem --tls-key certs/server-key.pem
+  kvss client --tls --ca certs/ca.pem
+
+Whoever has the key of the server can pretend to be it. These certificates are for teaching: they end after a year, and
+nobody else trusts them.
+
+exit codes: 0 done, 2 wrong usage, or a file cannot be written
+"""
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = EXAMPLES
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    summary = "write ca.pem, server.pem and server-key.pem into a folder"
+    make = actions.add_parser(
+        "make-dev",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    make.add_argument("folder", type=Path, metavar="DIR", help="made where it is not there")
+    make.add_argument("--name", action="append", default=[], help="a name or address of the server; may be repeated")
+    make.add_argument("--force", action="store_true", help="replace the files that are there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the files and say where they are."""
+    try:
+        import trustme
+    except ModuleNotFoundError:
+        raise Fail("trustme is not installed, which makes certificates", "Install the extra tls.") from None
+    names = ("ca.pem", "server.pem", "server-key.pem")
+    there = [name for name in names if (args.folder / name).exists()]
+    if there and not args.force:
+        raise Fail(f"{args.folder / there[0]} is there already", "Give another folder, or --force to replace it.")
+    authority = trustme.CA(organization_name="kvss-gevent, for teaching")
+    server = authority.issue_cert(*LOCAL, *args.name)
+    chain = b"".join(one.bytes() for one in server.cert_chain_pems)
+    contents = (authority.cert_pem.bytes(), chain, server.private_key_pem.bytes())
+    try:
+        args.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(names, contents, strict=True):
+            _write(args.folder / name, content, 0o600 if "key" in name else 0o644)
+    except OSError as error:
+        raise Fail(f"cannot write {error.filename}: {error.strerror}", "Give another folder.") from None
+    for name in names:
+        print(args.folder / name)
+    return Exit.OK
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
