@@ -22,7 +22,7 @@ from tests.valkeys import running as valkeys
 ONE_BY_ONE = """
 import sys
 from kvss_gevent.stores.remote.node import Node
-from kvss_gevent.core.service import Limits
+from kvss_gevent.core.conversation import Limits
 Node._gather = lambda self: [self._waiting.popleft()]
 Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
 from kvss_gevent.cli import main
@@ -33,7 +33,7 @@ TEXTBOOK = """
 import sys
 import gevent
 from kvss_gevent.stores.remote import greenlet_store
-from kvss_gevent.core.service import Limits
+from kvss_gevent.core.conversation import Limits
 from kvss_gevent.protocol.wire import Verb
 Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
 class PlainStore:

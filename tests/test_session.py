@@ -10,7 +10,8 @@ from plain_stores import BatchStore, FailingLineStore, FailingMemoryStore, Faili
 from reference_server import State, answer
 
 from kvss_gevent.conformance import CASES
-from kvss_gevent.core.service import Limits, Service
+from kvss_gevent.core.conversation import Limits
+from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import MemoryStore
@@ -301,3 +302,16 @@ def test_lab_stats() -> None:
     assert feed(Session(service), b"KV/1.0 PUT a 1\n" * 5 + b"KV/1.0 STATS\n").endswith(
         b"\n200 OK keys=1 uptime=323s served=6\n"
     )
+
+
+def test_a_service_makes_the_conversations_that_it_was_told_to_make() -> None:
+    made = []
+
+    class Other(Session):
+        def __init__(self, service: Service) -> None:
+            super().__init__(service)
+            made.append(self)
+
+    service = Service(MemoryStore(), converse=Other)
+    assert service.open() is made[0]
+    assert type(Service(MemoryStore()).open()) is Session

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_session import feed, streams
 
-from kvss_gevent.core.service import Limits, Service
+from kvss_gevent.core.conversation import Limits
+from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.protocol.wire import GET, Verb
 from kvss_gevent.stores.base import StoreError

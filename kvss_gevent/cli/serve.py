@@ -125,7 +125,8 @@ def serve(listener: socket.socket, config: Config, store: Store, trace: Any, pla
     import gevent
 
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
-    from kvss_gevent.core.service import Limits, Service
+    from kvss_gevent.core.conversation import Limits
+    from kvss_gevent.core.service import Service
     from kvss_gevent.server.gevent_server import KVServer
     from kvss_gevent.stores.disk.group_commit import coalesced
     from kvss_gevent.stores.remote.greenlet_store import parked

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from kvss_gevent import models
 from kvss_gevent.cli.options import variable
 from kvss_gevent.cli.serve import announce, listen, usable_store
+from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.core.service import Limits, Service
+from kvss_gevent.core.service import Service
 from kvss_gevent.models.contract import Ground
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail

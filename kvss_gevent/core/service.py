@@ -4,44 +4,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from kvss_gevent.core.conversation import Conversation, Counters, Limits, Trace
 from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.protocol.wire import MAX_LINE_BYTES, OK_PREFIX, REPLY, Request, Status
+from kvss_gevent.core.session import Session
+from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status
 from kvss_gevent.stores.base import InlineStore, LineStore, Store, StoreError
 
 logger = logging.getLogger("kvss")
 
-Trace = Callable[[Request, bytes], None]
-"""Called after every request with the request and its reply line."""
-
 FAULT_LOG_INTERVAL_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one session may hold and do at a time."""
-
-    line_bytes: int = MAX_LINE_BYTES
-    """The longest request line, without its line end (rule 2)."""
-
-    reply_bytes: int = 1 << 20
-    """Replies of one slice: the first reply that exceeds it ends the slice."""
-
-    slice_lines: int = 512
-    """Requests of one slice: about 0.2 ms of work, after which other connections get their turn."""
-
-
-class Counters(Protocol):
-    """What a server counts; see Stats."""
-
-    connections: int
-    commands: int
-    puts: int
-    dels: int
-    others: int
-
-    def uptime_s(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -75,6 +47,7 @@ class Service:
         stats: Counters | None = None,
         colleagues: Sequence[Counters] = (),
         lab: Lab | None = None,
+        converse: "Callable[[Service], Conversation]" = Session,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
@@ -83,12 +56,17 @@ class Service:
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.trace = trace
         self.lab = lab
+        self._converse = converse
         self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
         self.quick = None if trace else self.inline
         """The same, unless every request must be parsed to be traced."""
         self.lines: LineStore | None = store if hasattr(store, "run_lines") and not trace else None  # type: ignore[assignment]
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")
+
+    def open(self) -> Conversation:
+        """Return a new conversation: the one place where they are made."""
+        return self._converse(self)
 
     def stats_reply(self, commands: int) -> bytes:
         """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""

@@ -7,7 +7,7 @@ PUT is one step of the store (see InlineStore); all else is parsed. Replies do n
 from collections.abc import Sequence
 from typing import Protocol
 
-from kvss_gevent.core.service import Service
+from kvss_gevent.core.conversation import Shared
 from kvss_gevent.protocol.wire import (
     BYE,
     DEL,
@@ -46,7 +46,7 @@ class Session:
 
     __slots__ = ("_out", "_service", "_waiting", "closed", "more", "partial", "quiet")
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Shared) -> None:
         self._service = service
         self._waiting: Sequence[bytes] = ()
         self._out: list[bytes] = _NOTHING

@@ -9,7 +9,6 @@ from asyncio import Protocol, Transport
 from typing import cast
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import BLOCKING_STORE, Ground
 
 IDEA = "asyncio: one object per connection, called when bytes have come"
@@ -23,7 +22,7 @@ class Client(Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.session = Session(service)
+        self.session = service.open()
         self.loop = asyncio.get_running_loop()
         self.blocked = False
         """The client does not read: what was written is still here."""

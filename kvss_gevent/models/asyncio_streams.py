@@ -7,7 +7,6 @@ import asyncio
 import signal
 from asyncio import StreamReader, StreamWriter
 
-from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "asyncio: one coroutine per connection, with streams"
@@ -30,7 +29,7 @@ async def main(ground: Ground) -> None:
     service = ground.open_service()
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
-        session = Session(service)
+        session = service.open()
         service.stats.connections += 1
         try:
             while not session.closed and (data := await reader.read(RECV_BYTES)):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.settings.config import Config
 
 logger = logging.getLogger("kvss")
@@ -62,7 +61,7 @@ def rest_after(error: OSError) -> None:
 
 def converse(sock: socket.socket, service: Service) -> None:
     """Talk with one client in calls that block, until either side is done; the client is counted, the socket closed."""
-    session = Session(service)
+    session = service.open()
     service.stats.connections += 1
     try:
         while not session.closed and (data := sock.recv(RECV_BYTES)):

@@ -10,7 +10,6 @@ from typing import Any
 import gevent
 from gevent.server import StreamServer
 
-from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "gevent: one greenlet per connection, with recv and sendall"
@@ -28,7 +27,7 @@ def serve(ground: Ground) -> None:
     service = ground.open_service()
 
     def talk(sock: Any, _: Any) -> None:
-        session = Session(service)
+        session = service.open()
         service.stats.connections += 1
         try:
             while not session.closed and (data := sock.recv(RECV_BYTES)):

@@ -10,7 +10,6 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import NoReturn
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground, rest_after
 
 IDEA = "one loop over all sockets, a buffer of replies for each"
@@ -24,7 +23,7 @@ class Client:
 
     def __init__(self, sock: socket.socket, service: Service) -> None:
         self.sock = sock
-        self.session = Session(service)
+        self.session = service.open()
         self.unsent = memoryview(b"")
         self.wants = EVENT_READ
 

@@ -10,7 +10,6 @@ from threading import Lock, Thread
 
 from kvss_gevent.core.lab_commands import Unlocked
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import RECV_BYTES, Ground, clients, gil_is_on
 
 logger = logging.getLogger("kvss")
@@ -52,7 +51,7 @@ def keep_threads_out(lock: Lock) -> None:
 
 def converse_locked(sock: socket.socket, service: Service, lock: Lock) -> None:
     """Be the thread of one client, from its first byte to its end."""
-    session = Session(service)
+    session = service.open()
     with lock:
         service.stats.connections += 1
     try:

@@ -7,7 +7,6 @@ import signal
 
 import trio
 
-from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "trio: one task per connection, all inside one nursery"
@@ -30,7 +29,7 @@ async def main(ground: Ground) -> None:
     service = ground.open_service()
 
     async def talk(stream: trio.SocketStream) -> None:
-        session = Session(service)
+        session = service.open()
         service.stats.connections += 1
         try:
             async with stream:

@@ -12,7 +12,7 @@ from typing import Any
 
 import gevent
 
-from kvss_gevent.core.session import Session
+from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.protocol.wire import REPLY, Status
 from kvss_gevent.settings.config import Config
 
@@ -33,7 +33,7 @@ class Connection:
 
     __slots__ = ("address", "ended", "line", "line_since_s", "quiet_since_s", "sending", "session", "sock")
 
-    def __init__(self, sock: socket.socket, session: Session, address: Any) -> None:
+    def __init__(self, sock: socket.socket, session: Conversation, address: Any) -> None:
         self.sock = sock
         self.session = session
         self.address = address

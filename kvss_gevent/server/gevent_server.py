@@ -20,7 +20,6 @@ from gevent.server import StreamServer
 from greenlet import getcurrent, greenlet
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.server.connection import Connection, Doorman, close, sweep
 from kvss_gevent.settings.config import Config
 
@@ -98,7 +97,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             )
             return None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, Session(self.service), address)
+        connection = Connection(sock, self.service.open(), address)
         self.connections.add(connection)
         self.service.stats.connections += 1
         logger.info("%s connected", connection)
