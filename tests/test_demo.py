@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kvss_gevent.client.demo_script import shown
+from kvss_gevent.client.terminal.demo_script import shown
 
 pytestmark = pytest.mark.server
 

@@ -14,7 +14,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from kvss_gevent.client.line_editor import MAX_HISTORY_BYTES, LineCompleter, _history, history_path
+from kvss_gevent.client.terminal.line_editor import MAX_HISTORY_BYTES, LineCompleter, _history, history_path
 
 CTRL_C, CTRL_D, CTRL_Z, UP = "\x03", "\x04", "\x1a", "\x1b[A"
 

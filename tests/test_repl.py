@@ -4,7 +4,7 @@ import pytest
 from fake_server import FakeServer, Peer, answering, fake_server, honest, in_turn
 
 from kvss_gevent import KVClient
-from kvss_gevent.client.repl import HELP, MAX_KEYS_SEEN, Act, Conversation, KeysSeen, printable, read_line
+from kvss_gevent.client.terminal.repl import HELP, MAX_KEYS_SEEN, Act, Conversation, KeysSeen, printable, read_line
 
 LOST = "(it may have taken effect or not; the next line connects again)"
 

@@ -9,8 +9,9 @@ import sys
 from enum import IntEnum
 from typing import Final, NoReturn
 
-from kvss_gevent.client.repl import HELP, Act, Conversation, printable, read_line, with_version
-from kvss_gevent.client.sync import MAX_TIMEOUT_S, KVClient
+from kvss_gevent.client.options import MAX_TIMEOUT_S
+from kvss_gevent.client.sync import KVClient
+from kvss_gevent.client.terminal.repl import HELP, Act, Conversation, printable, read_line, with_version
 from kvss_gevent.protocol.errors import KVConnectError, KVError, KVProtocolError, KVTimeout, server_name
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, shorten
 from kvss_gevent.settings.fail import Fail
@@ -144,7 +145,7 @@ def _script(client: KVClient) -> int:
 
 
 def _converse(client: KVClient) -> int:
-    from kvss_gevent.client.line_editor import line_editor
+    from kvss_gevent.client.terminal.line_editor import line_editor
 
     try:
         client.connect()

@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from kvss_gevent.client.demo_script import play
+from kvss_gevent.client.terminal.demo_script import play
 from kvss_gevent.settings.fail import Exit, Fail
 
 STOP_LIMIT_S = 10.0

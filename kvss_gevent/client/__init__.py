@@ -1,4 +1,4 @@
-"""The client library and the interactive client.
+"""The client library: commands and conversation without a socket, then clients and pools for threads and for asyncio.
 
 May import: protocol, settings.
 """

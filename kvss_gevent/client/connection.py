@@ -1,49 +1,52 @@
-"""One TCP connection of a client: lines out, reply lines in, never out of step. What the lines mean is for client.py.
+"""One TCP connection of a client for threads and greenlets: sockets, waiting and time. Replies are read in protocol.py.
 
-The module socket is used when it is called, never copied from: where gevent has patched it, a wait is a greenlet's.
+The modules socket, threading and ssl are used when they are called, never copied from: where gevent has patched them, a
+wait is a greenlet's.
 """
 
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
-from kvss_gevent.protocol.errors import KVConnectError, KVConnectionLost, KVError, KVProtocolError, KVTimeout
-from kvss_gevent.protocol.wire import REPLY, Status, shorten
+from kvss_gevent.client.commands import Command, Outcome
+from kvss_gevent.client.options import UNIX, ClientConfig
+from kvss_gevent.client.protocol import ClientProtocol
+from kvss_gevent.protocol.errors import (
+    KVBusy,
+    KVConnectError,
+    KVConnectionLost,
+    KVError,
+    KVStatusError,
+    KVTimeout,
+)
 
 _RECV_BYTES: Final = 1 << 16
 _SEND_BYTES: Final = 1 << 18
-_FULL: Final = REPLY[Status.SERVER_ERROR] + b"\n"
-_REFUSALS: Final = (b"4", b"5")
 
 
 class Connection:
     """A connection that opens when it is needed and closes at the first doubt.
 
-    connect_timeout_s holds for each address of the host. timeout_s is how long a whole reply may take, counted from the
-    request or from the reply before it. max_reply_bytes bounds one reply line. opened counts the connections made.
-    Threads and greenlets may share it: they take turns, and wait for theirs no longer than timeout_s.
+    timeout_s of the configuration is how long a whole reply may take, counted from the request or from the reply before
+    it. opened counts the connections made. Threads and greenlets may share it: they take turns, and wait for theirs no
+    longer than timeout_s.
     """
 
-    def __init__(
-        self, host: str, port: int, *, connect_timeout_s: float, timeout_s: float, max_reply_bytes: int
-    ) -> None:
+    def __init__(self, config: ClientConfig) -> None:
         self.opened = 0
-        self._host = host
-        self._port = port
-        self._connect_timeout_s = connect_timeout_s
-        self._timeout_s = timeout_s
-        self._max_reply_bytes = max_reply_bytes
+        self._config = config
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
-        self._tail = bytearray()
+        self._protocol = self._new_protocol()
+        self._would_block: tuple[type[OSError], ...] = (BlockingIOError,)
         self._writable = True
 
     def open(self) -> None:
-        """Connect, unless it is connected already. Raises KVConnectError."""
+        """Connect, unless it is connected already. Raises KVConnectError, KVStatusError for a login that is refused."""
         with self._turn():
             self._open()
 
@@ -52,159 +55,191 @@ class Connection:
         with self._turn():
             self._close()
 
-    def exchange(self, requests: Sequence[bytes], take: Callable[[bytes], None]) -> None:
-        """Send request lines as one stream and hand each reply line, without its line feed, to take, in order.
+    def is_open(self) -> bool:
+        """Tell whether there is a socket; its server may have left since the last exchange."""
+        return self._sock is not None
+
+    def exchange(
+        self, commands: Sequence[Command[Any]], outcomes: list[Outcome], timeout_s: float | None = None
+    ) -> None:
+        """Send commands as one stream and add each one's outcome to outcomes, in order; a KVError has them as results.
 
         Sending and receiving overlap, so that no pipeline is too long for the socket buffers. After any exception,
         KVError or one from outside such as gevent.Timeout or a Ctrl-C, the connection is closed: a reply that comes
-        late has nowhere to go.
+        late has nowhere to go. timeout_s stands in for the configured one.
         """
-        with self._turn():
+        with self._turn(commands[0]):
             try:
-                refusal = self._refusal_while_idle()
-                if refusal:
-                    take(refusal)
+                self._forget_what_ended()
+                if self._sock is not None and self._protocol.refused:
                     self._close()
-                    if len(requests) > 1:
-                        raise self.fault(KVConnectionLost, "the server closed it")
-                    return
-                self._open()
-                self._run(requests, take)
-            except BaseException:
+                    return self._protocol.turn_away(commands, outcomes)
+                self._open(commands[0])
+                return self._run(commands, outcomes, timeout_s or self._config.timeout_s)
+            except BaseException as error:
                 self._close()
+                if isinstance(error, KVError):
+                    error.results = outcomes
                 raise
 
-    def fault(self, kind: type[KVError], detail: str) -> KVError:
-        """Return an error that names this connection's server."""
-        return kind(self._host, self._port, detail)
-
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._timeout_s):
-            raise self.fault(KVTimeout, f"other calls kept the connection for {self._timeout_s:g} s")
+    def _turn(self, command: Command[Any] | None = None) -> Iterator[None]:
+        if not self._lock.acquire(timeout=self._config.timeout_s):
+            detail = f"other calls kept it for {self._config.timeout_s:g} s"
+            raise self._protocol.fault(KVBusy, detail, command)
         try:
             yield
         finally:
             self._lock.release()
 
-    def _open(self) -> None:
+    def _new_protocol(self) -> ClientProtocol[None]:
+        return ClientProtocol(self._config.host, self._config.port, self._config.max_reply_bytes)
+
+    def _open(self, command: Command[Any] | None = None) -> None:
         if self._sock is not None:
             return
+        timeout_s = self._config.connect_timeout_s
         try:
-            sock = socket.create_connection((self._host, self._port), self._connect_timeout_s)
+            self._sock = self._connected(timeout_s)
         except TimeoutError as error:
-            raise self.fault(KVConnectError, f"no answer within {self._connect_timeout_s:g} s") from error
+            detail = f"no answer within {timeout_s:g} s"
+            raise self._protocol.fault(KVConnectError, detail, command) from error
         except (OSError, ValueError) as error:  # ValueError: a host that cannot be looked up, such as a label too long
-            raise self.fault(KVConnectError, _reason(error)) from error
-        self._sock = sock
-        with suppress(OSError):  # a connection that is reset already: the exchange finds out
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            raise self._protocol.fault(KVConnectError, reason(error), command) from error
+        self._protocol = self._new_protocol()
+        self._writable = True
         self.opened += 1
+        login = self._config.login()
+        if login is not None:
+            self._log_in(login, command)
+
+    def _connected(self, timeout_s: float) -> socket.socket:
+        host, port = self._config.host, self._config.port
+        context = self._config.tls_context()
+        if host.startswith(UNIX):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(timeout_s)
+        else:
+            sock = socket.create_connection((host, port), timeout_s)
+        try:
+            if host.startswith(UNIX):
+                sock.connect(host.removeprefix(UNIX))
+            else:
+                with suppress(OSError):  # a connection that is reset already: the exchange finds out
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is None:
+                return sock
+            import ssl
+
+            self._would_block = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+            return context.wrap_socket(sock, server_hostname=host)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _log_in(self, login: Command[None], command: Command[Any] | None) -> None:
+        outcomes: list[Outcome] = []
+        try:
+            self._run([login], outcomes, self._config.timeout_s)
+        except (KVTimeout, KVConnectionLost) as error:
+            self._close()
+            raise self._protocol.fault(KVConnectError, f"no reply to {login}: {error.detail}", command) from error
+        if isinstance(outcomes[0], KVStatusError):
+            self._close()
+            raise outcomes[0]
 
     def _close(self) -> None:
         sock, self._sock = self._sock, None
-        self._tail = bytearray()
-        self._writable = True
         if sock is not None:
             sock.close()
 
-    def _run(self, requests: Sequence[bytes], take: Callable[[bytes], None]) -> None:
-        data = memoryview(b"".join(requests))
-        ends = list(accumulate(map(len, requests)))
+    def _run(self, commands: Sequence[Command[Any]], outcomes: list[Outcome], timeout_s: float) -> None:
+        protocol = self._protocol
+        for command in commands:
+            protocol.request(command, None)
+        data = memoryview(b"".join([command.line for command in commands]))
+        ends = list(accumulate([len(command.line) for command in commands]))
         sent = answered = 0
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + timeout_s
         while answered < len(ends):
             if sent < len(data) and self._writable:
                 # While a reply is owed the server may be waiting for us to read: then a full send buffer is no reason
                 # to wait for room, the reply is. Where none is owed it can only be reading.
                 owed = ends[answered] <= sent
-                step = self._send(data[sent : sent + _SEND_BYTES], None if owed else deadline)
+                step = self._send(data[sent : sent + _SEND_BYTES], None if owed else deadline, timeout_s)
                 sent += step
                 if step:
                     continue
-            for line in self._receive(deadline):
-                if answered == len(ends):
-                    raise self.fault(KVProtocolError, f"it sent a reply too many, {shorten(line)}")
-                if sent < ends[answered] and not line.startswith(_REFUSALS):
-                    # A line over the limit may be refused before its end (rule 2); nothing else is known by then.
-                    raise self.fault(KVProtocolError, f"it answered {shorten(line)} before it had the request")
-                take(line)
-                answered += 1
-                deadline = time.monotonic() + self._timeout_s
-        if self._tail:
-            raise self.fault(KVProtocolError, f"it sent a reply too many, {shorten(bytes(self._tail))}")
+            done: list[tuple[None, Outcome]] = []
+            try:
+                protocol.receive(self._received(deadline, timeout_s), len(data) - sent, done)
+            finally:
+                outcomes.extend([outcome for _, outcome in done])
+            if done:
+                answered += len(done)
+                deadline = time.monotonic() + timeout_s
         if sent < len(data):
             self._close()
 
-    def _send(self, chunk: memoryview, deadline: float | None) -> int:
+    def _send(self, chunk: memoryview, deadline: float | None, timeout_s: float) -> int:
         """Send some of the chunk and return how much; without a deadline, 0 where that would mean to wait."""
         assert self._sock is not None
-        self._sock.settimeout(0.0 if deadline is None else self._remaining_s(deadline))
+        self._sock.settimeout(0.0 if deadline is None else self._remaining_s(deadline, timeout_s))
         try:
             return self._sock.send(chunk)
-        except BlockingIOError:
+        except self._would_block:
             return 0
         except TimeoutError as error:
-            raise self._late() from error
+            raise self._protocol.late(timeout_s) from error
         except OSError:
             # The server has gone, perhaps with a word of farewell: 500 where it is full, 400 for a line over its limit.
             self._writable = False
             return 0
 
-    def _receive(self, deadline: float) -> list[bytes]:
-        """Wait for bytes and return the reply lines, none or more, that are whole with them."""
+    def _received(self, deadline: float, timeout_s: float) -> bytes:
+        """Wait for bytes and return them, at least one."""
         assert self._sock is not None
-        self._sock.settimeout(self._remaining_s(deadline))
+        self._sock.settimeout(self._remaining_s(deadline, timeout_s))
         try:
             data = self._sock.recv(_RECV_BYTES)
         except TimeoutError as error:
-            raise self._late() from error
+            raise self._protocol.late(timeout_s) from error
         except OSError as error:
-            raise self.fault(KVConnectionLost, _reason(error)) from error
+            raise self._protocol.lost(reason(error)) from error
         if not data:
-            where = "in the middle of a reply" if self._tail else "before the reply"
-            raise self.fault(KVConnectionLost, f"the server closed it {where}")
-        first, *others = data.split(b"\n")  # each byte is looked at once, however long the reply
-        self._tail += first
-        lines = []
-        if others:
-            lines = [bytes(self._tail), *others[:-1]]
-            self._tail = bytearray(others[-1])
-        if max(len(self._tail), *map(len, lines), 0) > self._max_reply_bytes:
-            raise self.fault(KVProtocolError, f"it sent a reply over the limit of {self._max_reply_bytes} bytes")
-        return lines
+            raise self._protocol.lost()
+        return data
 
-    def _refusal_while_idle(self) -> bytes:
-        """Look, without waiting, at what came since the last reply; return a 500 that the server closed with.
+    def _forget_what_ended(self) -> None:
+        """Look, without waiting, at what came since the last reply.
 
         A connection that the server has closed is forgotten: nothing was sent on it, so that a new one is no retry.
         Costs one system call a request, against a reply that would be taken for that of the next request.
         """
         if self._sock is None:
-            return b""
+            return
         self._sock.settimeout(0.0)
         try:
             data = self._sock.recv(_RECV_BYTES)
-        except BlockingIOError:
-            return b""
+        except self._would_block:
+            return
         except OSError:
             data = b""
-        if data and data != _FULL:
-            raise self.fault(KVProtocolError, f"it sent {shorten(data)} unasked")
-        if not data:
+        if data:
+            self._protocol.receive(data, 0, [])
+        else:
             self._close()
-        return data[:-1]
 
-    def _remaining_s(self, deadline: float) -> float:
+    def _remaining_s(self, deadline: float, timeout_s: float) -> float:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise self._late()
+            raise self._protocol.late(timeout_s)
         return remaining
 
-    def _late(self) -> KVError:
-        what = "only a part of it came" if self._tail else "none came"
-        return self.fault(KVTimeout, f"{what} within {self._timeout_s:g} s")
 
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what the system says went wrong, in few words."""
+    verify = getattr(error, "verify_message", None)  # of ssl.SSLCertVerificationError
+    if verify:
+        return f"its certificate is not trusted: {verify}"
     return getattr(error, "strerror", None) or str(error)

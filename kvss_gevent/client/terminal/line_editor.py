@@ -16,7 +16,7 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from kvss_gevent.client.repl import COMMANDS, PROMPT, with_version
+from kvss_gevent.client.terminal.repl import COMMANDS, PROMPT, with_version
 
 MAX_HISTORY_BYTES: Final = 1 << 20
 

@@ -1,0 +1,246 @@
+"""One connection of an asyncio client: every call's line goes out with those beside it, each reply wakes its caller."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from kvss_gevent.client.commands import Command, Outcome, T
+from kvss_gevent.client.connection import reason
+from kvss_gevent.client.options import UNIX, ClientConfig
+from kvss_gevent.client.protocol import ClientProtocol
+from kvss_gevent.protocol.errors import KVConnectError, KVConnectionLost, KVError, KVStatusError, KVTimeout
+
+MAX_OWED: Final = 1 << 14
+"""How many replies may be owed to one connection; more calls wait, so that a slow server does not fill our memory."""
+
+_STALE_S: Final = 1.0
+_CLOSE_S: Final = 1.0
+
+
+class Waiter(Protocol):
+    """What is told an outcome: an asyncio.Future, or a pipeline in its place."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
+class AsyncConnection(asyncio.Protocol):
+    """A connection that is open, until ended says that it is not.
+
+    Calls that are made while others are on their way are gathered and written once in each turn of the event loop.
+    timeout_s of the configuration is how long a whole reply may take, counted from the request or from the reply before
+    it; one timer for all of them sees to that.
+    """
+
+    def __init__(self, config: ClientConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.usable = True
+        self.ended = loop.create_future()
+        self._config = config
+        self._protocol: ClientProtocol[Waiter] = ClientProtocol(config.host, config.port, config.max_reply_bytes)
+        self._owed = self._protocol.owed
+        self._transport: asyncio.Transport
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+        self._flushing = False
+        self._paused = False
+        self._unasked: KVError | None = None
+        self._since_s = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._room: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call may be sent at once: it is open, has room, and was in use a moment ago."""
+        if self._owed:
+            return len(self._owed) < MAX_OWED and not self._room
+        return self.usable and not self._protocol.refused and self.loop.time() - self._since_s < _STALE_S
+
+    def call(self, command: Command[T]) -> "asyncio.Future[T]":
+        """Send a command; the future is its result."""
+        future: asyncio.Future[T] = self.loop.create_future()
+        self.send(command, future)
+        return future
+
+    def send(self, command: Command[Any], waiter: Waiter) -> None:
+        """Send a command whose outcome goes to the waiter."""
+        if not self.usable:
+            _settle(waiter, self._protocol.fault(KVConnectionLost, "it ended before the request was sent", command))
+            return
+        alone = not self._owed
+        self._protocol.request(command, waiter)
+        if alone:
+            self._since_s = self.loop.time()
+            if self._timer is None:
+                self._timer = self.loop.call_at(self._since_s + self._config.timeout_s, self._look_at_the_clock)
+            if not self._flushing:
+                self._transport.write(command.line)
+                return
+        self._batch.append(command.line)
+        self._batch_bytes += len(command.line)
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    async def wait_until_ready(self) -> bool:
+        """Wait for room, and for a close that came but is not known yet; return False for a connection that ended."""
+        while len(self._owed) >= MAX_OWED:
+            room = self.loop.create_future()
+            self._room.append(room)
+            await room
+        if not self._owed:
+            for _ in range(
+                2
+            ):  # the loop looks at its sockets in the first turn and calls connection_lost in the second
+                await asyncio.sleep(0)
+        return self.usable or self._protocol.refused or self._unasked is not None
+
+    def turned_away(self, commands: Sequence[Command[Any]], outcomes: list[Outcome]) -> bool:
+        """Tell whether the server is full and said so before it was asked: then outcomes has its 500, and this ends.
+
+        Raises KVProtocolError where it said something else.
+        """
+        if self._unasked is not None:
+            error, self._unasked = self._unasked, None
+            raise error
+        if not self._protocol.refused:
+            return False
+        self._protocol.refused = False
+        self._end("the server closed it")
+        self._protocol.turn_away(commands, outcomes)
+        return True
+
+    async def close(self) -> None:
+        """Close the connection; calls that still wait for a reply raise KVConnectionLost."""
+        self._end("the client closed it")
+        await asyncio.wait([self.ended], timeout=_CLOSE_S)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; part of asyncio.Protocol, as the methods below."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Wake the callers whose replies came."""
+        done: list[tuple[Waiter, Outcome]] = []
+        error = None
+        idle = not self._owed
+        # Encrypted bytes are more than those they stand for, so that what is unsent is known on plain connections only.
+        unsent = 0 if self._config.tls else self._batch_bytes + self._transport.get_write_buffer_size()
+        try:
+            self._protocol.receive(data, unsent, done)
+        except KVError as fault:
+            error = fault
+            if done and not self._owed:  # a reply too many casts doubt on the one before it
+                waiter, outcome = done.pop()
+                fault.results = [outcome]
+                _settle(waiter, fault)
+        for waiter, outcome in done:
+            _settle(waiter, outcome)
+        if done:
+            self._since_s = self.loop.time()
+        if error is not None:
+            self._unasked = error if idle else None
+            self._fail(error)
+        for _ in range(min(len(self._room), MAX_OWED - len(self._owed))):
+            _settle(self._room.popleft(), None)
+
+    def pause_writing(self) -> None:
+        """Keep lines back while the transport is full."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Write what was kept back."""
+        self._paused = False
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the calls that wait."""
+        self._fail(self._protocol.lost("" if error is None else reason(error)))
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def _flush(self) -> None:
+        if self._paused:
+            return
+        self._flushing = False
+        if self._batch:
+            lines, self._batch, self._batch_bytes = self._batch, [], 0
+            self._transport.write(b"".join(lines))
+
+    def _look_at_the_clock(self) -> None:
+        """End the connection where the oldest reply is late, else look again when it would be."""
+        self._timer = None
+        if not self._owed:
+            return
+        due_s = self._since_s + self._config.timeout_s
+        if self.loop.time() < due_s:
+            self._timer = self.loop.call_at(due_s, self._look_at_the_clock)
+        else:
+            self._fail(self._protocol.late(self._config.timeout_s))
+
+    def _end(self, detail: str) -> None:
+        self._fail(self._protocol.fault(KVConnectionLost, detail))
+
+    def _fail(self, error: KVError) -> None:
+        """Give the first caller the error, those behind it a lost connection, and close."""
+        self.usable = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._owed:
+            _, _, waiter = self._owed.popleft()
+            _settle(waiter, error)
+            lost = isinstance(error, KVConnectionLost)
+            detail = error.detail if lost else f"a reply before this one is missing: {error.detail}"
+            error = self._protocol.fault(KVConnectionLost, detail)
+        while self._room:
+            _settle(self._room.popleft(), None)
+        self._batch.clear()
+        self._batch_bytes = 0
+        self._transport.abort()
+
+
+async def connect(config: ClientConfig) -> AsyncConnection:
+    """Connect and log in. Raises KVConnectError, KVStatusError for a login that is refused."""
+    loop = asyncio.get_running_loop()
+    connection = AsyncConnection(config, loop)
+    try:
+        async with asyncio.timeout(config.connect_timeout_s):
+            await _open(config, loop, connection)
+    except TimeoutError as error:
+        raise KVConnectError(config.host, config.port, f"no answer within {config.connect_timeout_s:g} s") from error
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be looked up, such as a label too long
+        raise KVConnectError(config.host, config.port, reason(error)) from error
+    login = config.login()
+    if login is not None:
+        try:
+            await connection.call(login)
+        except (KVTimeout, KVConnectionLost) as error:
+            raise KVConnectError(config.host, config.port, f"no reply to {login}: {error.detail}") from error
+        except KVStatusError:
+            await connection.close()
+            raise
+    return connection
+
+
+async def _open(config: ClientConfig, loop: asyncio.AbstractEventLoop, connection: AsyncConnection) -> None:
+    context = config.tls_context()
+    if config.host.startswith(UNIX):
+        path = config.host.removeprefix(UNIX)
+        await loop.create_unix_connection(
+            lambda: connection, path, ssl=context, server_hostname=config.host if context else None
+        )
+    else:
+        await loop.create_connection(lambda: connection, config.host, config.port, ssl=context)
+
+
+def _settle(waiter: Waiter, outcome: Outcome) -> None:
+    """Tell a waiter its outcome, unless it was cancelled: the reply was then read and is dropped."""
+    if not waiter.done():
+        if isinstance(outcome, KVError):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)
