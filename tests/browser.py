@@ -48,17 +48,18 @@ addEventListener("load", () => {
 """
 
 
-def probe(page: Path, profile: Path) -> tuple[dict[str, Any], list[str]]:
+def probe(page: Path, profile: Path, look: str = PROBE) -> tuple[dict[str, Any], list[str]]:
     """Open a page 390 and 1280 pixels wide, click its first table's second heading twice; return what was seen.
 
-    Returns what PROBE finds by frame, and the paths that the browser asked for.
+    look is a page that holds it in two frames and does that. Returns what look finds by frame, and the paths that the
+    browser asked for.
     """
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            body = {"/probe.html": PROBE.encode(), "/index.html": page.read_bytes()}.get(self.path, b"")
+            body = {"/probe.html": look.encode(), "/index.html": page.read_bytes()}.get(self.path, b"")
             self.send_response(200 if body else 404)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

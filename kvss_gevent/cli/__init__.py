@@ -25,6 +25,7 @@ COMMANDS = {
     "load": "test a server under load, with Locust",
     "user": "add, change, list and remove the users of a server",
     "tls": "make certificates for a classroom",
+    "show": "draw who waits for whom in each concurrency model",
 }
 
 

@@ -1,0 +1,110 @@
+"""`kvss show`: plays a small scene against the concurrency models and draws who waits for whom, on one page."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from kvss_gevent import models
+from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.trace.analysis.parts import UnpairedError
+from kvss_gevent.trace.analysis.verdict import Story, tell
+from kvss_gevent.trace.analysis.words import sentence
+from kvss_gevent.trace.page.chrome_trace import chrome_trace
+from kvss_gevent.trace.page.data import page_data
+from kvss_gevent.trace.page.scene_page import render
+from kvss_gevent.trace.scenes.catalogue import SCENES
+from kvss_gevent.trace.scenes.player import PlayError
+from kvss_gevent.trace.scenes.recording import record
+from kvss_gevent.trace.scenes.scene import Scene
+
+TRIES = 2
+"""A recording that lost events is made once more."""
+
+EPILOG = """\
+Without a scene it lists them. It writes DIR/SCENE.html, a page that opens offline, and DIR/SCENE.trace.json, which
+https://ui.perfetto.dev opens. It needs Linux and takes about a second for each model.
+
+examples:
+  kvss show burn                              one handler computes, twelve models
+  kvss show stall --models gevent,asyncio     two models side by side
+  kvss show pool --out /tmp/pool
+
+exit codes: 0 shown, 1 a model could not be recorded, 2 usage, 3 a model's library is not installed
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of `kvss show`."""
+    parser.epilog = EPILOG
+    parser.add_argument("scene", nargs="?", metavar="SCENE", help=f"one of {', '.join(SCENES)}")
+    parser.add_argument("--models", metavar="A,B,...", help="which models (all that are installed; see kvss models)")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("kvss-show"), help="where to (kvss-show)")
+
+
+def run(args: Namespace) -> int:
+    """Record, analyse, write; returns the exit code."""
+    if args.scene is None:
+        for scene in SCENES.values():
+            print(f"{scene.name:8} {scene.title}: {scene.told}")
+        return Exit.OK
+    if args.scene not in SCENES:
+        raise Fail(f"there is no scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
+    if sys.platform != "linux":
+        raise Fail("kvss show reads clocks of threads that only Linux has", "Run it on Linux, or in a container.")
+    scene = SCENES[args.scene]
+    names = _models(args.models)
+    stories = [story for name in names if (story := _story(scene, name))]
+    if not stories:
+        raise Fail("no model could be recorded", "The lines above say why.", Exit.FAILED)
+    for story in sorted(stories, key=lambda story: -story.wait_ns):
+        print(sentence(story))
+    page = _write(args.out, scene, stories)
+    print(f"Written: {page} and {page.with_suffix('.trace.json').name} for Perfetto.")
+    return Exit.OK if len(stories) == len(names) else Exit.FAILED
+
+
+def _models(given: str | None) -> list[str]:
+    """Return the models that are wanted: all that are installed where none are named. Raises Fail."""
+    names = [name.strip() for name in given.split(",")] if given else list(models.MODULES)
+    chosen = []
+    for name in names:
+        if name not in models.MODULES:
+            raise Fail(f"there is no model {name!r}", f"Give some of {', '.join(models.MODULES)}.")
+        try:
+            models.load(name)
+        except models.Absent as absent:
+            if given:
+                raise Fail(absent.cause, absent.remedy, Exit.UNREACHABLE) from None
+            print(f"kvss: left out: {absent.cause}; {absent.remedy}", file=sys.stderr)
+        else:
+            chosen.append(name)
+    return chosen
+
+
+def _story(scene: Scene, model: str) -> Story | None:
+    """Record a scene with one model; None, with a line that says why, where that fails."""
+    for _ in range(TRIES):
+        print(f"{scene.name}: {model} ...", end="\r", file=sys.stderr, flush=True)
+        try:
+            story = tell(record(scene, model))
+        except (PlayError, UnpairedError) as error:
+            why = str(error)
+        else:
+            print(" " * 60, end="\r", file=sys.stderr)
+            return story
+    print(f"kvss: {model} could not be recorded: {why}", file=sys.stderr)
+    return None
+
+
+def _write(directory: Path, scene: Scene, stories: list[Story]) -> Path:
+    """Write the page and the trace; returns the page's path. Raises Fail."""
+    page = directory / f"{scene.name}.html"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        page.write_text(render(stories), encoding="utf-8")
+        trace = json.dumps(chrome_trace(page_data(stories)))
+        page.with_suffix(".trace.json").write_text(trace, encoding="utf-8")
+    except OSError as error:
+        raise Fail(f"cannot write {page}: {error.strerror}", "Give another directory with --out.") from None
+    return page

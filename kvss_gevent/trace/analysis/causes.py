@@ -1,0 +1,261 @@
+"""Says for every part of a request who was waited for, and claims no more than was measured.
+
+A cause is claimed only where it can be one: another call on the same thread, a thread that held the lock of the same
+process, a client that kept the thread though it was idle, a run delay that the kernel counted. What was served
+meanwhile in another process is no cause. What nothing accounts for is called the loop's own time where it is short.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+from kvss_gevent.trace.analysis.holds import Hold, busy, locked, overlaps
+from kvss_gevent.trace.analysis.parts import Call, Owner, Request, Span, inside
+from kvss_gevent.trace.events import What
+from kvss_gevent.trace.scenes.recording import Recording
+
+SHORT_NS = 1_000_000
+"""Up to here a wait is the loop's and the kernel's own business; above it wants a cause."""
+OFF_NS = 150_000
+"""A call that had this much less processor than it took was interrupted; less is the clocks' own time."""
+LARGE_REPLY_BYTES = 64 << 10
+
+
+class Why(StrEnum):
+    """In which way somebody is waited for."""
+
+    SELF = "self"
+    """Nobody else: it is the request's own time."""
+    TURN = "turn"
+    """The thread serves somebody else."""
+    HELD = "held"
+    """The thread belongs to somebody else, who may be idle."""
+    LOCK = "lock"
+    """Another thread of the process has the lock, the interpreter's or the model's."""
+    CORE = "core"
+    """The thread was ready and had no core; the kernel counted it."""
+    START = "start"
+    """The process or the thread for this client was being made."""
+    LOOP = "loop"
+    """The thread worked, but in no conversation: it accepted, received, sent, or looked who is ready."""
+    OFF = "off"
+    """The thread was there, had no lock to wait for and a core, and did not run: it was stopped from outside."""
+    UNKNOWN = "unknown"
+    """Nothing that was measured accounts for it: wake-ups and what the clocks cannot resolve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of a request's time with its owner and who was waited for; who 0 is nobody.
+
+    shares: of a call that was interrupted, nanoseconds without lock, core or anything: where in the stretch they lie is
+    not known.
+    """
+
+    owner: Owner
+    why: Why
+    who: int
+    began_ns: int
+    ended_ns: int
+    shares: tuple[tuple[Owner, int, int], ...] = ()
+
+    @property
+    def ns(self) -> int:
+        """How long it is."""
+        return self.ended_ns - self.began_ns
+
+
+ONE_AT_A_TIME = ("sequential", "threads", "pool", "fork", "prefork")
+"""The models in which a thread belongs to one client until it leaves. In a loop a client that is idle keeps nobody."""
+
+Thread = tuple[int, int]
+"""A thread's place: (slot of the process, thread's id)."""
+
+
+class Causes:
+    """What one recording knows about threads, and the stretches of a request that follow from it."""
+
+    def __init__(self, recording: Recording, calls: list[Call]) -> None:
+        self._keeps = recording.model in ONE_AT_A_TIME
+        self._left_ns = recording.played.left_ns
+        self._holds: dict[Thread, list[Hold]] = defaultdict(list)
+        self._inside: dict[int, list[tuple[Hold, int]]] = defaultdict(list)
+        self._opened: dict[Thread, list[Hold]] = defaultdict(list)
+        self._made_ns: dict[tuple[int, int], int] = {}
+        self._readings: dict[Thread, list[tuple[int, int, int]]] = defaultdict(list)
+        """(time, run delay, CPU time) of each thread."""
+        self._forks: dict[int, list[Hold]] = defaultdict(list)
+        self._born: dict[int, Hold] = {}
+        self._read(recording, calls)
+
+    def _read(self, recording: Recording, calls: list[Call]) -> None:
+        clients = {(call.noted.process, call.noted.conversation): call.client for call in calls}
+        began: dict[Thread, list[int]] = defaultdict(list)
+        for call in calls:
+            began[call.noted.process, call.thread].append(call.noted.began_ns)
+        for call in calls:
+            place = (call.noted.process, call.thread)
+            self._holds[place] += busy(call, began[place])
+            self._inside[call.noted.process] += [(hold, call.thread) for hold in locked(call)]
+        for one in recording.noted:
+            client = clients.get((one.process, one.conversation), 0)
+            if one.what is What.OPEN:
+                place = (one.process, one.bytes_in)
+                self._opened[place].append(Hold(one.began_ns, one.ended_ns, client))
+                self._made_ns.setdefault((one.process, one.conversation), one.began_ns)
+                self._readings[place].append((one.began_ns, one.began_delay_ns, one.began_cpu_ns))
+            elif one.what is What.BORN:
+                owner = next((who for (process, _), who in clients.items() if process == one.process), 0)
+                self._born[one.process] = Hold(one.began_ns, one.ended_ns, owner)
+            elif one.what is What.FORK:
+                self._forks[one.process].append(Hold(one.began_ns, one.ended_ns, 0))
+        for call in calls:
+            self._readings[call.noted.process, call.thread] += [
+                (call.noted.began_ns, call.noted.began_delay_ns, call.noted.began_cpu_ns),
+                (call.noted.ended_ns, call.noted.ended_delay_ns, call.noted.ended_cpu_ns),
+            ]
+        for readings in self._readings.values():
+            readings.sort()
+        whose = {born.began_ns: born.client for born in self._born.values()}
+        for process, forks in self._forks.items():
+            self._forks[process] = [Hold(f.began_ns, f.ended_ns, whose.get(f.began_ns, 0)) for f in forks]
+
+    def stretches(self, request: Request) -> list[Stretch]:
+        """Return a request's time from end to end, with causes."""
+        return [stretch for span in request.spans for stretch in self._of(request, span)]
+
+    def _of(self, request: Request, span: Span) -> Iterator[Stretch]:
+        who = request.asked.client
+        if span.owner is Owner.SERVED and span.call:
+            yield Stretch(span.owner, Why.SELF, who, span.began_ns, span.ended_ns, self._shares(span))
+        elif span.owner in (Owner.STORE, Owner.BLOCKED) and span.call:
+            yield Stretch(span.owner, Why.SELF, who, span.began_ns, span.ended_ns, self._late(span, span.call))
+        elif span.owner in (Owner.QUEUE, Owner.SLICE, Owner.REPLY) and span.call and span.ns > 0:
+            yield from self._waiting(who, span, span.call)
+        else:
+            yield Stretch(span.owner, Why.SELF, who, span.began_ns, span.ended_ns)
+
+    def _shares(self, span: Span) -> tuple[tuple[Owner, int, int], ...]:
+        """Return what a call lacked; all of it is put down to the longest of its own parts."""
+        call = span.call
+        assert call is not None
+        own = [one for one in inside(call) if one.owner is Owner.SERVED]
+        off_ns = call.own_ns - call.own_cpu_ns
+        if off_ns < OFF_NS or max(own, key=lambda one: one.ns).began_ns != span.began_ns:
+            return ()
+        off_ns = min(off_ns, span.ns)
+        core_ns = min(call.noted.ended_delay_ns - call.noted.began_delay_ns, off_ns)
+        others = overlaps(self._others(call), span.began_ns, span.ended_ns, call.client)
+        rest_ns = off_ns - core_ns
+        shares = [(Owner.CORE, core_ns, 0)]
+        if others:
+            shares.append((Owner.LOCK, rest_ns, max(others, key=lambda one: one.ended_ns - one.began_ns).client))
+        else:
+            shares.append((Owner.STOPPED, rest_ns, 0))
+        return tuple(share for share in shares if share[1] > 0)
+
+    def _late(self, span: Span, call: Call) -> tuple[tuple[Owner, int, int], ...]:
+        """Return for how long a call that waited was over and its thread had no core to go on."""
+        place = (call.noted.process, call.thread)
+        if overlaps(self._holds[place], span.began_ns, span.ended_ns, call.client):
+            return ()  # the thread did other things meanwhile: its run delay is not this call's
+        noted = next(one for one in call.carved if one.began_ns == span.began_ns)
+        delay_ns = min(noted.ended_delay_ns - noted.began_delay_ns, span.ns)
+        return ((Owner.CORE, delay_ns, 0),) if delay_ns > OFF_NS else ()
+
+    def _waiting(self, who: int, span: Span, call: Call) -> Iterator[Stretch]:
+        """Yield the stretches of a wait: first what can be placed in time, then run delay, then what is left."""
+        place = (call.noted.process, call.thread)
+        found: list[Stretch] = []
+        if span.owner is Owner.QUEUE:
+            found += self._before_made(who, span, call)
+        found = _filled(span, found, overlaps(self._holds[place], span.began_ns, span.ended_ns, who), Why.TURN)
+        found = _filled(span, found, overlaps(self._others(call), span.began_ns, span.ended_ns, who), Why.LOCK)
+        for began_ns, ended_ns in list(_gaps(span, found)):
+            found += self._unplaced(who, span, call, began_ns, ended_ns)
+        yield from sorted(found, key=lambda one: one.began_ns)
+
+    def _unplaced(self, who: int, span: Span, call: Call, began_ns: int, ended_ns: int) -> Iterator[Stretch]:
+        """Yield what the thread's clocks say of a gap in which it served nobody: amounts, one behind the other."""
+        readings = self._readings[call.noted.process, call.thread]
+        before = bisect_right(readings, (began_ns, 1 << 63, 0)) - 1
+        after = bisect_left(readings, (ended_ns, 0, 0))
+        if before < 0 and span.owner is Owner.QUEUE:
+            yield Stretch(span.owner, Why.START, who, began_ns, ended_ns)  # the thread was not there yet
+            return
+        amounts: list[tuple[Why, int, int]] = []
+        if after < len(readings):
+            _, delay_ns, cpu_ns = readings[after]
+            amounts = [
+                (Why.CORE, 0, delay_ns - readings[before][1]),
+                (Why.LOOP, 0, cpu_ns - readings[before][2]),
+            ]
+        at_ns = began_ns
+        for why, whose, ns in amounts:
+            to_ns = min(at_ns + max(ns, 0), ended_ns)
+            if to_ns > at_ns:
+                yield Stretch(span.owner, why, whose, at_ns, to_ns)
+                at_ns = to_ns
+        if at_ns < ended_ns:
+            why, whose = self._left_over(who, span, call, ended_ns - at_ns)
+            yield Stretch(span.owner, why, whose, at_ns, ended_ns)
+
+    def _left_over(self, who: int, span: Span, call: Call, left_ns: int) -> tuple[Why, int]:
+        if span.owner is not Owner.QUEUE and call.noted.bytes_out >= LARGE_REPLY_BYTES:
+            return Why.SELF, who  # the kernel's buffers are full of its replies
+        return (Why.OFF, 0) if left_ns > SHORT_NS and span.owner is Owner.QUEUE else (Why.UNKNOWN, 0)
+
+    def _before_made(self, who: int, span: Span, call: Call) -> list[Stretch]:
+        """Return the stretches until the conversation was made: somebody held its thread, or its process was made."""
+        noted = call.noted
+        made_ns = min(self._made_ns[noted.process, noted.conversation], span.ended_ns)
+        if made_ns <= span.began_ns:
+            return []
+        until = Span(span.owner, span.began_ns, made_ns)
+        born = self._born.get(noted.process)
+        if born and born.client == who and born.began_ns < made_ns:
+            parents = [fork for forks in self._forks.values() for fork in forks]
+            found = _filled(until, [], overlaps(parents, until.began_ns, born.began_ns, who), Why.TURN)
+            own = Hold(max(born.began_ns, until.began_ns), made_ns, who)
+            return _filled(until, found, [own], Why.START)
+        if not self._keeps:
+            return []
+        place = (noted.process, call.thread)
+        return _filled(until, [], [hold for hold in self._keepers(place, made_ns) if hold.client != who], Why.HELD)
+
+    def _keepers(self, place: Thread, made_ns: int) -> Iterator[Hold]:
+        """Yield who kept a thread, from its conversation's making to the next, with nobody else served there."""
+        opened = [one for one in self._opened[place] if one.began_ns <= made_ns]
+        for holder, following in pairwise(opened):
+            others = overlaps(self._holds[place], holder.began_ns, following.began_ns, holder.client)
+            left_ns = self._left_ns.get(holder.client, 0)
+            if not others and holder.began_ns < left_ns < following.began_ns:
+                yield Hold(holder.began_ns, following.began_ns, holder.client)
+
+    def _others(self, call: Call) -> list[Hold]:
+        """Return what other threads of the same process had the lock for."""
+        return [hold for hold, thread in self._inside[call.noted.process] if thread != call.thread]
+
+
+def _gaps(span: Span, found: Iterable[Stretch]) -> Iterator[tuple[int, int]]:
+    """Yield what stretches leave open of a span."""
+    at_ns = span.began_ns
+    for one in sorted(found, key=lambda one: one.began_ns):
+        if one.began_ns > at_ns:
+            yield at_ns, one.began_ns
+        at_ns = max(at_ns, one.ended_ns)
+    if at_ns < span.ended_ns:
+        yield at_ns, span.ended_ns
+
+
+def _filled(span: Span, found: list[Stretch], holds: list[Hold], why: Why) -> list[Stretch]:
+    """Return the stretches with those added that holds account for, where none has done so yet."""
+    for hold in sorted(holds, key=lambda one: one.began_ns):
+        for began_ns, ended_ns in list(_gaps(span, found)):
+            from_ns, to_ns = max(began_ns, hold.began_ns), min(ended_ns, hold.ended_ns)
+            if from_ns < to_ns:
+                found = [*found, Stretch(span.owner, why, hold.client, from_ns, to_ns)]
+    return found

@@ -1,0 +1,137 @@
+"""What one recording says in words: the longest wait, for whom, and whether the busy client held the others up."""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+from kvss_gevent.trace.analysis.causes import Causes, Stretch, Why
+from kvss_gevent.trace.analysis.parts import Owner, Request, calls_of, requests_of
+from kvss_gevent.trace.scenes.recording import Recording
+
+TURNS_NS = 2_000_000
+"""Of the median wait beside a busy client: below, nobody notices."""
+SHORT_WAIT_NS = 1_000_000
+
+
+class Verdict(StrEnum):
+    """What became of the patient clients, by thresholds: the same at every repeat."""
+
+    HELD = "held up"
+    """The longest of them waited at least half as long as the busy client's request took."""
+    TURNS = "in turns"
+    """They were delayed, not held up."""
+    FREE = "hardly delayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A recording with everything that is known about it."""
+
+    recording: Recording
+    requests: list[Request]
+    stretches: list[list[Stretch]]
+    """Those of each request, in the same order."""
+    longest: int
+    """The number in `requests` of the one that waited longest."""
+    wait_ns: int
+    why: Why
+    who: tuple[int, ...]
+    verdict: Verdict
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.recording.model
+
+
+def tell(recording: Recording) -> Story:
+    """Analyse a recording. Raises UnpairedError."""
+    calls = calls_of(recording)
+    requests = requests_of(recording, calls)
+    causes = Causes(recording, calls)
+    stretches = [causes.stretches(request) for request in requests]
+    watched = [
+        number
+        for number in _watched(recording, requests)
+        if not (_is_greeting(recording, requests[number]) and blame(stretches[number])[0] is Why.START)
+    ]
+    waits = {number: wait_ns(stretches[number]) for number in watched or range(len(requests))}
+    longest = max(waits, key=lambda number: waits[number])
+    why, who = blame(stretches[longest])
+    verdict = _verdict(recording, list(waits.values()))
+    return Story(recording, requests, stretches, longest, waits[longest], why, who, verdict)
+
+
+def wait_ns(stretches: list[Stretch]) -> int:
+    """Return how long a request waited: its time less what was spent on itself, on a processor or in the store."""
+    total = 0
+    for one in stretches:
+        own = one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT)
+        total += sum(ns for _, ns, _ in one.shares) if own else one.ns
+    return total
+
+
+def blame(stretches: list[Stretch]) -> tuple[Why, tuple[int, ...]]:
+    """Return for what a request waited longest, and for which clients, those with a small share left out."""
+    found: Counter[tuple[Why, int]] = Counter()
+    for one in stretches:
+        if one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT):
+            for owner, ns, who in one.shares:
+                found[_SHARES[owner], who] += ns
+        else:
+            found[one.why, one.who] += one.ns
+    by_why: Counter[Why] = Counter()
+    for (why, _), ns in found.items():
+        by_why[why] += ns
+    why, ns = by_why.most_common(1)[0]
+    return why, tuple(sorted(who for (one, who), part in found.items() if one is why and who and part > ns / 8))
+
+
+_SHARES = {Owner.LOCK: Why.LOCK, Owner.CORE: Why.CORE, Owner.STOPPED: Why.OFF}
+
+
+def _watched(recording: Recording, requests: list[Request]) -> list[int]:
+    """Return the numbers of the requests that a scene is about: the patient clients', beside what the busy ones do."""
+    clients = recording.scene.clients
+    busy = [request.asked for request in requests if clients[request.asked.client - 1].busy]
+    if not busy:
+        return [*range(len(requests))]
+    last_asks = {one.client: one for one in busy}.values()
+    from_ns = min(one.began_ns for one in last_asks)
+    to_ns = max(
+        recording.played.left_ns[one.client]
+        if clients[one.client - 1].leaves_ms < recording.scene.length_ms
+        else one.received_ns
+        for one in last_asks
+    )
+    return [
+        number
+        for number, request in enumerate(requests)
+        if not clients[request.asked.client - 1].busy
+        and request.asked.received_ns >= from_ns
+        and request.asked.began_ns <= to_ns
+    ]
+
+
+def _is_greeting(recording: Recording, request: Request) -> bool:
+    """Tell the first request of a client that has others: where it waits for its process, that is not the scene's."""
+    return request.asked.first_byte == 0 and len(recording.scene.clients[request.asked.client - 1].asks) > 1
+
+
+def _verdict(recording: Recording, waits: list[int]) -> Verdict:
+    if max(waits) >= recording.scene.hold_ms * 1e6 / 2:
+        return Verdict.HELD
+    return Verdict.TURNS if median(waits) >= TURNS_NS else Verdict.FREE
+
+
+def named_share(story: Story, above_ns: int = SHORT_WAIT_NS) -> tuple[int, int]:
+    """Return how many waits longer than above_ns have a named cause for nine tenths of them, and how many there are."""
+    named = seen = 0
+    for request, stretches in zip(story.requests, story.stretches, strict=True):
+        for span in request.spans:
+            if span.owner in (Owner.QUEUE, Owner.SLICE, Owner.REPLY) and span.ns > above_ns:
+                inside = [one for one in stretches if span.began_ns <= one.began_ns and one.ended_ns <= span.ended_ns]
+                seen += 1
+                named += sum(one.ns for one in inside if one.why is not Why.UNKNOWN) >= 0.9 * span.ns
+    return named, seen

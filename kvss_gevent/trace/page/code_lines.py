@@ -1,0 +1,50 @@
+"""Where in a model's code a request waits: the line is looked for in the source, so that it is always the right one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+AROUND = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """One line of the package's source. excerpt: it with its neighbours; first: the number of the excerpt's first."""
+
+    file: str
+    number: int
+    text: str
+    excerpt: str
+    first: int
+
+
+WAITS: Final[Mapping[str, tuple[str, str]]] = {
+    "sequential": ("models/sequential.py", "converse(sock, service)"),
+    "threads": ("models/threads.py", "with lock:"),
+    "pool": ("models/pool.py", "converse_locked(sock, service, lock)"),
+    "fork": ("models/fork.py", "children.start(talk)"),
+    "prefork": ("models/prefork.py", "converse(sock, service)"),
+    "select": ("models/select_loop.py", "selector.select()"),
+    "asyncio": ("models/asyncio_streams.py", "await reader.read("),
+    "protocol": ("models/asyncio_protocol.py", "def data_received"),
+    "uvloop": ("models/asyncio_protocol.py", "def data_received"),
+    "trio": ("models/trio_tasks.py", "await stream.receive_some("),
+    "gevent-plain": ("models/gevent_plain.py", "sock.recv("),
+    "gevent": ("server/gevent_server.py", "recv(room)"),
+}
+"""For each model the file, and what stands in the line at which a request waits to be taken up."""
+
+
+def line_of(model: str) -> CodeLine:
+    """Return the line at which a model's requests wait. Raises LookupError where the source has no such line."""
+    file, words = WAITS[model]
+    path = files("kvss_gevent")
+    for part in file.split("/"):
+        path = path / part
+    lines = path.read_text(encoding="utf-8").splitlines()
+    number = next((number for number, line in enumerate(lines, 1) if words in line), 0)
+    if not number:
+        raise LookupError(f"{file} has no line with {words!r}")
+    first = max(number - AROUND, 1)
+    return CodeLine(file, number, lines[number - 1].strip(), "\n".join(lines[first - 1 : number + AROUND]), first)

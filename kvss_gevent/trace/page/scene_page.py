@@ -1,0 +1,87 @@
+"""The page of a scene: one HTML file that opens offline. The pictures are drawn by its scripts from the data inside."""
+
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from kvss_gevent.pages import shell
+from kvss_gevent.trace.analysis.verdict import Story
+from kvss_gevent.trace.page.data import page_data
+
+SCRIPTS = ("strips.js", "steps.js", "files.js", "controls.js")
+
+HOW = (
+    ("", 1, "", "served: solid, in the client's colour"),
+    ("", 1, ".36", "waits for the client of that colour"),
+    ("held", 1, "", "kept out by the client of that colour, busy or idle"),
+    ("lock", 1, "", "ready, the lock is with the client of that colour"),
+    ("lock", 0, "", "ready, no core"),
+    ("store", 1, "", "in the store"),
+    ("blocked", 1, "", "in a call that blocks"),
+    ("start", 1, "", "its process is being made"),
+    ("client", 1, "", "reply not taken"),
+)
+"""The patterns: name, number of the colour shown, opacity, what it says."""
+
+BUTTONS = (
+    ("play", "&#9654;", "play or pause"),
+    ("back", "&larr;", "the event before"),
+    ("next", "&rarr;", "the next event"),
+    ("in", "+", "zoom in"),
+    ("out", "&minus;", "zoom out"),
+    ("only", "only the open ones", "show only the models that are open, side by side"),
+    ("reset", "reset", "everything as at the start"),
+)
+
+
+def render(stories: Sequence[Story]) -> str:
+    """Return the page about one scene."""
+    data = page_data(stories)
+    scene = data["scene"]
+    title = f"{scene['title']}: who waits for whom"
+    return shell.page(title, _body(data), style=_asset("show.css"), script="".join(map(_asset, SCRIPTS)), data=data)
+
+
+def _body(data: dict[str, Any]) -> str:
+    scene = data["scene"]
+    answers = "".join(f'<button type="button">{escape(answer)}</button>' for answer in scene["answers"])
+    tools = "".join(
+        f'<button type="button" data-do="{name}" title="{title}" aria-label="{title}">{shown}</button>'
+        for name, shown, title in BUTTONS
+    )
+    how = "".join(
+        f'<span data-how="{name} {who}"{f" data-light={light}" if light else ""}>{escape(text)}</span>'
+        for name, who, light, text in HOW
+    )
+    return f"""
+<script>document.body.classList.add("veiled")</script>
+<h1>{escape(scene["title"])}</h1>
+<p class="told">{escape(scene["told"])}</p>
+<section class="predict" aria-label="question">
+<p class="question">{escape(scene["question"])}</p>
+<div class="answers">{answers}<button type="button" class="skip">show it without a guess</button></div>
+<p class="because" hidden>{escape(scene["because"])}</p>
+</section>
+<div class="stage">
+<div class="tools">{tools}<span class="keys">space, arrows, + and -, 1 to 9 open a model, c compares, Esc resets;
+shift and wheel zooms</span></div>
+<div class="axis"></div><div class="strips"></div>
+<p class="step" aria-live="polite"></p>
+<div class="queue"></div>
+<p class="how">{how}</p>
+</div>
+<div class="after">
+<h2>What was measured</h2>
+{shell.bullets(data["summary"])}
+<div class="code"></div>
+<p class="lead">{escape(data["conditions"])}. Every figure is in this page's data, in the element with the
+id data: the parts of each request sum to its time.</p>
+</div>
+<div class="tip" role="tooltip"></div>
+<noscript><style>.predict .answers {{ display: none; }}</style><p>The pictures need JavaScript.</p></noscript>
+"""
+
+
+def _asset(name: str) -> str:
+    return files("kvss_gevent.trace.page").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,84 @@
+"""Runs a scene against one model: starts its server, plays the clients, reads the events back."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from kvss_gevent.models.processes import end_with
+from kvss_gevent.trace.ring import Noted, read
+from kvss_gevent.trace.scenes.player import Played, PlayError, play
+from kvss_gevent.trace.scenes.scene import Scene
+
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 10.0
+RING = "events"
+PREFORKED = "prefork"
+"""The model whose processes are there before the clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What clients and server noted of one scene with one model. lost: events that did not fit into the ring."""
+
+    model: str
+    scene: Scene
+    played: Played
+    noted: list[Noted]
+    lost: int
+
+
+def record(scene: Scene, model: str, at: Callable[[int, float], None] | None = None) -> Recording:
+    """Play a scene with a model. Raises PlayError, saying what went wrong.
+
+    at, where given, is called with the server's process and the time in ms whenever the clients have woken up.
+    """
+    with tempfile.TemporaryDirectory(prefix="kvss-show-") as directory:
+        try:
+            with _serving(model, scene, directory) as (pid, port):
+                played = play(
+                    scene, port, scene.pool_size if model == PREFORKED else 1, at and (lambda now_ms: at(pid, now_ms))
+                )
+        except OSError as error:
+            raise PlayError(f"the scene was broken off: {error}") from None
+        noted, lost = read(Path(directory) / RING)
+    return Recording(model, scene, played, noted, lost)
+
+
+@contextlib.contextmanager
+def _serving(model: str, scene: Scene, directory: str) -> Iterator[tuple[int, int]]:
+    """Run the scene's server until the block ends; yields its process and its port."""
+    parent = os.getpid()
+    words = [sys.executable, "-m", "kvss_gevent.trace.scenes.scene_server", model, scene.name, directory]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, preexec_fn=lambda: end_with(parent))  # noqa: PLW1509 - this process has no threads
+        try:
+            yield process.pid, _port(process, log)
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _port(process: "subprocess.Popen[bytes]", log: IO[str]) -> int:
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
+    line = process.stdout.readline() if ready else b""
+    if line.strip().isdigit():
+        return int(line)
+    log.seek(0)
+    said = log.read().strip().splitlines()
+    raise PlayError(f"the server did not start: {said[-1] if said else 'it said nothing'}")

@@ -1,0 +1,199 @@
+"""The page of `kvss show` in a real browser, what it says, the trace for Perfetto, and the command."""
+
+import json
+import re
+from pathlib import Path
+
+import browser
+import pytest
+
+from kvss_gevent import models
+from kvss_gevent.cli import main
+from kvss_gevent.trace.analysis.verdict import Story, tell
+from kvss_gevent.trace.page.chrome_trace import chrome_trace
+from kvss_gevent.trace.page.code_lines import WAITS, line_of
+from kvss_gevent.trace.page.data import page_data
+from kvss_gevent.trace.page.scene_page import render
+from kvss_gevent.trace.scenes.catalogue import SCENES
+from kvss_gevent.trace.scenes.recording import record
+
+pytestmark = pytest.mark.server
+
+LOOK = """<!doctype html><title>probe</title>
+<iframe id=narrow width=390 height=800 src="/index.html"></iframe>
+<iframe id=wide width=1280 height=900 src="/index.html"></iframe>
+<pre id=result></pre>
+<script>
+const look = (id) => {
+  const frame = document.getElementById(id).contentWindow, page = frame.document, root = page.documentElement;
+  const all = (selector) => [...page.querySelectorAll(selector)];
+  const press = (name) => page.body.dispatchEvent(new frame.KeyboardEvent("keydown", {key: name, bubbles: true}));
+  const seen = {width: root.clientWidth, needs: root.scrollWidth, veiled: page.body.className};
+  all(".answers button")[1].click();
+  seen.unveiled = page.body.className;
+  seen.answers = all(".answers button").map((button) => button.className);
+  seen.names = all(".strip").map((strip) => strip.dataset.model);
+  seen.text = all(".strip .picture").map((one) => one.textContent);
+  seen.sizes = [...new Set(all(".stage text").map((one) => +one.getAttribute("font-size")))];
+  seen.overflow = all(".strip text").filter((one) => one.getBoundingClientRect().right > root.clientWidth).length;
+  seen.heights = all(".strip").map((one) => one.offsetHeight);
+  seen.marks = all(".strip [data-r]").map((one) => +one.getAttribute("width"));
+  const before = all(".strip svg")[0].viewBox.baseVal.height;
+  press("1");
+  seen.opened = all(".strip svg")[0].viewBox.baseVal.height - before;
+  seen.files = all(".strip.open .files button").length;
+  press("c");
+  seen.alone = all(".strip").filter((one) => one.offsetHeight > 0).length;
+  press("ArrowRight"); press("ArrowRight");
+  seen.step = page.querySelector(".step").textContent;
+  press("+");
+  seen.zoomed = page.querySelector(".axis").textContent;
+  press("Escape");
+  seen.reset = all(".strip.open").length;
+  const mark = all("[data-r]").find((one) => +one.getAttribute("width") > 40);
+  mark.dispatchEvent(new frame.PointerEvent("pointermove", {bubbles: true, clientX: 50, clientY: 300}));
+  seen.tip = page.querySelector(".tip").textContent;
+  seen.file = frame.eval("pictureOf(DATA.models[0])");
+  seen.resources = frame.performance.getEntriesByType("resource").map((one) => one.name)
+    .filter((name) => !name.startsWith("data:"));
+  return seen;
+};
+addEventListener("load", () => {
+  document.getElementById("result").textContent = JSON.stringify({narrow: look("narrow"), wide: look("wide")});
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def stories() -> list[Story]:
+    return [tell(record(SCENES["burn"], model)) for model in ("prefork", "gevent", "threads")]
+
+
+def test_the_page_works_in_a_browser_narrow_and_wide(stories: list[Story], tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text(render(stories), encoding="utf-8")
+    seen, asked = browser.probe(page, tmp_path / "profile", LOOK)
+    assert asked == ["/index.html", "/index.html"]
+    for one in seen.values():
+        assert one["needs"] <= one["width"]
+        assert one["overflow"] == 0
+        assert (one["veiled"], one["unveiled"]) == ("veiled", "")
+        assert one["answers"] == ["", "right", ""]
+        assert one["names"] == ["gevent", "threads", "prefork"]
+        assert "for client 1's BURN 300" in one["text"][0]
+        assert min(one["sizes"]) >= 12
+        assert min(one["marks"]) >= 0.4
+        assert one["opened"] > 20
+        assert (one["files"], one["alone"], one["reset"]) == (2, 1, 0)
+        assert re.match(r"gevent, \d+\.\d ms\. Client \d ", one["step"])
+        assert "client" in one["tip"]
+        assert "answered after" in one["tip"]
+        assert one["file"].startswith("<svg")
+        assert "Python" in one["file"]
+        assert one["resources"] == []
+    assert max(seen["wide"]["heights"]) * len(models.MODULES) < 800
+
+
+def test_all_twelve_models_stay_below_2_mb(stories: list[Story]) -> None:
+    assert len(render([*stories] * 4).encode()) < 2_000_000
+
+
+def test_every_figure_is_in_the_page_and_the_parts_sum_to_the_time(stories: list[Story]) -> None:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', render(stories))
+    assert found
+    data = json.loads(found[1])
+    assert [model["name"] for model in data["models"]] == ["gevent", "threads", "prefork"]
+    waits = [model["wait_us"] for model in data["models"]]
+    assert waits == sorted(waits, reverse=True)
+    for model in data["models"]:
+        for request in model["requests"]:
+            parts = request["parts"]
+            total = sum(ended - began for _, _, _, began, ended, *_ in parts)
+            assert total == pytest.approx(request["ended_us"] - request["began_us"], abs=0.01)
+    assert "client" in data["summary"][0]
+    assert "BURN 300" in data["summary"][0]
+
+
+def test_the_trace_is_in_chromes_form(stories: list[Story]) -> None:
+    trace = json.loads(json.dumps(chrome_trace(page_data(stories))))
+    events = trace["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X"}
+    assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {
+        story.model for story in stories
+    }
+    burns = [event for event in events if event["name"] == "BURN 300"]
+    assert len(burns) == 3
+    for burn in burns:
+        inside = [
+            event
+            for event in events
+            if event["ph"] == "X"
+            and (event["pid"], event["tid"]) == (burn["pid"], burn["tid"])
+            and burn["ts"] <= event["ts"] <= burn["ts"] + burn["dur"]
+        ]
+        assert len(inside) > 1
+    assert all(event["dur"] >= 0 for event in events if event["ph"] == "X")
+
+
+@pytest.mark.parametrize("model", models.MODULES)
+def test_the_line_at_which_a_model_waits_is_in_its_source(model: str) -> None:
+    line = line_of(model)
+    assert WAITS[model][1] in line.text
+    assert line.excerpt.splitlines()[line.number - line.first].strip() == line.text
+
+
+def test_every_scene_has_three_answers_and_a_size_that_a_slide_can_show() -> None:
+    for scene in SCENES.values():
+        assert len(set(scene.answers)) == 3
+        assert 0 <= scene.right < 3
+        assert scene.question.endswith("?")
+        assert 2 <= len(scene.clients) <= 8
+        assert scene.length_ms < 1000
+
+
+def test_the_command_writes_page_and_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "half", "--models", "select,sequential", "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"With sequential client \d waited \d+ ms because client 1, busy or idle, kept the only place", out
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"half.html", "half.trace.json"}
+    assert json.loads((tmp_path / "out" / "half.trace.json").read_text())["otherData"]["scene"] == "half"
+
+
+def test_the_command_lists_the_scenes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(SCENES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["brun"], "there is no scene 'brun'"),
+        (["burn", "--models", "gevent,nix"], "there is no model 'nix'"),
+    ],
+)
+def test_a_wrong_word_is_told_with_what_there_is(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["show", "half", "--models", "select", "--out", str(tmp_path / "file")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_server_that_cannot_start_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    assert main(["show", "half", "--models", "select", "--out", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "select could not be recorded: the server did not start" in err
+    assert "no model could be recorded" in err

@@ -1,0 +1,164 @@
+"""What `kvss show` says is true: known answers come out, nothing is lost, causes are named, verdicts come out again."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from kvss_gevent import models
+from kvss_gevent.trace.analysis.causes import Why
+from kvss_gevent.trace.analysis.parts import Owner, UnpairedError, requests_of
+from kvss_gevent.trace.analysis.verdict import Story, Verdict, named_share, tell
+from kvss_gevent.trace.scenes.catalogue import SCENES
+from kvss_gevent.trace.scenes.recording import record
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+
+LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent")
+
+
+def owned_ms(story: Story, label: str) -> dict[Owner, float]:
+    """Return how the time of the request with this label is divided."""
+    number = next(number for number, one in enumerate(story.requests) if one.asked.label == label)
+    owners: dict[Owner, float] = {}
+    for stretch in story.stretches[number]:
+        lacked = sum(ns for _, ns, _ in stretch.shares)
+        owners[stretch.owner] = owners.get(stretch.owner, 0) + (stretch.ns - lacked) / 1e6
+        for owner, ns, _ in stretch.shares:
+            owners[owner] = owners.get(owner, 0) + ns / 1e6
+    return owners
+
+
+def near(ms: float) -> object:
+    """The promise: within 1 ms or 2 %, whichever is more."""
+    return pytest.approx(ms, abs=max(1.0, 0.02 * ms))
+
+
+def spans_of(stories: list[Story]) -> list[int]:
+    return [span.ns for story in stories for request in story.requests for span in request.spans]
+
+
+@pytest.fixture(scope="module")
+def burned() -> list[Story]:
+    return [tell(record(SCENES["burn"], model)) for model in models.MODULES]
+
+
+def test_every_request_of_every_model_is_paired_and_its_parts_sum_to_its_time(burned: list[Story]) -> None:
+    for story in burned:
+        assert story.recording.lost == 0
+        assert len(story.requests) == len(story.recording.played.asked)
+        for request, stretches in zip(story.requests, story.stretches, strict=True):
+            assert sum(one.ns for one in stretches) == request.total_ns
+            assert {one.began_ns for one in stretches[1:]} == {one.ended_ns for one in stretches[:-1]}
+
+
+def test_no_part_is_below_minus_5_us(burned: list[Story]) -> None:
+    spans = spans_of(burned)
+    assert sum(ns < -5_000 for ns in spans) <= 0.001 * len(spans)
+
+
+def test_a_burn_has_as_much_processor_as_it_asked_for_in_every_model(burned: list[Story]) -> None:
+    for story in burned:
+        assert owned_ms(story, "BURN 300")[Owner.SERVED] == near(300)
+
+
+def test_loops_are_held_up_by_client_1_and_processes_are_not(burned: list[Story]) -> None:
+    stories = {story.model: story for story in burned}
+    for model in LOOPS:
+        assert (stories[model].verdict, stories[model].why, stories[model].who) == (Verdict.HELD, Why.TURN, (1,))
+    assert (stories["sequential"].verdict, stories["sequential"].why) == (Verdict.HELD, Why.HELD)
+    for model in ("threads", "pool"):
+        assert stories[model].verdict is Verdict.TURNS
+        assert stories[model].why is Why.LOCK
+    for model in ("fork", "prefork"):
+        assert stories[model].verdict is not Verdict.HELD
+
+
+def test_waits_above_1_ms_have_a_named_cause(burned: list[Story]) -> None:
+    named, seen = map(sum, zip(*(named_share(story) for story in burned), strict=True))
+    assert seen > 20
+    assert named >= 0.95 * seen
+
+
+def test_an_event_that_is_missing_fails_the_scene(burned: list[Story]) -> None:
+    recording = burned[0].recording
+    with pytest.raises(UnpairedError, match="3 events were lost"):
+        requests_of(replace(recording, lost=3), [])
+    with pytest.raises(UnpairedError, match="no call answers"):
+        tell(replace(recording, noted=recording.noted[:-1]))
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("model", ["threads", "gevent"])
+def test_a_sleep_takes_as_long_as_it_was_asked_for(model: str) -> None:
+    assert owned_ms(tell(record(SCENES["sleep"], model)), "SLEEP 300")[Owner.BLOCKED] == near(300)
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize(("model", "verdict"), [("asyncio", Verdict.HELD), ("gevent", Verdict.FREE)])
+def test_a_store_takes_as_long_as_it_was_asked_for(model: str, verdict: Verdict) -> None:
+    story = tell(record(SCENES["stall"], model))
+    assert owned_ms(story, "GET of 200 ms")[Owner.STORE] == near(200)
+    assert story.verdict is verdict
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("model", ["select", "gevent"])
+def test_a_server_that_is_stopped_in_the_middle_lacks_as_much(model: str) -> None:
+    stopped: list[int] = []
+
+    def stop(pid: int, now_ms: float) -> None:
+        if now_ms > 100 and not stopped:
+            os.kill(pid, signal.SIGSTOP)
+            began_ns = time.monotonic_ns()
+            time.sleep(0.08)
+            stopped.append(time.monotonic_ns() - began_ns)
+            os.kill(pid, signal.SIGCONT)
+
+    scene = SCENES["burn"]
+    # Somebody must wake the clients while the server computes: a client that asks nothing of it.
+    waker = replace(scene.clients[1], asks=(), connects_ms=110.0)
+    story = tell(record(replace(scene, clients=(*scene.clients, waker)), model, stop))
+    owners = owned_ms(story, "BURN 300")
+    assert owners[Owner.STOPPED] == near(stopped[0] / 1e6)
+    assert owners[Owner.SERVED] == near(300)
+
+
+@pytest.mark.timing
+def test_a_client_that_wakes_late_is_told_from_a_server_that_answers_late() -> None:
+    late: list[int] = []
+
+    def oversleep(_: int, now_ms: float) -> None:
+        if now_ms > 100 and not late:
+            began_ns = time.monotonic_ns()
+            time.sleep(0.1)
+            late.append(time.monotonic_ns() - began_ns)
+
+    scene = SCENES["burn"]
+    asks = (*scene.clients[0].asks[:1], replace(scene.clients[0].asks[1], packet=b"KV/1.0 SLEEP 50\n", at_ms=90.0))
+    waker = replace(scene.clients[1], asks=(), connects_ms=101.0)
+    clients = (replace(scene.clients[0], asks=asks), waker)
+    story = tell(record(replace(scene, clients=clients), "select", oversleep))
+    request = next(one for one in story.requests if one.asked.label == "BURN 300")
+    expected_ms = (request.asked.received_ns - request.calls[0].noted.ended_ns) / 1e6
+    assert owned_ms(story, "BURN 300")[Owner.CLIENT] == near(expected_ms)
+    assert 40 < expected_ms < 100
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", SCENES)
+def test_every_scene_is_paired_and_named_in_every_model(name: str) -> None:
+    stories = [tell(record(SCENES[name], model)) for model in models.MODULES]
+    named, seen = map(sum, zip(*(named_share(story) for story in stories), strict=True))
+    assert named >= 0.95 * seen
+    spans = spans_of(stories)
+    assert sum(ns < -5_000 for ns in spans) <= 0.001 * len(spans)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model", models.MODULES)
+def test_the_verdict_is_the_same_in_20_of_20_repeats(model: str) -> None:
+    verdicts = {tell(record(SCENES["burn"], model)).verdict for _ in range(20)}
+    assert len(verdicts) == 1
