@@ -10,6 +10,8 @@ from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.trace.analysis.parts import UnpairedError
 from kvss_gevent.trace.analysis.verdict import Story, tell
 from kvss_gevent.trace.analysis.words import sentence
+from kvss_gevent.trace.flight import FlightError, read_flight
+from kvss_gevent.trace.page import flight_page
 from kvss_gevent.trace.page.chrome_trace import chrome_trace
 from kvss_gevent.trace.page.data import page_data
 from kvss_gevent.trace.page.scene_page import render
@@ -22,22 +24,29 @@ TRIES = 2
 """A recording that lost events is made once more."""
 
 EPILOG = """\
-Without a scene it lists them. It writes DIR/SCENE.html, a page that opens offline, and DIR/SCENE.trace.json, which
-https://ui.perfetto.dev opens. It needs Linux and takes about a second for each model.
+Without a scene it lists them. For a scene it writes DIR/SCENE.html, a page that
+opens offline, and DIR/SCENE.trace.json, which https://ui.perfetto.dev opens.
+It needs Linux and takes about a second for each model.
 
 examples:
-  kvss show burn                              one handler computes, twelve models
-  kvss show stall --models gevent,asyncio     two models side by side
+  kvss show burn                             one handler computes
+  kvss show stall --models gevent,asyncio    two models side by side
   kvss show pool --out /tmp/pool
+  kvss show kvss-flight-20260105-101500-4711.json
+                                             what kvss serve --flight-recorder wrote
 
-exit codes: 0 shown, 1 a model could not be recorded, 2 usage, 3 a model's library is not installed
+exit codes:
+  0 shown, 1 a model could not be recorded, 2 usage,
+  3 a model's library is not installed
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `kvss show`."""
     parser.epilog = EPILOG
-    parser.add_argument("scene", nargs="?", metavar="SCENE", help=f"one of {', '.join(SCENES)}")
+    parser.add_argument(
+        "scene", nargs="?", metavar="SCENE|FILE", help=f"a flight recording, or one of {', '.join(SCENES)}"
+    )
     parser.add_argument("--models", metavar="A,B,...", help="which models (all that are installed; see kvss models)")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("kvss-show"), help="where to (kvss-show)")
 
@@ -48,6 +57,8 @@ def run(args: Namespace) -> int:
         for scene in SCENES.values():
             print(f"{scene.name:8} {scene.title}: {scene.told}")
         return Exit.OK
+    if args.scene.endswith(".json"):
+        return _show_flight(Path(args.scene), args.out)
     if args.scene not in SCENES:
         raise Fail(f"there is no scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
     if sys.platform != "linux":
@@ -62,6 +73,23 @@ def run(args: Namespace) -> int:
     page = _write(args.out, scene, stories)
     print(f"Written: {page} and {page.with_suffix('.trace.json').name} for Perfetto.")
     return Exit.OK if len(stories) == len(names) else Exit.FAILED
+
+
+def _show_flight(file: Path, directory: Path) -> int:
+    """Write the page of a flight recording; returns the exit code. Raises Fail."""
+    try:
+        flight = read_flight(file)
+    except (OSError, FlightError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Fail(f"cannot read {file}: {why}", "Give a file that kvss serve --flight-recorder wrote.") from None
+    longest = flight_page.longest_of(flight)
+    if not longest:
+        raise Fail(f"{file} holds no calls", "Nobody had asked the server for anything.", Exit.FAILED)
+    page = directory / f"{file.stem}.html"
+    _save(page, flight_page.render(flight))
+    print(flight_page.said(flight))
+    print(f"Written: {page}")
+    return Exit.OK
 
 
 def _models(given: str | None) -> list[str]:
@@ -100,11 +128,14 @@ def _story(scene: Scene, model: str) -> Story | None:
 def _write(directory: Path, scene: Scene, stories: list[Story]) -> Path:
     """Write the page and the trace; returns the page's path. Raises Fail."""
     page = directory / f"{scene.name}.html"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        page.write_text(render(stories), encoding="utf-8")
-        trace = json.dumps(chrome_trace(page_data(stories)))
-        page.with_suffix(".trace.json").write_text(trace, encoding="utf-8")
-    except OSError as error:
-        raise Fail(f"cannot write {page}: {error.strerror}", "Give another directory with --out.") from None
+    _save(page, render(stories))
+    _save(page.with_suffix(".trace.json"), json.dumps(chrome_trace(page_data(stories))))
     return page
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Fail(f"cannot write {path}: {error.strerror}", "Give another directory with --out.") from None

@@ -82,10 +82,10 @@ class Tracer:
                 service.store = TimedStore(service.store, number, note, clock)
             if service.lab:
                 service.lab = cast("Lab", TimedLab(service.lab, number, note, clock))
-        return TracedConversation(self._converse(service), number, note, clock)
+        return NotedConversation(self._converse(service), number, note, clock)
 
 
-class TracedConversation:
+class NotedConversation:
     """Notes every call of a conversation; see Conversation for what its members are."""
 
     __slots__ = ("_clock", "_conversation", "_note", "_number", "_proceed", "_receive", "closed", "more")

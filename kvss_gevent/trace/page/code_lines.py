@@ -1,7 +1,7 @@
 """Where in a model's code a request waits: the line is looked for in the source, so that it is always the right one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -17,6 +17,10 @@ class CodeLine:
     text: str
     excerpt: str
     first: int
+
+    def as_data(self) -> dict[str, str | int]:
+        """Return it for a page's data."""
+        return {**asdict(self), "file": f"kvss_gevent/{self.file}"}
 
 
 WAITS: Final[Mapping[str, tuple[str, str]]] = {

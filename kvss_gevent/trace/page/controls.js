@@ -37,7 +37,7 @@ const draw = () => {
     holder.querySelector(".picture").innerHTML = asSvg(one, frame, `${model.name}: ${model.sentence}`);
   }
   const shown = watched().length ? watched().slice(0, 2) : [told()];
-  $(".queue").innerHTML = shown.map((model) => asSvg(queue(model, frame, state.view), frame, `${model.name}: how many requests wait`)).join("");
+  $(".queue").innerHTML = DATA.flight ? "" : shown.map((model) => asSvg(queue(model, frame, state.view), frame, `${model.name}: how many requests wait`)).join("");
   $(".code").innerHTML = shown.map(codeOf).join("");
 };
 
@@ -126,7 +126,7 @@ const predict = (answer) => {
 const DO = { play, back: () => step(-1), next: () => step(1), in: () => zoom(.5), out: () => zoom(2), reset, only };
 document.querySelectorAll("[data-do]").forEach((button) => button.addEventListener("click", () => DO[button.dataset.do]()));
 document.querySelectorAll(".answers button").forEach((button, index) => button.addEventListener("click", () => predict(index)));
-$(".skip").addEventListener("click", () => predict(-1));
+$(".skip")?.addEventListener("click", () => predict(-1));
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
@@ -172,6 +172,10 @@ stage.addEventListener("pointermove", (event) => {
 stage.addEventListener("pointerleave", () => { tip.style.display = "none"; });
 
 const tipOf = (model, index, place, number) => {
+  if (DATA.flight) {
+    const { asks, codes, bytes, reply_bytes: reply, began_us: from, ended_us: to } = model.requests[index];
+    return `<b>${escaped(asks)}</b> of ${codes}${number > 1 ? ` and ${number - 1} more here` : ""}<br>${bytes} bytes, reply ${reply} bytes<br>had the loop for ${shownMs(to - from)}`;
+  }
   const request = model.requests[index], part = request.parts[place], { file, text, number: line } = model.code;
   const waits = WAITS.includes(part[0]) ? `<br>It waits at ${file}:${line}<br><code>${escaped(text)}</code>` : "";
   const shared = (part[5] ?? []).map(([owner, us, who]) => `<br>${shownMs(us)} of it without ${owner === "lock" ? `the lock, which ${whoseAt(model, who, part[3])} had` : owner === "core" ? "a core" : "running at all"}`).join("");

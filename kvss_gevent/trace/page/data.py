@@ -50,7 +50,6 @@ def conditions() -> str:
 
 def _model(story: Story) -> dict[str, Any]:
     module = models.load(story.model)
-    line = line_of(story.model)
     threads: dict[tuple[int, int], int] = {}
     calls = [call for call in calls_of(story.recording) if call.client]
     for call in calls:
@@ -63,13 +62,7 @@ def _model(story: Story) -> dict[str, Any]:
         "verdict": str(story.verdict),
         "wait_us": round(story.wait_ns / 1e3, 1),
         "longest": story.longest,
-        "code": {
-            "file": f"kvss_gevent/{line.file}",
-            "number": line.number,
-            "text": line.text,
-            "excerpt": line.excerpt,
-            "first": line.first,
-        },
+        "code": line_of(story.model).as_data(),
         "requests": [_request(story, number) for number in range(len(story.requests))],
         "processes": len({process for process, _ in threads}),
         "calls": [_call(story, call, threads) for call in calls],

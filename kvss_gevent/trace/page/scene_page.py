@@ -24,6 +24,8 @@ HOW = (
 )
 """The patterns: name, number of the colour shown, opacity, what it says."""
 
+KEYS = "space, arrows, + and -, 1 to 9 open a model, c compares, Esc resets; shift and wheel zooms"
+
 BUTTONS = (
     ("play", "&#9654;", "play or pause"),
     ("back", "&larr;", "the event before"),
@@ -39,22 +41,8 @@ def render(stories: Sequence[Story]) -> str:
     """Return the page about one scene."""
     data = page_data(stories)
     scene = data["scene"]
-    title = f"{scene['title']}: who waits for whom"
-    return shell.page(title, _body(data), style=_asset("show.css"), script="".join(map(_asset, SCRIPTS)), data=data)
-
-
-def _body(data: dict[str, Any]) -> str:
-    scene = data["scene"]
     answers = "".join(f'<button type="button">{escape(answer)}</button>' for answer in scene["answers"])
-    tools = "".join(
-        f'<button type="button" data-do="{name}" title="{title}" aria-label="{title}">{shown}</button>'
-        for name, shown, title in BUTTONS
-    )
-    how = "".join(
-        f'<span data-how="{name} {who}"{f" data-light={light}" if light else ""}>{escape(text)}</span>'
-        for name, who, light, text in HOW
-    )
-    return f"""
+    body = f"""
 <script>document.body.classList.add("veiled")</script>
 <h1>{escape(scene["title"])}</h1>
 <p class="told">{escape(scene["told"])}</p>
@@ -63,14 +51,7 @@ def _body(data: dict[str, Any]) -> str:
 <div class="answers">{answers}<button type="button" class="skip">show it without a guess</button></div>
 <p class="because" hidden>{escape(scene["because"])}</p>
 </section>
-<div class="stage">
-<div class="tools">{tools}<span class="keys">space, arrows, + and -, 1 to 9 open a model, c compares, Esc resets;
-shift and wheel zooms</span></div>
-<div class="axis"></div><div class="strips"></div>
-<p class="step" aria-live="polite"></p>
-<div class="queue"></div>
-<p class="how">{how}</p>
-</div>
+{picture(BUTTONS, KEYS, patterns=True)}
 <div class="after">
 <h2>What was measured</h2>
 {shell.bullets(data["summary"])}
@@ -79,8 +60,33 @@ shift and wheel zooms</span></div>
 id data: the parts of each request sum to its time.</p>
 </div>
 <div class="tip" role="tooltip"></div>
-<noscript><style>.predict .answers {{ display: none; }}</style><p>The pictures need JavaScript.</p></noscript>
 """
+    return page(f"{scene['title']}: who waits for whom", body, data)
+
+
+def page(title: str, body: str, data: dict[str, Any]) -> str:
+    """Return a page whose pictures are drawn from data."""
+    return shell.page(title, body, style=_asset("show.css"), script="".join(map(_asset, SCRIPTS)), data=data)
+
+
+def picture(buttons: Sequence[tuple[str, str, str]], keys: str = "", patterns: bool = False) -> str:
+    """Return the place in which the scripts draw, with some of BUTTONS, what keys do, and what the patterns say."""
+    tools = "".join(
+        f'<button type="button" data-do="{name}" title="{title}" aria-label="{title}">{shown}</button>'
+        for name, shown, title in buttons
+    )
+    how = "".join(
+        f'<span data-how="{name} {who}"{f" data-light={light}" if light else ""}>{escape(text)}</span>'
+        for name, who, light, text in (HOW if patterns else ())
+    )
+    return f"""<div class="stage">
+<div class="tools">{tools}<span class="keys">{escape(keys)}</span></div>
+<div class="axis"></div><div class="strips"></div>
+<p class="step" aria-live="polite"></p>
+<div class="queue"></div>
+<p class="how">{how}</p>
+<noscript><p>The pictures need JavaScript.</p></noscript>
+</div>"""
 
 
 def _asset(name: str) -> str:

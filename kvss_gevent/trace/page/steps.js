@@ -30,6 +30,9 @@ const reasonOf = (model, [owner, why, who, from]) => {
 // The events of one model in order: [time in us, sentence, number of the request].
 const eventsOf = (model) => {
   const found = [];
+  if (DATA.flight) {
+    return model.requests.map((one, index) => [one.began_us, `${one.asks} of ${one.codes} is taken up, for ${shownMs(one.ended_us - one.began_us)}.`, index]);
+  }
   model.requests.forEach((request, index) => {
     const who = `Client ${request.client}`;
     const waiting = request.parts.find((part) => part[0] !== "way" && part[4] - part[3] > 20);

@@ -35,18 +35,19 @@ const looks = ([owner, why, who], client) => {
 
 const clientsOf = (busy) => DATA.clients.filter((one) => one.busy === busy);
 const patientNumbers = () => clientsOf(false).map((one) => one.number);
+const nameOf = (number) => DATA.clients.find((one) => one.number === number)?.name ?? String(number);
 
 // The lanes of a model: [{label, y, height, clients}], top down, and the y at which the processor begins. tall: for few.
 const lanesOf = (open, tall) => {
   let y = 2;
   const lanes = [], lane = tall ? 1.6 * LANE : LANE;
   const add = (label, height, clients) => { lanes.push({ label, y, height, clients }); y += height + GAP; };
-  for (const one of clientsOf(true)) add(String(one.number), lane, [one.number]);
+  for (const one of clientsOf(true)) add(nameOf(one.number), lane, [one.number]);
   const patient = patientNumbers();
-  if (open) for (const number of patient) add(String(number), lane, [number]);
+  if (open) for (const number of patient) add(nameOf(number), lane, [number]);
   else if (patient.length) {
     const run = patient.at(-1) - patient[0] === patient.length - 1 && patient.length > 1;
-    add(run ? `${patient[0]}-${patient.at(-1)}` : patient.join(" "), Math.max(FOLD, 4 * patient.length), patient);
+    add(run ? `${patient[0]}-${patient.at(-1)}` : patient.map(nameOf).join(" "), Math.max(FOLD, 4 * patient.length), patient);
   }
   return { lanes, cpu: y + GAP };
 };
@@ -56,7 +57,7 @@ const heightOf = (model, open, tall) => lanesOf(open, tall).cpu + (open ? proces
 
 // A picture is in pixels: its place of the lanes is [left, left + plot).
 const frameOf = (width, narrow) => {
-  const left = narrow ? 44 : 132, right = narrow ? 4 : 214;
+  const left = narrow ? 44 : 132, right = narrow ? 4 : 232;
   return { width, narrow, left, plot: width - left - right, top: narrow ? 34 : 0 };
 };
 const placeOf = (frame, view) => (us) => frame.left + (us - view.from) / (view.to - view.from) * frame.plot;
@@ -74,7 +75,7 @@ const strip = (model, frame, view, open, number, tall = false) => {
       out.push(laneParts(model, client, x, y, h, frame.left, right, fill));
     });
   }
-  out.push(`<text x="${frame.left - 8}" y="${frame.top + cpu + CPU}" text-anchor="end" font-size="12" fill="${MUTED}">cpu</text>`);
+  out.push(`<text x="${frame.left - 8}" y="${frame.top + cpu + CPU}" text-anchor="end" font-size="12" fill="${MUTED}">${DATA.flight ? "loop" : "cpu"}</text>`);
   const processes = open ? processesOf(model).map((one) => [one]) : [processesOf(model)];
   processes.forEach((some, row) => out.push(processor(model, some, view, frame, frame.top + cpu + row * (CPU + 1))));
   const [said, reason] = model.label, bold = `font-size="13" font-weight="600" fill="${INK}"`;

@@ -1,0 +1,152 @@
+"""The flight recorder: a running server's last seconds in memory, written to a file on demand or when a call is slow.
+
+The server's path pays for one tuple and one append for each call. Writing happens on a thread of its own. A server
+alone does not know when a request arrived, so a recording shows who held the loop and what was taken up right after.
+"""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvss_gevent.protocol.wire import VERSION
+from kvss_gevent.trace.events import Event, Note, What
+
+logger = logging.getLogger("kvss")
+
+FORM = "kvss flight recording 1"
+MOST_EVENTS = 100_000
+"""About 30 MB. At 10,000 requests a second it is the last ten seconds."""
+AFTER_S = 0.5
+"""Between something slow and the writing: what is taken up right after belongs to it."""
+PAUSE_S = 60.0
+"""Between two recordings that nobody asked for."""
+MOST_FILES = 10
+"""So many recordings that nobody asked for are written; then only the log tells."""
+
+_WAITS = (What.STORE,)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A recording as it is read back: what was noted, by the time at which it ended, and where and when."""
+
+    model: str
+    process: int
+    written: str
+    why: str
+    seconds: float
+    events: list[Event]
+
+
+class FlightError(Exception):
+    """A file is no recording; the message says why."""
+
+
+class FlightRecorder:
+    """Keeps the events of the last `seconds`, at most MOST_EVENTS; `note` is to be given to a Tracer.
+
+    slow_ms: a call that held its thread longer than that is logged and has a recording written; 0 is never.
+    directory: where recordings go.
+    """
+
+    def __init__(self, model: str, seconds: float, slow_ms: float = 0.0, directory: Path = Path()) -> None:
+        self._model, self._seconds, self._directory = model, seconds, directory
+        self._kept: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._slow_ns = int(slow_ms * 1e6)
+        self._due_s = 0.0
+        self._files = 0
+        self.note: Note = self._note_and_look if slow_ms else self._kept.append
+
+    def _note_and_look(self, event: Event) -> None:
+        self._kept.append(event)
+        if event[3] - event[2] > self._slow_ns and event[0] in (What.RECEIVE, What.PROCEED):
+            self._look_at(event)
+
+    def _look_at(self, event: Event) -> None:
+        """Tell of a call that took long, if it held its thread and did not wait for a store."""
+        waited_ns = 0
+        for one in reversed(self._kept):
+            if one[3] < event[2]:
+                break
+            if one[0] in _WAITS and one[1] == event[1] and one[2] >= event[2]:
+                waited_ns += one[3] - one[2]
+        held_ns = event[3] - event[2] - waited_ns
+        now_s = time.monotonic()
+        if held_ns <= self._slow_ns or now_s < self._due_s:
+            return
+        self._due_s = now_s + PAUSE_S
+        said = f"{asked(event[6])} held the loop for {held_ns / 1e6:.0f} ms"
+        logger.warning("%s", said)
+        if self._files < MOST_FILES:
+            self._files += 1
+            self.write(said, AFTER_S)
+
+    def write(self, why: str, after_s: float = 0.0) -> threading.Thread:
+        """Have the recording written in the background and its path logged; returns the thread that does it."""
+        writer = threading.Timer(after_s, self._write, (why,))
+        writer.daemon = True
+        writer.start()
+        return writer
+
+    def _write(self, why: str) -> None:
+        events = list(self._kept)
+        since_ns = time.monotonic_ns() - int(self._seconds * 1e9)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        path = self._directory / f"kvss-flight-{stamp}-{os.getpid()}.json"
+        rows = [
+            [int(what), conversation, began, ended, bytes_in, bytes_out, asked(head)]
+            for what, conversation, began, ended, bytes_in, bytes_out, head in events
+            if ended >= since_ns
+        ]
+        recording = {
+            "form": FORM,
+            "model": self._model,
+            "process": os.getpid(),
+            "written": stamp,
+            "why": why,
+            "seconds": self._seconds,
+            "events": rows,
+        }
+        try:
+            path.write_text(json.dumps(recording, separators=(",", ":")), encoding="utf-8")
+        except OSError as error:
+            logger.error("the flight recorder cannot write %s: %s", path, error.strerror)
+        else:
+            logger.warning("flight recording of %d events: kvss show %s", len(rows), path)
+
+
+def asked(head: bytes) -> str:
+    """Return verb and key of a request's begin, never a value; `(more)` for what does not begin a request."""
+    line, _, rest = head.partition(b"\n")
+    version, *words = line.split(b" ", 3)
+    if version != VERSION or not words:
+        return "(more)"
+    more = " and more" if rest else ""
+    return b" ".join(words[:2]).decode("utf-8", "replace") + more
+
+
+def read_flight(path: Path) -> Flight:
+    """Read a recording. Raises FlightError, OSError."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise FlightError("it is no JSON") from None
+    if not isinstance(found, dict) or found.get("form") != FORM:
+        raise FlightError("it is no flight recording of this version")
+    try:
+        events = [_event(row) for row in found["events"]]
+        return Flight(found["model"], found["process"], found["written"], found["why"], float(found["seconds"]), events)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FlightError(f"it is damaged: {error}") from None
+
+
+def _event(row: Sequence[Any]) -> Event:
+    what, conversation, began, ended, bytes_in, bytes_out, words = row
+    return (What(what), int(conversation), int(began), int(ended), int(bytes_in), int(bytes_out), str(words).encode())

@@ -1,0 +1,142 @@
+"""The flight recorder: what it keeps, when it writes, and the page that `kvss show FILE` makes of it."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from kvss_gevent.cli import main
+from kvss_gevent.core.lab_commands import Lab
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.stores.memory import MemoryStore
+from kvss_gevent.trace import flight
+from kvss_gevent.trace.conversation import Tracer
+from kvss_gevent.trace.events import What
+from kvss_gevent.trace.flight import FlightRecorder, read_flight
+from kvss_gevent.trace.page.flight_page import holds_of, longest_of, render, said
+from kvss_gevent.trace.scenes.stalling_store import StallingStore
+
+
+def service_with(recorder: FlightRecorder, store: object = None) -> Service:
+    return Service(store or MemoryStore(), lab=Lab(), converse=Tracer(Session, recorder.note))
+
+
+def written(directory: Path) -> Path:
+    (path,) = directory.glob("kvss-flight-*.json")
+    return path
+
+
+def test_a_recording_tells_who_held_the_loop_and_what_was_taken_up_right_after(tmp_path: Path) -> None:
+    recorder = FlightRecorder("gevent", 10, directory=tmp_path)
+    service = service_with(recorder)
+    first, second, third = service.open(), service.open(), service.open()
+    second.receive(b"KV/1.0 PUT key secret\n")
+    first.receive(b"KV/1.0 SLEEP 60\n")
+    second.receive(b"KV/1.0 GET key\n")
+    third.receive(b"KV/1.0 GET key\nKV/1.0 GET other\n")
+    recorder.write("asked for").join()
+    text = written(tmp_path).read_text()
+    assert "secret" not in text
+    found = read_flight(written(tmp_path))
+    assert (found.why, found.model) == ("asked for", "gevent")
+    held_ns, event = longest_of(found)[0]
+    assert event[6] == b"SLEEP 60"
+    assert held_ns >= 60e6
+    assert [one[6] for _, one in holds_of(found)] == [b"PUT key", b"SLEEP 60", b"GET key", b"GET key and more"]
+    assert "SLEEP 60 of connection 1 held the loop for 6" in said(found)
+    assert "Right after it 2 calls of 2 other connections were taken up" in said(found)
+    page = render(found)
+    assert json.loads(page.partition('id="data">')[2].partition("</script>")[0])["flight"]
+    assert "secret" not in page
+
+
+def test_only_the_last_seconds_are_written(tmp_path: Path) -> None:
+    recorder = FlightRecorder("gevent", 0.05, directory=tmp_path)
+    conversation = service_with(recorder).open()
+    conversation.receive(b"KV/1.0 GET old\n")
+    time.sleep(0.1)
+    conversation.receive(b"KV/1.0 GET new\n")
+    recorder.write("asked for").join()
+    assert [event[6] for event in read_flight(written(tmp_path)).events] == [b"GET new"]
+
+
+def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight, "MOST_EVENTS", 5)
+    recorder = FlightRecorder("gevent", 10, directory=tmp_path)
+    conversation = service_with(recorder).open()
+    for _ in range(20):
+        conversation.receive(b"KV/1.0 GET a\n")
+    recorder.write("asked for").join()
+    assert len(read_flight(written(tmp_path)).events) == 5
+
+
+def test_a_call_that_holds_the_loop_is_told_and_written_by_itself_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight, "AFTER_S", 0.2)
+    recorder = FlightRecorder("gevent", 10, slow_ms=20, directory=tmp_path)
+    service = service_with(recorder)
+    first, second = service.open(), service.open()
+    with caplog.at_level(logging.WARNING):
+        first.receive(b"KV/1.0 SLEEP 1\n")
+        assert not caplog.messages
+        first.receive(b"KV/1.0 SLEEP 40\n")
+        second.receive(b"KV/1.0 GET after\n")
+        second.receive(b"KV/1.0 SLEEP 30\n")
+        deadline = time.monotonic() + 5
+        while len(caplog.messages) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert caplog.messages[0].startswith("SLEEP 40 held the loop for 4")
+    assert caplog.messages[1] == f"flight recording of 9 events: kvss show {written(tmp_path)}"
+    assert b"GET after" in [event[6] for event in read_flight(written(tmp_path)).events]
+
+
+def test_a_wait_for_the_store_is_not_the_loops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = FlightRecorder("gevent", 10, slow_ms=20, directory=tmp_path)
+    service_with(recorder, StallingStore(MemoryStore(), time.sleep)).open().receive(b"KV/1.0 GET stall:60:1\n")
+    assert not caplog.messages
+    recorder.write("asked for").join()
+    found = read_flight(written(tmp_path))
+    assert What.STORE in [event[0] for event in found.events]
+    assert longest_of(found)[0][0] < 20e6
+
+
+def test_a_directory_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    FlightRecorder("gevent", 10, directory=tmp_path / "none").write("asked for").join()
+    assert "the flight recorder cannot write" in caplog.text
+
+
+def test_the_command_shows_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder = FlightRecorder("gevent", 10, directory=tmp_path)
+    service_with(recorder).open().receive(b"KV/1.0 GET a\n")
+    recorder.write("asked for").join()
+    path = written(tmp_path)
+    assert main(["show", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("GET a of connection 1 held the loop for 0.")
+    assert "Who held the loop" in (tmp_path / "out" / f"{path.stem}.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said_of_it"),
+    [
+        ("no json", "it is no JSON"),
+        ("[1]", "it is no flight recording of this version"),
+        ('{"form": "kvss flight recording 1", "events": [[1, 2]]}', "it is damaged"),
+        ('{"form": "kvss flight recording 1", "events": []}', "it is damaged: 'model'"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_told(
+    content: str, said_of_it: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file.json").write_text(content)
+    assert main(["show", str(tmp_path / "file.json")]) == 2
+    assert said_of_it in capsys.readouterr().err
+
+
+def test_an_empty_recording_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FlightRecorder("gevent", 10, directory=tmp_path).write("asked for").join()
+    assert main(["show", str(written(tmp_path))]) == 1
+    assert "holds no calls" in capsys.readouterr().err
