@@ -2,7 +2,7 @@
 
 HOST ?= 127.0.0.1
 PORT ?= 5050
-SLO ?= p99:5ms
+SLO ?= p99<5ms
 PROFILE ?= quick
 ARGS ?=
 VENV := .venv
@@ -54,8 +54,8 @@ load: $(VENV)/.load ## the load tester with its web page on loopback; HOST=, POR
 load-headless: $(VENV)/.load ## ten seconds of load without a page; ARGS= passes through
 	$(RUN) -m kvss_gevent load -H $(HOST):$(PORT) --headless -u 10 -r 100 -t 10s --only-summary $(ARGS)
 
-load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO=p99:5ms
-	$(RUN) -m kvss_gevent load search --slo $(SLO) --host $(HOST):$(PORT) $(ARGS)
+load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO="p99<5ms"
+	$(RUN) -m kvss_gevent load search --slo "$(SLO)" --host $(HOST):$(PORT) $(ARGS)
 
 compare: $(VENV)/.lab ## all concurrency models in one report, in about 7 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
 	$(RUN) -m kvss_gevent.compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \

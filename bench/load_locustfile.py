@@ -52,12 +52,11 @@ class Alternating(WorkloadUser):
     """The mix with everything on, and the same mix bare, by turns."""
 
     def on_start(self) -> None:
-        """Connect, store this user's share of the bare keys and build the bare lines."""
-        super().on_start()
+        """Store this user's share of the bare keys and build the bare lines."""
         options = self.run_state.options
         connection = self.virtual_user.connect()
         assert connection is not None
-        share = range(self.number, options.keys, self.run_state.plan.users)
+        share = range(self.virtual_user.number, options.keys, self.run_state.plan.users)
         connection.send(b"".join(_FORMS[Op.PUT] % key for key in share), len(share))
         for _ in share:
             connection.reply()

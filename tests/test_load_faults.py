@@ -83,7 +83,7 @@ def test_a_planted_fault_is_found(
     assert done.code == 1
     assert set(done.results["failures"]) & names
     assert set(done.results["failures"]) <= names
-    assert done.results["requests"]["errors"] == sum(done.results["failures"].values())
+    assert done.results["requests"]["failed"] == sum(done.results["failures"].values())
 
 
 def test_a_right_server_has_no_failure(tmp_path: Path) -> None:
@@ -106,4 +106,4 @@ def test_a_right_server_has_no_failure(tmp_path: Path) -> None:
         )
     assert done.results["failures"] == {}
     assert done.code == 0
-    assert done.results["requests"]["count"] > 1000
+    assert done.results["requests"]["answered"] > 1000

@@ -54,7 +54,8 @@ def test_texts_are_read() -> None:
         ({"timeout": "0s"}, "--kv-timeout: '0s' is outside"),
         ({"value_size": "10"}, "--kv-value-size: verification needs values of"),
         ({"value_size": "2000000"}, "--kv-value-size: KV/1.0 lines end at"),
-        ({"shape": "steps:1,2:5s"}, "--kv-shape: a shape varies the open-loop rate"),
+        ({"queue": "shared"}, "--kv-queue: requests wait in a queue in open loop only"),
+        ({"require": "p99<5"}, "--kv-require: 'p99<5': a limit of a latency has a unit"),
     ],
 )
 def test_bad_input_has_one_line_that_names_the_option(texts: dict[str, str], complaint: str) -> None:

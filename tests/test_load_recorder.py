@@ -66,7 +66,7 @@ def test_a_part_survives_locusts_messages() -> None:
     update = Update.unpack(sent)
     assert (update.second, update.backlog, update.users, update.down_s) == (3, 7, 8, 0.5)
     assert (update.reset, update.summary) == (2, summary)
-    assert update.part.pack() == part.pack()
+    assert update.tally.pack() == part.pack()
 
 
 def test_parts_of_two_processes_are_exactly_the_sum() -> None:
@@ -82,9 +82,9 @@ def test_parts_of_two_processes_are_exactly_the_sum() -> None:
     assert whole.failures == {"x": 2}
 
 
-def test_rmw_is_not_counted_twice_among_all_requests() -> None:
-    part = part_of({("GET", HIT): [1], ("PUT", HIT): [1], ("RMW", HIT): [2]})
-    assert part.requests() == 2
+def test_rmw_is_one_request_whose_parts_are_no_others() -> None:
+    part = part_of({("RMW GET", HIT): [1], ("RMW PUT", HIT): [1], ("RMW", HIT): [2]})
+    assert part.requests() == 1
 
 
 def test_errors_are_no_part_of_the_good_requests_times() -> None:
@@ -103,7 +103,7 @@ def test_rows_are_seconds() -> None:
     collector.finish()
     assert [row.second for row in collector.rows] == list(range(15))
     row = collector.rows[9]
-    assert (row.requests, row.errors, row.p50_us, row.backlog, row.users) == (11, 1, 100, 10, 5)
+    assert (row.answered, row.failed, row.p50_us, row.backlog, row.users) == (10, 1, 100, 10, 5)
     assert collector.max_backlog == 15
     assert len(collector.log) == 15
 

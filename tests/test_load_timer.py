@@ -1,80 +1,83 @@
-"""loadtest/timer.py: greenlets wake in order, not before their time, and a killed one leaves nothing behind."""
+"""The load tester's timer fires in time, not early, and costs nothing while it waits."""
 
 import time
+from math import inf
 
 import gevent
 import pytest
+from gevent.event import Event
 
-from kvss_gevent.loadtest.engine.clock import Alarm, clock
+from kvss_gevent.loadtest.engine.clock import Timer, clock
 
 
-@pytest.fixture
-def alarm() -> Alarm:
-    # The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once.
+@pytest.fixture(autouse=True)
+def fresh_clock() -> None:
+    """The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once."""
     gevent.get_hub().loop.update_now()
-    return Alarm()
 
 
-def test_greenlets_wake_in_the_order_of_their_times_and_not_early(alarm: Alarm) -> None:
+def rings(*times: float) -> list[float]:
+    """Return when a timer fired that was armed for each of some times from now, one after the other."""
+    found: list[float] = []
+    rung = Event()
+
+    def fire() -> None:
+        found.append(clock())
+        rung.set()
+
+    timer = Timer(fire)
+    for when in times:
+        timer.arm(clock() + when)
+        assert rung.wait(5)
+        rung.clear()
+    timer.close()
+    timer.close()
+    return found
+
+
+def test_it_fires_in_time_and_not_early() -> None:
     begun = clock()
-    woken: list[tuple[float, float]] = []
-
-    def sleeper(delay_s: float) -> None:
-        alarm.sleep_until(begun + delay_s)
-        woken.append((delay_s, clock() - begun))
-
-    gevent.joinall([gevent.spawn(sleeper, delay) for delay in (0.03, 0.01, 0.02, 0.01)], timeout=5)
-    assert [delay for delay, _ in woken] == [0.01, 0.01, 0.02, 0.03]
-    assert all(at >= delay for delay, at in woken)
-    alarm.close()
+    [at] = rings(0.03)
+    assert 0.03 <= at - begun < 0.5
 
 
-def test_a_time_that_has_passed_wakes_at_once(alarm: Alarm) -> None:
-    with gevent.Timeout(2):
-        alarm.sleep_until(clock() - 1)
-    alarm.close()
+def test_a_time_that_has_passed_fires_at_once() -> None:
+    assert len(rings(-1.0, 0.0, -1.0)) == 3
 
 
-def test_a_killed_sleeper_is_not_woken_and_does_not_hold_up_others(alarm: Alarm) -> None:
-    now = clock()
-    woken: list[str] = []
+def test_a_timer_may_be_armed_anew_while_it_fires() -> None:
+    found: list[float] = []
+    ended = Event()
 
-    def sleeper(name: str, when: float) -> None:
-        alarm.sleep_until(when)
-        woken.append(name)
+    def fire() -> None:
+        found.append(clock())
+        if len(found) == 3:
+            ended.set()
+        else:
+            timer.arm(found[0] + 0.01 * len(found))
 
-    first, second = gevent.spawn(sleeper, "first", now + 0.02), gevent.spawn(sleeper, "second", now + 0.03)
-    gevent.sleep(0)
-    first.kill()
-    second.join(5)
-    assert woken == ["second"]
-    alarm.close()
-
-
-def test_many_greenlets_share_one_timer(alarm: Alarm) -> None:
-    begun = clock()
-    sleepers = [gevent.spawn(alarm.sleep_until, begun + i / 10_000) for i in range(300)]
-    assert len(gevent.joinall(sleepers, timeout=5)) == 300
-    alarm.close()
+    timer = Timer(fire)
+    timer.arm(clock())
+    assert ended.wait(5)
+    timer.close()
+    assert found[2] - found[0] >= 0.02
 
 
-def test_a_sleeper_that_gave_up_is_left_alone_afterwards(alarm: Alarm) -> None:
-    begun = clock()
-
-    def impatient() -> float:
-        with gevent.Timeout(0.005, False):
-            alarm.sleep_until(begun + 0.03)
-        gevent.sleep(0.1)
-        return clock() - begun
-
-    assert gevent.spawn(impatient).get(timeout=5) >= 0.1
-    alarm.close()
+def test_a_timer_that_was_disarmed_does_not_fire() -> None:
+    found: list[float] = []
+    timer = Timer(lambda: found.append(clock()))
+    timer.arm(clock() + 0.02)
+    timer.arm(inf)
+    gevent.sleep(0.06)
+    timer.close()
+    assert found == []
 
 
-def test_waiting_costs_nothing(alarm: Alarm) -> None:
-    alarm.sleep_until(clock() + 0.01)
+def test_a_timer_that_has_fired_costs_nothing() -> None:
+    timer = Timer(lambda: None)
+    timer.arm(clock())
+    gevent.sleep(0.02)
     used_s = time.process_time()
-    alarm.sleep_until(clock() + 0.3)
-    gevent.sleep(0.2)
-    assert time.process_time() - used_s < 0.2, "the timer that has fired is not looked at again and again"
-    alarm.close()
+    gevent.sleep(0.3)
+    assert time.process_time() - used_s < 0.15, "it is not looked at again and again"
+    timer.close()

@@ -11,7 +11,7 @@ OPEN = Evidence(
     requests=10_000,
     measured_s=10,
     offered_per_s=1000,
-    achieved_per_s=1000,
+    answered_per_s=1000,
     cpu_shares=(0.3,),
     wait_shares=(0.0,),
     lag_p50_us=80,
@@ -37,11 +37,11 @@ def test_a_clean_run_can_be_trusted(evidence: Evidence) -> None:
     [
         ({"cpu_shares": (0.2, 0.97)}, "97% of a core at most"),
         ({"wait_shares": (0.3,)}, "waited for a CPU 30% of the time"),
-        ({"achieved_per_s": 900}, "achieved 900/s of 1,000/s offered (90.0%)"),
-        ({"lag_p99_us": 5000}, "late by 80 us at the median, 5000 us at p99"),
+        ({"answered_per_s": 900}, "answered 900/s of 1,000/s offered (90.0%)"),
+        ({"lag_p99_us": 5000}, "late by 80 us at the median, 5,000 us at p99"),
         ({"dropped": 7}, "7 requests were dropped"),
         ({"unsent": 8}, "8 left unsent"),
-        ({"errors": 500}, "5.0% of the requests failed"),
+        ({"failed": 500}, "5.0% of the requests failed"),
         ({"requests": 0}, "nothing was measured"),
     ],
 )
@@ -58,4 +58,4 @@ def test_littles_law_tells_where_the_time_went() -> None:
 def test_aborted_requests_are_told_and_do_not_spoil_the_rest() -> None:
     found = judge(replace(OPEN, aborted=3))
     assert trusted(found)
-    assert any("3 requests were under way at the end" in one.text for one in found)
+    assert any("3 requests were under way when their users were stopped" in one.text for one in found)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from kvss_gevent.loadtest.report import thresholds
 from kvss_gevent.loadtest.workload import mix as workload_mix
 from kvss_gevent.loadtest.workload import shapes
 from kvss_gevent.loadtest.workload.keys import KeyDistribution
@@ -54,7 +55,7 @@ def _positive(text: str) -> float | None:
         number = float(text)
     except ValueError:
         raise ValueError(f"{text!r} is no number") from None
-    if not 0 < number <= 10_000_000:
+    if not 0 < number <= shapes.MAX_RATE:
         raise ValueError(f"{text} is outside what can be offered: more than 0 and at most 10,000,000 a second")
     return number
 
@@ -110,6 +111,9 @@ class Options:
         "", _positive, "open loop: requests per second over all users, whatever the server does; empty for closed loop"
     )
     arrival: str = _option("constant", _one_of("constant", "poisson"), "how open-loop requests are spaced")
+    queue: str = _option(
+        "each", _one_of("each", "shared"), "who sends a due request: its own user (each), or whoever is free (shared)"
+    )
     backlog: int = _option(
         "100000", _whole(1, 10_000_000), "open loop: requests a user may be behind; more are dropped"
     )
@@ -121,7 +125,20 @@ class Options:
     )
     give_up: float = _option("5s", _bounded_seconds, "end the run when no server could be reached for this long")
     shape: shapes.Shape | None = _option(  # noqa: RUF009  a field of dataclasses
-        "", shapes.parse, "vary the load: steps:500,1000:5s, spike:500,5000:10s, soak:500:1h"
+        "",
+        shapes.parse,
+        "vary the rate: steps:500,1000:5s, ramp:0-2000:60s, spike:500,5000:10s, soak:500:1h, or several, with commas",
+    )
+    require: tuple[thresholds.Requirement, ...] = _option(
+        "",
+        thresholds.parse,
+        "what the run must keep to, or the exit code is 1: p99<5ms, errors<0.1%, rate>=0.99, trusted",
+    )
+    live: str = _option(
+        "auto",
+        _one_of("auto", "on", "off"),
+        "a line every second while the run goes on; auto: on a terminal",
+        web=False,
     )
     out: str = _option("", str, "directory for results.json, rows.csv, .hgrm, .hlog and report.html", web=False)
     server_pid: int = _option(
@@ -129,17 +146,19 @@ class Options:
     )
 
     @property
-    def mean_rate(self) -> float:
-        """The open-loop rate, that of a shape on average; 0 in closed loop."""
-        if self.shape is None:
-            return self.rate or 0.0
-        pairs = zip(self.shape.rates, self.shape.lengths_s, strict=True)
-        return sum(rate * length_s for rate, length_s in pairs) / self.shape.total_s
+    def rates(self) -> shapes.Shape | None:
+        """The open-loop rate over time; None in closed loop."""
+        return self.shape or (shapes.constant(self.rate) if self.rate is not None else None)
 
     @property
     def open_loop(self) -> bool:
         """Whether requests come by a schedule and not one after the other."""
-        return self.rate is not None
+        return self.rates is not None
+
+    @property
+    def shares_queue(self) -> bool:
+        """Whether due requests wait in one queue for all users of a process."""
+        return self.queue == "shared"
 
 
 def read_options(texts: Mapping[str, str]) -> Options:
@@ -165,8 +184,8 @@ def _check(options: Options) -> None:
         raise ValueError(f"--kv-value-size: verification needs values of {needed} bytes or more; see --kv-verify off")
     if options.value_size.greatest_bytes > wire.MAX_LINE_BYTES - 1024:
         raise ValueError(f"--kv-value-size: KV/1.0 lines end at {wire.MAX_LINE_BYTES} bytes, requests included")
-    if options.shape and not options.open_loop:
-        raise ValueError("--kv-shape: a shape varies the open-loop rate, so --kv-rate must be given too")
+    if options.shares_queue and not options.open_loop:
+        raise ValueError("--kv-queue: requests wait in a queue in open loop only, so --kv-rate must be given too")
 
 
 def flag(name: str) -> str:

@@ -1,8 +1,13 @@
-"""`kvss load search`: the highest open-loop rate at which a server keeps a promise such as p99:5ms.
+"""`kvss load search`: the highest open-loop rate at which a server keeps what is required, such as p99<5ms.
 
-Each rate is one headless run of the load tester. The rate doubles until the promise breaks, then the gap is halved
-until it is narrower than --precision. A rate holds when the percentile of the response time, from the intended start,
-is within the promise, nothing failed, was dropped or left unsent, and 99 % of what was offered was answered.
+Each trial is one headless run of the load tester. The rate doubles until the server breaks, then the gap is halved
+until it is narrower than --precision; at the end the best rate must hold once more. A rate holds when every requirement
+is met; unless --slo speaks of them, no request may fail and 99 % of the offered rate must be answered.
+
+One trial is no fact. A rate breaks when two trials say so whose figures can be trusted; a trial in which the generator
+itself was late, stopped or out of CPU is repeated. A generator that is late makes response times longer and never
+shorter, so that one trial which holds is enough, until the end. Where no trial of a rate can be trusted the search ends
+with exit code 4: the machine is too busy to tell.
 """
 
 import argparse
@@ -11,165 +16,191 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvss_gevent.loadtest.command import locust_command
-from kvss_gevent.loadtest.options import seconds
-from kvss_gevent.loadtest.report.results import PERCENTILES
+from kvss_gevent.loadtest.report import thresholds
+from kvss_gevent.loadtest.report.figures import FEW, PERCENTILES
+from kvss_gevent.loadtest.report.thresholds import Requirement
 from kvss_gevent.settings.fail import Exit, Fail
 
+EXIT_UNCLEAR = 4
+
 _MOST_RATE = 1_000_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """A percentile of the response time and its limit in microseconds; max is p100."""
-
-    figure: str
-    limit_us: float
+_TRIALS = 5
+"""Trials of one rate at most."""
+_LONGEST_S = 60
+_ALWAYS = ("errors<=0", "rate>=0.99", "measured")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate that was tried, what came out, and why it does not hold, if so."""
+    """One run at a rate: why it does not hold, if so, and why its figures are in doubt, if they are."""
 
     rate: float
-    achieved_per_s: float
-    value_us: float
-    why_not: str
+    found: str
+    why_not: str = ""
     doubt: str = ""
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept."""
+        """Whether every requirement was met."""
         return not self.why_not
 
 
-def parse_promise(text: str) -> Promise:
-    """Read `p99:5ms` or `max:50ms`. Raises ValueError saying what is wrong."""
-    name, _, limit = text.partition(":")
-    figure = f"{name}_us"
-    if figure not in (*PERCENTILES, "max_us"):
-        names = ", ".join(key.removesuffix("_us") for key in (*PERCENTILES, "max_us"))
-        raise ValueError(f"{text!r}: write a percentile and a limit such as p99:5ms; the percentiles are {names}")
-    return Promise(figure, seconds(limit) * 1e6)
+class UnclearError(Exception):
+    """No trial of a rate can be trusted; the text is the last doubt."""
 
 
-def judge(rate: float, results: dict[str, Any], promise: Promise) -> Trial:
-    """Return what one run's results say about a promise."""
-    requests = results["requests"]
-    value_us = results["response"][promise.figure]
-    achieved, offered = requests["achieved_per_s"], requests["offered_per_s"]
-    reasons = {
-        f"{promise.figure.removesuffix('_us')} is {value_us / 1000:.3f} ms": value_us > promise.limit_us,
-        f"{requests['errors']} failed": requests["errors"],
-        f"{requests['dropped'] + requests['unsent']} were never sent": requests["dropped"] + requests["unsent"],
-        f"only {achieved:,.0f}/s were answered": achieved < 0.99 * offered,
-        "nothing was measured": not requests["count"],
-    }
+def read_slo(text: str) -> tuple[Requirement, ...]:
+    """Read requirements and add what always holds unless they speak of it. Raises ValueError saying what is wrong."""
+    asked = thresholds.parse(text)
+    if not asked:
+        raise ValueError("it is empty: write such as p99<5ms")
+    names = {one.name for one in asked}
+    return (*asked, *(one for one in thresholds.parse(",".join(_ALWAYS)) if one.name not in names))
+
+
+def judge(rate: float, results: dict[str, Any], requirements: tuple[Requirement, ...]) -> Trial:
+    """Return what one run's results say."""
+    judged = [thresholds.judge(one, results) for one in requirements]
+    few = results["response"]["few"]
     doubts = [one["text"] for one in results["verdict"]["findings"] if not one["ok"] and "the generator" in one["text"]]
-    return Trial(
-        rate, achieved, value_us, "; ".join(reason for reason, bad in reasons.items() if bad), "; ".join(doubts)
-    )
+    doubts += [f"{one.name} rests on fewer than {FEW} requests" for one in requirements if f"{one.name}_us" in few]
+    found = next((one.text for one in judged if "ms" in one.text), judged[0].text)
+    return Trial(rate, found, "; ".join(one.text for one in judged if not one.met), "; ".join(doubts))
 
 
-def search(try_rate: Callable[[float], Trial], start: float, precision: float) -> Iterator[Trial]:
-    """Yield trials, doubling from `start` and then halving the gap; the best that held is for the caller to keep."""
-    holds, breaks = 0.0, 0.0
-    rate = start
+def search(try_rate: Callable[[float], Trial], start: float, precision: float) -> float:
+    """Return the highest rate that holds, 0 where none does. Raises UnclearError."""
+    held: list[float] = []
+    breaks = 0.0
     while True:
-        trial = try_rate(rate)
-        yield trial
-        if trial.holds:
-            holds = rate
+        best = held[-1] if held else 0.0
+        rate = min(best * 2, _MOST_RATE) or start
+        if breaks:
+            rate = round((best + breaks) / 2, 1 if breaks < 100 else 0)
+            if breaks - best <= precision * breaks or breaks <= 1 or rate in (best, breaks):
+                if not held or holds(try_rate, best):
+                    return best
+                breaks = held.pop()
+                continue
+        elif best == _MOST_RATE:
+            return best
+        if holds(try_rate, rate):
+            held.append(rate)
         else:
             breaks = rate
-        if not breaks:
-            if holds == _MOST_RATE:
-                return
-            rate = min(holds * 2, _MOST_RATE)
-        elif breaks - holds > precision * breaks and breaks > 1:
-            rate = round((holds + breaks) / 2) or 1
-            if rate in (holds, breaks):
-                return
-        else:
-            return
 
 
-def run_once(rate: float, args: argparse.Namespace, promise: Promise) -> Trial:
+def holds(try_rate: Callable[[float], Trial], rate: float) -> bool:
+    """Return whether a rate holds, after as many trials as that takes. Raises UnclearError."""
+    broken = 0
+    doubt = ""
+    for _ in range(_TRIALS):
+        trial = try_rate(rate)
+        if trial.holds:
+            return True
+        doubt = trial.doubt or doubt
+        broken += not trial.doubt
+        if broken == 2:
+            return False
+    if not broken:
+        raise UnclearError(doubt)
+    return False
+
+
+def seconds_for(rate: float, requirements: tuple[Requirement, ...], least_s: float) -> float:
+    """Return how long to measure so that no required percentile rests on fewer than 10 requests beyond it."""
+    percents = [PERCENTILES.get(f"{one.name}_us", 0.0) for one in requirements]
+    needed = max(FEW / (1 - percent / 100) for percent in percents)
+    return min(max(least_s, 1.05 * needed / rate), _LONGEST_S)
+
+
+def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirement, ...]) -> Trial:
     """Run the load tester at a rate. Raises Fail with its complaint and exit code where it leaves no results."""
+    seconds = seconds_for(rate, requirements, args.seconds)
     with tempfile.TemporaryDirectory() as out:
         command = locust_command(["--headless", "--only-summary", "-H", args.host, "-u", str(args.users)])
-        command += ["-r", str(max(args.users, 100))]
+        command += ["-r", str(max(args.users, 100)), "-t", f"{seconds:.0f}", "--kv-rate", str(rate)]
         # What a second does not work off was too much.
-        command += ["-t", str(args.seconds), "--kv-rate", str(rate), "--kv-drain", "1s", "--kv-out", out, *args.options]
-        limit_s = args.seconds + 90
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        command += ["--kv-drain", "1s", "--kv-out", out, *args.options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
         path = Path(out) / "results.json"
         if not path.exists():
             lines = [line for line in done.stderr.splitlines() if line and not re.match(r"\[.*INFO", line)]
             complaint = "\n".join(lines[-2:]) or f"locust ended with {done.returncode}"
             code = Exit.USAGE if done.returncode == Exit.USAGE else Exit.UNREACHABLE
             raise Fail(complaint.removeprefix("__main__.py: error: "), "", code)
-        return judge(rate, json.loads(path.read_text()), promise)
+        return judge(rate, json.loads(path.read_text()), requirements)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Search and print; 0 found, 1 nothing holds, 2 usage, 3 no server, 130 Ctrl-C."""
+    """Search and print; 0 found, 1 nothing holds, 2 usage, 3 no server, 4 too busy to tell, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="kvss load search",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded, 130 Ctrl-C\n"
+        epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded,\n"
+        "            4 the machine is too busy to tell, 130 Ctrl-C\n"
         "options after -- are given to locust, such as: -- --kv-mix 50:50:0 --processes 2",
     )
-    parser.add_argument(
-        "--slo", default="p99:5ms", help="the promise: p50 to p99.99 or max, and a limit (default p99:5ms)"
-    )
+    parser.add_argument("--slo", default="p99<5ms", help="what is required, as in --kv-require (default p99<5ms)")
     parser.add_argument("--host", default="127.0.0.1:5050", help="the server (default 127.0.0.1:5050)")
     parser.add_argument("--users", type=int, default=10, help="connections (default 10)")
-    parser.add_argument("--seconds", type=int, default=5, help="measured window of each run (default 5)")
+    parser.add_argument("--seconds", type=int, default=5, help="measured window of each run, at least (default 5)")
     parser.add_argument("--start", type=float, default=1000, help="first rate per second (default 1000)")
-    parser.add_argument("--precision", type=float, default=0.05, help="end when the gap is this share (default 0.05)")
+    parser.add_argument("--precision", type=float, default=0.02, help="end when the gap is this share (default 0.02)")
     parser.add_argument("options", nargs="*", metavar="LOCUST_OPTION")
     args = parser.parse_args(argv)
     try:
-        promise = parse_promise(args.slo)
+        requirements = read_slo(args.slo)
     except ValueError as error:
         parser.error(f"--slo: {error}")
     if args.users < 1 or args.seconds < 1 or not 0 < args.precision < 1 or not 1 <= args.start <= _MOST_RATE:
         parser.error("--users and --seconds are at least 1, --start is 1 to 1,000,000, --precision between 0 and 1")
-    best: Trial | None = None
+    held = [0.0]
+
+    def try_rate(rate: float) -> Trial:
+        trial = run_once(rate, args, requirements)
+        _show(trial)
+        if trial.holds:
+            held.append(rate)
+        return trial
+
     try:
-        for trial in search(lambda rate: run_once(rate, args, promise), args.start, args.precision):
-            verdict = "holds" if trial.holds else f"does not hold: {trial.why_not}"
-            name = promise.figure.removesuffix("_us")
-            print(f"{trial.rate:>9,.0f}/s  {name} {trial.value_us / 1000:>10.3f} ms  {verdict}", flush=True)
-            if trial.doubt:
-                print(f"{'':>13}in doubt: {trial.doubt}", flush=True)
-            if trial.holds and (best is None or trial.rate > best.rate):
-                best = trial
+        return _answer(search(try_rate, args.start, args.precision), args)
     except Fail as fail:
         print(fail.cause, file=sys.stderr)
         code = int(fail.code)
+    except UnclearError as unclear:
+        print(f"the machine is too busy to tell: {unclear}", file=sys.stderr)
+        code = EXIT_UNCLEAR
     except subprocess.TimeoutExpired as error:
         print(error, file=sys.stderr)
         code = int(Exit.UNREACHABLE)
     except KeyboardInterrupt:
         code = 130  # what shells make of SIGINT
-    else:
-        return _answer(best, args)
-    if best is not None:
-        print(f"the search did not end; the highest rate that held {args.slo}: {best.rate:,.0f} requests/s")
+    if best := max(held):
+        print(f"the search did not end; the highest rate that held {args.slo}: {best:,.0f} requests/s")
     return code
 
 
-def _answer(best: Trial | None, args: argparse.Namespace) -> int:
-    if best is None:
+def _show(trial: Trial) -> None:
+    print(
+        f"{trial.rate:>9,.0f}/s  {'holds' if trial.holds else 'does not hold'}: {trial.why_not or trial.found}",
+        flush=True,
+    )
+    if trial.doubt:
+        print(f"{'':>13}in doubt: {trial.doubt}", flush=True)
+
+
+def _answer(best: float, args: argparse.Namespace) -> int:
+    if not best:
         print(f"no rate from {args.start:,.0f}/s down holds {args.slo}")
         return Exit.FAILED
-    print(f"highest rate that holds {args.slo}: {best.rate:,.0f} requests/s")
+    print(f"highest rate that holds {args.slo}: {best:,.0f} requests/s")
     return Exit.OK

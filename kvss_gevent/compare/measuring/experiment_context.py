@@ -16,7 +16,7 @@ from kvss_gevent.compare.measuring.contestant import NULL, FailedError, Served, 
 from kvss_gevent.compare.measuring.cores import Cores, busy_s
 from kvss_gevent.compare.measuring.open_loop import Offered, offer
 from kvss_gevent.compare.rows import Point
-from kvss_gevent.loadtest.engine.run import cpu_wait_s
+from kvss_gevent.loadtest.engine.clock import cpu_wait_s
 from kvss_gevent.measure import closed_loop
 from kvss_gevent.measure.load import Load, Outcome
 from kvss_gevent.measure.process_usage import Usage, usage

@@ -20,7 +20,7 @@ from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import BURST, RequestStream
-from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.engine.run import NO_REPLY, Run
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
 from kvss_gevent.loadtest.options import read_options
 from kvss_gevent.loadtest.report.collector import Collector
@@ -133,7 +133,7 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     def take(update: Update) -> None:
         collector.add("local", update)
         if run.recorder.begin <= clock():
-            ticks.append((clock() - run.recorder.begin, update.part.together(RESPONSE)))
+            ticks.append((clock() - run.recorder.begin, update.tally.together(RESPONSE)))
 
     run = Run(options, RunPlan(token, users=users, loaded=not line), "local", take)
     greenlets = [gevent.spawn(_work, run, address, line) for _ in range(users)]
@@ -151,8 +151,8 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
         whole.together(RESPONSE),
         whole.together(LAG),
         whole.requests((HIT, MISS)),
-        dict(whole.failures),
-        whole.aborted + whole.unsent + whole.dropped,
+        {name: count for name, count in whole.failures.items() if name != NO_REPLY},
+        whole.unanswered + whole.aborted + whole.unsent + whole.dropped,
         int(at_end["owed"]),
         at_end["cpu_share"],
         ticks,
@@ -161,22 +161,16 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
 
 def _work(run: Run, address: tuple[str, int], line: bytes) -> None:
     """Be one user."""
-    driver = VirtualUser(run, address)
-    driver.depth = 1
-    number, rng = run.next_user()
-    traffic: Any = (
-        Fixed(line)
-        if line
-        else RequestStream(
-            Workload(run.options.mix, run.options.key_dist), run.options.value_size, KEYS, rng, run.ledger
-        )
-    )
-    driver.schedule = run.schedule_for(number, rng)
+    user = VirtualUser(run, address)
+    user.depth = 1
+    workload = Workload(run.options.mix, run.options.key_dist)
+    stream: Any = Fixed(line) if line else RequestStream(workload, run.options.value_size, KEYS, user.rng, run.ledger)
+    user.start()
     try:
         while not run.closed:
-            if run.closing and driver.schedule is None:
+            if run.closing and user.queue is None:
                 gevent.sleep(0.01)
             else:
-                loops.work(driver, traffic)  # in open loop what is due is still sent during the drain
+                loops.work(user, stream)  # in open loop what is due is still sent during the drain
     finally:
-        driver.stop()
+        user.stop()

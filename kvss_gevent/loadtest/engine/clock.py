@@ -1,4 +1,4 @@
-"""Waking greenlets on time: one timerfd on an io watcher for the whole process. What to wake for is for others.
+"""The clock of the load tester, a timer that is not late, and how long this process has waited for a CPU.
 
 gevent.sleep rounds up to epoll's millisecond and wakes 1 ms late (measured: median 0.94 ms); a timerfd wakes after
 0.05 to 0.1 ms.
@@ -7,26 +7,25 @@ gevent.sleep rounds up to epoll's millisecond and wakes 1 ms late (measured: med
 import ctypes
 import os
 import time
-from heapq import heappop, heappush
-from itertools import count
+from collections.abc import Callable
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import gevent
-from greenlet import getcurrent
 
 clock = time.monotonic
-"""The clock of every time in loadtest: the one that the timerfd counts in."""
+"""The clock of every time in the load tester: the one that the timerfd counts in."""
 
 _CLOCK_MONOTONIC = 1
 _ABSOLUTE = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Alarm:
-    """Wakes many greenlets of one hub, each at its own time."""
+class Timer:
+    """Calls a function in the hub at a time; the function must not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, fire: Callable[[], None]) -> None:
         # Python has os.timerfd_create from 3.13 on; one way for every version is less to keep. PyDLL keeps the GIL,
         # which costs less than to give it away for a call that never waits.
         libc: Any = ctypes.PyDLL(None, use_errno=True)
@@ -37,33 +36,15 @@ class Alarm:
         # struct itimerspec: the interval, then the time; each in seconds and nanoseconds.
         self._spec = (ctypes.c_long * 4)()
         self._spec_at = ctypes.byref(self._spec)
-        self._order = count()
-        self._heap: list[tuple[float, int, Any]] = []
-        self._cancelled: set[int] = set()
         self._armed = inf
-        self._hub: Any = gevent.get_hub()
-        self._watcher = self._hub.loop.io(self._fd, 1)
-        self._watcher.start(self._fire)
+        self._fire = fire
+        self._watcher = gevent.get_hub().loop.io(self._fd, 1)
+        self._watcher.start(self._ring)
 
-    def sleep_until(self, when: float) -> None:
-        """Return once clock() has reached `when`; a kill of the waiting greenlet ends the wait."""
-        order = next(self._order)
-        heappush(self._heap, (when, order, getcurrent()))
-        if when < self._armed:
-            self._arm(when)
-        try:
-            self._hub.switch()
-        except BaseException:
-            self._cancelled.add(order)
-            raise
-
-    def close(self) -> None:
-        """Release the timer; nobody may be waiting."""
-        self._watcher.stop()
-        self._watcher.close()
-        os.close(self._fd)
-
-    def _arm(self, when: float) -> None:
+    def arm(self, when: float) -> None:
+        """Fire once clock() has reached `when` and not before; inf is never."""
+        if when == self._armed:
+            return
         self._armed = when
         spec = self._spec
         if when == inf:
@@ -71,19 +52,29 @@ class Alarm:
         else:
             whole = int(when)
             spec[2] = whole
-            spec[3] = int((when - whole) * 1e9) or 1
+            # Rounded up: a timer that is early by a nanosecond fires before anything is due.
+            spec[3] = min(int((when - whole) * 1e9) + 1, 999_999_999)
+        # Arming also takes back that the timer has expired, which saves reading it.
         self._settime(self._fd, _ABSOLUTE, self._spec_at, None)
 
-    def _fire(self) -> None:
-        heap = self._heap
-        self._armed = -inf  # Whoever goes to sleep again meanwhile need not arm the timer: it is armed at the end.
-        try:
-            while heap and heap[0][0] <= clock():
-                _, order, waiter = heappop(heap)
-                if order in self._cancelled:
-                    self._cancelled.discard(order)
-                else:
-                    waiter.switch()
-        finally:
-            # Arming also takes back that the timer has expired, which saves reading it.
-            self._arm(heap[0][0] if heap else inf)
+    def close(self) -> None:
+        """Release the timer. A second call does nothing."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            os.close(self._fd)
+            self._watcher = None
+
+    def _ring(self) -> None:
+        self._armed = -inf  # Expired: it must be armed again, also for the same time, or it rings for ever.
+        self._fire()
+        if self._armed == -inf:
+            self.arm(inf)
+
+
+def cpu_wait_s() -> float:
+    """Return how long this process has been ready to run while others held the CPU; 0 where Linux does not tell."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -1,4 +1,4 @@
-"""One connection: one send per batch, one buffered reply reader. What replies mean is for traffic.py.
+"""One connection: one send per batch, one buffered reply reader. What replies mean is decided in request_stream.py.
 
 gevent's own sock.recv pays for a failed recv, a Waiter, and a watcher started and stopped on every request. Here one
 watcher wakes the greenlet that holds the connection, which costs half; the rule that goes with it: the watcher runs
@@ -56,6 +56,7 @@ class LoadConnection:
         "address",
         "done_at",
         "expired",
+        "received_bytes",
         "sent_at",
         "waiting",
     )
@@ -84,6 +85,7 @@ class LoadConnection:
         self._tail = b""
         self.sent_at = self.done_at = 0.0
         self.waiting = 0
+        self.received_bytes = 0
         self.expired = False
 
     def hold(self) -> None:
@@ -214,6 +216,7 @@ class LoadConnection:
             return None
         except OSError as error:
             raise Lost(f"connection lost: {error.strerror}") from None
+        self.received_bytes += len(data)
         if len(data) == self._room:
             self._room = min(self._room * 8, _RECEIVE_BYTES)
         if not data:

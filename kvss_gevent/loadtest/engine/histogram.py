@@ -1,9 +1,9 @@
-"""HdrHistogram's bucket layout over microseconds, as one dict. How a histogram is written to a file is for hdrlog.py.
+"""HdrHistogram's bucket layout over microseconds, as one dict.
 
 Values from 0 to one hour, 3 significant digits, unit 1 us: the layout of HdrHistogram(1, 3_600_000_000, 3).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Final
 
@@ -74,6 +74,11 @@ class Histogram:
         counts = self.counts
         for index, count in (other.counts if isinstance(other, Histogram) else other).items():
             counts[index] = counts.get(index, 0) + count
+
+    def values(self) -> Iterator[tuple[int, int]]:
+        """Yield (the least value of a bucket, its count) in no order."""
+        for index, count in self.counts.items():
+            yield lowest_us(index), count
 
     @property
     def total(self) -> int:

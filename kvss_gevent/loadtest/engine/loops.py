@@ -1,16 +1,15 @@
-"""The loops that send a virtual user's requests: closed, by schedule, several at a time, one connection for each.
+"""The loops that send a virtual user's requests: closed or open, one or several at a time.
 
 A loop does a burst of requests and returns; a lost connection ends it early, with everything that is owed counted.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import (
     BURST,
     ERRORS,
@@ -25,38 +24,49 @@ from kvss_gevent.loadtest.engine.request_stream import (
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
 from kvss_gevent.loadtest.workload.mix import Op
 
-if TYPE_CHECKING:
-    from kvss_gevent.loadtest.workload.arrivals import Schedule
+Item = tuple[int, int, float]
+"""Op, key number and due time of a request."""
+
+NEVER_SENT = "connection lost before the request was sent"
 
 _RMW, _GET, _PUT = int(Op.RMW), int(Op.GET), int(Op.PUT)
+_PART_HIT = {_GET: SERIES_INDEX["RMW GET", HIT], _PUT: SERIES_INDEX["RMW PUT", HIT]}
+_PART_ERROR = {_GET: SERIES_INDEX["RMW GET", ERROR], _PUT: SERIES_INDEX["RMW PUT", ERROR]}
 
 
 def work(user: VirtualUser, stream: RequestStream) -> None:
     """Do one burst of requests, or wait for one to be due; returns soon when the run is closing."""
-    connection = user.connect()
-    if connection is None:
+    if user.queue is None:
+        connection = user.connect()
+        if connection is not None:
+            (closed if user.depth == 1 else closed_deep)(user, connection, stream)
         return
-    if user.depth == 1:
-        if user.schedule is None:
-            closed(user, connection, stream)
-        else:
-            open_singly(user, connection, stream, user.schedule)
-    elif user.schedule is None:
-        closed_deep(user, connection, stream)
-    else:
-        open_deep(user, connection, stream, user.schedule)
+    if user.connection is None and user.run.options.shares_queue and not user.queue.due:
+        due = user.take_due()  # A connection is opened when no other is free for a request that is due.
+        if not due:
+            gevent.sleep(0.02)
+            return
+        user.queue.due.appendleft(due)
+        user.due = 0.0
+    connection = user.connect()
+    if connection is not None:
+        (open_singly if user.depth == 1 else open_deep)(user, connection, stream)
 
 
 def once(user: VirtualUser, stream: RequestStream) -> None:
     """Connect, send one request and close; connecting is part of its time."""
-    due = None
-    if user.schedule is not None:
-        if not user.wait_due(user.schedule):
+    due = 0.0
+    if user.queue is not None:
+        due = user.take_due()
+        if not due:
+            gevent.sleep(0.02)
             return
-        due = user.schedule.take()
     begun = clock()
+    free_at = user.free_at
     connection = user.connect()
+    user.free_at = free_at  # Connecting is part of the request, and not of what was before it.
     if connection is None:
+        user.connect_failed(due or begun)
         return
     [(op, key)] = stream.steps(1)
     line, expectation = stream.prepare(op, key)
@@ -66,12 +76,14 @@ def once(user: VirtualUser, stream: RequestStream) -> None:
         user.lost(str(lost), [(ERRORS[op], due or begun)], begun)
         return
     series, failure = stream.judge(expectation, reply)
-    user.count(series, due or begun, begun, clock())
+    done = clock()
+    user.count(series, due or begun, begun, done)
     if failure:
         user.recorder.fail(failure, due or begun)
+    user.recorder.tally.bytes += connection.received_bytes
     user.connection = None
     connection.close(quit_first=True)
-    user.free_at = clock()
+    user.free_at += clock() - done
 
 
 def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:  # noqa: PLR0912  written out to be fast
@@ -98,7 +110,7 @@ def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream)
                 else:
                     series, failure = stream.judge_read(key, floor, reply)
             elif op == _RMW:
-                _modify(user, connection, stream, key, None)
+                _modify(user, connection, stream, key, 0.0)
                 if run.closing or user.connection is None:
                     return
                 continue
@@ -123,19 +135,19 @@ def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream)
         user.flush()
 
 
-def open_singly(user: VirtualUser, connection: LoadConnection, stream: RequestStream, schedule: Schedule) -> None:
+def open_singly(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:
     """Send requests one by one, each when it is due and the one before is answered: the hot loop of low depth."""
-    recorder, exchange, now = user.recorder, connection.exchange, clock
-    prepare, judge = stream.prepare, stream.judge
+    recorder, exchange = user.recorder, connection.exchange
+    prepare, judge, take_due = stream.prepare, stream.judge, user.take_due
     op, due = _GET, 0.0
     connection.attend()
     try:
         for op, key in stream.steps(stream.ahead):
-            while not (due := schedule.take_due(now())):
-                if schedule.finished():
-                    gevent.sleep(0.02)
-                    return
-                user.run.alarm.sleep_until(schedule.next_due)
+            due = take_due()
+            if not due:
+                connection.release()
+                gevent.sleep(0.02)
+                return
             if op == _RMW:
                 _modify(user, connection, stream, key, due)
                 if user.connection is None:
@@ -143,11 +155,8 @@ def open_singly(user: VirtualUser, connection: LoadConnection, stream: RequestSt
                 continue
             line, expectation = prepare(op, key)
             reply = exchange(line)
-            sent, done = connection.sent_at, connection.done_at
             series, failure = judge(expectation, reply)
-            free_at = user.free_at
-            recorder.count(series, due, sent, done, sent - (due if due > free_at else free_at))
-            user.free_at = done
+            user.count(series, due, connection.sent_at, connection.done_at)
             if failure:
                 recorder.fail(failure, due)
                 if failure is NOT_KV:
@@ -167,43 +176,54 @@ def closed_deep(user: VirtualUser, connection: LoadConnection, stream: RequestSt
             return
 
 
-def open_deep(user: VirtualUser, connection: LoadConnection, stream: RequestStream, schedule: Schedule) -> None:
+def open_deep(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:
     """Send what is due, several together; where nothing is, wait until something is."""
+    assert user.queue is not None
     for _ in range(BURST):
-        backlog = user.wait_due(schedule)
-        if not backlog:
+        due = user.take_due()
+        if not due:
+            gevent.sleep(0.02)
             return
-        items = [(op, key, schedule.take()) for op, key in stream.steps(min(backlog, user.depth))]
-        _send(user, connection, stream, items)
+        waiting = user.queue.due
+        user.batch = [due, *(waiting.popleft() for _ in range(min(len(waiting), user.depth - 1)))]
+        user.ended, user.due = 0, 0.0
+        steps = stream.steps(len(user.batch))
+        _send(user, connection, stream, [(op, key, due) for (op, key), due in zip(steps, user.batch, strict=True)])
         if user.connection is None:
             return
 
 
-def _send(
-    user: VirtualUser, connection: LoadConnection, stream: RequestStream, items: list[tuple[int, int, float]]
-) -> None:
-    """Send (op, key, due) items: together what goes together, then the read-modify-writes one by one."""
-    plain = [item for item in items if item[0] != _RMW]
+def _send(user: VirtualUser, connection: LoadConnection, stream: RequestStream, items: list[Item]) -> None:
+    """Send items: together what goes together, then the read-modify-writes one by one."""
+    single = [item for item in items if item[0] == _RMW]
+    plain = [item for item in items if item[0] != _RMW] if single else items
+    if user.queue is not None:
+        user.batch = [due for _, _, due in plain + single]
     if plain:
         _batch(user, connection, stream, plain)
-    for op, key, due in items:
-        if op == _RMW and user.connection is not None:
-            connection.hold()
-            try:
-                _modify(user, connection, stream, key, due or None)
-            finally:
-                connection.release()
+    for position, (_, key, due) in enumerate(single):
+        if user.connection is None:
+            user.lost(
+                NEVER_SENT,
+                [(RMW_ERROR, at) for _, _, at in single[position:]],
+                clock(),
+            )
+            break
+        connection.hold()
+        try:
+            _modify(user, connection, stream, key, due)
+        finally:
+            connection.release()
+        user.ended += 1
+    user.batch = []
 
 
-def _batch(
-    user: VirtualUser, connection: LoadConnection, stream: RequestStream, items: list[tuple[int, int, float]]
-) -> None:
-    """Send (op, key, due) items together and read their replies; in closed loop they are due when they are sent."""
+def _batch(user: VirtualUser, connection: LoadConnection, stream: RequestStream, items: list[Item]) -> None:
+    """Send items together and read their replies; in closed loop they are due when they are sent."""
     prepared = [stream.prepare(op, key) for op, key, _ in items]
-    is_open = user.schedule is not None
+    is_open = user.queue is not None
     free_at = user.free_at
     position = 0
-    done = 0.0
     connection.hold()
     try:
         connection.send(b"".join([line for line, _ in prepared]), len(items))
@@ -213,41 +233,44 @@ def _batch(
             done = clock()
             position += 1
             series, failure = stream.judge(expectation, reply)
-            if is_open:
-                user.recorder.count(series, due, sent, done, sent - max(due, free_at))
-            else:
-                user.recorder.count_closed(series, sent, done)
+            user.free_at = free_at  # The batch goes out at once: no request of it waits for another.
+            user.count(series, due if is_open else sent, sent, done)
+            user.ended += 1
             if failure:
                 user.recorder.fail(failure, due if is_open else sent)
             if failure is NOT_KV:
                 raise Lost(NOT_KV)
-        user.free_at = done
     except Lost as lost:
         sent = connection.sent_at
         owed = [(ERRORS[op], due if is_open else sent) for op, _, due in items[position:]]
+        rest = user.batch[len(items) :]
+        user.free_at = free_at
         user.lost(str(lost), owed, sent)
+        user.batch, user.ended = rest, 0
     finally:
         connection.release()
 
 
-def _modify(user: VirtualUser, connection: LoadConnection, stream: RequestStream, key: int, due: float | None) -> None:
-    """Read a key and write it: counted as GET, as PUT, and together as RMW from the GET's due time."""
-    failures = 0
-    first = start = 0.0
+def _modify(user: VirtualUser, connection: LoadConnection, stream: RequestStream, key: int, due: float) -> None:
+    """Read a key and write it: counted as RMW from the GET's due time, and its two requests as the parts of it."""
+    failed = ""
+    first = 0.0
     for op in (_GET, _PUT):
         line, expectation = stream.prepare(op, key)
         try:
             reply = connection.exchange(line)
         except Lost as lost:
-            user.lost(str(lost), [(ERRORS[op], due or connection.sent_at)], connection.sent_at)
+            sent = connection.sent_at
+            user.lost(str(lost), [(RMW_ERROR, due or first or sent)], first or sent)
             return
         done, sent = clock(), connection.sent_at
-        if op == _GET:
-            first, start = sent, due or sent
-        series, failure = stream.judge(expectation, reply)
-        user.count(series, start if op == _GET else sent, sent, done)
-        if failure:
-            failures += 1
-            user.recorder.fail(failure, sent)
-    user.count(RMW_ERROR if failures else RMW_HIT, start, first, done)
-    user.free_at = done
+        first = first or sent
+        _, failure = stream.judge(expectation, reply)
+        start = (due or sent) if op == _GET else sent
+        user.recorder.count_part((_PART_ERROR if failure else _PART_HIT)[op], due or first, start, done)
+        failed = failed or failure
+    user.count(RMW_ERROR if failed else RMW_HIT, due or first, first, done)
+    if failed:
+        user.recorder.fail(failed, due or first)
+    if failed is NOT_KV:
+        user.drop()

@@ -30,7 +30,7 @@ class Update:
     """
 
     second: int
-    part: Tally
+    tally: Tally
     backlog: int = 0
     users: int = 0
     down_s: float = 0.0
@@ -41,7 +41,7 @@ class Update:
         """Return the update as plain data for a message."""
         return {
             "second": self.second,
-            "part": self.part.pack(),
+            "tally": self.tally.pack(),
             "gauges": [self.backlog, self.users, self.down_s, self.reset],
             "summary": self.summary,
         }
@@ -50,4 +50,4 @@ class Update:
     def unpack(cls, data: dict[str, Any]) -> "Update":
         """Return the update that `pack` wrote down."""
         backlog, users, down_s, reset = data["gauges"]
-        return cls(data["second"], Tally.unpack(data["part"]), backlog, users, down_s, reset, data["summary"])
+        return cls(data["second"], Tally.unpack(data["tally"]), backlog, users, down_s, reset, data["summary"])

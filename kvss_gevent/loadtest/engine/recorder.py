@@ -1,4 +1,4 @@
-"""Counting in one process: three histograms per command and outcome, failures by name. Reporting is for results.py.
+"""Counting in one process: histograms for each command and outcome, failures by name, and where every request ended.
 
 The hot path adds one to a plain dict of microseconds, 0.1 us; once in a while `take` turns those into HdrHistogram's
 buckets, so that what travels between processes is small and adds up exactly.
@@ -17,47 +17,68 @@ RESPONSE, SERVICE, LAG = "response", "service", "lag"
 KINDS = (RESPONSE, SERVICE, LAG)
 """From the intended start; from the actual send; how late the generator was."""
 
+PARTS = ("RMW GET", "RMW PUT")
+"""The two requests of a read-modify-write. All sums leave them out: RMW, the operation as a whole, is in them."""
+
 SERIES: tuple[tuple[str, str], ...] = tuple(
-    (command, outcome) for command in ("GET", "PUT", "DEL", "RMW", "OTHER") for outcome in (HIT, MISS, ERROR)
+    (command, outcome) for command in ("GET", "PUT", "DEL", "RMW", "OTHER", *PARTS) for outcome in (HIT, MISS, ERROR)
 )
 """Commands and outcomes in the order of the recorder's lists; RMW is YCSB's read-modify-write as one operation."""
 
 SERIES_INDEX = {series: index for index, series in enumerate(SERIES)}
 
+IS_ANSWER = tuple(outcome != ERROR and command not in PARTS for command, outcome in SERIES)
+
 Counts = dict[tuple[str, str, str], Histogram]
 """Histograms by (kind, command, outcome)."""
+
+_TOTALS = ("due", "unanswered", "aborted", "dropped", "unsent", "connect_failed", "shifted", "reconnects", "bytes")
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted in one stretch of time; parts of other processes and times merge into it by addition."""
+    """What was counted in one stretch of time; tallies of other processes and times merge into it by addition.
+
+    due: requests whose time had come, counted where they are made. Each of them ends in one place: in a histogram of
+    the kind RESPONSE, or in unanswered (sent, and no reply until the run ended), aborted (under way when their user was
+    stopped), dropped (the backlog was full), unsent, or connect_failed. shifted: answers in the window to requests due
+    before it, less answers after it to requests due in it. censored: for how long requests without a reply had waited.
+    connect_errors: attempts to connect that failed, by name, also those that no request was waiting for.
+    """
 
     counts: Counts = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
+    connect_errors: Counter[str] = field(default_factory=Counter)
+    censored: Histogram = field(default_factory=Histogram)
+    due: int = 0
+    unanswered: int = 0
     aborted: int = 0
     dropped: int = 0
     unsent: int = 0
+    connect_failed: int = 0
+    shifted: int = 0
     reconnects: int = 0
+    bytes: int = 0
 
     def histogram(self, kind: str, command: str, outcome: str) -> Histogram:
         """Return a series' histogram, empty where nothing was counted."""
         return self.counts.setdefault((kind, command, outcome), Histogram())
 
     def merge(self, other: "Tally") -> None:
-        """Add what another part counted."""
+        """Add what another tally counted."""
         for key, histogram in other.counts.items():
             self.histogram(*key).merge(histogram)
         self.failures.update(other.failures)
-        self.aborted += other.aborted
-        self.dropped += other.dropped
-        self.unsent += other.unsent
-        self.reconnects += other.reconnects
+        self.connect_errors.update(other.connect_errors)
+        self.censored.merge(other.censored)
+        for name in _TOTALS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def together(self, kind: str, outcomes: tuple[str, ...] = (HIT, MISS)) -> Histogram:
-        """Return all commands' histograms of a kind as one; RMW is left out, its GET and PUT are in it already."""
+        """Return all commands' histograms of a kind as one."""
         whole = Histogram()
         for (of_kind, command, outcome), histogram in self.counts.items():
-            if of_kind == kind and outcome in outcomes and command != "RMW":
+            if of_kind == kind and outcome in outcomes and command not in PARTS:
                 whole.merge(histogram)
         return whole
 
@@ -65,28 +86,48 @@ class Tally:
         """Return how many requests ended in one of the outcomes."""
         return self.together(RESPONSE, outcomes).total
 
+    @property
+    def answered(self) -> int:
+        """How many good replies came in the time that was counted, whenever their requests were due."""
+        return self.requests((HIT, MISS)) + self.shifted
+
+    @property
+    def failed(self) -> int:
+        """How many requests failed: a wrong reply, an error, a lost connection, or none until the run ended."""
+        return self.requests((ERROR,)) + self.unanswered
+
+    @property
+    def unaccounted(self) -> int:
+        """How many due requests are in none of the columns; 0 in a run that has ended."""
+        ended = self.requests() + self.unanswered + self.connect_failed
+        return self.due - ended - self.aborted - self.dropped - self.unsent
+
     def pack(self) -> dict[str, Any]:
-        """Return the part as plain data for a message."""
+        """Return the tally as plain data for a message."""
         return {
             "counts": {"/".join(key): histogram.counts for key, histogram in self.counts.items()},
             "failures": dict(self.failures),
-            "totals": [self.aborted, self.dropped, self.unsent, self.reconnects],
+            "connect_errors": dict(self.connect_errors),
+            "censored": self.censored.counts,
+            "totals": [getattr(self, name) for name in _TOTALS],
         }
 
     @classmethod
     def unpack(cls, data: dict[str, Any]) -> "Tally":
-        """Return the part that `pack` wrote down."""
+        """Return the tally that `pack` wrote down."""
         counts: Counts = {}
         for name, buckets in data["counts"].items():
             kind, command, outcome = name.split("/")
             counts[kind, command, outcome] = Histogram(buckets)
-        return cls(counts, Counter(data["failures"]), *data["totals"])
+        censored = Histogram(data["censored"])
+        failures, connect_errors = Counter(data["failures"]), Counter(data["connect_errors"])
+        return cls(counts, failures, connect_errors, censored, **dict(zip(_TOTALS, data["totals"], strict=True)))
 
 
 class Recorder:
-    """The counts of one process since the last `take`. Requests whose start is outside begin..end are not counted."""
+    """The counts of one process since the last `take`. Requests that are due outside begin..end are not counted."""
 
-    __slots__ = ("begin", "end", "failures", "lag", "reconnects", "response", "service")
+    __slots__ = ("begin", "end", "lag", "response", "service", "tally")
 
     def __init__(self) -> None:
         self.begin = inf
@@ -95,8 +136,11 @@ class Recorder:
         self.response: list[defaultdict[int, int]] = [defaultdict(int) for _ in SERIES]
         self.service: list[defaultdict[int, int]] = [defaultdict(int) for _ in SERIES]
         self.lag: list[defaultdict[int, int]] = [defaultdict(int) for _ in SERIES]
-        self.failures: Counter[str] = Counter()
-        self.reconnects = 0
+        self.tally = Tally()
+
+    def counts(self, when: float) -> bool:
+        """Tell whether a time is in the window."""
+        return self.begin <= when < self.end
 
     def count(self, series: int, due: float, sent: float, done: float, lag_s: float) -> None:
         """Count one request of an open loop, times in seconds."""
@@ -104,18 +148,41 @@ class Recorder:
             self.response[series][int((done - due) * 1e6)] += 1
             self.service[series][int((done - sent) * 1e6)] += 1
             self.lag[series][int(lag_s * 1e6)] += 1
+            if done >= self.end:
+                self.tally.shifted -= IS_ANSWER[series]
+        elif due < self.begin <= done < self.end:
+            self.tally.shifted += IS_ANSWER[series]
 
-    def count_closed(self, series: int, sent: float, done: float) -> None:
-        """Count one request of a closed loop, in seconds: it is due when it is sent, so all three are one."""
+    def count_closed(self, series: int, sent: float, done: float, held_s: float = 0.0) -> None:
+        """Count one request of a closed loop, in seconds: it is due when it is sent, so response is service time.
+
+        held_s is for how long the generator stood still meanwhile.
+        """
         if self.begin <= sent < self.end:
             self.response[series][int((done - sent) * 1e6)] += 1
+            self.tally.due += 1
+            if held_s:
+                self.lag[series][int(held_s * 1e6)] += 1
+            if done >= self.end:
+                self.tally.shifted -= IS_ANSWER[series]
+        elif sent < self.begin <= done < self.end:
+            self.tally.shifted += IS_ANSWER[series]
+
+    def count_part(self, series: int, due: float, begun: float, done: float) -> None:
+        """Count a request that is part of a read-modify-write which was due at a time."""
+        if self.begin <= due < self.end:
+            self.response[series][int((done - begun) * 1e6)] += 1
 
     def count_many(self, series: list[int], sent: list[float], done: list[float]) -> None:
-        """Count many requests of a closed loop, in the order in which they were sent; empties the lists."""
-        response, begin, end = self.response, self.begin, self.end
-        for one, began, ended in zip(series, sent, done, strict=True):
-            if begin <= began < end:
+        """Count requests of a closed loop, in the order in which they were sent and answered; empties the lists."""
+        if self.begin <= sent[0] and done[-1] < self.end:
+            response = self.response
+            for one, began, ended in zip(series, sent, done, strict=True):
                 response[one][int((ended - began) * 1e6)] += 1
+            self.tally.due += len(series)
+        else:
+            for one, began, ended in zip(series, sent, done, strict=True):
+                self.count_closed(one, began, ended)
         series.clear()
         sent.clear()
         done.clear()
@@ -123,15 +190,19 @@ class Recorder:
     def fail(self, name: str, due: float) -> None:
         """Count the reason of a failure whose latency is counted apart."""
         if self.begin <= due < self.end:
-            self.failures[name] += 1
+            self.tally.failures[name] += 1
+
+    def censor(self, due: float, now: float) -> None:
+        """Count that a request which was due has had no reply until now."""
+        if self.begin <= due < self.end:
+            self.tally.censored.record(int((now - due) * 1e6))
 
     def take(self) -> Tally:
         """Return what was counted since the last time, and begin anew."""
-        part = Tally(failures=self.failures, reconnects=self.reconnects)
+        tally, self.tally = self.tally, Tally()
         for kind in KINDS:
             for (command, outcome), values_us in zip(SERIES, getattr(self, kind), strict=True):
                 if values_us:
-                    part.histogram(kind, command, outcome).add_values(values_us)
+                    tally.histogram(kind, command, outcome).add_values(values_us)
                     values_us.clear()
-        self.failures, self.reconnects = Counter(), 0
-        return part
+        return tally

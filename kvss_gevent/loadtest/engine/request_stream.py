@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOT_KV = "reply is not KV/1.0"
+NOT_AN_ANSWER = "reply does not answer this command"
 
 BURST = 64
 """Requests between two looks at whether the user is to stop, and between two switches of Locust's own."""
@@ -39,6 +40,7 @@ _STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
 _NO_CONTENT = REPLY[Status.NO_CONTENT]
 NOT_FOUND = REPLY[Status.NOT_FOUND]
 _WITHOUT_EFFECT = (REPLY[Status.BAD_REQUEST], REPLY[Status.UPGRADE_REQUIRED])
+_REFUSALS = tuple(reply for status, reply in REPLY.items() if status.value >= 400 and status is not Status.NOT_FOUND)
 _GET_LINE = GET_PREFIX + b"user%d\n"
 _PUT_LINE = VERSION + b" PUT user%d %s\n"
 _DEL_LINE = VERSION + b" DEL user%d\n"
@@ -136,4 +138,8 @@ class RequestStream:
 
 
 def _refused(op: int, reply: bytes) -> Outcome:
-    return ERRORS[op], reply.decode() if reply in REPLY.values() else NOT_KV
+    if reply in _REFUSALS:
+        return ERRORS[op], reply.decode()
+    if reply in REPLY.values() or reply.startswith(OK_PREFIX):
+        return ERRORS[op], NOT_AN_ANSWER
+    return ERRORS[op], NOT_KV

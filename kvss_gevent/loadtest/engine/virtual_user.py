@@ -1,40 +1,56 @@
-"""A virtual user of the engine: its connection, its schedule, its counts. The loops in loops.py send its requests."""
+"""A virtual user of the engine: its connection, its queue of due requests, its counts. loops.py sends its requests."""
 
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
 
 import gevent
 
+from kvss_gevent.loadtest.engine.arrival_queue import UserQueue
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost
 from kvss_gevent.loadtest.engine.run import Run
-
-if TYPE_CHECKING:
-    from kvss_gevent.loadtest.workload.arrivals import Schedule
+from kvss_gevent.loadtest.engine.standstill import LEAST_S
 
 _BACKOFF_LEAST_S, _BACKOFF_MOST_S = 0.05, 1.0
+NOTHING_SENT = "the task sent no request"
+_LATE_S = 0.001
+"""Lateness from here on is carried to the requests behind; in overload, that of many small ones would add up."""
 
 
 class VirtualUser:
-    """The connection, the counters and, in open loop, the schedule of one user."""
+    """One user. In closed loop it sends when the reply before is there; in open loop when a request is due."""
 
     def __init__(self, run: Run, address: tuple[str, int]) -> None:
         self.run = run
         self.address = address
+        self.number, self.rng = run.next_user()
         self.recorder = run.recorder
         self.connection: LoadConnection | None = None
+        self.queue: UserQueue | None = None
         self.down_since: float | None = None
         self.free_at = 0.0
-        self.schedule: Schedule | None = None
+        """When the connection was free again; earlier by what the generator's lateness has cost until then."""
         self.depth = 0
-        self._backoff_s = _BACKOFF_LEAST_S
-        self._rng = Random()
+        self.due = 0.0
+        """The due time of the request under way in open loop; 0.0 where there is none."""
+        self.batch: list[float] = []
+        """The due times of the requests under way where several are sent together, of which `ended` have ended."""
+        self.ended = 0
         self.series: list[int] = []
         self.sent: list[float] = []
         self.done: list[float] = []
+        self._backoff_s = _BACKOFF_LEAST_S
+        self._rng = Random()
         run.users.add(self)
+
+    def start(self) -> None:
+        """Connect, and take part in the open loop if it is one. With a shared queue the first request connects."""
+        if self.run.arrival_queue is None or not self.run.options.shares_queue:
+            self.connect()
+        if self.run.arrival_queue is not None:
+            self.queue = self.run.arrival_queue.join()
+            self.queue.connected = self.connection is not None
 
     def connect(self) -> LoadConnection | None:
         """Return the connection, made anew where there is none; None after a failure, counted and waited off."""
@@ -45,60 +61,110 @@ class VirtualUser:
         except Lost as lost:
             now = clock()
             self.down_since = self.down_since or now
-            self.recorder.fail(str(lost), now)
+            if self.recorder.counts(now):
+                self.recorder.tally.connect_errors[str(lost)] += 1
             # Users that lost one server at the same moment must not all come back at the same moment.
             gevent.sleep(self._backoff_s * (0.5 + self._rng.random()))
             self._backoff_s = min(self._backoff_s * 2, _BACKOFF_MOST_S)
             return None
-        if self.down_since is not None:
-            self.recorder.reconnects += 1
+        if self.queue is not None:
+            self.queue.connected = True
+        now = clock()
+        if self.down_since is not None and self.recorder.counts(now):
+            self.recorder.tally.reconnects += 1
         self.down_since = None
         self._backoff_s = _BACKOFF_LEAST_S
-        self.free_at = clock()
+        self.free_at = now
         return self.connection
 
     def stop(self) -> None:
         """Say QUIT, count what is still owed as aborted, and leave the run."""
+        if self not in self.run.users:
+            return
+        self.flush()
+        self.run.abort(self)
         self.run.users.discard(self)
+        if self.queue is not None and self.run.arrival_queue is not None:
+            self.run.arrival_queue.leave(self.queue)
         connection, self.connection = self.connection, None
         if connection is not None:
-            self.run.abort(connection)
+            self.recorder.tally.bytes += connection.received_bytes
             connection.close(quit_first=True)
 
     def drop(self) -> None:
         """Give up the connection: nothing that still comes on it can be trusted."""
         connection, self.connection = self.connection, None
         if connection is not None:
+            self.recorder.tally.bytes += connection.received_bytes
             self.down_since = clock()
             connection.close()
+        if self.queue is not None:
+            self.queue.connected = False
 
-    def wait_due(self, schedule: Schedule) -> int:
-        """Wait until a request is due; returns the length of the backlog, 0 when nothing will be due any more."""
-        while not (backlog := schedule.advance(clock())):
-            if schedule.finished():
-                gevent.sleep(0.02)
-                return 0
-            self.run.alarm.sleep_until(schedule.next_due)
-        return backlog
+    def take_due(self) -> float:
+        """Wait until a request is due, and return when it was; 0.0 when none will be due any more."""
+        assert self.queue is not None
+        assert self.run.arrival_queue is not None
+        self.due = self.run.arrival_queue.take(self.queue)
+        return self.due
+
+    def owed(self) -> list[float]:
+        """Return the due times of requests that were taken and have not ended, in closed loop when they were sent."""
+        if self.batch:
+            return self.batch[self.ended :]
+        if self.due:
+            return [self.due]
+        connection = self.connection
+        return [connection.sent_at] * connection.waiting if connection is not None and self.queue is None else []
 
     def flush(self) -> None:
         """Hand over what the closed loop has counted to the recorder."""
-        self.recorder.count_many(self.series, self.sent, self.done)
+        if not self.series:
+            return
+        watch = self.run.standstill
+        if watch.last_end > self.sent[0]:
+            for one, sent, done in zip(self.series, self.sent, self.done, strict=True):
+                self.recorder.count_closed(one, sent, done, watch.overlap_s(sent, done))
+            for column in (self.series, self.sent, self.done):
+                column.clear()
+        else:
+            self.recorder.count_many(self.series, self.sent, self.done)
 
     def count(self, series: int, due: float, sent: float, done: float) -> None:
         """Count one request, in seconds; in closed loop it is due when it is sent."""
-        if self.schedule is None:
-            self.recorder.count_closed(series, due, done)
-        else:
-            self.recorder.count(series, due, sent, done, sent - max(due, self.free_at) if sent > due else 0.0)
+        held_s = self.run.standstill.overlap_s(sent, done) if done - sent > LEAST_S else 0.0
+        if self.queue is None:
+            self.recorder.count_closed(series, due, done, held_s)
+            return
+        free_at = self.free_at
+        late_s = sent - (due if due > free_at else free_at) + held_s
+        self.recorder.count(series, due, sent, done, late_s)
+        self.free_at = done if late_s < _LATE_S else done - late_s
+        self.due = 0.0
+
+    def connect_failed(self, due: float) -> None:
+        """Count a request that needed a connection of its own and got none."""
+        if self.recorder.counts(due):
+            self.recorder.tally.connect_failed += 1
+            self.recorder.tally.due += self.queue is None
+        self.due = 0.0
+        self.free_at = clock()
+
+    def unused(self) -> None:
+        """Count a request that was due and for which a task sent nothing."""
+        if self.recorder.counts(self.due):
+            self.recorder.tally.unanswered += 1
+            self.recorder.tally.failures[NOTHING_SENT] += 1
+        self.due = 0.0
 
     def lost(self, reason: str, owed: list[tuple[int, float]], sent: float) -> None:
         """Count what a connection owed, as (series, due) and sent at a time, as failed, and give the connection up."""
         done = clock()
-        for series, start in owed:
-            if self.schedule is None:
-                self.recorder.count_closed(series, start, done)
-            else:
-                self.recorder.count(series, start, sent, done, 0.0)
-            self.recorder.fail(reason, start)
+        no_reply = self.connection is not None and self.connection.expired
+        for series, due in owed:
+            self.count(series, due, sent, done)
+            self.recorder.fail(reason, due)
+            if no_reply:
+                self.recorder.censor(due, done)
+        self.batch = []
         self.drop()

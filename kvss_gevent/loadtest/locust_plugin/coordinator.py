@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 import time
 from dataclasses import asdict
 from math import inf
@@ -16,9 +18,11 @@ from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
+from kvss_gevent.loadtest.locust_plugin.admission import Admission
+from kvss_gevent.loadtest.locust_plugin.live import LiveLines
 from kvss_gevent.loadtest.locust_plugin.server_watch import ServerWatch
 from kvss_gevent.loadtest.options import Options, read_options, texts_of
-from kvss_gevent.loadtest.report import files, results
+from kvss_gevent.loadtest.report import files, results, thresholds
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -42,40 +46,46 @@ class Coordinator:
 
     def __init__(self, environment: Any, runner: Any, web_ui: Any) -> None:
         """Hook into Locust. Raises Fail for options that cannot be and, without a web page, for a missing server."""
+        self._admission: Admission | None = None
+        if isinstance(runner, MasterRunner):
+            # First of all: while this waits for anything, workers come.
+            self._admission = Admission(runner, bool(environment.parsed_options.processes), one_run=web_ui is None)
+            runner.register_message("kvss_update", self.on_update)
+            runner.register_message("kvss_done", self.on_done)
         self.environment = environment
         self.runner = runner
-        self.is_master = isinstance(runner, MasterRunner)
         self.run: Run | None = None
         self.collector = Collector()
         self.options: Options = read_environment(environment)
         self.results: dict[str, Any] | None = None
-        self.fatal, self.resets = "", 0
+        self.finishing = True  # There is no run to finish yet.
+        self.measure_s = inf
+        self.resets = 0
+        self._fatal = self._hopeless = ""
         self._done: dict[str, dict[str, float]] = {}
         self._plan_workers: tuple[str, ...] = ()
-        self.finishing = True  # There is no run to finish yet.
-        self._load_s = self.drain_s = 0.0
+        self._load_s = self._drain_s = self._guard_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
+        self._window = (inf, inf)
         self._conductor: Any = None
-        self._measure_s, self._guard_s, self._window = inf, 0.0, (inf, inf)
+        self._users = 0
+        self._users_changed = False
         user_classes.leave_out_unnamed(environment)
+        user_classes.check_tasks(environment, self.options.open_loop)
         self._take_run_time(environment.parsed_options)
         server_watch.check(self.options.server_pid)
         files.prepare(self.options)
         if web_ui is None:
             preflight.check_server(preflight.read_address(self.host()))
-        self._listen(environment.events, runner)
-
-    def _listen(self, events: Any, runner: Any) -> None:
+        events = environment.events
         events.test_start.add_listener(self.on_test_start)
         events.test_stop.add_listener(self.on_test_stop)
         events.quitting.add_listener(self.on_quitting)
         events.quit.add_listener(self.on_quit)
         events.spawning_complete.add_listener(self.on_spawned)
         events.reset_stats.add_listener(self.on_reset)
-        if self.is_master:
-            runner.register_message("kvss_update", self.on_update)
-            runner.register_message("kvss_done", self.on_done)
+        events.worker_report.add_listener(self.on_worker_report)
 
     def host(self) -> str | None:
         """Return the server's host and port as they were given, on the command line, in the form or by the users."""
@@ -86,9 +96,9 @@ class Coordinator:
         if self.options.shape is not None:
             parsed.run_time = self.options.shape.total_s
         if parsed.run_time and parsed.run_time != self._guard_s:
-            self._measure_s = float(parsed.run_time)
+            self.measure_s = float(parsed.run_time)
             ramp_s = (parsed.num_users or 1) / (parsed.spawn_rate or 1)
-            self._guard_s = int(self._measure_s + self.options.warmup + self.options.drain + ramp_s + 120)
+            self._guard_s = int(self.measure_s + self.options.warmup + self.options.drain + ramp_s + 120)
             parsed.run_time = self._guard_s
 
     def on_test_start(self, environment: Any, **_: Any) -> None:
@@ -97,18 +107,21 @@ class Coordinator:
         self.finishing = False
         self._conductor = None
         self._window = (inf, inf)
-        self.fatal = ""
+        self._fatal = self._hopeless = ""
         self.results = None
         self.resets = 0
         self.collector = Collector()
         self._done = {}
         self._started_at = time.time()
+        self._users_changed = False
+        if self._admission is not None:
+            self._admission.begin()
         if environment.web_ui is not None:
             environment.web_ui._cancel_run_time_timer()
             self._take_run_time(environment.parsed_options)
         plan = self._plan(options)
         environment.parsed_options.kv_plan = asdict(plan)
-        if not self.is_master:
+        if self._admission is None:
             self.run = Run(options, plan, "local", self._deliver_local)
 
     def _plan(self, options: Options) -> RunPlan:
@@ -122,22 +135,37 @@ class Coordinator:
                 self._load_s = preflight.load_keys(address, options, sizes, token)
             except Fail as fail:
                 # Locust goes on after an exception in a listener: the run must end in another way.
-                self.fatal = fail.cause
+                self._fatal = fail.cause
                 loaded = False
-                gevent.spawn_later(0.1, self._finish)
-        clients = tuple(node.id for node in self.runner.clients.ready) if self.is_master else ()
+                gevent.spawn_later(0.1, self._end)
+        clients = tuple(node.id for node in self.runner.clients.ready) if self._admission is not None else ()
         self._plan_workers = clients
         return RunPlan(token, clients, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
-        """Begin the warm-up once all users are there; later changes of their number change nothing.
+        """Begin the warm-up once all users are there. When their number changes later, the rate stays what it is.
 
         With --reset-stats Locust has just reset its own numbers, also where users were added later.
         """
-        if self._conductor is None and not self.finishing:
+        if self.finishing:
+            return
+        self._share_rate()
+        if self._conductor is None:
+            self._users = self.runner.target_user_count
             self._conductor = gevent.spawn(self._conduct)
-        elif self.environment.reset_stats:
+            return
+        self._users_changed |= self.runner.target_user_count != self._users
+        if self.environment.reset_stats:
             self.on_reset()
+
+    def _share_rate(self) -> None:
+        """Give each worker process the part of the rate that it has of the users."""
+        if self._admission is None:
+            return
+        users = {node.id: sum(node.user_classes_count.values()) for node in self.runner.clients.all}
+        total = sum(users.values())
+        if total:
+            self.runner.send_message("kvss_shares", {client_id: count / total for client_id, count in users.items()})
 
     def on_reset(self, **_: Any) -> None:
         """Begin the measured window anew, as Locust is about to do with its own numbers: what was counted is gone.
@@ -161,41 +189,75 @@ class Coordinator:
 
     def _conduct(self) -> None:
         options = self.options
-        window = {"warmup_s": options.warmup, "measure_s": min(self._measure_s, _LONGEST_S)}
+        window = {"warmup_s": options.warmup, "measure_s": min(self.measure_s, _LONGEST_S)}
         self._server = ServerWatch(options.server_pid)
         self._server.begin_in(options.warmup)
         begins = clock() + options.warmup
+        self._started_at = time.time() + options.warmup
         # A worker that has left its window must not hear of a reset: a message takes less than that.
-        self._window = (begins, begins + window["measure_s"] - (0.5 if self.is_master else 0.0))
+        self._window = (begins, begins + window["measure_s"] - (0.5 if self._admission is not None else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
-        if self.run is not None:
-            self.drain_s = self.run.measure(**window, is_dead=self._is_dead)
-        else:
-            self.runner.send_message("kvss_window", window)
-            ends = clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S
-            while clock() < ends and self._workers_lost and not self._is_dead():
-                if clock() > self._window[1] and not self._owing():
-                    break
-                gevent.sleep(0.05)
+        gevent.spawn_later(options.warmup, statistics.begin, self.environment.stats, self._started_at)
+        live = gevent.spawn_later(options.warmup, LiveLines(self, sys.stderr).show)
+        try:
+            if self.run is not None:
+                self._drain_s = self.run.measure(**window, is_dead=self._is_dead)
+            else:
+                self.runner.send_message("kvss_window", window)
+                self._await_workers(clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S)
+        finally:
+            live.kill(block=False)
+        self._end()
+
+    def _end(self) -> None:
+        """Finish the run, and end the process or leave the page to the next run."""
         self._finish()
+        web_ui, parsed = self.environment.web_ui, self.environment.parsed_options
+        if web_ui is None:
+            self.runner.quit()
+            return
+        files.show(self.results or {}, sys.stdout)
+        if self._fatal:
+            files.complain(self._fatal)
+        self.runner.stop()
+        if parsed.autostart and parsed.autoquit != -1:
+            gevent.sleep(parsed.autoquit)
+            self.runner.quit()
+            web_ui.stop()
+
+    def _await_workers(self, ends: float) -> None:
+        while clock() < ends and self._workers_lost and not self._is_dead():
+            if clock() > self._window[1] and not self._owing():
+                break
+            gevent.sleep(0.05)
 
     def _is_dead(self) -> bool:
-        """Tell whether no process has had a server for --kv-give-up seconds."""
+        """Tell whether there has been no server for --kv-give-up seconds, or a requirement cannot be met any more."""
         down = self.collector.down_s
         if down and min(down.values()) >= self.options.give_up:
-            self.fatal = (
+            self._fatal = (
                 f"the server could not be reached for {self.options.give_up:g} s; what was measured until then is kept"
             )
-        return bool(self.fatal)
+        planned = (
+            self.options.rates.arrivals_until(self.measure_s) if self.options.rates and self.measure_s < inf else 0
+        )
+        for requirement in self.options.require:
+            if why := thresholds.hopeless(requirement, self.collector, planned):
+                self._hopeless = f"the run was ended: {requirement.text} cannot be met any more, {why}"
+        return bool(self._fatal or self._hopeless)
 
     def _deliver_local(self, update: Update) -> None:
         self.collector.add("local", update)
-        statistics.add(self.environment.stats, update.part)
+        statistics.add(self.environment.stats, update.tally, self._started_at + self.measure_s)
+
+    def on_worker_report(self, **_: Any) -> None:
+        """Master: a worker's statistics were merged; they begin earlier than the measured window."""
+        statistics.begin(self.environment.stats, self._started_at)
 
     def on_update(self, msg: Any, **_: Any) -> None:
-        """Master: add a worker's counts, unless they are from before a reset."""
+        """Master: add a worker's counts, unless they are from before a reset or the worker is not in the run."""
         update = Update.unpack(msg.data)
-        if update.reset == self.resets:
+        if update.reset == self.resets and msg.node_id in self._plan_workers:
             self.collector.add(msg.node_id, update)
 
     def _gather(self) -> None:
@@ -212,16 +274,27 @@ class Coordinator:
 
     def on_test_stop(self, **_: Any) -> None:
         """The users are gone: close what the window did not close itself."""
-        if not self.is_master:
+        if self._admission is None:
             self._finish()
 
     def on_quitting(self, **_: Any) -> None:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
+        # A second Ctrl-C would lose the report, which is there in 3 s at most.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._finish()
-        if self.fatal:
+        if self._fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
-        elif self._workers_lost:
+        elif (
+            self._workers_lost
+            or not self.keeps_requirements
+            or (self.results or {}).get("requests", {}).get("unaccounted")
+        ):
             self.environment.process_exit_code = int(Exit.FAILED)
+
+    @property
+    def keeps_requirements(self) -> bool:
+        """Whether the run that has ended met all of --kv-require."""
+        return all(one["met"] for one in (self.results or {}).get("requirements", ()))
 
     def _finish(self) -> None:
         if self.finishing:
@@ -229,29 +302,25 @@ class Coordinator:
         self.finishing = True
         if self.run is not None:
             self.run.close()
-        if self.is_master:
+        if self._admission is not None:
             self._gather()
+            self._admission.end()
         self.results = results.build(self.collector, self._conditions())
+        judged = [asdict(thresholds.judge(one, self.results)) for one in self.options.require]
+        self.results["requirements"] = judged
         files.write(self.results, self.collector, self.options)
-        if self.environment.web_ui is not None:
-            # The page goes on: more runs may follow.
-            files.show(self.results)
-            if self.fatal:
-                files.complain(self.fatal)
-            self.runner.stop()
-        elif self.runner.state not in ("stopped", "stopping", "cleanup"):
-            self.runner.quit()
 
     def on_quit(self, **_: Any) -> None:
-        """Print the report last, below Locust's own tables."""
+        """Print the report last, below Locust's own tables; beside --json on stderr, so that stdout is JSON alone."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.results is not None and self.environment.web_ui is None:
-            files.show(self.results)
-            if self.fatal:
-                files.complain(self.fatal)
+            files.show(self.results, sys.stderr if self.environment.parsed_options.json else sys.stdout)
+            if self._fatal:
+                files.complain(self._fatal)
 
     @property
     def _workers_lost(self) -> int:
-        return len(self._plan_workers) - len(self._done) if self.is_master else 0
+        return len(self._plan_workers) - len(self._done) if self._admission is not None else 0
 
     def _owing(self) -> bool:
         """Tell whether a worker that is still there has not told yet how the run ended for it."""
@@ -260,20 +329,21 @@ class Coordinator:
 
     def _conditions(self) -> results.Conditions:
         if self.run is not None:
-            self._done["local"] = {**self.run.summary(), "drain_s": self.drain_s}
+            self._done["local"] = {**self.run.summary(), "drain_s": self._drain_s}
         return results.Conditions(
             host=self.host() or "",
             open_loop=self.options.open_loop,
-            rate_per_s=self.options.mean_rate,
             users=self.runner.target_user_count,
             user_classes=tuple(user.__name__ for user in self.environment.user_classes),
             started_at=self._started_at,
             load_s=self._load_s,
             warmup_s=self.options.warmup,
+            planned_s=self.measure_s,
             options=texts_of(self.environment.parsed_options),
             processes=dict(self._done),
             server=self._server.usage(),
-            ended_because=self.fatal,
+            ended_because=self._fatal or self._hopeless,
             resets=self.resets,
             workers_lost=self._workers_lost,
+            users_changed=self._users_changed,
         )

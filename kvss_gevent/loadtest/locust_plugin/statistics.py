@@ -7,29 +7,41 @@ firing the request event costs 3 us or more.
 
 import time
 from itertools import chain
+from math import inf
 from typing import Any
 
 from locust import stats
 
 from kvss_gevent.loadtest.engine.histogram import highest_us
-from kvss_gevent.loadtest.engine.recorder import ERROR, RESPONSE, Tally
+from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, PARTS, RESPONSE, Tally
+
+_SHORT = len(b"404 NOT_FOUND\n")
+"""About what a reply without a value has: 7 to 17 bytes."""
 
 _WIDTHS = "{:<8} {:<40} {:>9} {:>14} |{:>10.3f}{:>10.3f}{:>10.3f}{:>10.3f} |{:>10.2f}{:>11.2f}"
 
 
-def add(target: Any, part: Tally) -> None:
-    """Add a part's counts to Locust's RequestStats: type is the command, name the outcome, times in milliseconds."""
+def begin(target: Any, now: float) -> None:
+    """Let Locust's rates count from now on, the beginning of the measured window, in seconds since the epoch."""
+    target.total.start_time = now
+
+
+def add(target: Any, tally: Tally, ends_at: float = inf) -> None:
+    """Add a tally's counts to Locust's RequestStats: type is the command, name the outcome, times in milliseconds.
+
+    ends_at: the end of the measured window, in seconds since the epoch; Locust's rates count up to there.
+    """
     now = time.time()
-    failures = sum(part.failures.values())
-    for (kind, command, outcome), histogram in part.counts.items():
+    for (kind, command, outcome), histogram in tally.counts.items():
         count = histogram.total
         if kind != RESPONSE or not count:
             continue
         entry: Any = stats.StatsEntry(target, outcome, command)  # Locust calls times int, and takes floats
         entry.num_requests = count
         entry.num_reqs_per_sec = {int(now): count}
-        entry.last_request_timestamp = now
+        entry.last_request_timestamp = min(now, ends_at)
         entry.start_time = now
+        entry.total_content_length = _reply_bytes(tally, command, outcome, count)
         if outcome == ERROR:
             entry.num_failures = count
             entry.num_fail_per_sec = {int(now): count}
@@ -38,7 +50,7 @@ def add(target: Any, part: Tally) -> None:
         entry.max_response_time = histogram.max_us / 1000
         entry.total_response_time = histogram.mean_us * count / 1000
         target.entries[outcome, command].extend(entry)
-        if command == "RMW":
+        if command in PARTS:
             continue
         if outcome == ERROR:
             # A failure's time must not be part of the percentiles over all requests.
@@ -47,18 +59,33 @@ def add(target: Any, part: Tally) -> None:
             entry.total_response_time = entry.max_response_time = 0
             entry.min_response_time = None
         target.total.extend(entry)
-    if failures:
-        _add_failures(target, part, now)
+    for name, count in (tally.failures + tally.connect_errors).items():
+        _add_failure(target, name, count, now)
 
 
-def _add_failures(target: Any, part: Tally, now: float) -> None:
-    for name, count in part.failures.items():
-        key = stats.StatsError.create_key("KV", "requests", name)
-        error = target.errors.get(key)
-        if error is None:
-            error = target.errors[key] = stats.StatsError("KV", "requests", name, first_seen=now)
-        error.occurrences += count
-        error.last_seen = now
+def _reply_bytes(tally: Tally, command: str, outcome: str, count: int) -> int:
+    """Return how many bytes the replies of a series had: those without a value are known, the rest are values."""
+    sizes = {(HIT, "PUT"): len(b"200 OK\n"), (HIT, "DEL"): len(b"204 NO_CONTENT\n")}
+    if outcome == HIT and command in ("GET", "RMW GET", "OTHER"):
+        values = (HIT, "GET"), (HIT, "RMW GET"), (HIT, "OTHER")
+        others = readers = 0
+        for (kind, one, ended), histogram in tally.counts.items():
+            if kind == RESPONSE and one != "RMW":
+                if (ended, one) in values:
+                    readers += histogram.total
+                else:
+                    others += histogram.total * sizes.get((ended, one), _SHORT)
+        return max(tally.bytes - others, 0) * count // max(readers, 1)
+    return count * sizes.get((outcome, command.removeprefix("RMW ")), _SHORT)
+
+
+def _add_failure(target: Any, name: str, count: int, now: float) -> None:
+    key = stats.StatsError.create_key("KV", "requests", name)
+    error = target.errors.get(key)
+    if error is None:
+        error = target.errors[key] = stats.StatsError("KV", "requests", name, first_seen=now)
+    error.occurrences += count
+    error.last_seen = now
 
 
 def install() -> None:

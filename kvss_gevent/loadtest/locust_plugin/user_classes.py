@@ -1,6 +1,16 @@
 """What the locustfile and the command line chose: which user classes run, against which host."""
 
+from inspect import isclass
 from typing import Any
+
+from locust import TaskSet
+
+from kvss_gevent.settings.fail import Fail
+
+
+def ours(environment: Any) -> list[Any]:
+    """Return the user classes for KV/1.0; a locustfile may hold users of other protocols, too."""
+    return [user for user in environment.user_classes if hasattr(user, "by_name_only")]
 
 
 def leave_out_unnamed(environment: Any) -> None:
@@ -12,6 +22,20 @@ def leave_out_unnamed(environment: Any) -> None:
 
 
 def host_of(environment: Any) -> str | None:
-    """Return the host that was given, or the one that all user classes name; else None."""
-    hosts = {user.host for user in environment.user_classes if user.host}
+    """Return the host that was given, or the one that all user classes for KV/1.0 name; else None."""
+    hosts = {user.host for user in ours(environment) if user.host}
     return environment.host or (hosts.pop() if len(hosts) == 1 else None)
+
+
+def check_tasks(environment: Any, open_loop: bool) -> None:
+    """Raise Fail for a class that --tags left without a task, or whose tasks cannot follow an open loop."""
+    environment._filter_tasks_by_tags()
+    for user in ours(environment):
+        if not user.tasks:
+            asked = environment.parsed_options.tags or environment.parsed_options.exclude_tags
+            cause = f"{user.__name__} has no task" + (f" with the tags {', '.join(asked)}" if asked else "")
+            raise Fail(cause, "leave out --tags and --exclude-tags, or name other tags, or give the class a task")
+        for task in user.tasks:
+            if open_loop and isclass(task) and issubclass(task, TaskSet) and task.wait_time is not TaskSet.wait_time:
+                cause = f"{user.__name__}: its tasks {task.__name__} wait for a time of their own, not for --kv-rate"
+                raise Fail(cause, f"remove the wait_time of {task.__name__}, or leave out --kv-rate")

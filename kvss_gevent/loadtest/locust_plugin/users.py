@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
 
 import gevent
 from locust import User, constant, task
@@ -14,12 +16,10 @@ from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import RequestStream
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
 from kvss_gevent.loadtest.locust_plugin import listeners
+from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.mix import YCSB, YCSB_VALUE_BYTES, Sizes, Workload
 from kvss_gevent.protocol import wire
 from kvss_gevent.protocol.wire import Status, Verb
-
-if TYPE_CHECKING:
-    from kvss_gevent.loadtest.options import Options
 
 
 class RequestFailed(Exception):
@@ -32,9 +32,8 @@ class KvssClient:
     In open loop the first request of a task is due when the schedule says so; the following ones when they are sent.
     """
 
-    def __init__(self, virtual_user: VirtualUser) -> None:
-        self._user = virtual_user
-        self.due: float | None = None
+    def __init__(self, user: VirtualUser) -> None:
+        self._user = user
 
     def get(self, key: str | bytes) -> bytes | None:
         """Return the value, or None where there is none. Raises RequestFailed, ValueError for an impossible key."""
@@ -57,27 +56,33 @@ class KvssClient:
         """Send one request and return its reply. Raises RequestFailed, ValueError."""
         line = wire.build_request(verb, key, value)
         user = self._user
-        while user.run.closing and self.due is None:
+        while user.run.closing and not user.due:
             gevent.sleep(0.05)  # The window is over: nothing is counted any more, Locust is about to stop the user.
         connection = user.connect()
         if connection is None:
             raise RequestFailed("not connected")
+        if user.queue is not None and not user.due:
+            user.due = clock()
+            user.recorder.tally.due += user.recorder.counts(user.due)
         command = verb.name if verb in (Verb.GET, Verb.PUT, Verb.DEL) else "OTHER"
-        failure = ""
-        status, data = Status.SERVER_ERROR, b""
+        error = SERIES_INDEX[command, ERROR]
+        due = user.due
         try:
-            status, data = wire.parse_reply(connection.exchange(line))
-        except (Lost, ValueError) as error:
-            failure = str(error)
-            user.drop()
-        done, sent = clock(), connection.sent_at
-        if not failure and status not in (Status.OK, Status.CREATED, Status.NO_CONTENT, Status.NOT_FOUND):
-            failure = wire.REPLY[status].decode()
-        outcome = ERROR if failure else MISS if status is Status.NOT_FOUND else HIT
-        due, self.due = self.due, None
+            reply = connection.exchange(line)
+        except Lost as lost:
+            user.lost(str(lost), [(error, due or connection.sent_at)], connection.sent_at)
+            raise RequestFailed(str(lost)) from None
+        sent, done = connection.sent_at, connection.done_at
+        try:
+            status, data = wire.parse_reply(reply)
+        except ValueError as wrong:
+            user.lost(str(wrong), [(error, due or sent)], sent)
+            raise RequestFailed(str(wrong)) from None
+        good = status in (Status.OK, Status.CREATED, Status.NO_CONTENT, Status.NOT_FOUND)
+        outcome = (MISS if status is Status.NOT_FOUND else HIT) if good else ERROR
         user.count(SERIES_INDEX[command, outcome], due or sent, sent, done)
-        user.free_at = done
-        if failure:
+        if not good:
+            failure = wire.REPLY[status].decode()
             user.recorder.fail(failure, due or sent)
             raise RequestFailed(failure)
         return status, data
@@ -101,31 +106,36 @@ class KvssUser(User):
         super().__init__(environment)
         self.run_state = listeners.run_of(environment)
         self.virtual_user = VirtualUser(self.run_state, parse_host(self.host or ""))
-        self.number, self.rng = self.run_state.next_user()
         self.client = KvssClient(self.virtual_user)
+        # What must happen at the beginning and at the end happens also where a subclass has an on_start or an on_stop
+        # of its own that does not call this class's.
+        self.on_start = partial(self._begin, self.on_start)  # type: ignore[method-assign]
+        self.on_stop = partial(self._end, self.on_stop)  # type: ignore[method-assign]
 
-    def on_start(self) -> None:
-        """Connect; a failure is counted and tried again, since an exception here would end the user for good."""
-        self.virtual_user.connect()
-        self.virtual_user.schedule = self.run_state.schedule_for(self.number, self.rng)
-        if self.virtual_user.schedule is not None:
+    def _begin(self, on_start: Callable[[], None]) -> None:
+        self.virtual_user.start()
+        on_start()
+        if self.virtual_user.queue is not None:
             self.follow_schedule()
 
-    def on_stop(self) -> None:
-        """Say QUIT and close."""
-        self.virtual_user.stop()
+    def _end(self, on_stop: Callable[[], None]) -> None:
+        try:
+            on_stop()
+        finally:
+            self.virtual_user.stop()
 
     def follow_schedule(self) -> None:
-        """Start tasks when the open-loop schedule says so and not when `wait_time` does."""
+        """Start tasks when a request is due and not when `wait_time` says so."""
         self.wait_time = self._until_due  # type: ignore[method-assign]  # Locust asks the instance
         self._until_due()
 
     def _until_due(self) -> float:
-        schedule = self.virtual_user.schedule
-        assert schedule is not None
-        while not self.virtual_user.wait_due(schedule):
-            pass
-        self.client.due = schedule.take()
+        user = self.virtual_user
+        if user.due:
+            # The task before was due, and has sent nothing.
+            user.unused()
+        while not user.take_due():
+            gevent.sleep(0.02)
         return 0.0
 
 
@@ -145,13 +155,13 @@ class WorkloadUser(KvssUser):
         """Return the sizes of the values this user writes, and finds when it starts."""
         return Sizes(((YCSB_VALUE_BYTES, YCSB_VALUE_BYTES),), (1,)) if cls.ycsb else options.value_size
 
-    def on_start(self) -> None:
-        """Set up the stream of requests and connect."""
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
         options = self.run_state.options
-        self.virtual_user.depth = options.depth if options.depth > 1 else self.depth
+        user = self.virtual_user
+        user.depth = options.depth if options.depth > 1 else self.depth
         workload = YCSB[self.ycsb] if self.ycsb else Workload(options.mix, options.key_dist)
-        self.stream = RequestStream(workload, self.sizes(options), options.keys, self.rng, self.run_state.ledger)
-        super().on_start()
+        self.stream = RequestStream(workload, self.sizes(options), options.keys, user.rng, self.run_state.ledger)
 
     def follow_schedule(self) -> None:
         """Nothing to do: the engine follows the schedule request by request."""
@@ -159,7 +169,7 @@ class WorkloadUser(KvssUser):
     @task
     def requests(self) -> None:
         """Send one burst of requests, or nothing more where the run is closing."""
-        if self.run_state.closing and self.virtual_user.schedule is None:
+        if self.run_state.closing and self.virtual_user.queue is None:
             gevent.sleep(0.05)
         elif self.connects_per_request:
             loops.once(self.virtual_user, self.stream)

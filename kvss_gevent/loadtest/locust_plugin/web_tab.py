@@ -9,12 +9,13 @@ from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE, Tally
 from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
 from kvss_gevent.loadtest.options import read_options, texts_of
 from kvss_gevent.loadtest.report import results
+from kvss_gevent.loadtest.report.figures import PERCENTILES, figures
 from kvss_gevent.loadtest.report.verdict import Finding, trusted
 from kvss_gevent.settings.fail import Fail
 
 KEY = "kvss-latency"
 _HEADS = {True: "these figures can be trusted", False: "do not trust every figure"}
-_COLUMNS = {"name": "", "count": "Requests", **{name: name.replace("_us", " (us)") for name in results.PERCENTILES}}
+_COLUMNS = {"name": "", "count": "Requests", **{name: name.replace("_us", " (us)") for name in PERCENTILES}}
 
 
 def install(web_ui: Any, coordinator: Coordinator) -> None:
@@ -75,7 +76,7 @@ def _rows(coordinator: Coordinator) -> Iterator[dict[str, Any]]:
     yield from _kinds(", whole window", whole)
     for kind, command, outcome in sorted(whole.counts):
         if kind == RESPONSE:
-            yield _row(f"{command} {outcome}", results.figures(whole.counts[kind, command, outcome]))
+            yield _row(f"{command} {outcome}", figures(whole.counts[kind, command, outcome]))
 
 
 def findings(coordinator: Coordinator) -> list[str]:
@@ -97,12 +98,13 @@ def _kinds(what: str, part: Tally) -> Iterator[dict[str, Any]]:
     for kind in (RESPONSE, SERVICE, LAG):
         histogram = part.together(kind)
         if histogram.counts:
-            yield _row(kind + what, results.figures(histogram))
+            yield _row(kind + what, figures(histogram))
 
 
 def _row(name: str, figures: dict[str, float]) -> dict[str, Any]:
     # A dot in a key would be read as a path by the page.
-    return {"name": name, **{key.replace(".", "_"): value for key, value in figures.items()}}
+    shown = {key: value for key, value in figures.items() if key not in ("at_least", "few")}
+    return {"name": name, **{key.replace(".", "_"): value for key, value in shown.items()}}
 
 
 __all__ = ["KEY", "check_form", "install", "rows"]

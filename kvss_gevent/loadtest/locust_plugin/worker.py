@@ -1,13 +1,20 @@
 """The side of a run that a Locust worker process has: it does what the coordinator says, and tells what came of it."""
 
+import os
+import signal
+import time
+from math import inf
 from typing import Any
 
 import gevent
 
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.run import Run
-from kvss_gevent.loadtest.locust_plugin import statistics, user_classes
+from kvss_gevent.loadtest.locust_plugin import admission, statistics, user_classes
 from kvss_gevent.loadtest.options import read_options, texts_of
+
+_MASTER_GONE_S = 10.0
+"""Locust's master sends a heartbeat every second."""
 
 
 class Worker:
@@ -25,6 +32,12 @@ class Worker:
         runner.register_message("kvss_window", self.on_window)
         runner.register_message("kvss_stop", self.close)
         runner.register_message("kvss_reset", self.on_reset)
+        runner.register_message("kvss_shares", self.on_shares)
+        runner.register_message("kvss_refused", self.on_refused)
+        self._ends_at = inf
+        self._parent = os.getppid()
+        runner.send_message("kvss_join", admission.application())
+        gevent.spawn(self._watch_master)
 
     def on_test_start(self, environment: Any, **_: Any) -> None:
         """Set up what the users of this process share; users start afterwards."""
@@ -34,12 +47,15 @@ class Worker:
 
     def deliver(self, update: Update) -> None:
         """Tell the coordinator, and this process's part of Locust's own statistics."""
-        statistics.add(self._environment.stats, update.part)
+        statistics.add(self._environment.stats, update.tally, self._ends_at)
         self._runner.send_message("kvss_update", update.pack())
 
     def on_window(self, msg: Any, **_: Any) -> None:
         """Warm up, measure and drain, then tell."""
         assert self.run is not None
+        begins_at = time.time() + msg.data["warmup_s"]
+        self._ends_at = begins_at + msg.data["measure_s"]
+        gevent.spawn_later(msg.data["warmup_s"], statistics.begin, self._environment.stats, begins_at)
         gevent.spawn(self._measure, self.run, msg.data)
 
     def _measure(self, run: Run, window: dict[str, float]) -> None:
@@ -52,6 +68,25 @@ class Worker:
         if self.run is not None:
             self.run.reset(msg.data)
 
+    def on_shares(self, msg: Any, **_: Any) -> None:
+        """The users are spread anew: this process offers its share of the rate."""
+        if self.run is not None:
+            self.run.set_share(msg.data.get(self._runner.client_id, 0.0))
+
+    def on_refused(self, msg: Any, **_: Any) -> None:
+        """The master does not let this process take part."""
+        gevent.spawn(admission.leave, self._runner, msg.data)
+
+    def _watch_master(self) -> None:
+        """End this process when its master is gone, so that nobody goes on loading the server."""
+        while True:
+            gevent.sleep(1)
+            heard_at = self._runner.last_heartbeat_timestamp
+            if os.getppid() != self._parent or (heard_at and time.time() - heard_at > _MASTER_GONE_S):
+                self.close()
+                admission.leave(self._runner, "is gone: this worker ends")
+                return
+
     def close(self, **_: Any) -> None:
         """End the run here, unless it has ended, and tell."""
         run = self.run
@@ -60,7 +95,8 @@ class Worker:
             self._tell_done(run)
 
     def on_quitting(self, **_: Any) -> None:
-        """The process is about to end, maybe by Ctrl-C."""
+        """The process is about to end, maybe by Ctrl-C; a second one must not lose the last counts."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.close()
         # Locust's own statistics of the last seconds would be lost where this process itself got the Ctrl-C.
         self._runner._send_stats()

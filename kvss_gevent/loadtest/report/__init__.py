@@ -1,4 +1,4 @@
-"""What a run says: figures, verdict, text, page and files.
+"""What a run says: figures, verdict, thresholds, text, page and files.
 
-May import: protocol, settings, loadtest, loadtest.engine.
+May import: protocol, settings, pages, loadtest, loadtest.workload, loadtest.engine.
 """

@@ -1,10 +1,10 @@
-"""Puts the updates of all processes of a run together: the whole, and one row a second. Figures are for results.py."""
+"""Puts the updates of all processes of a run together: the whole, and one row for each second."""
 
 from collections import deque
 from dataclasses import dataclass, field
 
 from kvss_gevent.loadtest.engine.messages import Update
-from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, SERVICE, Tally
+from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE, Tally
 from kvss_gevent.loadtest.report import hdr_log
 
 _OPEN_ROWS = 10
@@ -14,22 +14,27 @@ _MAX_ROWS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One second of the window (the last ones are the drain's); latencies in microseconds, 0 where nothing ended."""
+    """One second of the window (the last ones are the drain's); latencies in microseconds, 0 where nothing ended.
+
+    answered: good replies that came in it. failed, latencies: of requests that ended in it.
+    """
 
     second: int
-    requests: int
-    errors: int
+    answered: int
+    failed: int
     p50_us: int
     p99_us: int
+    p99_9_us: int
     max_us: int
     service_p99_us: int
+    lag_p99_us: int
     backlog: int
     users: int
 
 
 @dataclass(slots=True)
-class _OpenRow:
-    part: Tally = field(default_factory=Tally)
+class _OpenInterval:
+    tally: Tally = field(default_factory=Tally)
     backlog: dict[str, int] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=dict)
 
@@ -45,21 +50,21 @@ class Collector:
         self.down_s: dict[str, float] = {}
         self.summaries: dict[str, dict[str, float]] = {}
         self.counted: dict[str, int] = {}
-        self._open: dict[int, _OpenRow] = {}
+        self._open: dict[int, _OpenInterval] = {}
         self._backlogs: dict[str, int] = {}
 
     def add(self, client_id: str, update: Update) -> None:
         """Add one process's update."""
-        self.whole.merge(update.part)
-        self.counted[client_id] = self.counted.get(client_id, 0) + update.part.requests()
+        self.whole.merge(update.tally)
+        self.counted[client_id] = self.counted.get(client_id, 0) + update.tally.requests()
         self.down_s[client_id] = update.down_s
         self.summaries[client_id] = update.summary
         self._backlogs[client_id] = update.backlog
-        self.max_backlog = max(self.max_backlog, sum(self._backlogs.values()))
+        self.max_backlog = max(self.max_backlog, self.backlog)
         if update.second < 0:
             return
-        row = self._open.setdefault(update.second, _OpenRow())
-        row.part.merge(update.part)
+        row = self._open.setdefault(update.second, _OpenInterval())
+        row.tally.merge(update.tally)
         row.backlog[client_id] = max(update.backlog, row.backlog.get(client_id, 0))
         row.users[client_id] = update.users
         for second in sorted(self._open):
@@ -67,34 +72,48 @@ class Collector:
                 break
             self._close_row(second)
 
+    @property
+    def backlog(self) -> int:
+        """How many requests are due and not yet sent, as far as the processes have told."""
+        return sum(self._backlogs.values())
+
     def finish(self) -> None:
         """Close every row; nothing is added afterwards."""
         for second in sorted(self._open):
             self._close_row(second)
 
     def recent(self, seconds: int = 10) -> Tally:
-        """Return what was counted in the last seconds, as one part."""
-        part = Tally()
+        """Return what was counted in the last seconds, as one tally."""
+        tally = Tally()
         for second in sorted(self._open)[-seconds:]:
-            part.merge(self._open[second].part)
-        return part
+            tally.merge(self._open[second].tally)
+        return tally
+
+    def intervals(self) -> list[Interval]:
+        """Return the rows so far, the open ones as they stand."""
+        return [*self.rows, *(self._interval(second, self._open[second]) for second in sorted(self._open))]
 
     def _close_row(self, second: int) -> None:
         row = self._open.pop(second)
-        good = row.part.together(RESPONSE)
-        p50_us, p99_us = good.percentiles((50, 99))
-        service = row.part.together(SERVICE) if any(key[0] == SERVICE for key in row.part.counts) else good
-        self.rows.append(
-            Interval(
-                second,
-                row.part.requests((HIT, MISS, ERROR)),
-                row.part.requests((ERROR,)),
-                p50_us,
-                p99_us,
-                good.max_us,
-                service.percentile(99),
-                sum(row.backlog.values()),
-                sum(row.users.values()),
-            )
-        )
+        self.rows.append(self._interval(second, row))
+        good = row.tally.together(RESPONSE)
         self.log.append((float(second), 1.0, hdr_log.encode(good), good.max_us))
+
+    def _interval(self, second: int, row: _OpenInterval) -> Interval:
+        tally = row.tally
+        good = tally.together(RESPONSE)
+        p50_us, p99_us, p99_9_us = good.percentiles((50, 99, 99.9))
+        service = tally.together(SERVICE)
+        return Interval(
+            second,
+            tally.answered,
+            tally.failed + tally.connect_failed,
+            p50_us,
+            p99_us,
+            p99_9_us,
+            good.max_us,
+            (service if service.counts else good).percentile(99),
+            tally.together(LAG).percentile(99),
+            sum(row.backlog.values()),
+            sum(row.users.values()),
+        )

@@ -1,11 +1,13 @@
-"""Where results go: the terminal and the files of --kv-out. Contents are for results.py, report.py and page.py."""
+"""Where results go: the terminal and the files of --kv-out."""
 
 import csv
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.recorder import KINDS, RESPONSE, SERVICE
 from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.report import hdr_log, run_page, text
@@ -14,10 +16,10 @@ from kvss_gevent.loadtest.report.plot import Curve
 from kvss_gevent.settings.fail import Fail
 
 
-def show(results: dict[str, Any]) -> None:
-    """Print the report on stdout."""
-    sys.stdout.write(text.text(results))
-    sys.stdout.flush()
+def show(results: dict[str, Any], out: TextIO) -> None:
+    """Print the report."""
+    out.write(text.text(results))
+    out.flush()
 
 
 def complain(cause: str) -> None:
@@ -40,7 +42,7 @@ def prepare(options: Options) -> None:
 
 
 def write(results: dict[str, Any], collector: Collector, options: Options) -> None:
-    """Write results.json, rows.csv, one .hgrm per kind, response.hlog and text.html where --kv-out asks for them."""
+    """Write results.json, rows.csv, one .hgrm per kind, response.hlog and report.html where --kv-out asks for them."""
     if not options.out:
         return
     directory = Path(options.out)
@@ -51,14 +53,23 @@ def write(results: dict[str, Any], collector: Collector, options: Options) -> No
         writer.writeheader()
         writer.writerows(rows)
     for kind in KINDS:
-        (directory / f"{kind}.hgrm").write_text(hdr_log.hgrm(collector.whole.together(kind)))
+        (directory / f"{kind}.hgrm").write_text(hdr_log.hgrm(_together(collector, kind)))
     with (directory / "response.hlog").open("w") as out:
-        hdr_log.write_log(out, results["environment"]["started_at_s"], collector.log)
+        started_at = datetime.fromisoformat(results["environment"]["started_at"]).timestamp()
+        hdr_log.write_log(out, started_at, collector.log)
     (directory / "report.html").write_text(run_page.render(results, _percentiles(collector)))
 
 
+def _together(collector: Collector, kind: str) -> Histogram:
+    """Return all good requests' times of a kind; response times with those that had no reply, as they are reported."""
+    whole = collector.whole.together(kind)
+    if kind == RESPONSE:
+        whole.merge(collector.whole.censored)
+    return whole
+
+
 def _percentiles(collector: Collector) -> dict[str, Curve]:
-    whole = {kind: collector.whole.together(kind) for kind in KINDS}
+    whole = {kind: _together(collector, kind) for kind in KINDS}
     return {
         kind: [(percent, value_us) for percent, value_us, _ in hdr_log.distribution(histogram)]
         for kind, histogram in whole.items()

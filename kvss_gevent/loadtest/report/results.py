@@ -1,26 +1,31 @@
-"""The figures of a finished run as plain data: the versioned JSON. Counting is for recorder.py, text for report.py.
+"""The figures of a run as plain data: the versioned JSON.
 
 Every figure is named with its unit. `response` is from the intended start, `service` from the actual send, `lag` is how
-late the generator was; at the top they are those of all good requests (hits and misses) together.
+late the generator was; at the top they are those of all good requests (hits and misses) together, and of requests that
+had no reply, for as long as they had waited.
 """
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, KINDS, LAG, MISS, RESPONSE, SERIES, SERVICE
 from kvss_gevent.loadtest.report.collector import Collector
+from kvss_gevent.loadtest.report.figures import figures
 from kvss_gevent.loadtest.report.verdict import Evidence, Finding, judge, trusted
-
-_RESET = "the statistics were reset: all figures are those since the last reset"
+from kvss_gevent.loadtest.workload.values import WRONG_DATA
 
 FORMAT = "kvss-load"
-VERSION = 1
-PERCENTILES = {"p50_us": 50.0, "p90_us": 90.0, "p99_us": 99.0, "p99.9_us": 99.9, "p99.99_us": 99.99}
+VERSION = 2
+
+_RESET = "the statistics were reset: all figures are those since the last reset"
+_LONG_SHARE = 0.05
+"""Replies that take this share of the window or more make Little's law wrong at its ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,14 @@ class Conditions:
 
     host: str
     open_loop: bool
-    rate_per_s: float
     users: int
     user_classes: tuple[str, ...]
     started_at: float
+    """The beginning of the measured window, in seconds since the epoch."""
     load_s: float
     warmup_s: float
+    planned_s: float
+    """How long was to be measured; inf where only the user ends the run."""
     options: Mapping[str, str]
     processes: Mapping[str, Mapping[str, float]]
     """What each process said at its end: Run.summary() and drain_s."""
@@ -43,6 +50,7 @@ class Conditions:
     resets: int = 0
     workers_lost: int = 0
     """Worker processes that did not say how the run ended for them."""
+    users_changed: bool = False
 
     def most(self, name: str) -> float:
         """Return the greatest of the processes' figures of that name, 0 where there is none."""
@@ -53,58 +61,16 @@ class Conditions:
         return {process: figures[name] for process, figures in self.processes.items()}
 
 
-def figures(histogram: Histogram) -> dict[str, float]:
-    """Return count, percentiles, min, mean and max of a histogram, in microseconds."""
-    values = histogram.percentiles(tuple(PERCENTILES.values()))
-    return {
-        "count": histogram.total,
-        "min_us": histogram.min_us,
-        "mean_us": round(histogram.mean_us, 1),
-        **dict(zip(PERCENTILES, values, strict=True)),
-        "max_us": histogram.max_us,
-    }
-
-
 def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     """Return the whole of a run's results, ready for json.dump."""
     collector.finish()
     whole = collector.whole
     if not conditions.open_loop:
         _mirror_service(collector)
-    requests = whole.requests()
-    measured_s = conditions.most("measured_s")
-    # Due requests and not the nominal rate: the number of Poisson arrivals in a window varies.
-    due = requests + whole.aborted + whole.dropped + whole.unsent
-    offered_per_s = due / measured_s if conditions.open_loop and measured_s else 0.0
-    # What was answered during the drain was not achieved in the window.
-    late = sum(row.requests for row in collector.rows if row.second >= measured_s) if measured_s else 0
-    achieved = (requests - late if conditions.open_loop else requests) / measured_s if measured_s else 0.0
-    response = whole.together(RESPONSE)
-    lag = whole.together(LAG)
-    evidence = Evidence(
-        open_loop=conditions.open_loop,
-        requests=requests,
-        measured_s=measured_s,
-        offered_per_s=offered_per_s,
-        achieved_per_s=achieved,
-        cpu_shares=tuple(conditions.each("cpu_share").values()),
-        wait_shares=tuple(conditions.each("wait_share").values()),
-        lag_p50_us=lag.percentile(50),
-        lag_p99_us=lag.percentile(99),
-        mean_response_us=whole.together(RESPONSE, (HIT, MISS, ERROR)).mean_us,
-        concurrency=int(sum(conditions.each("concurrency").values())),
-        dropped=whole.dropped,
-        unsent=whole.unsent,
-        aborted=whole.aborted,
-        errors=whole.requests((ERROR,)),
-    )
-    statements = judge(evidence)
-    if conditions.ended_because:
-        statements.insert(0, Finding(False, conditions.ended_because))
-    if conditions.workers_lost:
-        statements.insert(0, Finding(False, _lost(conditions)))
+    evidence = weigh(collector, conditions.processes.values(), conditions.open_loop, conditions.users_changed)
+    findings = [*_about_the_run(conditions, evidence), *judge(evidence)]
     if conditions.resets:
-        statements.append(Finding(True, _RESET))
+        findings.append(Finding(True, _RESET))
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -115,77 +81,114 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
         "window": {
             "load_s": round(conditions.load_s, 3),
             "warmup_s": conditions.warmup_s,
-            "measured_s": round(measured_s, 3),
+            "measured_s": round(evidence.measured_s, 3),
             "drain_s": round(conditions.most("drain_s"), 3),
         },
         "requests": {
-            "count": requests,
+            "due": whole.due,
+            "answered": whole.requests((HIT, MISS)),
             "hits": whole.requests((HIT,)),
             "misses": whole.requests((MISS,)),
-            "errors": evidence.errors,
+            "failed": whole.failed,
+            "connect_failed": whole.connect_failed,
             "aborted": whole.aborted,
             "dropped": whole.dropped,
             "unsent": whole.unsent,
+            "unaccounted": whole.unaccounted,
+            "unanswered": whole.unanswered,
             "reconnects": whole.reconnects,
-            "rate_per_s": round(conditions.rate_per_s, 3),
-            "offered_per_s": round(offered_per_s, 3),
-            "achieved_per_s": round(achieved, 3),
+            "offered_per_s": round(evidence.offered_per_s, 3),
+            "answered_per_s": round(evidence.answered_per_s, 3),
+            "backlog_at_begin": evidence.backlog_at_begin,
             "max_backlog": collector.max_backlog,
+            "connections": int(sum(conditions.each("connections").values())),
             "counted_by_process": dict(collector.counted),
         },
         "failures": dict(whole.failures),
-        RESPONSE: figures(response),
+        "connect_errors": dict(whole.connect_errors),
+        RESPONSE: figures(whole.together(RESPONSE), whole.censored),
         SERVICE: figures(whole.together(SERVICE)),
-        LAG: figures(lag),
+        LAG: figures(whole.together(LAG)),
         "commands": _commands(collector),
         "generator": {
             "cpu_shares": conditions.each("cpu_share"),
             "wait_shares": conditions.each("wait_share"),
+            "stood_still_s": conditions.each("stood_still_s"),
         },
-        "server": _server(conditions, requests),
+        "server": _server(conditions, whole.requests()),
         "rows": [asdict(row) for row in collector.rows],
-        "verdict": {"trusted": trusted(statements), "findings": [asdict(statement) for statement in statements]},
+        "verdict": {"trusted": trusted(findings), "findings": [asdict(finding) for finding in findings]},
     }
 
 
-def _lost(conditions: Conditions) -> str:
-    workers = conditions.workers_lost + len(conditions.processes)
-    text = f"{conditions.workers_lost} of {workers} worker processes were lost: not all of the load was offered"
-    return text + ", and their last counts are missing"
-
-
 def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[Finding]:
-    """Return the verdict on a run that goes on, from what its processes have told so far; nothing before the window.
-
-    What is under way is not held against the server or the generator: each connection may owe its replies, and the
-    time for which they have been owed was not spent in the generator.
-    """
-    summaries = collector.summaries.values()
-    measured_s = max((one["measured_s"] for one in summaries if one), default=0.0)
-    whole = collector.whole
-    requests = whole.requests()
-    if not measured_s or not requests:
+    """Return the verdict on a run that goes on, from what its processes have told so far; nothing before the window."""
+    summaries = [summary for summary in collector.summaries.values() if summary]
+    if not any(summary["measured_s"] for summary in summaries) or not collector.whole.requests():
         return []
-    added = {name: sum(one[name] for one in summaries if one) for name in ("concurrency", "owed", "under_way_s")}
-    behind = max(added["owed"] - (added["concurrency"] or len(summaries)), 0)
+    evidence = weigh(collector, summaries, open_loop, goes_on=True)
+    return [*judge(evidence), *([Finding(True, _RESET)] if resets else [])]
+
+
+def weigh(
+    collector: Collector,
+    summaries: Iterable[Mapping[str, float]],
+    open_loop: bool,
+    users_changed: bool = False,
+    goes_on: bool = False,
+) -> Evidence:
+    """Return what the verdict rests on.
+
+    While a run goes on, what is under way is held neither against the server nor against the generator: each connection
+    may owe its replies, and the time for which they have been owed was not spent in the generator.
+    """
+    summaries = list(summaries)
+    whole = collector.whole
+    added = {
+        name: sum(summary[name] for summary in summaries)
+        for name in ("concurrency", "owed", "under_way_s", "backlog_at_begin")
+    }
+    measured_s = max((summary["measured_s"] for summary in summaries), default=0.0)
     ended = whole.together(RESPONSE, (HIT, MISS, ERROR))
+    mean_us, answered, requests = ended.mean_us, whole.answered, whole.requests()
+    if goes_on:
+        mean_us += added["under_way_s"] * 1e6 / max(requests, 1)
+        answered += int(min(added["owed"], added["concurrency"] or len(summaries)))
+    littles_law = (
+        not users_changed
+        and not whole.unanswered
+        and not whole.failed
+        and mean_us < measured_s * 1e6 * _LONG_SHARE
+        and all(summary["deepest"] <= 1 for summary in summaries)
+    )
+    offered = max((summary["offered"] for summary in summaries), default=0.0)
     lag = whole.together(LAG)
-    evidence = Evidence(
+    stillest = max(summaries, key=lambda summary: summary["stood_still_s"], default=None)
+    return Evidence(
         open_loop=open_loop,
         requests=requests,
         measured_s=measured_s,
-        offered_per_s=(requests + whole.dropped + behind) / measured_s if open_loop else 0.0,
-        achieved_per_s=requests / measured_s,
-        cpu_shares=tuple(one["cpu_share"] for one in summaries if one),
-        wait_shares=tuple(one["wait_share"] for one in summaries if one),
+        offered_per_s=offered / measured_s if open_loop and measured_s else 0.0,
+        answered_per_s=answered / measured_s if measured_s else 0.0,
+        cpu_shares=tuple(summary["cpu_share"] for summary in summaries),
+        wait_shares=tuple(summary["wait_share"] for summary in summaries),
         lag_p50_us=lag.percentile(50),
         lag_p99_us=lag.percentile(99),
-        mean_response_us=ended.mean_us + added["under_way_s"] * 1e6 / requests,
-        concurrency=int(added["concurrency"]),
+        mean_response_us=mean_us,
+        concurrency=int(added["concurrency"]) if littles_law else 0,
+        failed=whole.failed,
+        unanswered=whole.unanswered,
         dropped=whole.dropped,
-        errors=whole.requests((ERROR,)),
+        unsent=whole.unsent,
+        aborted=whole.aborted,
+        connect_errors=sum(whole.connect_errors.values()),
+        unaccounted=0 if goes_on else whole.unaccounted,
+        backlog_at_begin=int(added["backlog_at_begin"]),
+        stood_still_s=stillest["stood_still_s"] if stillest else 0.0,
+        stood_still_most_s=stillest["stood_still_most_s"] if stillest else 0.0,
+        stood_still_waiting_s=stillest["stood_still_waiting_s"] if stillest else 0.0,
+        wrong_data={name: count for name, count in whole.failures.items() if name in WRONG_DATA},
     )
-    return [*judge(evidence), *([Finding(True, _RESET)] if resets else [])]
 
 
 def environment(conditions: Conditions) -> dict[str, Any]:
@@ -195,13 +198,27 @@ def environment(conditions: Conditions) -> dict[str, Any]:
         "users": conditions.users,
         "user_classes": list(conditions.user_classes),
         "processes": max(len(conditions.processes), 1),
-        "started_at_s": round(conditions.started_at, 3),
+        "started_at": datetime.fromtimestamp(conditions.started_at, UTC).isoformat(timespec="milliseconds"),
         "python": platform.python_version(),
         "gevent": version("gevent"),
         "locust": version("locust"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpus": os.cpu_count(),
     }
+
+
+def _about_the_run(conditions: Conditions, evidence: Evidence) -> list[Finding]:
+    found = []
+    if conditions.workers_lost:
+        workers = conditions.workers_lost + len(conditions.processes)
+        text = f"{conditions.workers_lost} of {workers} worker processes were lost: not all of the load was offered"
+        found.append(Finding(False, f"{text}, and their last counts are missing"))
+    if conditions.ended_because:
+        found.append(Finding(False, conditions.ended_because))
+    elif not conditions.resets and evidence.measured_s < conditions.planned_s - 0.1 < float("inf"):
+        text = f"the run was cut short: {evidence.measured_s:.1f} s of {conditions.planned_s:.1f} s were measured"
+        found.append(Finding(False, text))
+    return found
 
 
 def _mirror_service(collector: Collector) -> None:

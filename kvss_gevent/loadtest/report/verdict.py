@@ -1,68 +1,82 @@
 """Whether the figures of a run can be trusted, and which not. Pure: numbers in, sentences out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 BUSY_SHARE = 0.9
 WAIT_SHARE = 0.1
 LATE_US = 1000
-ACHIEVED_SHARE = 0.99
+ANSWERED_SHARE = 0.99
 LITTLE_SHARE = 0.9
+FAILED_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verdict rests on; times in microseconds, rates per second, CPU as share of one core."""
+    """What a verdict rests on; times in microseconds, rates per second, CPU as share of one core.
+
+    concurrency: requests that may be under way at once; 0 where Little's law says nothing about the generator, because
+    users think, send several together, came or went, or waited for replies that took long against the window.
+    """
 
     open_loop: bool
     requests: int
     measured_s: float
     offered_per_s: float
-    achieved_per_s: float
+    answered_per_s: float
     cpu_shares: tuple[float, ...]
     wait_shares: tuple[float, ...]
     lag_p50_us: int
     lag_p99_us: int
     mean_response_us: float
     concurrency: int
+    failed: int = 0
+    unanswered: int = 0
     dropped: int = 0
     unsent: int = 0
     aborted: int = 0
-    errors: int = 0
+    connect_errors: int = 0
+    unaccounted: int = 0
+    backlog_at_begin: int = 0
+    stood_still_s: float = 0.0
+    stood_still_most_s: float = 0.0
+    stood_still_waiting_s: float = 0.0
+    wrong_data: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding; `ok` is false where a figure should not be trusted."""
+    """One sentence of a verdict; `ok` is false where a figure should not be trusted."""
 
     ok: bool
     text: str
 
 
 def judge(evidence: Evidence) -> list[Finding]:
-    """Return the findings, those about trust first to last in order of weight."""
+    """Return the findings, those about wrong data first."""
+    found = _data(evidence)
     if not evidence.requests:
-        return [Finding(False, "nothing was measured: no request ended in the measured window")]
-    found = _cpu(evidence)
+        text = "nothing was measured: no request ended in the measured window"
+        if evidence.unanswered:
+            text = f"the server answered nothing: {_requests(evidence.unanswered)} had no reply when the run ended"
+        return [*found, Finding(False, text)]
+    found += _generator(evidence)
     found += _open(evidence) if evidence.open_loop else _closed(evidence)
-    if evidence.aborted:
-        found.append(
-            Finding(
-                True,
-                f"{evidence.aborted} requests were under way at the end and are counted as aborted, without a time",
-            )
-        )
-    if evidence.errors > evidence.requests / 100:
-        share = evidence.errors / evidence.requests
-        found.append(Finding(False, f"{share:.1%} of the requests failed: throughput counts work that was not done"))
-    return found
+    return found + _ended(evidence)
 
 
-def trusted(statements: list[Finding]) -> bool:
+def trusted(findings: list[Finding]) -> bool:
     """Tell whether every finding lets the figures stand."""
-    return all(statement.ok for statement in statements)
+    return all(finding.ok for finding in findings)
 
 
-def _cpu(evidence: Evidence) -> list[Finding]:
+def _data(evidence: Evidence) -> list[Finding]:
+    if not evidence.wrong_data:
+        return []
+    names = ", ".join(f"{count:,} x {name}" for name, count in evidence.wrong_data.items())
+    return [Finding(False, f"the server returned wrong data: {names}")]
+
+
+def _generator(evidence: Evidence) -> list[Finding]:
     most = max(evidence.cpu_shares, default=0.0)
     text = f"the generator used {most:.0%} of a core" + (" at most" if len(evidence.cpu_shares) > 1 else "")
     if most < BUSY_SHARE:
@@ -74,38 +88,69 @@ def _cpu(evidence: Evidence) -> list[Finding]:
     if waited > WAIT_SHARE:
         text = f"the generator waited for a CPU {waited:.0%} of the time: other processes are in the figures"
         found.append(Finding(False, text))
+    if evidence.stood_still_s:
+        text = f"the generator stood still for {evidence.stood_still_s * 1000:.0f} ms"
+        if evidence.stood_still_most_s < evidence.stood_still_s:
+            text += f", {evidence.stood_still_most_s * 1000:.0f} ms at once"
+        if evidence.stood_still_waiting_s >= 0.001:
+            text += f", of which it waited {evidence.stood_still_waiting_s * 1000:.0f} ms for a CPU"
+        found.append(Finding(False, f"{text}: that is in the response times"))
     return found
 
 
 def _open(evidence: Evidence) -> list[Finding]:
-    found = []
-    share = evidence.achieved_per_s / evidence.offered_per_s if evidence.offered_per_s else 0.0
-    text = f"achieved {evidence.achieved_per_s:,.0f}/s of {evidence.offered_per_s:,.0f}/s offered ({share:.1%})"
-    found.append(
-        Finding(share >= ACHIEVED_SHARE, text if share >= ACHIEVED_SHARE else f"{text}: not the load asked for")
-    )
-    text = f"the generator was late by {evidence.lag_p50_us} us at the median, {evidence.lag_p99_us} us at p99"
+    share = evidence.answered_per_s / evidence.offered_per_s if evidence.offered_per_s else 0.0
+    text = f"answered {evidence.answered_per_s:,.0f}/s of {evidence.offered_per_s:,.0f}/s offered ({share:.1%})"
+    enough = share >= ANSWERED_SHARE
+    found = [Finding(enough, text if enough else f"{text}: the server did not keep up, or the load was not offered")]
+    if evidence.backlog_at_begin > max(evidence.offered_per_s * 0.1, 1):
+        text = f"{_requests(evidence.backlog_at_begin)} were behind when the window began: the warm-up was overload"
+        found.append(Finding(True, text))
+    text = f"the generator was late by {evidence.lag_p50_us:,} us at the median, {evidence.lag_p99_us:,} us at p99"
     if evidence.lag_p99_us > LATE_US:
         text += ": response percentiles near that are the generator's own"
     found.append(Finding(evidence.lag_p99_us <= LATE_US, text))
     if evidence.dropped or evidence.unsent:
-        text = f"{evidence.dropped} requests were dropped and {evidence.unsent} left unsent: they would be the slowest"
-        found.append(Finding(False, text))
+        text = f"{evidence.dropped:,} requests were dropped and {evidence.unsent:,} left unsent: "
+        found.append(Finding(False, text + "they would be the slowest"))
     return found
 
 
 def _closed(evidence: Evidence) -> list[Finding]:
-    # Little's law: requests under way = throughput * response time. What is missing to the users there are was spent
-    # in the generator, between a reply and the next request.
-    under_way = evidence.achieved_per_s * evidence.mean_response_us / 1e6
-    share = under_way / evidence.concurrency if evidence.concurrency else 0.0
-    text = f"by Little's law {under_way:.2f} of {evidence.concurrency} requests were under way on average ({share:.0%})"
     found = [
         Finding(True, "closed loop: a slow server is asked less, so that stalls show in few requests; see --kv-rate")
     ]
     if not evidence.concurrency:
-        return found  # Hand-written tasks think between requests as long as they like.
+        return found
+    # Little's law: requests under way = throughput * response time. What is missing to the users there are was spent
+    # in the generator, between a reply and the next request.
+    under_way = evidence.answered_per_s * evidence.mean_response_us / 1e6
+    share = under_way / evidence.concurrency
+    text = f"by Little's law {under_way:.2f} of {evidence.concurrency} requests were under way on average ({share:.0%})"
     if share < LITTLE_SHARE:
         text += ": the rest of the time passed in the generator, so the server could do more than the throughput says"
-    found.append(Finding(share >= LITTLE_SHARE, text))
+    return [*found, Finding(share >= LITTLE_SHARE, text)]
+
+
+def _ended(evidence: Evidence) -> list[Finding]:
+    found = []
+    if evidence.unanswered:
+        text = f"{_requests(evidence.unanswered)} had no reply when the run ended: they count as failed, and figures "
+        found.append(Finding(False, text + "with >= may be greater"))
+    if evidence.aborted:
+        text = f"{_requests(evidence.aborted)} were under way when their users were stopped and count as aborted"
+        found.append(Finding(True, text))
+    if evidence.failed > evidence.requests * FAILED_SHARE:
+        share = evidence.failed / (evidence.requests + evidence.unanswered)
+        found.append(Finding(False, f"{share:.1%} of the requests failed: the load was not the one asked for"))
+    if evidence.connect_errors:
+        times = "time" if evidence.connect_errors == 1 else "times"
+        found.append(Finding(False, f"the server could not be reached {evidence.connect_errors:,} {times}"))
+    if evidence.unaccounted:
+        text = f"the books do not balance: {evidence.unaccounted:,} of the requests that were due are in no column"
+        found.append(Finding(False, text))
     return found
+
+
+def _requests(count: int) -> str:
+    return f"{count:,} request{'s' if count != 1 else ''}"

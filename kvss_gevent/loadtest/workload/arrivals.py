@@ -1,80 +1,85 @@
-"""One user's absolute schedule in open loop: when each request is due. Waiting is for timer.py."""
+"""When requests are due in open loop: absolute times that follow the integral of the rate."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
 from random import Random
 
+from kvss_gevent.loadtest.workload.shapes import Shape
 
-class Schedule:
-    """Due times in seconds of one clock; those not yet taken are the backlog, which has a bound.
 
-    Due times never depend on when requests were sent or answered: that is what makes the loop open. A gap is a number
-    of seconds where the rate never changes, and a function of the due time before it where it does.
+class Arrivals:
+    """One process's due times, in seconds of one clock. They never depend on when requests were sent or answered.
+
+    A request is due each time another step's worth of the rate's integral has passed: steps of 1 are evenly spaced,
+    exponential ones are a Poisson process, whatever the shape (D. Cox, P. Lewis: The Statistical Analysis of Series of
+    Events, 1966). The shape begins at `origin`; until that is known, its first rate holds.
     """
 
-    __slots__ = ("_bound", "_gap", "_gap_s", "_queue", "dropped", "ends", "next_due")
+    __slots__ = ("_last", "_missing", "_origin", "_shape", "_share", "_step", "ends", "next_due")
 
-    def __init__(self, first: float, gap: float | Callable[[float], float], bound: int) -> None:
-        self.next_due = first
+    def __init__(
+        self, shape: Shape, step: Callable[[], float], now: float, share: float = 1.0, phase: float = 1
+    ) -> None:
+        """Begin now; share is this process's part of the rate, phase the part of a step before the first arrival."""
+        self._shape = shape
+        self._step = step
+        self._share = share
+        self._origin = inf
+        self._last = now
+        self._missing = step() * phase
         self.ends = inf
-        self.dropped: list[tuple[float, int]] = []
-        self._gap_s, self._gap = (0.0, gap) if callable(gap) else (gap, float)
-        self._bound = bound
-        self._queue: deque[float] = deque()
+        self.next_due = self._find()
 
-    def advance(self, now: float) -> int:
-        """Queue what has become due; returns the length of the backlog."""
-        due, gap_s, queue = self.next_due, self._gap_s, self._queue
-        while due <= now and due < self.ends:
-            if len(queue) < self._bound:
-                queue.append(due)
-            else:
-                self.dropped.append((due, 1))
-                if len(self.dropped) > 1000:
-                    self._compact()
-            due += gap_s or self._gap(due)
-        self.next_due = due
-        return len(queue)
+    def take_until(self, now: float) -> Iterator[float]:
+        """Yield the times up to now at which a request has become due."""
+        while (due := self.next_due) <= now and due < self.ends:
+            self._last = due
+            self._missing = self._step()
+            self.next_due = self._find()
+            yield due
 
-    def take(self) -> float:
-        """Return the oldest due time of the backlog, which advance() said is not empty."""
-        return self._queue.popleft()
+    def set_origin(self, origin: float, now: float) -> None:
+        """Let the shape begin at a time."""
+        self._change(now)
+        self._origin = origin
+        self.next_due = self._find()
 
-    def take_due(self, now: float) -> float:
-        """Return the oldest due time up to now that has not been taken, 0.0 where there is none."""
-        if self.next_due <= now:
-            self.advance(now)
-        return self._queue.popleft() if self._queue else 0.0
+    def set_share(self, share: float, now: float) -> None:
+        """Change this process's part of the rate from now on."""
+        self._change(now)
+        self._share = share
+        self.next_due = self._find()
 
-    def finished(self) -> bool:
-        """Tell whether nothing is due any more and nothing waits."""
-        return not self._queue and self.next_due >= self.ends
+    def expected(self, begin: float, end: float) -> float:
+        """Return how many requests the whole rate, of all processes, asks for in a time."""
+        if self._shape.is_flat or self._origin == inf:
+            return (end - begin) * self._shape.stages[0].first
+        origin = self._origin
+        return self._shape.arrivals_until(end - origin) - self._shape.arrivals_until(begin - origin)
 
-    def waiting_between(self, begin: float, end: float) -> int:
-        """Return how many requests due in that time are still in the backlog."""
-        return sum(begin <= due < end for due in self._queue)
+    def _change(self, now: float) -> None:
+        """Take what has passed since the last arrival from the current step."""
+        if now > self._last:
+            self._missing = max(self._missing - self._share * self.expected(self._last, now), 0.0)
+            self._last = now
 
-    def take_dropped(self, begin: float, end: float) -> int:
-        """Return how many requests due in that time were dropped since the last call, the backlog being full."""
-        dropped, self.dropped = self.dropped, []
-        return sum(count for due, count in dropped if begin <= due < end)
-
-    def _compact(self) -> None:
-        # A dropped request is remembered by the tenth of a second it was due in: an hour takes 36,000 entries.
-        merged: dict[float, int] = {}
-        for due, count in self.dropped:
-            slot = int(due * 10) / 10
-            merged[slot] = merged.get(slot, 0) + count
-        self.dropped = list(merged.items())
+    def _find(self) -> float:
+        if not self._share:
+            return inf
+        needed = self._missing / self._share
+        first = self._shape.stages[0].first
+        if self._shape.is_flat or self._origin == inf:
+            return self._last + needed / first if first else inf
+        passed = self._shape.arrivals_until(self._last - self._origin)
+        return max(self._origin + self._shape.time_of(passed + needed), self._last)
 
 
-def constant_gaps(rate_at: Callable[[float], float]) -> Callable[[float], float]:
-    """Return a gap function for evenly spaced requests, given the user's rate per second at a time."""
-    return lambda due: 1.0 / rate_at(due)
+def constant_steps() -> float:
+    """Return the step between evenly spaced requests."""
+    return 1.0
 
 
-def poisson_gaps(rate_at: Callable[[float], float], rng: Random) -> Callable[[float], float]:
-    """Return a gap function for requests that come independently of each other: exponential gaps."""
+def poisson_steps(rng: Random) -> Callable[[], float]:
+    """Return a function that draws the steps of requests that come independently of each other."""
     draw = rng.expovariate
-    return lambda due: draw(rate_at(due))
+    return lambda: draw(1.0)

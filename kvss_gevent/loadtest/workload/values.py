@@ -20,6 +20,8 @@ TORN = "torn value"
 WRONG_KEY = "another key's value"
 STALE = "stale value"
 LOST = "acknowledged value is gone"
+WRONG_DATA = (TORN, WRONG_KEY, STALE, LOST)
+"""The failures that mean that a server does not keep what it has acknowledged."""
 
 _FILLER_BYTES = 1 << 16
 _FILLER = bytes(33 + (i * 7919) % 94 for i in range(_FILLER_BYTES))

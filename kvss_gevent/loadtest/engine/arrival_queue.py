@@ -1,0 +1,194 @@
+"""Hands due requests to connections: to each user its own, or all of them from one queue to whoever is free.
+
+With a queue for each user a request belongs to one connection from its due time on and waits for that one, as the work
+of a client that has one connection does. With a shared queue it takes the next connection that is free, as behind a
+connection pool; more connections are opened while none is free, one for each user at most.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from math import inf
+from random import Random
+from typing import Any
+
+import gevent
+from greenlet import getcurrent
+
+from kvss_gevent.loadtest.engine.clock import Timer, clock
+from kvss_gevent.loadtest.workload.arrivals import Arrivals
+
+
+class UserQueue:
+    """The due times that wait for one user, and the user's greenlet while it waits for one."""
+
+    __slots__ = ("connected", "due", "greenlet")
+
+    def __init__(self, due: deque[float]) -> None:
+        self.due = due
+        self.greenlet: Any = None
+        self.connected = False
+
+
+class ArrivalQueue:
+    """The backlog of one process: requests that are due and not yet sent. A full queue drops what comes."""
+
+    def __init__(self, arrivals: Arrivals, bound: int, shared: bool, rng: Random | None = None) -> None:
+        """Without rng users take turns; with it they are chosen at random, which keeps Poisson arrivals Poisson."""
+        self.arrivals = arrivals
+        self.due = self.dropped = 0
+        """How many requests were due in the window, and how many of them were dropped."""
+        self._bound = bound
+        self._rng = rng
+        self._turn = 0
+        self._window = (inf, inf)
+        self._queues: list[UserQueue] = []
+        self._idle: dict[UserQueue, None] = {}
+        self._woken: list[UserQueue] = []
+        self._shared: deque[float] | None = deque() if shared else None
+        self._nobodys: deque[float] = deque()
+        self._timer = Timer(self._ring)
+        self._hub: Any = gevent.get_hub()
+
+    def join(self) -> UserQueue:
+        """Return the queue of a user that begins."""
+        queue = UserQueue(deque() if self._shared is None else self._shared)
+        self._queues.append(queue)
+        if self._shared is None and self._nobodys:
+            queue.due.extend(self._nobodys)
+            self._nobodys.clear()
+        return queue
+
+    def leave(self, queue: UserQueue) -> None:
+        """Hand what waits for a user that ends to the others."""
+        if queue not in self._queues:
+            return
+        self._queues.remove(queue)
+        self._idle.pop(queue, None)
+        if self._shared is None:
+            for due in queue.due:
+                self._put(due)
+            queue.due.clear()
+            self._wake_soon()
+
+    def set_window(self, begin: float, end: float) -> None:
+        """Count what is due from begin to end, times of clock(), and let nothing be due afterwards."""
+        if begin != self._window[0]:
+            self.due = self.dropped = 0
+        self._window = (begin, end)
+        self.arrivals.ends = end
+        if end <= clock():
+            for queue in list(self._idle):
+                self._choose(queue)
+            self._wake_soon()
+
+    def take(self, queue: UserQueue) -> float:
+        """Return the oldest due time that waits for a user, and wait for one; 0.0 when nothing will be due any more."""
+        while True:
+            if queue.due:
+                return queue.due.popleft()
+            now = clock()
+            if self.arrivals.next_due <= now < self.arrivals.ends:
+                self.advance(now)
+                self._wake_soon()
+                continue
+            if self.arrivals.next_due >= self.arrivals.ends or now >= self.arrivals.ends:
+                self.advance(now)
+                if not queue.due:
+                    return 0.0
+                continue
+            self._wait(queue)
+
+    def advance(self, now: float) -> int:
+        """Hand out what has become due; returns the length of the backlog."""
+        begin, end = self._window
+        for due in self.arrivals.take_until(now):
+            if begin <= due < end:
+                self.due += 1
+            self._put(due)
+        return self.backlog()
+
+    def backlog(self) -> int:
+        """Return how many requests are due and not yet taken."""
+        if self._shared is not None:
+            return len(self._shared)
+        return sum(len(queue.due) for queue in self._queues) + len(self._nobodys)
+
+    def waiting(self) -> Iterator[float]:
+        """Yield the due times of the backlog."""
+        if self._shared is not None:
+            yield from self._shared
+            return
+        for queue in self._queues:
+            yield from queue.due
+        yield from self._nobodys
+
+    def close(self) -> None:
+        """Release the timer."""
+        self._timer.close()
+
+    def _put(self, due: float) -> None:
+        if self._shared is not None:
+            queue = self._free()
+            target = self._shared
+        elif self._queues:
+            queue = self._next()
+            target = queue.due
+        else:
+            queue, target = None, self._nobodys
+        if len(target) >= self._bound:
+            begin, end = self._window
+            self.dropped += begin <= due < end
+            return
+        target.append(due)
+        if queue is not None and queue in self._idle:
+            self._choose(queue)
+
+    def _next(self) -> UserQueue:
+        if self._rng is not None:
+            return self._queues[int(self._rng.random() * len(self._queues))]
+        self._turn += 1
+        return self._queues[self._turn % len(self._queues)]
+
+    def _free(self) -> UserQueue | None:
+        """Return the user that has waited for the shortest time, among those that are connected if there are any."""
+        fresh = None
+        for queue in reversed(self._idle):
+            if queue.connected:
+                return queue
+            fresh = queue
+        return fresh
+
+    def _wait(self, queue: UserQueue) -> None:
+        queue.greenlet = getcurrent()
+        self._idle[queue] = None
+        self._timer.arm(min(self.arrivals.next_due, self.arrivals.ends))
+        try:
+            self._hub.switch()
+        finally:
+            queue.greenlet = None
+            self._idle.pop(queue, None)
+
+    def _choose(self, queue: UserQueue) -> None:
+        del self._idle[queue]
+        self._woken.append(queue)
+
+    def _wake_soon(self) -> None:
+        if self._woken:
+            self._hub.loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        woken, self._woken = self._woken, []
+        for queue in woken:
+            # A greenlet that was killed since it was chosen does not wait any more.
+            if queue.greenlet is not None:
+                queue.greenlet.switch()
+
+    def _ring(self) -> None:
+        now = clock()
+        self.advance(now)
+        if now >= self.arrivals.ends:
+            for queue in list(self._idle):
+                self._choose(queue)
+        self._wake()
+        if self._idle:
+            self._timer.arm(min(self.arrivals.next_due, self.arrivals.ends))

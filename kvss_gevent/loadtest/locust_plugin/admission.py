@@ -1,0 +1,99 @@
+"""Which worker processes take part in a run. Locust lets anybody join at any time; their traffic would count nowhere.
+
+A worker process asks to be let in, with the token of the command line that started it: `--processes` forks workers, and
+they inherit it. The master answers in one of three ways. A worker of another command line is refused where either
+belongs to workers of its own (`--processes`), because then it is a stranger's. One that comes while a run goes on waits
+for the next run where there is a web page, and is refused where there is none, since then there is no next run.
+"""
+
+import logging
+import os
+import sys
+from typing import Any
+
+from locust.rpc import Message
+from locust.runners import MasterRunner
+
+from kvss_gevent.settings.fail import Exit
+
+FAMILY = os.urandom(8).hex()
+"""The token of this command line. Processes that it forks have the same."""
+_FIRST_PID = os.getpid()
+
+logger = logging.getLogger(__name__)
+
+
+def application() -> dict[str, Any]:
+    """Return what this worker tells when it asks to be let in."""
+    forked = os.getpid() != _FIRST_PID
+    alone = "--worker" in sys.argv or os.environ.get("LOCUST_MODE_WORKER", "").lower() in ("1", "true", "yes")
+    return {"family": FAMILY, "has_own_master": forked and not alone}
+
+
+def leave(runner: Any, reason: str) -> None:
+    """Worker: end this process, saying why in one line."""
+    print(f"kvss load: the master at {runner.master_host}:{runner.master_port} {reason}", file=sys.stderr, flush=True)
+    runner.environment.process_exit_code = int(Exit.FAILED)
+    runner.quit()
+
+
+class Admission:
+    """The master's side: it keeps Locust from counting on a worker before it has been let in."""
+
+    def __init__(self, runner: MasterRunner, forks: bool, one_run: bool) -> None:
+        """forks: this command line has workers of its own. one_run: nothing comes after the first run."""
+        self._runner = runner
+        self._forks = forks
+        self._one_run = one_run
+        self._running = False
+        self._ready: dict[str, Any] = {}
+        self._waiting: list[str] = []
+        self._let_in: set[str] = set()
+        self._handle = runner.handle_message
+        runner.handle_message = self._filter  # type: ignore[method-assign]
+        runner.register_message("kvss_join", self._on_join)
+
+    def begin(self) -> None:
+        """A run begins: who comes now is late."""
+        self._running = True
+
+    def end(self) -> None:
+        """The run has ended: who was late takes part in the next."""
+        self._running = False
+        waiting, self._waiting = self._waiting, []
+        for client_id in waiting:
+            self._admit(client_id)
+
+    def _filter(self, client_id: str, msg: Any) -> None:
+        if msg.type == "client_ready" and client_id not in self._let_in:
+            # The worker needs this answer to come to the point where it asks to be let in.
+            self._send("ack", {"index": -1}, client_id)
+            self._ready[client_id] = msg
+        elif client_id in self._let_in or msg.type == "kvss_join":
+            self._handle(client_id, msg)
+
+    def _on_join(self, msg: Any, **_: Any) -> None:
+        client_id, data = msg.node_id, msg.data
+        stranger = data["family"] != FAMILY and (data["has_own_master"] or self._forks)
+        if stranger:
+            self._refuse(client_id, "refused this worker: it belongs to another run")
+        elif self._running and self._one_run:
+            self._refuse(client_id, "refused this worker: it came too late, the run has begun")
+        elif self._running:
+            logger.info("Worker %s came while a run goes on: it waits for the next", client_id)
+            self._waiting.append(client_id)
+        else:
+            self._admit(client_id)
+
+    def _admit(self, client_id: str) -> None:
+        self._let_in.add(client_id)
+        self._handle(client_id, self._ready.pop(client_id))
+
+    def _refuse(self, client_id: str, reason: str) -> None:
+        self._ready.pop(client_id, None)
+        logger.warning("Worker %s was refused: %s", client_id, reason.partition(": ")[2])
+        self._send("kvss_refused", reason, client_id)
+
+    def _send(self, kind: str, data: Any, client_id: str) -> None:
+        # Locust sends to workers that it knows; these it does not know yet.
+        self._runner.server.send_to_client(Message(kind, data, client_id))  # type: ignore[no-untyped-call]
