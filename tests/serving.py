@@ -37,15 +37,20 @@ class Served:
             return read_all(sock)
 
     def stop(self, limit_s: float = 10.0, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal; return the exit code and what was logged."""
+        """Send a signal; return the exit code and what was logged before the line that says why it stopped."""
         self.process.send_signal(number)
         code = self.process.wait(limit_s)
         self.log.seek(0)
-        return code, self.log.read()
+        return code, without_stop_line(self.log.read())
 
     def resident_bytes(self) -> int:
         """Return the server's resident memory."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def without_stop_line(log: str) -> str:
+    """Return a log without the line that says when and why a server has stopped."""
+    return re.sub(r"\S+ \S+ NOTICE stopped .*\n", "", log)
 
 
 @contextlib.contextmanager

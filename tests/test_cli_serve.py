@@ -8,9 +8,13 @@ import pytest
 from serving import serving
 
 from kvss_gevent.cli import main
-from kvss_gevent.cli.options import to_config, variable
-from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.config import Config, variable
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.sources import read_settings
+
+
+def to_config(given: dict[str, str], environ: dict[str, str]) -> Config:
+    return read_settings(given, environ).config
 
 
 def kvss(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -58,7 +62,7 @@ def test_values(name: str, text: str, value: object) -> None:
         ("line_timeout_s", "nan"),
         ("write_timeout_s", "inf"),
         ("stats_format", "xml"),
-        ("host", ""),
+        ("host", "a b"),
     ],
 )
 def test_bad_values_name_their_source_and_what_would_do(name: str, text: str) -> None:
@@ -72,7 +76,10 @@ def test_bad_values_name_their_source_and_what_would_do(name: str, text: str) ->
 def test_a_bad_flag_is_two_lines_and_exit_code_2() -> None:
     done = kvss("serve", "--max-line", "huge")
     assert done.returncode == 2
-    assert done.stderr == "kvss: --max-line is 'huge'\n  Give a size in bytes, such as 65536, 64K or 1M.\n"
+    assert (
+        done.stderr
+        == "kvss: --max-line is 'huge'\n  Give a size in bytes from 1 to 1048576G, such as 65536, 64K or 1M.\n"
+    )
     assert done.stdout == ""
 
 
@@ -97,7 +104,7 @@ def test_a_port_in_use_is_exit_code_3() -> None:
     ("host", "cause"),
     [
         ("192.0.2.1", "Cannot assign requested address"),
-        ("no such host.invalid", "a host name"),
+        ("no such host.invalid", "no host name"),
         ("nosuchhost.invalid", "cannot find the address"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from load_runs import ROOT, free_port
+from serving import without_stop_line
 
 COURSE = ROOT / "docs" / "course"
 SHEET = (COURSE / "lab-sheet.md").read_text()
@@ -45,7 +46,7 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
         timeout=55,
         check=False,
     )
-    shown, printed = output.splitlines(), done.stdout.splitlines()
+    shown, printed = output.splitlines(), without_stop_line(done.stdout).splitlines()
     if "kvss bench" in command:
         assert [line.split()[0] for line in printed] == [line.split()[0] for line in shown]
         assert printed[-1].startswith("starved       9 connections")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import serving
+from serving import serving, without_stop_line
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -83,7 +83,7 @@ def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> 
                 timeout=60,
                 check=False,
             )
-            shown = done.stdout.replace(port, "5050")
+            shown = without_stop_line(done.stdout).replace(port, "5050")
             assert re.fullmatch(as_pattern(output), shown), (
                 f"{code}\nshown in the document:\n{output}\nprinted:\n{shown}"
             )

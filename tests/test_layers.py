@@ -166,7 +166,5 @@ def test_the_client_command_does_not_load_gevent() -> None:
 
 
 def test_a_model_without_gevent_does_not_load_it() -> None:
-    code = (
-        "import sys; import kvss_gevent.cli.serve_model, kvss_gevent.models.select_loop; print('gevent' in sys.modules)"
-    )
-    assert run(code) == "False\n"
+    modules = "kvss_gevent.cli.serve, kvss_gevent.cli.serve_model, kvss_gevent.models.select_loop"
+    assert run(f"import sys; import {modules}; print('gevent' in sys.modules)") == "False\n"

@@ -1,241 +1,142 @@
-"""`kvss serve`: builds store, service and server from the configuration, and minds signals, logging and exit codes."""
+"""`kvss serve`: reads the settings, opens store and listening socket, and runs a server; says why it cannot."""
 
 import argparse
-import errno
-import gc
-import ipaddress
 import logging
-import os
-import resource
 import signal
 import socket
-import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from kvss_gevent.cli.options import add_options, to_config
-from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.core.shared_counters import BEAT_S
-from kvss_gevent.models import DEFAULT
+from kvss_gevent.models import DEFAULT, MODULES
 from kvss_gevent.protocol.wire import REPLY, STATS, Request, Status, Verb, shorten
-from kvss_gevent.settings.config import Config
+from kvss_gevent.server.listener import listening, shown_address
+from kvss_gevent.settings import signals
+from kvss_gevent.settings.addresses import Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.stores.base import CannotOpen, Store
-from kvss_gevent.stores.open import is_shared, open_store
-
-if TYPE_CHECKING:
-    from kvss_gevent.core.shared_counters import Counters
-    from kvss_gevent.server.supervisor import Place
+from kvss_gevent.settings.kinds import STORE_FORMS
+from kvss_gevent.settings.log import set_up
+from kvss_gevent.settings.reference import print_config
+from kvss_gevent.settings.sources import Settings, add_options, read_settings
+from kvss_gevent.stores.open import OPENERS, is_shared, open_store
 
 logger = logging.getLogger("kvss")
 
-BACKLOG = 4096
-"""Connections that wait in the kernel to be accepted; it lowers this to net.core.somaxconn."""
+NOT_GIVEN = Endpoint("", -1)
 
-RESERVED_DESCRIPTORS = 64
-"""For the interpreter, the event loop, the listener, logs and stores."""
+EPILOG = f"""\
+A flag is stronger than its KVSS_ variable, that than the file of --config, and
+that than the default. A size may end in K, M or G.
 
-CANNOT_LISTEN = 3
-NO_STORE = 3
+examples:
+  kvss serve                            on 127.0.0.1:5050, in memory
+  kvss serve 127.0.0.1:0 -v             on a free port, connections are logged
+  kvss serve --store disk:kvss.data     what is stored stays
+  kvss serve unix:/run/kvss.sock        on a Unix socket
+  kvss serve --config kvss.toml --check-config
+  kvss serve --print-config > kvss.toml
 
-EPILOG = """\
-A flag goes before its KVSS_ variable, and that before the default. A size may end in K, M or G.
+signals:
+{chr(10).join(f"  {', '.join(row.names)}: {row.says}" for row in signals.TABLE)}
 
-exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 usage, 3 cannot listen, open the store or load the model,
-128 + N ended at once by a second signal N.
+exit codes:
+  0    stopped by SIGTERM or Ctrl-C, or the configuration is good
+  2    usage
+  3    cannot listen, open the store or load the model, or standard output
+       cannot be written
+  128 + N, ended at once by a second signal N
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvss serve`."""
+    parser.usage = "kvss serve [options] [HOST:PORT | HOST PORT | unix:PATH]"
     parser.epilog = EPILOG
-    parser.add_argument("host", nargs="?", metavar="HOST", help="address to listen on (127.0.0.1; KVSS_HOST)")
-    parser.add_argument("port_argument", nargs="?", metavar="PORT", help="the same as --port")
+    parser.add_argument(
+        "words", nargs="*", metavar="HOST:PORT", help="address to listen on (127.0.0.1:5050; KVSS_HOST and KVSS_PORT)"
+    )
     add_options(parser)
     parser.add_argument(
-        "-v", action="count", default=0, dest="verbose", help="log connections; -vv also requests, never values"
+        "-v",
+        action="count",
+        default=0,
+        dest="verbose",
+        help="as --log-level info: log connections; -vv, debug: also requests, never values",
     )
+    parser.add_argument("--print-config", action="store_true", help="print all settings and where each is from")
+    parser.add_argument("--check-config", action="store_true", help="only tell whether the settings are good")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; returns the exit code."""
-    given = vars(args)
-    if args.port_argument is not None:
-        if args.port is not None:
-            raise Fail(f"the port is given twice, {args.port_argument} and --port {args.port}", "Give it once.")
-        given["port"] = args.port_argument
-    config = to_config(given)
-    logging.basicConfig(
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-        level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)],
-    )
-    trace = trace_request if args.verbose > 1 else None
+    given = {**vars(args), **given_words(args)}
+    settings = read(given)
+    config = settings.config
+    if args.print_config:
+        print("\n".join(print_config(settings)))
+        return Exit.OK
+    if args.check_config:
+        print("kvss: the configuration is good")
+        return Exit.OK
+    for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):
+        signal.signal(number, signal.SIG_IGN)  # until the server has its handlers
+    set_up(config.log_level, config.log_format)
     if config.lab:
         logger.warning("--lab: any client can keep this server busy")
+    trace = trace_request if config.log_level == "debug" else None
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import serve_model
 
-        return serve_model(config, trace)
-    config = fit_descriptors(config)
+        return serve_model(config, trace, announce)
+    from kvss_gevent.server.run import Outside, serve, serve_with_workers
+
+    outside = Outside(lambda: read(given).config, announce, trace)
     if config.workers > 1:
-        return serve_with_workers(config, trace)
-    store = usable_store(config)
-    listener = listen(config.host, config.port)
-    return serve(listener, config, store, trace)
+        if not is_shared(config.store):
+            raise Fail(
+                f"--workers {config.workers} needs a store that processes share, and "
+                f"{config.store} lives in one process",
+                "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
+            )
+        with listening(config) as listener:
+            return serve_with_workers(listener, config, outside)
+    store = open_store(config)
+    with listening(config) as listener:
+        return serve(listener, config, store, outside)
 
 
-def serve_with_workers(config: Config, trace: Any) -> int:
-    """Run several worker processes until a signal ends them; returns the exit code."""
-    from kvss_gevent.server.supervisor import Crew
-
-    if not is_shared(config.store):
-        raise Fail(
-            f"--workers {config.workers} needs a store that processes share, and {config.store} lives in one process",
-            "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
-        )
-    listener = listen(config.host, config.port)
-
-    def work(place: "Place") -> int:
-        try:
-            return serve(listener, config, usable_store(config), trace, place)
-        except Fail as fail:
-            fail.show()
-            return fail.code
-
-    crew = Crew(config.workers, work, listener, config.drain_timeout_s)
-    return crew.run(on_ready=lambda: announce(listener))
+def given_words(args: argparse.Namespace) -> Mapping[str, str | None]:
+    """Return host, port and unix as the words of the command line and the flags give them. Raises Fail."""
+    endpoint, rest = take_endpoint(args.words, {}, least_port=0, default=NOT_GIVEN)
+    if rest:
+        raise Fail(f"{rest[0]!r} is a word too many", "Give HOST:PORT, HOST PORT or unix:PATH.")
+    if endpoint.user:
+        raise Fail(f"the address has a user, {endpoint.user!r}", "A server listens for all users: leave it away.")
+    given = {
+        "host": endpoint.host or None,
+        "port": None if endpoint.port < 0 else str(endpoint.port),
+        "unix": endpoint.path or None,
+    }
+    for name in ("port", "unix"):
+        flag_text, word = getattr(args, name), given[name]
+        if flag_text is not None and word is not None:
+            raise Fail(f"the {name} is given twice, {word} and --{name} {flag_text}", "Give it once.")
+        given[name] = word if flag_text is None else flag_text
+    return given
 
 
-def usable_store(config: Config) -> Store:
-    """Open the store that the configuration names. Raises Fail where that cannot be had."""
-    try:
-        return open_store(config)
-    except CannotOpen as error:
-        raise Fail(error.cause, error.remedy, Exit.USAGE if error.usage else NO_STORE) from None
+def read(given: Mapping[str, Any]) -> Settings:
+    """Read the settings from flags, environment and file; -v is a --log-level. Raises Fail."""
+    if given["verbose"] and given["log_level"] is None:
+        given = {**given, "log_level": ("info", "debug")[min(given["verbose"], 2) - 1]}
+    settings = read_settings(given, choices={"model": tuple(MODULES)})
+    if settings.config.store.partition(":")[0] not in OPENERS:
+        raise settings.wrong("store", STORE_FORMS)
+    return settings
 
 
 def announce(listener: socket.socket) -> None:
     """Say where the server listens: the one line that is promised."""
     print(f"kvss: listening on {shown_address(listener)}", flush=True)
-
-
-def serve(listener: socket.socket, config: Config, store: Store, trace: Any, place: "Place | None" = None) -> int:
-    """Run the gevent server on a listening socket until a signal ends it; with a place, as one worker of several."""
-    import gevent
-
-    gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
-    from kvss_gevent.core.conversation import Limits
-    from kvss_gevent.core.service import Service
-    from kvss_gevent.server.gevent_server import KVServer
-    from kvss_gevent.stores.disk.group_commit import coalesced
-    from kvss_gevent.stores.remote.greenlet_store import parked
-
-    store = parked(coalesced(store, on_thread=config.sync != "none"))
-    limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
-    service = Service(
-        store,
-        limits,
-        stats_format=config.stats_format,
-        trace=trace,
-        stats=place.counters if place else None,
-        colleagues=place.colleagues if place else (),
-        lab=Lab() if config.lab else None,
-    )
-    server = KVServer(listener, service, config, place.someone_is_freer if place else None)
-    stop = gevent.event.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        logger.info("signal %d: draining", number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT)[: 1 if place else 2]:
-        gevent.signal_handler(number, on_signal, number)
-    server.start()
-    # What exists now stays: the collector need not walk it again and again.
-    gc.collect()
-    gc.freeze()
-    if place:
-        orphaned = gevent.get_hub().loop.io(place.parent_gone, 1)
-        orphaned.start(stop.set)
-        gevent.spawn(_beat, place.counters)
-        place.counters.beat()
-        place.ready()
-    else:
-        announce(listener)
-    stop.wait()
-    if not server.drain(config.drain_timeout_s):
-        logger.warning(
-            "some clients were not done within --drain-timeout (%g s) and were cut off", config.drain_timeout_s
-        )
-    store.close()
-    return Exit.OK
-
-
-def _beat(counters: "Counters") -> None:
-    from gevent import sleep
-
-    while True:
-        counters.beat()
-        sleep(BEAT_S)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises Fail, with what to do, where that cannot be had."""
-    where = f"{host}:{port}"
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise Fail(
-            f"cannot find the address of {host!r}: {error}", "Give an address of this machine.", CANNOT_LISTEN
-        ) from None
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        remedy = {
-            errno.EADDRINUSE: "Stop the program that uses it, or choose another port: --port 0 picks a free one.",
-            errno.EACCES: "Ports below 1024 need special rights; choose a higher one, such as 5050.",
-            errno.EADDRNOTAVAIL: "Give an address of this machine, such as 127.0.0.1.",
-        }.get(error.errno or 0, "Choose another address or port.")
-        raise Fail(f"cannot listen on {where}: {error.strerror}", remedy, CANNOT_LISTEN) from None
-    listener.setblocking(False)
-    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        logger.warning("%s can be reached from other machines, and there is no authentication yet", where)
-    return listener
-
-
-def shown_address(listener: socket.socket) -> str:
-    """Return host:port as a client would write it."""
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def fit_descriptors(config: Config) -> Config:
-    """Raise the limit of open files to fit max_connections, or lower max_connections to it, with a warning."""
-    wanted = config.max_connections + RESERVED_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return config
-    granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(granted, soft), hard))
-    if granted >= wanted:
-        return config
-    fitting = max(1, granted - RESERVED_DESCRIPTORS)
-    logger.warning(
-        "--max-connections lowered from %d to %d: the limit of open files is %d",
-        config.max_connections,
-        fitting,
-        granted,
-    )
-    return replace(config, max_connections=fitting)
 
 
 def trace_request(request: Request, reply: bytes) -> None:

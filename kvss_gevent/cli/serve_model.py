@@ -4,38 +4,31 @@ import contextlib
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
-from dataclasses import fields
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from kvss_gevent import models
-from kvss_gevent.cli.options import variable
-from kvss_gevent.cli.serve import announce, listen, usable_store
 from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
 from kvss_gevent.models.contract import Ground
-from kvss_gevent.settings.config import Config
+from kvss_gevent.server.descriptors import raise_limit
+from kvss_gevent.server.listener import listening
+from kvss_gevent.settings.config import Config, flag, options, variable
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.stores.open import is_shared
-
-if TYPE_CHECKING:
-    from kvss_gevent.stores.base import Store
+from kvss_gevent.settings.log import NOTICE
+from kvss_gevent.settings.signals import Act, handle, numbers, shown
+from kvss_gevent.stores.base import Store
+from kvss_gevent.stores.open import is_shared, open_store
 
 logger = logging.getLogger("kvss")
 
-NO_LIBRARY = 3
 
-
-def serve_model(config: Config, trace: Any) -> int:
+def serve_model(config: Config, trace: Any, announce: Callable[[socket.socket], None]) -> int:
     """Serve with the model that the configuration names until a signal ends it; returns the exit code. Raises Fail."""
-    try:
-        model = models.load(config.model)
-    except models.Absent as absent:
-        raise Fail(absent.cause, absent.remedy, NO_LIBRARY) from None
+    model = models.load(config.model)
     if model.SHARED and not is_shared(config.store):
         raise Fail(
             f"--model {config.model} runs in several processes, and {config.store} lives in one: "
@@ -43,57 +36,63 @@ def serve_model(config: Config, trace: Any) -> int:
             "Give a store that processes can share, such as --store disk:kvss.data, or another model, such as threads.",
         )
     warn_of_options_not_honoured(config)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # no limit of ours keeps clients out: the system's does
+    raise_limit()  # no limit of ours keeps clients out: the system's does
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
-    stores: list[Store] = [usable_store(config)]
-    listener = listen(config.host, config.port)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if model.SHARED:
-        stores.pop().close()  # it can be opened, and that is all this process needs of it
-
+    stores: list[Store] = [open_store(config)]
     lab = Lab() if config.lab else None
 
     def open_service() -> Service:
         if model.SHARED:
             try:
-                stores.append(usable_store(config))
+                stores.append(open_store(config))
             except Fail as fail:
                 logger.error("a process cannot serve: %s", fail.cause)
                 raise SystemExit(fail.code) from None
         return Service(stores[0], limits, stats_format=config.stats_format, trace=trace, lab=lab)
 
-    stop_on_signals()
-    announce(listener)
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(SystemExit):
-        model.serve(Ground(listener, open_service, config))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    with listening(config) as listener:
+        if model.SHARED:
+            stores.pop().close()  # it can be opened, and that is all this process needs of it
+        stops = stop_on_signals()
+        announce(listener)
+        gc.collect()
+        gc.freeze()
+        with contextlib.suppress(SystemExit):
+            model.serve(Ground(listener, open_service, config))
+        for number in numbers(Act.DRAIN):
+            signal.signal(number, signal.SIG_IGN)
     for store in stores:
         store.close()
+    logger.log(NOTICE, "stopped by %s; clients were cut off", " ".join(map(shown, stops)) or "a signal")
     return Exit.OK
 
 
-def stop_on_signals() -> None:
-    """Have SIGTERM and SIGINT end the main thread with SystemExit, and the process at once where one comes again."""
-    stopping = False
+def stop_on_signals() -> list[int]:
+    """Have SIGTERM and SIGINT end the main thread with SystemExit, and the process at once where one comes again.
 
-    def on_signal(number: int, _: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
+    Returns a list that will hold the signal; a model whose event loop takes signals itself leaves it empty.
+    """
+    stops: list[int] = []
+
+    def stop(number: int) -> None:
+        if stops:
             os._exit(128 + number)
-        stopping = True
+        stops.append(number)
         raise SystemExit(Exit.OK)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    def ignore(number: int) -> None:
+        logger.log(NOTICE, "%s has no effect with this model", shown(number))
+
+    handle(
+        {Act.DRAIN: stop, Act.IGNORE: ignore},
+        lambda number, handler: signal.signal(number, lambda number, _: handler(number)),
+    )
+    return stops
 
 
 def warn_of_options_not_honoured(config: Config) -> None:
     """Say which of the options that were given have no effect: a limit that is silently none is a trap."""
-    for field in fields(Config):
-        if field.name in models.HONOURED_BY_PRODUCT_ALONE and getattr(config, field.name) != field.default:
-            flag = field.metadata["flag"]
-            logger.warning("%s (%s) has no effect with --model %s", flag, variable(field.name), config.model)
+    for option in options():
+        if option.name in models.HONOURED_BY_PRODUCT_ALONE and getattr(config, option.name) != option.default:
+            name = option.name
+            logger.warning("%s (%s) has no effect with --model %s", flag(name), variable(name), config.model)

@@ -19,6 +19,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final
 
+from kvss_gevent.settings.fail import Exit, Fail
+
 DEFAULT: Final = "gevent"
 
 MODULES: Final[Mapping[str, str]] = {
@@ -51,13 +53,8 @@ HONOURED_BY_PRODUCT_ALONE: Final = (
 """Fields of Config that the textbook models do not look at: with them each would be a product and none a textbook."""
 
 
-class Absent(Exception):
-    """A model cannot run here: one line with the cause and one with what to do."""
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.remedy = remedy
+class Absent(Fail):
+    """A model cannot run here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +81,7 @@ def load(name: str) -> ModuleType:
         raise Absent(
             f"the model {name} needs the package {error.name}, which is not installed",
             f"pip install 'kvss-gevent[{extra}]'" if extra else f"pip install {error.name}",
+            Exit.UNREACHABLE,
         ) from None
 
 

@@ -4,15 +4,18 @@ It is refused at the door, swept for being idle or half-sent, or shut down. The 
 """
 
 import logging
+import math
 import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 
 from kvss_gevent.core.conversation import Conversation
+from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.protocol.wire import REPLY, Status
 from kvss_gevent.settings.config import Config
 
@@ -46,8 +49,7 @@ class Connection:
         self.quiet_since_s = 0.0
 
     def __str__(self) -> str:
-        host, port = self.address[:2]
-        return f"client {host}:{port}"
+        return f"client {server_name(*self.address[:2])}" if self.address else "a client of the Unix socket"
 
     def stop_receiving(self) -> None:
         """Have the session end as if the client had closed its sending side: what was received is still answered."""
@@ -88,16 +90,17 @@ def close(sock: socket.socket) -> None:
     sock.close()
 
 
-def sweep(connections: set[Connection], config: Config) -> None:
+def sweep(connections: set[Connection], read_config: Callable[[], Config]) -> None:
     """Run as a greenlet: once a second, end clients that are idle or leave a line half-sent for longer than allowed.
 
     One pass over all costs less than a timer for each request, and a limit of seconds need not be exact.
     """
-    limits_s = [limit_s for limit_s in (config.line_timeout_s, config.idle_timeout_s) if limit_s]
-    if not limits_s:
-        return
     while True:
-        gevent.sleep(max(SHORTEST_SWEEP_INTERVAL_S, min(SWEEP_INTERVAL_S, min(limits_s) / 4)))
+        config = read_config()
+        limits_s = [limit_s for limit_s in (config.line_timeout_s, config.idle_timeout_s) if limit_s]
+        gevent.sleep(max(SHORTEST_SWEEP_INTERVAL_S, min(SWEEP_INTERVAL_S, min(limits_s, default=math.inf) / 4)))
+        if not limits_s:
+            continue
         now_s = time.monotonic()
         for number, connection in enumerate(list(connections)):
             if number % SWEEP_SLICE == SWEEP_SLICE - 1:

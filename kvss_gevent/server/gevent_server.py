@@ -69,7 +69,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         # Hub.switch would first look for a switch_out hook on the current greenlet, which a raw greenlet has not.
         self._wait = MethodType(greenlet.switch, hub)
         self._talk = self._answer_blocking if service.store.blocks else self._answer_until_closed
-        self._sweeper = gevent.spawn(sweep, self.connections, config)
+        self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config)
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
@@ -96,7 +96,6 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
             )
             return None
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock, self.service.open(), address)
         self.connections.add(connection)
         self.service.stats.connections += 1

@@ -10,6 +10,7 @@ advance, and those dealt to a worker that hangs would hang with it; here every o
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -18,9 +19,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 
 from kvss_gevent.core.shared_counters import Board, Counters
+from kvss_gevent.settings.log import NOTICE
+from kvss_gevent.settings.signals import Act, handle, numbers, shown
 
 logger = logging.getLogger("kvss")
 
@@ -32,7 +34,7 @@ PROVEN_S = 10.0
 GRACE_S = 3.0
 """Beyond the time for draining, before a worker that does not end is killed."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+SIGNALS = (*numbers(), signal.SIGCHLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,40 +91,65 @@ class Crew:
         self._work = work
         self._listener = listener
         self._drain_timeout_s = drain_timeout_s
-        self._signals: list[int] = []
+        self._stops: list[int] = []
+        self._pending: list[int] = []
+        """Signals for the workers, in the order in which they came."""
         self._life, self._life_held = os.pipe()
         self._ready, self._ready_sent = os.pipe()
         self._alarm, self._alarm_sent = os.pipe()
         for end in (self._ready, self._alarm, self._alarm_sent):
             os.set_blocking(end, False)
 
-    def run(self, on_ready: Callable[[], None]) -> int:
-        """Run until SIGTERM or SIGINT; on_ready is called once, when all workers accept. Returns the exit code.
+    def run(self, on_ready: Callable[[], None], reload: Callable[[], None]) -> int:
+        """Run until SIGTERM or SIGINT. Returns the exit code.
+
+        on_ready is called once, when all workers accept; reload at SIGHUP, before the workers get that signal, too.
 
         The first worker is started alone: where it cannot start none can, and its exit code is returned.
         """
         signal.set_wakeup_fd(self._alarm_sent, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, self._note)
+        handle(
+            {**dict.fromkeys(Act, self._pending.append), Act.DRAIN: self._stops.append},
+            lambda number, note: signal.signal(number, lambda number, _: note(number)),
+        )
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # it wakes the wait for a descriptor
         for group in (self._workers[:1], self._workers[1:]):
             for worker in group:
                 self._start(worker)
             code = self._until_ready(len(group))
             if code is not None:
                 return self._end_all() or code
-        if not self._signals:
+        if not self._stops:
             on_ready()
-        while not self._signals:
+        while not self._stops:
+            self._pass_on(reload)
             self._reap()
             self._start_due()
         return self._end_all()
 
+    def _pass_on(self, reload: Callable[[], None]) -> None:
+        """Pass signals on to the workers; a report is for one of them, which knows the counters of all."""
+        while self._pending:
+            number = self._pending.pop(0)
+            running = [worker.pid for worker in self._workers if worker.pid]
+            if number in numbers(Act.RELOAD):
+                reload()
+            elif number in numbers(Act.REPORT):
+                running = running[:1]
+            elif number in numbers(Act.IGNORE):
+                running = []
+                logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))
+            for pid in running:
+                os.kill(pid, number)
+
     def _until_ready(self, count: int) -> int | None:
         """Wait until so many workers have said that they accept; returns the exit code of one that ended instead."""
-        while count and not self._signals:
+        while count and not self._stops:
             count -= self._sleep(None)
             for worker, code in self._dead():
-                logger.info("worker %d ended with %s before it was ready", worker.number, _shown(code))
+                # A worker that ends with an exit code has said why.
+                level = logging.ERROR if code < 0 else logging.INFO
+                logger.log(level, "worker %d ended with %s before it was ready", worker.number, _shown(code))
                 return code if code > 0 else 128 - code
         return None
 
@@ -185,6 +212,8 @@ class Crew:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for ignored in numbers(Act.RELOAD, Act.REPORT, Act.DUMP, Act.IGNORE):
+                signal.signal(ignored, signal.SIG_IGN)  # until the worker has its own handlers
             # Ctrl-C reaches the whole process group: the parent passes it on, and once is enough.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             for end in (self._life_held, self._ready, self._alarm, self._alarm_sent):
@@ -203,29 +232,33 @@ class Crew:
         self._listener.close()
         self._kill_all(signal.SIGTERM)
         deadline_s = time.monotonic() + self._drain_timeout_s + GRACE_S
-        signals = len(self._signals)
+        signals = len(self._stops)
+        killed = False
         while any(worker.pid for worker in self._workers):
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or len(self._signals) > max(signals, 1):
+            if left_s <= 0 or len(self._stops) > max(signals, 1):
                 self._kill_all(signal.SIGKILL)
+                killed = True
                 left_s = 1.0
             self._sleep(left_s)
             self._dead()
-        return 128 + self._signals[-1] if len(self._signals) > max(signals, 1) else 0
+        if self._stops:
+            how = "some workers had to be killed" if killed else "every worker ended in good order"
+            logger.log(NOTICE, "stopped by %s; %s", shown(self._stops[0]), how)
+        return 128 + self._stops[-1] if len(self._stops) > max(signals, 1) else 0
 
     def _kill_all(self, number: int) -> None:
         for worker in self._workers:
             if worker.pid:
                 os.kill(worker.pid, number)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if number != signal.SIGCHLD:
-            self._signals.append(number)
-
     def _sleep(self, limit_s: float | None) -> int:
         """Wait for a signal, for a worker to get ready, or for limit_s; returns how many workers got ready."""
-        readable = select.select((self._alarm, self._ready), (), (), limit_s)[0]
-        read = {end: os.read(end, 4096) for end in readable}
+        poller = select.poll()  # select() takes no descriptor above 1023, and many can be inherited
+        poller.register(self._alarm, select.POLLIN)
+        poller.register(self._ready, select.POLLIN)
+        ready = poller.poll(None if limit_s is None else math.ceil(limit_s * 1000))
+        read = {end: os.read(end, 4096) for end, _ in ready}
         return len(read.get(self._ready, b""))
 
 

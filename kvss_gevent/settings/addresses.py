@@ -66,7 +66,7 @@ def parse_endpoint(text: str, default: Endpoint | None = None, *, least_port: in
     """Read an address that is one word; its missing parts are the default's. Raises ValueError with a sentence."""
     default = default or Endpoint(DEFAULT_HOST, DEFAULT_PORT)
     if text.startswith(UNIX_SCHEME):
-        return Endpoint(default.host, default.port, path=_unix_path(text))
+        return Endpoint(default.host, default.port, path=parse_unix_path(text))
     user = ""
     place = text
     if "://" in text:
@@ -88,13 +88,18 @@ def parse_endpoint(text: str, default: Endpoint | None = None, *, least_port: in
 
 
 def take_endpoint(
-    words: Sequence[str], environ: Mapping[str, str] = os.environ, *, least_port: int = 1
+    words: Sequence[str],
+    environ: Mapping[str, str] = os.environ,
+    *,
+    least_port: int = 1,
+    default: Endpoint | None = None,
 ) -> tuple[Endpoint, list[str]]:
     """Take an address of one or two words from the beginning of words; return it and the words that are left.
 
-    Words that begin with a command, such as GET, hold no address: the default is returned. Raises Fail.
+    What is missing is the default's, or else the environment's. Words that begin with a command, such as GET, hold no
+    address. Raises Fail.
     """
-    default = default_endpoint(environ, least_port=least_port)
+    default = default or default_endpoint(environ, least_port=least_port)
     rest = list(words)
     if not rest or _COMMAND.fullmatch(rest[0]):
         return default, rest
@@ -172,7 +177,8 @@ def _is_bare_host(word: str) -> bool:
     return not word.isdigit() and (_HOST.fullmatch(word) is not None or _is_ipv6(word.strip("[]")))
 
 
-def _unix_path(text: str) -> str:
+def parse_unix_path(text: str) -> str:
+    """Check the path of a Unix socket, with or without `unix:` before it. Raises ValueError."""
     path = text.removeprefix(UNIX_SCHEME)
     if not path or "\0" in path:
         raise ValueError(f"the address {text!r} has no path behind {UNIX_SCHEME}")

@@ -1,85 +1,103 @@
-"""The server's configuration: one frozen dataclass whose fields carry their own flag, unit, check and help text.
+"""The server's configuration: one frozen dataclass whose fields carry their own kind, help text, and what SIGHUP does.
 
-The command line, the KVSS_* variables and the help are derived from the fields; see cli/options.py.
+A field's name is its name everywhere: `max_line_bytes` is --max-line, KVSS_MAX_LINE, and max-line in a file. Command
+line, environment, file, help, `--print-config` and the table in docs/serve.md are derived from the fields.
 """
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, MAX_LINE_BYTES
+from kvss_gevent.settings import kinds
+from kvss_gevent.settings.kinds import Kind
 
 
-def option(default: Any, help_text: str, *, flag: str, kind: str) -> Any:
-    """Declare a field of Config; kind names a parser of cli/options.py."""
-    return field(default=default, metadata={"help": help_text, "flag": flag, "kind": kind})
+def option(default: Any, kind: Kind, help_text: str, *, reload: bool = False) -> Any:
+    """Declare a field of Config; reload says that SIGHUP changes it in a running server."""
+    return field(default=default, metadata={"kind": kind, "help": help_text, "reload": reload})
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """What `kvss serve` can be told. Times are in seconds, sizes in bytes; 0 switches a time limit off."""
 
-    host: str = option(DEFAULT_HOST, "address to listen on", flag="HOST", kind="host")
-    port: int = option(DEFAULT_PORT, "TCP port to listen on; 0 picks a free one", flag="--port", kind="port")
+    host: str = option(DEFAULT_HOST, kinds.HOST, "address to listen on")
+    port: int = option(DEFAULT_PORT, kinds.PORT, "TCP port to listen on; 0 picks a free one")
+    unix: str = option("", kinds.UNIX_PATH, "path of a Unix socket to listen on instead")
     store: str = option(
         "memory:",
+        kinds.STORE,
         "where keys and values live: memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT",
-        flag="--store",
-        kind="store",
     )
-    max_memory_bytes: int = option(0, "PUT past it gets 500 (memory:)", flag="--max-memory", kind="bound")
+    max_memory_bytes: int = option(0, kinds.BOUND, "PUT past it gets 500 (memory:)")
     sync: str = option(
         "always",
+        kinds.one_of("always", "interval", "none"),
         "when writes are synced: before the reply, once a second, or never (disk:)",
-        flag="--sync",
-        kind="sync",
     )
-    max_disk_bytes: int = option(0, "PUT past it gets 500 (disk:)", flag="--max-disk", kind="bound")
+    max_disk_bytes: int = option(0, kinds.BOUND, "PUT past it gets 500 (disk:)")
     replicas_ack: int = option(
-        0,
-        "replicas that must have a write before it is acknowledged (redis:, cluster:)",
-        flag="--replicas-ack",
-        kind="whole",
+        0, kinds.NUMBER, "replicas that must have a write before it is acknowledged (redis:, cluster:)"
     )
     store_timeout_s: float = option(
-        2.0, "for a server of the store to connect or answer (redis:, cluster:)", flag="--store-timeout", kind="wait"
+        2.0, kinds.WAIT, "for a server of the store to connect or answer (redis:, cluster:)"
     )
-    workers: int = option(
-        1, "processes that share the port; more than one need a shared store", flag="--workers", kind="count"
-    )
-    model: str = option(
-        "gevent", "how clients are served; `kvss models` tells them apart", flag="--model", kind="model"
-    )
-    lab: bool = option(
-        False, "also answer BURN ms and SLEEP ms: any client can keep the server busy", flag="--lab", kind="switch"
-    )
-    pool_size: int = option(32, "clients at once with --model pool or prefork", flag="--pool-size", kind="pool")
+    workers: int = option(1, kinds.WORKERS, "processes that share the port; more than one need a shared store")
+    model: str = option("gevent", kinds.NAME, "how clients are served; `kvss models` tells them apart")
+    lab: bool = option(False, kinds.SWITCH, "also answer BURN ms and SLEEP ms: any client can keep the server busy")
+    pool_size: int = option(32, kinds.POOL, "clients at once with --model pool or prefork")
     max_connections: int = option(
-        10_000, "clients at once; one too many gets 500 and is closed", flag="--max-connections", kind="count"
+        10_000, kinds.COUNT, "clients at once; one too many gets 500 and is closed", reload=True
     )
     max_line_bytes: int = option(
-        MAX_LINE_BYTES, "longest request line, in bytes; a longer one gets 400", flag="--max-line", kind="bytes"
+        MAX_LINE_BYTES, kinds.SIZE, "longest request line, in bytes; a longer one gets 400", reload=True
     )
     max_unsent_bytes: int = option(
-        1 << 20, "bytes of unsent replies to one client; one reply more may wait", flag="--max-unsent", kind="bytes"
+        1 << 20, kinds.SIZE, "bytes of unsent replies to one client; one reply more may wait", reload=True
     )
     line_timeout_s: float = option(
-        30.0, "seconds to finish a line once begun, 0 for no limit", flag="--line-timeout", kind="seconds"
+        30.0, kinds.LIMIT, "seconds to finish a line once begun, 0 for no limit", reload=True
     )
-    idle_timeout_s: float = option(
-        0.0, "seconds a client may stay without a request", flag="--idle-timeout", kind="seconds"
-    )
+    idle_timeout_s: float = option(0.0, kinds.LIMIT, "seconds a client may stay without a request", reload=True)
     write_timeout_s: float = option(
-        30.0,
-        "seconds in which a client must take some of its replies, 0 for no limit",
-        flag="--write-timeout",
-        kind="seconds",
+        30.0, kinds.LIMIT, "seconds in which a client must take some of its replies, 0 for no limit", reload=True
     )
-    drain_timeout_s: float = option(
-        5.0, "seconds to answer what was read when told to stop", flag="--drain-timeout", kind="drain"
-    )
+    drain_timeout_s: float = option(5.0, kinds.DRAIN, "seconds to answer what was read when told to stop", reload=True)
     stats_format: str = option(
         "readme",
+        kinds.one_of("readme", "lab"),
         "form of the STATS reply, the course document's or the lab sheet's",
-        flag="--stats-format",
-        kind="format",
     )
+    log_level: str = option(
+        "warning",
+        kinds.one_of("error", "warning", "info", "debug"),
+        "what is logged: info adds connections, debug adds requests, never values",
+        reload=True,
+    )
+    log_format: str = option("text", kinds.one_of("text", "json"), "form of a line of the log", reload=True)
+
+
+def stem(name: str) -> str:
+    """Return a field's name without its unit: max_line for max_line_bytes."""
+    return re.sub("_(bytes|s)$", "", name)
+
+
+def key(name: str) -> str:
+    """Return the name of a field in a file, such as max-line for max_line_bytes."""
+    return stem(name).replace("_", "-")
+
+
+def flag(name: str) -> str:
+    """Return the flag of a field, such as --max-line."""
+    return f"--{key(name)}"
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a field, such as KVSS_MAX_LINE."""
+    return f"KVSS_{stem(name).upper()}"
+
+
+def options() -> tuple[Field[Any], ...]:
+    """Return the fields of Config."""
+    return fields(Config)

@@ -23,6 +23,14 @@ class Fail(Exception):
         self.code = code
 
     def show(self) -> None:
-        """Print the two lines."""
-        print(f"kvss: {self.cause}", file=sys.stderr)
-        print(f"  {self.remedy}", file=sys.stderr)
+        """Print the two lines, with control characters as escapes: a path or a name cannot steer a terminal."""
+        print(f"kvss: {escaped(self.cause)}\n  {escaped(self.remedy)}", file=sys.stderr)
+
+
+def escaped(text: str) -> str:
+    """Return a text with everything in it that cannot be printed as an escape, line feeds, too."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
 from kvss_gevent.protocol.wire import GET, Request
+from kvss_gevent.settings.fail import Exit, Fail
 
 Command = Request
 """Verb.GET, Verb.PUT or Verb.DEL, with key and value."""
@@ -42,14 +43,11 @@ def writes(batch: Sequence[Command]) -> bool:
     return False
 
 
-class CannotOpen(Exception):
-    """A store cannot be had: one line with the cause, one with what to do, and whether the wish itself was wrong."""
+class CannotOpen(Fail):
+    """A store cannot be had; usage tells that the wish itself was wrong."""
 
     def __init__(self, cause: str, remedy: str, *, usage: bool = False) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.remedy = remedy
-        self.usage = usage
+        super().__init__(cause, remedy, Exit.USAGE if usage else Exit.UNREACHABLE)
 
 
 class Store(Protocol):

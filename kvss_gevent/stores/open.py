@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.kinds import STORE_FORMS
 from kvss_gevent.stores.base import CannotOpen, Store
 
 OPENERS: Mapping[str, str] = {
@@ -18,14 +19,12 @@ colon of the URL and the Config, returns a Store, and raises CannotOpen."""
 EXTRAS: Mapping[str, str] = {"disk": "disk", "redis": "cluster", "cluster": "cluster"}
 """The extra of this package that brings what a scheme needs."""
 
-FORMS = "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT"
-
 
 def open_store(config: Config) -> Store:
     """Open the store of config.store. Raises CannotOpen with the cause and what to do."""
     scheme, colon, rest = config.store.partition(":")
     if not colon or scheme not in OPENERS:
-        raise CannotOpen(f"there is no store {config.store!r}", f"Give {FORMS}.", usage=True)
+        raise CannotOpen(f"there is no store {config.store!r}", f"Give {STORE_FORMS}.", usage=True)
     module, function = OPENERS[scheme].split(":")
     try:
         opener = getattr(import_module(module), function)

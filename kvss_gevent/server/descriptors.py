@@ -1,0 +1,59 @@
+"""The limit of open files: raised to what the clients need, or the number of clients lowered to it."""
+
+import contextlib
+import logging
+import os
+from dataclasses import replace
+from typing import Final
+
+from kvss_gevent.settings.config import Config
+
+with contextlib.suppress(ImportError):  # Windows has neither the module nor a limit
+    import resource
+
+logger = logging.getLogger("kvss")
+
+RESERVED: Final = 64
+"""For the interpreter, the event loop, the listener, logs and stores."""
+
+
+def raise_limit(wanted: int | None = None) -> int | None:
+    """Raise the soft limit to `wanted`, or as far as it goes; returns the limit, None for no limit."""
+    if "resource" not in globals():
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    if wanted is None or hard != resource.RLIM_INFINITY:
+        wanted = hard if wanted is None else min(wanted, hard)
+    if wanted != resource.RLIM_INFINITY and wanted <= soft:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        return soft  # macOS has a lower limit than it tells
+    return None if wanted == resource.RLIM_INFINITY else wanted
+
+
+def fit(config: Config) -> Config:
+    """Make room for config.max_connections, or lower that to the room there is, with a warning."""
+    used = max(RESERVED, open_now() + RESERVED // 2)
+    limit = raise_limit(config.max_connections + used)
+    if limit is None or limit >= config.max_connections + used:
+        return config
+    fitting = max(1, limit - used)
+    logger.warning(
+        "--max-connections lowered from %d to %d: the limit of open files is %d",
+        config.max_connections,
+        fitting,
+        limit,
+    )
+    return replace(config, max_connections=fitting)
+
+
+def open_now() -> int:
+    """Return how many descriptors this process has; those it inherited leave less room for clients."""
+    for path in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(path))  # noqa: PTH208 - a count, no paths
+    return 0

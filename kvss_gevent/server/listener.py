@@ -1,0 +1,141 @@
+"""The socket that a server listens on: a TCP address, a Unix socket, or one that a service manager has opened."""
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from kvss_gevent.protocol.errors import server_name
+from kvss_gevent.settings.addresses import UNIX_SCHEME
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Exit, Fail
+
+logger = logging.getLogger("kvss")
+
+BACKLOG: Final = 4096
+"""Connections that wait in the kernel to be accepted; it lowers this to net.core.somaxconn."""
+
+FIRST_INHERITED: Final = 3
+"""The descriptor of the first socket that a service manager passes on (sd_listen_fds(3))."""
+
+HAS_UNIX: Final = hasattr(socket, "AF_UNIX")
+
+
+@contextmanager
+def listening(config: Config, environ: MutableMapping[str, str] = os.environ) -> Iterator[socket.socket]:
+    """Give a listening socket for a block, non-blocking, with TCP_NODELAY, which its connections inherit.
+
+    Raises Fail, with what to do, where it cannot be had.
+    """
+    listener = _inherited(environ) or (_listen_unix(config.unix) if config.unix else _listen_tcp(config))
+    if not (HAS_UNIX and listener.family == socket.AF_UNIX):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setblocking(False)
+    try:
+        yield listener
+    finally:
+        listener.close()
+        if config.unix:
+            Path(config.unix).unlink(missing_ok=True)
+
+
+def shown_address(listener: socket.socket) -> str:
+    """Return the address of a listening socket as a client would write it."""
+    address = listener.getsockname()
+    if isinstance(address, str | bytes):
+        return f"{UNIX_SCHEME}{os.fsdecode(address)}"
+    return server_name(*address[:2])
+
+
+def _inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
+    """Return the socket of LISTEN_FDS, where it is for this process."""
+    number = environ.pop("LISTEN_FDS", None)
+    if environ.pop("LISTEN_PID", None) != str(os.getpid()) or number is None:
+        return None
+    if number != "1":
+        raise Fail(f"the service manager passes {number} sockets", "Have it pass one: a server has one address.")
+    try:
+        listener = socket.socket(fileno=FIRST_INHERITED)
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError("it does not listen")
+    except OSError as error:
+        raise Fail(
+            f"the socket of LISTEN_FDS cannot be used: {error.strerror or error}",
+            "Let the socket unit have ListenStream=.",
+            Exit.UNREACHABLE,
+        ) from None
+    os.set_inheritable(FIRST_INHERITED, False)
+    return listener
+
+
+def _listen_tcp(config: Config) -> socket.socket:
+    where = server_name(config.host, config.port)
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise Fail(
+            f"cannot find the address of {config.host!r}: {error}",
+            "Give an address of this machine.",
+            Exit.UNREACHABLE,
+        ) from None
+    listener = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":  # elsewhere it lets two servers have one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        remedy = {
+            errno.EADDRINUSE: "Stop the program that uses it, or choose another port: --port 0 picks a free one.",
+            errno.EACCES: "Ports below 1024 need special rights; choose a higher one, such as 5050.",
+            errno.EADDRNOTAVAIL: "Give an address of this machine, such as 127.0.0.1.",
+        }.get(error.errno or 0, "Choose another address or port.")
+        raise Fail(f"cannot listen on {where}: {error.strerror}", remedy, Exit.UNREACHABLE) from None
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        logger.warning("%s can be reached from other machines, and there is no authentication yet", where)
+    return listener
+
+
+def _listen_unix(path: str) -> socket.socket:
+    if not HAS_UNIX:
+        raise Fail("this system has no Unix sockets", "Give HOST and PORT.", Exit.UNREACHABLE)
+    listener = socket.socket(socket.AF_UNIX)
+    old_mask = os.umask(0o177)  # the socket is for its owner alone: who may connect may read and write everything
+    try:
+        _remove_stale(path)
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        remedy = (
+            "Another server uses it: stop that one, or give another path."
+            if error.errno == errno.EADDRINUSE
+            else "Give a path in a directory that is there and can be written."
+        )
+        raise Fail(f"cannot listen on {UNIX_SCHEME}{path}: {error.strerror}", remedy, Exit.UNREACHABLE) from None
+    finally:
+        os.umask(old_mask)
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that a server left behind when it was killed; nothing else is touched."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        Path(path).unlink(missing_ok=True)
+    except OSError:
+        pass

@@ -1,0 +1,116 @@
+"""Reads a Config from flags, environment and a TOML file, each stronger than the next, and notes which it was."""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from kvss_gevent.settings.config import Config, flag, key, options, variable
+from kvss_gevent.settings.fail import Fail
+
+DEFAULT: Final = "default"
+CONFIG_VARIABLE: Final = "KVSS_CONFIG"
+MAX_FILE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration, and for each field where its value comes from."""
+
+    config: Config
+    origins: Mapping[str, str]
+    """From a field's name to a flag, a variable, `FILE: KEY`, or DEFAULT."""
+
+    def wrong(self, name: str, takes: str) -> Fail:
+        """Return the error that a field has a value which cannot be used."""
+        return _wrong(self.origins[name], str(getattr(self.config, name)), takes)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add --config and a flag for every field of Config but the host, which is a word of its own."""
+    parser.add_argument("--config", metavar="FILE", help=f"file with settings, as TOML ({CONFIG_VARIABLE})")
+    for option in options():
+        if option.name == "host":
+            continue
+        kind = option.metadata["kind"]
+        takes: dict[str, Any] = (
+            {"metavar": kind.placeholder} if kind.placeholder else {"action": "store_const", "const": "on"}
+        )
+        default = (kind.says or kind.show)(option.default)
+        text = f"{option.metadata['help']} ({default}; {variable(option.name)})".replace("%", "%%")
+        parser.add_argument(flag(option.name), dest=option.name, **takes, help=text)
+
+
+def read_settings(
+    given: Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> Settings:
+    """Build a Config from flags (None where not given), then variables, then the file, then defaults. Raises Fail.
+
+    choices: for fields whose values are known elsewhere, such as the names of models. An empty variable is none.
+    """
+    path = given.get("config") or environ.get(CONFIG_VARIABLE)
+    file = read_file(path) if path else {}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for option in options():
+        name, kind = option.name, option.metadata["kind"]
+        sources = (
+            (flag(name) if name != "host" else "HOST", given.get(name)),
+            (variable(name), environ.get(variable(name)) or None),
+            (f"{path}: {key(name)}", file.get(key(name))),
+        )
+        origin, text = next(((origin, text) for origin, text in sources if text is not None), (DEFAULT, None))
+        origins[name] = origin
+        if text is None:
+            continue
+        names = (choices or {}).get(name)
+        try:
+            values[name] = kind.read(text)
+        except ValueError:
+            raise _wrong(origin, text, f"one of {', '.join(names)}" if names else kind.takes) from None
+        if names and values[name] not in names:
+            raise _wrong(origin, text, f"one of {', '.join(names)}")
+    return Settings(Config(**values), origins)
+
+
+def read_file(path: str) -> dict[str, str]:
+    """Return the texts of the keys in a TOML file. Raises Fail."""
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"it is longer than {MAX_FILE_BYTES} bytes")
+        table = tomllib.loads(data.decode())
+    except OSError as error:
+        raise Fail(f"cannot read {path}: {error.strerror}", "Give --config the path of a file of settings.") from None
+    except (UnicodeDecodeError, ValueError) as error:
+        raise Fail(
+            f"cannot read {path}: {error}", "A line is KEY = VALUE, such as max-line = '64K'; texts need quotes."
+        ) from None
+    known = [key(option.name) for option in options()]
+    for name in table:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise Fail(
+                f"{path}: there is no setting {name!r}",
+                f"Did you mean {near[0]!r}?" if near else "`kvss serve --print-config` lists all of them.",
+            )
+    return {name: _text(path, name, value) for name, value in table.items()}
+
+
+def _text(path: str, name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise Fail(f"{path}: {name} is a {type(value).__name__}", "Give a number, true, false, or a text in quotes.")
+
+
+def _wrong(origin: str, text: str, takes: str) -> Fail:
+    return Fail(f"{origin} is {text!r}", f"Give {takes}.")
