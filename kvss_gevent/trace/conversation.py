@@ -18,7 +18,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.trace.events import HEAD_BYTES, Clock, Note, Stamp, What
 from kvss_gevent.trace.timed import TimedLab, TimedStore
 
-OPEN, RECEIVE, PROCEED, STORE = What.OPEN, What.RECEIVE, What.PROCEED, What.STORE
+OPEN, RECEIVE, PROCEED = What.OPEN, What.RECEIVE, What.PROCEED
 DELAY_READ_NS = 200_000
 """A thread's run delay is read at most this often: a look into /proc costs 1.4 us."""
 
@@ -88,29 +88,34 @@ class Tracer:
 class NotedConversation:
     """Notes every call of a conversation; see Conversation for what its members are."""
 
-    __slots__ = ("_clock", "_conversation", "_note", "_number", "_proceed", "_receive", "closed", "more")
+    __slots__ = ("_clock", "_conversation", "_note", "_number", "closed", "more", "receive")
 
     def __init__(self, conversation: Conversation, number: int, note: Note, clock: Clock) -> None:
         self._conversation = conversation
-        self._receive, self._proceed = conversation.receive, conversation.proceed
         self._number, self._note, self._clock = number, note, clock
         self.more = self.closed = False
+        self.receive = self._noting()
 
-    def receive(self, data: bytes) -> bytes:
-        """Take bytes as they arrived; return replies."""
-        began = self._clock()
-        replies = self._receive(data)
-        self._note((RECEIVE, self._number, began, self._clock(), len(data), len(replies), data[:HEAD_BYTES]))
-        conversation = self._conversation
-        self.more, self.closed = conversation.more, conversation.closed
-        return replies
+    def _noting(self) -> Callable[[bytes], bytes]:
+        """Return `receive`: a function and not a method, as to look up five attributes of self costs 0.1 us a call."""
+        conversation, number, note, clock = self._conversation, self._number, self._note, self._clock
+        inner = conversation.receive
+
+        def receive(data: bytes) -> bytes:
+            began = clock()
+            replies = inner(data)
+            note((RECEIVE, number, began, clock(), len(data), len(replies), data[:HEAD_BYTES]))
+            self.more, self.closed = conversation.more, conversation.closed
+            return replies
+
+        return receive
 
     def proceed(self) -> bytes:
         """Return the replies to the next slice."""
-        began = self._clock()
-        replies = self._proceed()
-        self._note((PROCEED, self._number, began, self._clock(), 0, len(replies), b""))
         conversation = self._conversation
+        began = self._clock()
+        replies = conversation.proceed()
+        self._note((PROCEED, self._number, began, self._clock(), 0, len(replies), b""))
         self.more, self.closed = conversation.more, conversation.closed
         return replies
 
