@@ -2,18 +2,18 @@
 
 import json
 import logging
+import signal
 import time
 from pathlib import Path
 
 import pytest
+from serving import serving, wait_until
 
 from kvss_gevent.cli import main
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.trace import flight
-from kvss_gevent.trace.conversation import Tracer
 from kvss_gevent.trace.events import What
 from kvss_gevent.trace.flight import FlightRecorder, read_flight
 from kvss_gevent.trace.page.flight_page import holds_of, longest_of, render, said
@@ -21,7 +21,7 @@ from kvss_gevent.trace.scenes.stalling_store import StallingStore
 
 
 def service_with(recorder: FlightRecorder, store: object = None) -> Service:
-    return Service(store or MemoryStore(), lab=Lab(), converse=Tracer(Session, recorder.note))
+    return Service(store or MemoryStore(), lab=Lab(), converse=recorder.converse)
 
 
 def written(directory: Path) -> Path:
@@ -47,7 +47,7 @@ def test_a_recording_tells_who_held_the_loop_and_what_was_taken_up_right_after(t
     assert held_ns >= 60e6
     assert [one[6] for _, one in holds_of(found)] == [b"PUT key", b"SLEEP 60", b"GET key", b"GET key and more"]
     assert "SLEEP 60 of connection 1 held the loop for 6" in said(found)
-    assert "Right after it 2 calls of 2 other connections were taken up" in said(found)
+    assert "Right after it 2 connections were served" in said(found)
     page = render(found)
     assert json.loads(page.partition('id="data">')[2].partition("</script>")[0])["flight"]
     assert "secret" not in page
@@ -140,3 +140,37 @@ def test_an_empty_recording_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     FlightRecorder("gevent", 10, directory=tmp_path).write("asked for").join()
     assert main(["show", str(written(tmp_path))]) == 1
     assert "holds no calls" in capsys.readouterr().err
+
+
+@pytest.mark.server
+def test_a_server_writes_its_recording_when_it_is_slow_and_when_a_signal_asks(tmp_path: Path) -> None:
+    recorder = ("--flight-recorder", "10", "--slow-ms", "30")
+    with serving("--lab", *recorder, prefix=("env", "-C", str(tmp_path))) as server:
+        assert server.ask(b"KV/1.0 PUT key secret\n") == b"201 CREATED\n"
+        assert server.ask(b"KV/1.0 BURN 50\n") == b"200 OK\n"
+        assert server.ask(b"KV/1.0 GET key\n") == b"200 OK secret\n"
+        wait_until(lambda: list(tmp_path.glob("*.json")))
+        slow = written(tmp_path)
+        wait_until(lambda: slow.read_text().endswith("}"))
+        time.sleep(1.1)  # the name of a file has the second in it
+        server.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: len(list(tmp_path.glob("*.json"))) == 2)
+        code, log = server.stop()
+    assert code == 0
+    assert "BURN 50" in said(read_flight(slow))
+    assert b"GET key" in [event[6] for event in read_flight(slow).events]
+    (asked,) = set(tmp_path.glob("*.json")) - {slow}
+    assert read_flight(asked).why == "asked for by SIGUSR2"
+    assert "secret" not in slow.read_text() + asked.read_text() + log
+    assert f"kvss show {slow.name}" in log
+
+
+@pytest.mark.server
+def test_without_a_recorder_the_signal_is_ignored_and_another_model_says_that_it_has_none(tmp_path: Path) -> None:
+    with serving(prefix=("env", "-C", str(tmp_path))) as server:
+        server.process.send_signal(signal.SIGUSR2)
+        assert server.ask(b"KV/1.0 GET a\n") == b"404 NOT_FOUND\n"
+    with serving("--model", "select", "--flight-recorder", "5") as server:
+        _, log = server.stop()
+    assert "--flight-recorder (KVSS_FLIGHT_RECORDER) has no effect with --model select" in log
+    assert not list(tmp_path.glob("*.json"))

@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvss_gevent.models import DEFAULT, MODULES
 from kvss_gevent.protocol.wire import REPLY, STATS, Request, Status, Verb, shorten
@@ -18,6 +18,10 @@ from kvss_gevent.settings.log import set_up
 from kvss_gevent.settings.reference import print_config
 from kvss_gevent.settings.sources import Settings, add_options, read_settings
 from kvss_gevent.stores.open import OPENERS, is_shared, open_store
+
+if TYPE_CHECKING:
+    from kvss_gevent.settings.config import Config
+    from kvss_gevent.trace.flight import FlightRecorder
 
 logger = logging.getLogger("kvss")
 
@@ -89,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         return serve_model(config, trace, announce)
     from kvss_gevent.server.run import Outside, serve, serve_with_workers
 
-    outside = Outside(lambda: read(given).config, announce, trace)
+    outside = Outside(lambda: read(given).config, announce, trace, recorder)
     if config.workers > 1:
         if not is_shared(config.store):
             raise Fail(
@@ -132,6 +136,15 @@ def read(given: Mapping[str, Any]) -> Settings:
     if settings.config.store.partition(":")[0] not in OPENERS:
         raise settings.wrong("store", STORE_FORMS)
     return settings
+
+
+def recorder(config: "Config") -> "FlightRecorder | None":
+    """Return the flight recorder of this process, where the settings ask for one."""
+    if not config.flight_recorder_s:
+        return None
+    from kvss_gevent.trace.flight import FlightRecorder
+
+    return FlightRecorder(config.model, config.flight_recorder_s, config.slow_ms)
 
 
 def announce(listener: socket.socket) -> None:

@@ -49,6 +49,8 @@ HONOURED_BY_PRODUCT_ALONE: Final = (
     "write_timeout_s",
     "drain_timeout_s",
     "workers",
+    "flight_recorder_s",
+    "slow_ms",
 )
 """Fields of Config that the textbook models do not look at: with them each would be a product and none a textbook."""
 

@@ -6,12 +6,14 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import gevent
 
-from kvss_gevent.core.conversation import Limits, Trace
+from kvss_gevent.core.conversation import Conversation, Limits, Trace
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, Counters
 from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
@@ -30,6 +32,17 @@ from kvss_gevent.stores.remote.greenlet_store import parked
 logger = logging.getLogger("kvss")
 
 
+class Recorder(Protocol):
+    """Keeps what happened last; `kvss serve` has one where --flight-recorder asks for it."""
+
+    @property
+    def converse(self) -> Callable[[Service], Conversation]:
+        """Makes the conversations of a service, such that the recorder hears of them."""
+
+    def dump(self, number: int, /) -> None:
+        """Have what is kept written, in the background, as a signal asks for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a running server needs of the command that started it."""
@@ -39,11 +52,14 @@ class Outside:
     on_ready: Callable[[socket.socket], None]
     """Called with the listening socket once the server, or all of its workers, accept."""
     trace: Trace | None = None
+    recorder: Callable[[Config], Recorder | None] = lambda _: None
+    """Makes the recorder of a process, where the settings ask for one."""
 
 
 def serve(listener: socket.socket, config: Config, store: Store, outside: Outside, place: Place | None = None) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
+    recorder = outside.recorder(config)
     service = Service(
         parked(coalesced(store, on_thread=config.sync != "none")),
         _limits(config),
@@ -52,6 +68,7 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
         stats=place.counters if place else None,
         colleagues=place.colleagues if place else (),
         lab=Lab() if config.lab else None,
+        converse=recorder.converse if recorder else Session,
     )
     server = KVServer(listener, service, descriptors.fit(config), place.someone_is_freer if place else None)
     stop = gevent.event.Event()
@@ -79,8 +96,11 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
     def ignore(number: int) -> None:
         logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))
 
+    acts = {Act.DRAIN: drain, Act.RELOAD: reload, Act.REPORT: report, Act.IGNORE: ignore}
+    if recorder:
+        acts[Act.DUMP] = recorder.dump
     handle(
-        {Act.DRAIN: drain, Act.RELOAD: reload, Act.REPORT: report, Act.IGNORE: ignore},
+        acts,
         lambda number, handler: gevent.signal_handler(number, handler, number),
         but=("SIGINT",) if place else (),
     )

@@ -69,6 +69,12 @@ class Config:
         kinds.one_of("readme", "lab"),
         "form of the STATS reply, the course document's or the lab sheet's",
     )
+    flight_recorder_s: float = option(
+        0.0, kinds.LIMIT, "seconds of who had the loop to keep in memory; SIGUSR2 writes them for `kvss show`"
+    )
+    slow_ms: int = option(
+        0, kinds.MILLISECONDS, "write them also when one call held the loop for longer, in milliseconds"
+    )
     log_level: str = option(
         "warning",
         kinds.one_of("error", "warning", "info", "debug"),

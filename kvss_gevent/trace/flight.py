@@ -7,6 +7,7 @@ alone does not know when a request arrived, so a recording shows who held the lo
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvss_gevent.core.session import Session
 from kvss_gevent.protocol.wire import VERSION
+from kvss_gevent.trace.conversation import Tracer
 from kvss_gevent.trace.events import Event, Note, What
 
 logger = logging.getLogger("kvss")
@@ -50,7 +53,7 @@ class FlightError(Exception):
 
 
 class FlightRecorder:
-    """Keeps the events of the last `seconds`, at most MOST_EVENTS; `note` is to be given to a Tracer.
+    """Keeps the events of the last `seconds`, at most MOST_EVENTS; `converse` is for a Service, to make conversations.
 
     slow_ms: a call that held its thread longer than that is logged and has a recording written; 0 is never.
     directory: where recordings go.
@@ -62,7 +65,8 @@ class FlightRecorder:
         self._slow_ns = int(slow_ms * 1e6)
         self._due_s = 0.0
         self._files = 0
-        self.note: Note = self._note_and_look if slow_ms else self._kept.append
+        note: Note = self._note_and_look if slow_ms else self._kept.append
+        self.converse = Tracer(Session, note)
 
     def _note_and_look(self, event: Event) -> None:
         self._kept.append(event)
@@ -87,6 +91,10 @@ class FlightRecorder:
         if self._files < MOST_FILES:
             self._files += 1
             self.write(said, AFTER_S)
+
+    def dump(self, number: int) -> None:
+        """Have the recording written because a signal asked for it."""
+        self.write(f"asked for by {signal.Signals(number).name}")
 
     def write(self, why: str, after_s: float = 0.0) -> threading.Thread:
         """Have the recording written in the background and its path logged; returns the thread that does it."""

@@ -87,8 +87,8 @@ def said(flight: Flight) -> str:
         return f"{text} Nobody was taken up right after it."
     others = len({one[1] for one in after})
     first_ms = (min(one[2] for one in after) - event[3]) / 1e6
-    taken = f"{len(after)} calls of {others} other connections were taken up"
-    return f"{text} Right after it {taken}, the first {first_ms:.1f} ms later."
+    served = "1 connection was served" if others == 1 else f"{others} connections were served"
+    return f"{text} Right after it {served}, the first {first_ms:.1f} ms later."
 
 
 def _data(flight: Flight, holds: Sequence[Hold], longest: Sequence[Hold], sentence: str) -> dict[str, Any]:
