@@ -1,10 +1,12 @@
 """A server for tests of clients: a thread for each connection runs a handler, honest or not, on a free port."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kvss_gevent.protocol.wire import BYE, REPLY, Status, Verb, parse_request
 from kvss_gevent.stores.memory import MemoryStore
@@ -43,17 +45,29 @@ class Peer:
 
 
 class FakeServer:
-    """Listens on 127.0.0.1; port is its port, seen the lines of all connections, accepted their number."""
+    """Listens on 127.0.0.1; port is its port, seen the lines of all connections, accepted their number.
 
-    def __init__(self, handler: Handler, port: int = 0) -> None:
+    path is that of a Unix socket instead, certificate a file with the certificate and key to speak TLS with.
+    """
+
+    def __init__(
+        self, handler: Handler, port: int = 0, *, path: str | None = None, certificate: Path | None = None
+    ) -> None:
         self.handler = handler
         self.seen: list[bytes] = []
         self.accepted = 0
         self.failures: list[BaseException] = []
         self._stop = threading.Event()
         self._peers: list[tuple[threading.Thread, socket.socket]] = []
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._tls and certificate:
+            self._tls.load_cert_chain(certificate)
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
+            self.port: int = self._listener.getsockname()[1]
+        else:
+            self._listener = socket.create_server(path, family=socket.AF_UNIX)
+            self.port = 0
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
 
@@ -79,7 +93,8 @@ class FakeServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.port:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._run, args=(Peer(sock, self.accepted, self._stop, self.seen),))
             self.accepted += 1
             self._peers.append((thread, sock))
@@ -88,7 +103,10 @@ class FakeServer:
     def _run(self, peer: Peer) -> None:
         try:
             with peer.sock:
-                self.handler(peer)
+                if self._tls:
+                    peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
+                with peer.sock:
+                    self.handler(peer)
         except OSError:
             pass  # the client left, or the test is over
         except BaseException as error:
@@ -96,8 +114,10 @@ class FakeServer:
 
 
 @contextmanager
-def fake_server(handler: Handler, port: int = 0) -> Iterator[FakeServer]:
-    server = FakeServer(handler, port)
+def fake_server(
+    handler: Handler, port: int = 0, *, path: str | None = None, certificate: Path | None = None
+) -> Iterator[FakeServer]:
+    server = FakeServer(handler, port, path=path, certificate=certificate)
     try:
         yield server
     finally:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, Unpack, overload
 from kvss_gevent.client.asyncio_connection import AsyncConnection, connect
 from kvss_gevent.client.calls import AsyncCalls, QueuedCalls
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused, text_of
-from kvss_gevent.client.options import NO_RETRY, ClientConfig, ClientOptions, codec_of
+from kvss_gevent.client.options import NO_RETRY, ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.protocol.errors import KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
@@ -49,6 +49,22 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
         self._connection: AsyncConnection | None = None
         self._connecting: asyncio.Future[AsyncConnection] | None = None
         self._opened = 0
+
+    @overload
+    @classmethod
+    def from_url(
+        cls, url: str, *, encoding: None = None, **options: Unpack[ClientOptions]
+    ) -> "AsyncKVClient[bytes]": ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: str, **options: Unpack[ClientOptions]) -> "AsyncKVClient[str]": ...
+
+    @classmethod
+    def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[ClientOptions]) -> "AsyncKVClient[Any]":
+        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        host, port = take_url(url, options)
+        return cls(host, port, encoding=encoding, **options)
 
     @property
     def host(self) -> str:

@@ -156,6 +156,10 @@ class AsyncConnection(asyncio.Protocol):
         self._paused = False
         self._flush()
 
+    def eof_received(self) -> None:
+        """Fail the calls that wait, one turn of the loop before connection_lost does; the transport then closes."""
+        self._fail(self._protocol.lost())
+
     def connection_lost(self, error: Exception | None) -> None:
         """Fail the calls that wait."""
         self._fail(self._protocol.lost("" if error is None else reason(error)))

@@ -11,7 +11,7 @@ from kvss_gevent.client.asyncio_client import AsyncKVClient, AsyncPipeline
 from kvss_gevent.client.calls import AsyncCalls
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, text_of
 from kvss_gevent.client.leases import Leases
-from kvss_gevent.client.options import ClientConfig, PoolConfig, PoolOptions, codec_of
+from kvss_gevent.client.options import ClientConfig, PoolConfig, PoolOptions, codec_of, take_url
 from kvss_gevent.protocol.errors import KVBusy, KVError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
@@ -54,6 +54,20 @@ class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
         self._commands: Commands[Text] = Commands(codec_of(encoding))
         make: Any = partial(AsyncKVClient, host, port, encoding=encoding, **client_options)
         self._leases: Leases[AsyncKVClient[Text]] = Leases(self._pool.size, make)
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: None = None, **options: Unpack[PoolOptions]) -> "AsyncKVPool[bytes]": ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: str, **options: Unpack[PoolOptions]) -> "AsyncKVPool[str]": ...
+
+    @classmethod
+    def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[PoolOptions]) -> "AsyncKVPool[Any]":
+        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        host, port = take_url(url, options)
+        return cls(host, port, encoding=encoding, **options)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncKVClient[Text]]:

@@ -105,6 +105,8 @@ class ClientConfig:
         _check_number("max_reply_bytes", self.max_reply_bytes, "a number of bytes")
         if self.max_reply_bytes < 1:
             raise ValueError(f"max_reply_bytes is at least 1, not {self.max_reply_bytes}")
+        if not isinstance(self.tls, bool | str | os.PathLike) and type(self.tls).__name__ != "SSLContext":
+            raise TypeError(f"tls is True, the path of a file of authorities or an ssl.SSLContext, not {self.tls!r}")
         if not isinstance(self.retry, Retry):
             raise TypeError(f"retry is a Retry, such as Retry(attempts=3), not {self.retry!r}")
         if (self.user is None) != (self.password is None):
@@ -162,6 +164,18 @@ def codec_of(encoding: str | None) -> Codec[Any]:
     if encoding.lower() not in ("utf-8", "utf8"):
         raise ValueError(f'encoding is None for bytes or "utf-8" for str, not {encoding!r}: KV/1.0 is UTF-8')
     return TEXT
+
+
+def take_url(url: str, options: ClientOptions) -> tuple[str, int]:
+    """Return host and port of a URL, and put its user, if it has one, into the options. Raises ValueError."""
+    from kvss_gevent.settings.addresses import parse_endpoint  # only programs that use URLs need to load it
+
+    if not isinstance(url, str):
+        raise TypeError(f'a URL is text, such as "kvss://127.0.0.1:5050", not {url!r}')
+    endpoint = parse_endpoint(url)
+    if endpoint.user:
+        options["user"] = endpoint.user
+    return (f"{UNIX}{endpoint.path}", 0) if endpoint.path else (endpoint.host, endpoint.port)
 
 
 def _check_address(host: object, port: object) -> None:

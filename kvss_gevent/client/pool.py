@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, Unpack, overload
 from kvss_gevent.client.calls import Calls
 from kvss_gevent.client.commands import STATS, Command, Commands, Outcome, T, Text, text_of
 from kvss_gevent.client.leases import Leases
-from kvss_gevent.client.options import ClientConfig, PoolConfig, PoolOptions, codec_of
+from kvss_gevent.client.options import ClientConfig, PoolConfig, PoolOptions, codec_of, take_url
 from kvss_gevent.client.sync import KVClient, Pipeline
 from kvss_gevent.protocol.errors import KVBusy, KVError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
@@ -54,6 +54,20 @@ class KVPool(Calls[Text], Generic[Text]):
         self._lock = threading.Lock()
         make: Any = partial(KVClient, host, port, encoding=encoding, **client_options)
         self._leases: Leases[KVClient[Text]] = Leases(self._pool.size, make)
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: None = None, **options: Unpack[PoolOptions]) -> "KVPool[bytes]": ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: str, **options: Unpack[PoolOptions]) -> "KVPool[str]": ...
+
+    @classmethod
+    def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[PoolOptions]) -> "KVPool[Any]":
+        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        host, port = take_url(url, options)
+        return cls(host, port, encoding=encoding, **options)
 
     @contextmanager
     def client(self) -> Iterator[KVClient[Text]]:

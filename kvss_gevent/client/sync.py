@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, Unpack, overload
 from kvss_gevent.client.calls import Calls, QueuedCalls
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused
 from kvss_gevent.client.connection import Connection
-from kvss_gevent.client.options import ClientConfig, ClientOptions, codec_of
+from kvss_gevent.client.options import ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.protocol.errors import KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
@@ -52,6 +52,20 @@ class KVClient(Calls[Text], Generic[Text]):
         self._config = ClientConfig(host, port, **options)
         self._commands: Commands[Text] = Commands(codec_of(encoding))
         self._connection = Connection(self._config)
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: None = None, **options: Unpack[ClientOptions]) -> "KVClient[bytes]": ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, encoding: str, **options: Unpack[ClientOptions]) -> "KVClient[str]": ...
+
+    @classmethod
+    def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[ClientOptions]) -> "KVClient[Any]":
+        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        host, port = take_url(url, options)
+        return cls(host, port, encoding=encoding, **options)
 
     @property
     def host(self) -> str:
