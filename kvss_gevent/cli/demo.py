@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Play the demo; returns the exit code."""
-    command = [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1", "0"]
+    command = [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1:0", "--log-level", "error"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
