@@ -1,31 +1,36 @@
 """What a server's loop and a conversation know of each other, and what a conversation needs of its service."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.protocol.wire import MAX_LINE_BYTES, Request
-from kvss_gevent.stores.base import InlineStore, LineStore, Store
-
-Trace = Callable[[Request, bytes], None]
-"""Called after every request with the request and its reply line."""
+from kvss_gevent.protocol.wire import MAX_LINE_BYTES
+from kvss_gevent.stores.base import Store
 
 
 class Conversation(Protocol):
-    """One client's conversation without a socket, with the six members that a server's loop uses; see Session.
+    """One client's conversation without a socket, with the six members that a server's loop uses.
 
-    Whoever needs another kind (login first, traced) has a Service make another object with these members.
+    Session is one. Whoever needs another kind (login first, traced) has a Service make another object with these members.
     """
 
     closed: bool
+    """The connection must end once the replies are sent."""
     more: bool
+    """Requests are waiting: call proceed before the next receive."""
     quiet: bool
+    """For the caller to set; false again after the next receive."""
 
     @property
-    def partial(self) -> bytearray | None: ...
-    def receive(self, data: bytes, /) -> bytes: ...
-    def proceed(self) -> bytes: ...
+    def partial(self) -> object | None:
+        """The line whose end has not arrived: one object for each line, so that `is` tells whether it is the same."""
+
+    def receive(self, data: bytes, /) -> bytes:
+        """Take bytes as they arrived, at least one; return the replies to the first slice of the requests in them."""
+        ...
+
+    def proceed(self) -> bytes:
+        """Return the replies to the next slice of waiting requests."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +48,26 @@ class Limits:
 
 
 class Counters(Protocol):
-    """What a server counts; see Stats."""
+    """What a server counts. A GET, the most frequent request, is not: GETs = commands - puts - dels - others."""
 
     connections: int
     commands: int
+    """Requests answered; counted once a slice."""
     puts: int
     dels: int
     others: int
+    """Requests that are no well-formed GET, PUT or DEL."""
 
     def uptime_s(self) -> int: ...
 
 
 class Shared(Protocol):
-    """What all conversations of a server share; see Service."""
+    """What all conversations of a server share, and ask it for; see Service."""
 
     store: Store
     limits: Limits
     stats: Counters
-    trace: Trace | None
-    lab: Lab | None
-    inline: InlineStore | None
-    quick: InlineStore | None
-    lines: LineStore | None
 
     def stats_reply(self, commands: int, /) -> bytes: ...
     def fault_reply(self, fault: Exception, /) -> bytes: ...
+    def extra_reply(self, line: bytes, /) -> bytes | None: ...

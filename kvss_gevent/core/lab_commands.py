@@ -9,11 +9,11 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 
-from kvss_gevent.protocol.wire import REPLY, Status
+from kvss_gevent.protocol.wire import LINE, Status
 
 MOST_MS = 10_000
-_REQUEST = re.compile(rb"KV/1\.0 (BURN|SLEEP) (\d{1,5}(?:\.\d{1,3})?)")
-_OK = REPLY[Status.OK]
+_REQUEST = re.compile(rb"KV/1\.0 (BURN|SLEEP) (\d{1,5}(?:\.\d{1,3})?)\n")
+_OK = LINE[Status.OK]
 
 
 class Lab:
@@ -27,7 +27,7 @@ class Lab:
         self.apart: AbstractContextManager[object] = nullcontext()
 
     def run(self, line: bytes) -> bytes | None:
-        """Run a request line and return its reply line; None where it is no well-formed lab command."""
+        """Run a request line and return its reply line, both with line feed; None where it is no well-formed lab command."""
         match = _REQUEST.fullmatch(line)
         if match is None or float(match[2]) > MOST_MS:
             return None

@@ -1,15 +1,15 @@
-"""What all sessions of one server share: the store, the counters, the limits of a session. No socket, no gevent."""
+"""What all sessions of one server share: the store, the counters, the limits of a session."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kvss_gevent.core.conversation import Conversation, Counters, Limits, Trace
+from kvss_gevent.core.conversation import Conversation, Counters, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.session import Session
-from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status
-from kvss_gevent.stores.base import InlineStore, LineStore, Store, StoreError
+from kvss_gevent.protocol.wire import LINE, OK_PREFIX, Status
+from kvss_gevent.stores.base import Store, StoreError
 
 logger = logging.getLogger("kvss")
 
@@ -18,16 +18,14 @@ FAULT_LOG_INTERVAL_S = 10.0
 
 @dataclass(slots=True)
 class Stats:
-    """Counters since the start. A GET, the most frequent request, is not counted: it is what the others leave over."""
+    """Counters since the start; see Counters."""
 
     started_s: float = field(default_factory=time.monotonic)
     connections: int = 0
     commands: int = 0
-    """Requests answered; counted once a slice."""
     puts: int = 0
     dels: int = 0
     others: int = 0
-    """Requests that are no well-formed GET, PUT or DEL."""
 
     def uptime_s(self) -> int:
         """Return whole seconds since the start."""
@@ -43,7 +41,6 @@ class Service:
         limits: Limits | None = None,
         *,
         stats_format: str = "readme",
-        trace: Trace | None = None,
         stats: Counters | None = None,
         colleagues: Sequence[Counters] = (),
         lab: Lab | None = None,
@@ -54,24 +51,23 @@ class Service:
         self.stats: Counters = stats or Stats()
         self.colleagues = colleagues
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
-        self.trace = trace
         self.lab = lab
         self._converse = converse
-        self.inline: InlineStore | None = store if hasattr(store, "replies") else None  # type: ignore[assignment]
-        self.quick = None if trace else self.inline
-        """The same, unless every request must be parsed to be traced."""
-        self.lines: LineStore | None = store if hasattr(store, "run_lines") and not trace else None  # type: ignore[assignment]
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")
 
     def open(self) -> Conversation:
-        """Return a new conversation: the one place where they are made."""
+        """Return the conversation of a new client. This is the one place where conversations are made."""
         return self._converse(self)
+
+    def extra_reply(self, line: bytes) -> bytes | None:
+        """Return the reply to a line that is no request of KV/1.0 but one of this server, or None."""
+        return self.lab.run(line) if self.lab else None
 
     def stats_reply(self, commands: int) -> bytes:
         """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""
         commands += sum(colleague.commands for colleague in self.colleagues)
-        return OK_PREFIX + self._stats_reply(commands).encode()
+        return OK_PREFIX + self._stats_reply(commands).encode() + b"\n"
 
     def connections(self) -> int:
         """Return how many clients are connected, to all workers together."""
@@ -91,7 +87,7 @@ class Service:
             logger.error("the store failed: %s", str(fault) or type(fault).__name__, exc_info=trace)
         # It keeps the frames it came through alive, and they the whole batch, until the collector comes by.
         fault.__traceback__ = None
-        return REPLY[Status.SERVER_ERROR]
+        return LINE[Status.SERVER_ERROR]
 
     def _readme_stats(self, commands: int) -> str:
         minutes, seconds = divmod(self.stats.uptime_s(), 60)
@@ -99,7 +95,7 @@ class Service:
         days, hours = divmod(hours, 24)
         day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
         everyone = (self.stats, *self.colleagues)
-        puts = sum(one.puts for one in everyone) + (self.inline.line_puts if self.inline else 0)
+        puts = sum(one.puts for one in everyone)
         dels = sum(one.dels for one in everyone)
         others = sum(one.others for one in everyone)
         return (
