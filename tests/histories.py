@@ -10,6 +10,7 @@ from itertools import count
 import gevent
 from linearizability import UNKNOWN, Operation
 from serving import read_lines
+from store_calls import apply
 
 from kvss_gevent.protocol.wire import Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import Store, StoreError
@@ -30,7 +31,7 @@ def on_store(store: Store, clients: int = 8, each: int = 60, seed: int = 0) -> l
             verb, key, value = chance.choice(VERBS), chance.choice(KEYS), b"%d-%d" % (number, serial)
             began = next(ticks)
             try:
-                (result,) = store.apply([(verb, key, value if verb is Verb.PUT else b"")], NO_LIMIT)
+                (result,) = apply(store, [(verb, key, value if verb is Verb.PUT else b"")], NO_LIMIT)
             except StoreError as fault:
                 result = fault
             ended = UNKNOWN if isinstance(result, StoreError) else next(ticks)

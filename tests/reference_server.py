@@ -4,6 +4,7 @@ Every server of the conformance tests runs in `running`; the broken ones bring t
 """
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -12,7 +13,21 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 LIMIT = 1 << 20
-HTTP = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0")
+METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE")
+SCHEME = re.compile(rb"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+def is_of_another_protocol(words: list[bytes]) -> bool:
+    """Rule 5b, spelled out."""
+    if words[0] == b"KV/1.0":
+        return False
+    said = [word for word in re.split(rb"[ \t\r]+", b" ".join(words)) if word]
+    if said and said[-1].upper().startswith(b"HTTP/"):
+        return True
+    if words[0].rstrip(b"\r").endswith(b":"):
+        return True
+    second = words[1] if len(words) > 1 else b""
+    return words[0] in METHODS and (second.startswith(b"/") or SCHEME.match(second) is not None)
 
 
 class State:
@@ -43,12 +58,14 @@ def _answer(state: State, line: bytes) -> tuple[bytes, bool]:
     try:
         line.decode()
     except UnicodeDecodeError:
-        return b"400 BAD_REQUEST", False
+        return b"400 BAD_REQUEST", is_of_another_protocol(line[:600].split(b" "))
+    if len(line) > LIMIT:
+        return b"400 BAD_REQUEST", is_of_another_protocol(line[:600].split(b" "))
     words = line.split(b" ")
     if words[0] != b"KV/1.0":
-        return b"426 UPGRADE_REQUIRED", words[-1] in HTTP
+        return b"426 UPGRADE_REQUIRED", is_of_another_protocol(words)
     command, key = (*words[1:], b"", b"")[:2]
-    if len(line) <= LIMIT and 0 < len(key) < 512:
+    if 0 < len(key) < 512:
         if command == b"GET" and len(words) == 3:
             state.counts["get"] += 1
             return (b"200 OK " + state.store[key] if key in state.store else b"404 NOT_FOUND"), False

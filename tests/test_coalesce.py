@@ -3,18 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
+from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Job, Result, StoreError, is_lines
-from kvss_gevent.stores.disk.group_commit import CoalescingStore, coalesced
+from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError
+from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
 from kvss_gevent.stores.disk.store import DiskStore
-from kvss_gevent.stores.lines import commands_of, lines_done
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30
@@ -24,6 +23,8 @@ class Gated:
     """A store whose transactions wait for `gate` before they begin; it remembers them and the thread they ran on."""
 
     blocks = True
+    gathers = True
+    replies = ReplyTable()
 
     def __init__(self) -> None:
         self.inner = MemoryStore()
@@ -43,23 +44,12 @@ class Gated:
         time.sleep(self.delay_s)
         if self.fault:
             raise self.fault
-        return [self._run(*job) for job in jobs]
+        return [self.inner.apply(*job) for job in jobs]
 
-    def _run(self, commands: Sequence[Command] | Sequence[bytes], limit_bytes: int) -> Any:
-        if not is_lines(commands):
-            return self.inner.apply(commands, limit_bytes)
-        batch = commands_of(commands)
-        return lines_done(batch, self.inner.apply(batch, limit_bytes))
-
-    def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def read(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         return self.inner.apply(batch, limit_bytes)
 
     apply = read
-
-    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
-        batch = commands_of(lines)
-        batch = list(takewhile(lambda command: command[0] is Verb.GET, batch))
-        return lines_done(batch, self.inner.apply(batch, limit_bytes))[0]
 
     def count(self) -> int:
         return self.inner.count()
@@ -76,11 +66,11 @@ def gated() -> Iterator[Gated]:
 
 
 @pytest.fixture
-def make(gated: Gated) -> Iterator[Callable[..., CoalescingStore]]:
+def make(gated: Gated) -> Iterator[Callable[..., GroupCommit]]:
     made = []
 
-    def make_one(**options: float) -> CoalescingStore:
-        made.append(CoalescingStore(gated, **options))  # type: ignore[arg-type]
+    def make_one(**options: float) -> GroupCommit:
+        made.append(GroupCommit(gated, **options))  # type: ignore[arg-type]
         return made[-1]
 
     yield make_one
@@ -89,14 +79,14 @@ def make(gated: Gated) -> Iterator[Callable[..., CoalescingStore]]:
         store.close()
 
 
-def put(store: CoalescingStore, key: bytes, value: bytes = b"1") -> Result | StoreError:
+def put(store: GroupCommit, key: bytes, value: bytes = b"1") -> Result | StoreError:
     try:
-        return store.apply([(Verb.PUT, key, value)], NO_LIMIT)[0]
+        return apply(store, [(Verb.PUT, key, value)], NO_LIMIT)[0]
     except StoreError as fault:
         return fault
 
 
-def begun(store: CoalescingStore, gated: Gated, key: bytes = b"first") -> gevent.Greenlet:
+def begun(store: GroupCommit, gated: Gated, key: bytes = b"first") -> gevent.Greenlet:
     """Return a greenlet whose transaction has begun and waits at the gate."""
     first = gevent.spawn(put, store, key)
     while not gated.began.is_set():
@@ -104,9 +94,7 @@ def begun(store: CoalescingStore, gated: Gated, key: bytes = b"first") -> gevent
     return first
 
 
-def test_what_arrives_during_one_transaction_shares_the_next(
-    gated: Gated, make: Callable[..., CoalescingStore]
-) -> None:
+def test_what_arrives_during_one_transaction_shares_the_next(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
     first = begun(store, gated)
     others = [gevent.spawn(put, store, b"%d" % (number // 2)) for number in range(50)]
@@ -120,7 +108,7 @@ def test_what_arrives_during_one_transaction_shares_the_next(
 
 
 def test_who_was_just_answered_and_writes_again_is_in_the_next_transaction(
-    gated: Gated, make: Callable[..., CoalescingStore]
+    gated: Gated, make: Callable[..., GroupCommit]
 ) -> None:
     store = make()
 
@@ -141,7 +129,7 @@ def test_who_was_just_answered_and_writes_again_is_in_the_next_transaction(
 
 
 def test_a_transaction_does_not_wait_for_an_event_loop_that_is_never_idle(
-    gated: Gated, make: Callable[..., CoalescingStore]
+    gated: Gated, make: Callable[..., GroupCommit]
 ) -> None:
     store = make(latest_s=0.01)
     gated.gate.set()
@@ -153,14 +141,14 @@ def test_a_transaction_does_not_wait_for_an_event_loop_that_is_never_idle(
     assert not store._when_idle.active
 
 
-def test_writes_of_one_round_of_the_event_loop_go_together(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
-    store = make()
+def test_writes_of_one_round_of_the_event_loop_go_together(gated: Gated, make: Callable[..., GroupCommit]) -> None:
+    store = make(latest_s=5.0)
     gated.gate.set()
     gevent.joinall([gevent.spawn(put, store, b"%d" % number) for number in range(50)], timeout=5, raise_error=True)
     assert gated.transactions == [50]
 
 
-def test_in_the_hub_too(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_in_the_hub_too(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make(on_thread=False)
     gated.gate.set()
     others = [gevent.spawn(put, store, b"%d" % number) for number in range(50)]
@@ -170,16 +158,16 @@ def test_in_the_hub_too(gated: Gated, make: Callable[..., CoalescingStore]) -> N
     assert gated.threads == {threading.get_ident()}
 
 
-def test_reads_go_on_while_a_transaction_runs(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_reads_go_on_while_a_transaction_runs(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
-    gated.inner.put(b"a", b"1")
+    apply(gated.inner, [(Verb.PUT, b"a", b"1")], NO_LIMIT)
     first = begun(store, gated)
-    assert store.apply([(Verb.GET, b"a", b""), (Verb.GET, b"first", b"")], NO_LIMIT) == [b"1", None]
+    assert apply(store, [(Verb.GET, b"a", b""), (Verb.GET, b"first", b"")], NO_LIMIT) == [b"1", None]
     assert store.count() == 1
     assert not first.ready()
 
 
-def test_a_fault_is_everyone_s_own(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_a_fault_is_everyone_s_own(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
     gated.gate.set()
     for fault in (StoreError("no disk"), ZeroDivisionError("planted")):
@@ -192,7 +180,7 @@ def test_a_fault_is_everyone_s_own(gated: Gated, make: Callable[..., CoalescingS
     assert put(store, b"a") is True
 
 
-def test_more_than_max_waiting_bytes_is_refused_at_once(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_more_than_max_waiting_bytes_is_refused_at_once(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make(max_waiting_bytes=1000)
     first = begun(store, gated)
     second = gevent.spawn(put, store, b"second", b"x" * 900)
@@ -204,7 +192,7 @@ def test_more_than_max_waiting_bytes_is_refused_at_once(gated: Gated, make: Call
     assert put(store, b"third", b"x" * 2000) is True, "one batch larger than the limit has its turn alone"
 
 
-def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make(stall_s=0.05)
     first = begun(store, gated)
     second = gevent.spawn(put, store, b"second")
@@ -212,24 +200,22 @@ def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callab
     assert isinstance(first.value, StoreError)
     assert isinstance(second.value, StoreError)
     assert isinstance(put(store, b"third"), StoreError), "refused at once"
-    assert store.apply([(Verb.GET, b"a", b"")], NO_LIMIT) == [None]
+    assert apply(store, [(Verb.GET, b"a", b"")], NO_LIMIT) == [None]
     gated.gate.set()
     with gevent.Timeout(5):
         while isinstance(put(store, b"third"), StoreError):
             gevent.sleep(0.01)
-    assert store.apply([(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
+    assert apply(store, [(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
 
 
-def test_a_disk_that_is_slow_all_the_time_does_not_hang(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_a_disk_that_is_slow_all_the_time_does_not_hang(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make(stall_s=0.25)
     gated.gate.set()
     gated.delay_s = 0.02
     assert [put(store, b"%d" % number) for number in range(25)] == [True] * 25
 
 
-def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
-    gated: Gated, make: Callable[..., CoalescingStore]
-) -> None:
+def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
     first = begun(store, gated)
     second = gevent.spawn(put, store, b"second")
@@ -242,7 +228,7 @@ def test_a_greenlet_that_is_killed_while_it_waits_harms_nobody(
 
 
 def test_a_greenlet_that_was_killed_and_waits_for_something_else_is_left_alone(
-    gated: Gated, make: Callable[..., CoalescingStore]
+    gated: Gated, make: Callable[..., GroupCommit]
 ) -> None:
     store = make()
 
@@ -263,7 +249,7 @@ def test_a_greenlet_that_was_killed_and_waits_for_something_else_is_left_alone(
     assert survivor.value == "slept"
 
 
-def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Callable[..., CoalescingStore]) -> None:
+def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
     waiting = [begun(store, gated), *(gevent.spawn(put, store, b"%d" % number) for number in range(5))]
     gevent.sleep(0)
@@ -279,12 +265,12 @@ def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Cal
 
 
 def test_a_get_behind_a_put_of_its_own_batch_sees_it(tmp_path: Path) -> None:
-    store = coalesced(DiskStore(tmp_path / "data.kv"), on_thread=True)
+    store = with_group_commit(DiskStore(tmp_path / "data.kv"), on_thread=True)
     batch: list[Command] = [(Verb.GET, b"a", b""), (Verb.PUT, b"a", b"1"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")]
-    assert store.apply([*batch, (Verb.GET, b"a", b"")], NO_LIMIT) == [None, True, b"1", True, None]
+    assert apply(store, [*batch, (Verb.GET, b"a", b"")], NO_LIMIT) == [None, True, b"1", True, None]
     store.close()
 
 
 def test_a_store_without_transactions_is_left_as_it_is() -> None:
     store = MemoryStore()
-    assert coalesced(store, on_thread=True) is store
+    assert with_group_commit(store, on_thread=True) is store

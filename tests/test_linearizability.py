@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from linearizability import UNKNOWN, Operation, is_linearizable, violations
 from serving import serving
 
-from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Result, Store
-from kvss_gevent.stores.disk.group_commit import CoalescingStore, coalesced
+from kvss_gevent.protocol.wire import DEL, GET, LINE, PUT, Status
+from kvss_gevent.stores.base import Command, Store
+from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
 from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
-
-GET, PUT, DEL = Verb.GET, Verb.PUT, Verb.DEL
 
 
 def test_operations_one_after_the_other_have_one_order() -> None:
@@ -94,47 +92,47 @@ def test_the_checker_agrees_with_trying_all_orders(history: list[Operation]) -> 
     assert is_linearizable(history) == by_trying_all_orders(history)
 
 
-class AcknowledgesEarly(CoalescingStore):
+class AcknowledgesEarly(GroupCommit):
     """Answers a PUT before its transaction."""
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
-        if batch[0][0] is PUT:
+    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[bytes]:
+        if batch[0][0] == PUT:
             (found,) = self._store.read([(GET, batch[0][1], b"")], limit_bytes)
             gevent.spawn(super().apply, batch, limit_bytes)
-            return [found is None]
+            return [LINE[Status.CREATED if found == LINE[Status.NOT_FOUND] else Status.OK]]
         return super().apply(batch, limit_bytes)
 
 
-class ReadsStale(CoalescingStore):
+class ReadsStale(GroupCommit):
     """Answers a GET from what it read a little earlier."""
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[bytes]:
         results = super().apply(batch, limit_bytes)
-        if batch[0][0] is GET:
+        if batch[0][0] == GET:
             old = self.__dict__.setdefault("old", {})
             results = [old.get(batch[0][1], results[0])]
             (old[batch[0][1]],) = super().apply(batch, limit_bytes)
         return results
 
 
-class LosesDeletes(CoalescingStore):
+class LosesDeletes(GroupCommit):
     """Acknowledges a DEL of a key that is there without doing it, now and then."""
 
     deletes = 0
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
-        if batch[0][0] is DEL:
+    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[bytes]:
+        if batch[0][0] == DEL:
             self.deletes += 1
             if self.deletes % 10 == 0:
                 (found,) = super().apply([(GET, batch[0][1], b"")], limit_bytes)
-                return [found is not None]
+                return [LINE[Status.NOT_FOUND if found == LINE[Status.NOT_FOUND] else Status.NO_CONTENT]]
         return super().apply(batch, limit_bytes)
 
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda _: MemoryStore(),
-    "disk, on a thread": lambda path: coalesced(DiskStore(path), on_thread=True),
-    "disk, in the hub": lambda path: coalesced(DiskStore(path, sync="none"), on_thread=False),
+    "disk, on a thread": lambda path: with_group_commit(DiskStore(path), on_thread=True),
+    "disk, in the hub": lambda path: with_group_commit(DiskStore(path, sync="none"), on_thread=False),
 }
 
 
@@ -149,7 +147,7 @@ def test_histories_over_a_store_are_linearizable(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mistake", [AcknowledgesEarly, ReadsStale, LosesDeletes])
-def test_the_checker_catches_a_planted_mistake(mistake: type[CoalescingStore], tmp_path: Path) -> None:
+def test_the_checker_catches_a_planted_mistake(mistake: type[GroupCommit], tmp_path: Path) -> None:
     store = mistake(DiskStore(tmp_path / "data.kv"))
     history = on_store(store)
     gevent.sleep(0.05)

@@ -7,15 +7,17 @@ import gevent
 import pytest
 
 from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Result, StoreError
+from kvss_gevent.stores.base import Command, ReplyTable, StoreError
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.stores.remote.greenlet_store import ParkingStore, parked
+from kvss_gevent.stores.remote.greenlet_store import GreenletStore, for_greenlets
 
 
 class SlowStore:
     """Keeps what it is asked until the test answers."""
 
     blocks = True
+    gathers = True
+    replies = ReplyTable()
     wait_s = 0.3
 
     def __init__(self) -> None:
@@ -43,7 +45,7 @@ class SlowStore:
         assert runtime
         return SlowStore()
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[bytes]:
         """Not for greenlets."""
         raise NotImplementedError
 
@@ -62,19 +64,21 @@ def slow() -> SlowStore:
 
 
 @pytest.fixture
-def parking(slow: SlowStore) -> Iterator[ParkingStore]:
-    store = ParkingStore(slow)
+def parking(slow: SlowStore) -> Iterator[GreenletStore]:
+    store = GreenletStore(slow)
     yield store
     store.close()
 
 
-def ask(store: ParkingStore, key: bytes) -> gevent.Greenlet:
+def ask(store: GreenletStore, key: bytes) -> gevent.Greenlet:
     greenlet = gevent.spawn(store.apply, [(Verb.GET, key, b"")], 100)
     gevent.idle()
     return greenlet
 
 
-def test_each_greenlet_gets_its_own_results_in_whatever_order_they_come(parking: ParkingStore, slow: SlowStore) -> None:
+def test_each_greenlet_gets_its_own_results_in_whatever_order_they_come(
+    parking: GreenletStore, slow: SlowStore
+) -> None:
     greenlets = [ask(parking, b"%d" % number) for number in range(5)]
     assert len(slow.asked) == 5
     for batch, done in reversed(slow.asked):
@@ -83,32 +87,23 @@ def test_each_greenlet_gets_its_own_results_in_whatever_order_they_come(parking:
     assert [greenlet.value for greenlet in greenlets] == [[b"0"], [b"1"], [b"2"], [b"3"], [b"4"]]
 
 
-def test_an_answer_at_once_needs_no_wait(parking: ParkingStore) -> None:
+def test_an_answer_at_once_is_an_answer(parking: GreenletStore) -> None:
     assert parking.apply([(Verb.GET, b"now", b"")], 100) == [b"at once"]
     assert parking.count() == 7
 
 
-def test_request_lines_are_run_up_to_what_is_no_command(parking: ParkingStore, slow: SlowStore) -> None:
-    assert parking.run_lines([b"KV/1.0 GET now"], 100) == ([b"200 OK at once"], 0, 0)
-    for unfit in (b"KV/1.0 GET ", b"KV/1.0 GET a b", b"KV/1.0 GET " + b"k" * 512, b"KV/1.0 STATS", b"GET a"):
-        assert parking.run_lines([unfit], 100) == ([], 0, 0)
-        assert parking.run_lines([unfit, b"KV/1.0 GET now"], 100) == ([], 0, 0)
-    assert slow.asked == []
-    lines = [b"KV/1.0 GET a", b"KV/1.0 PUT a 1", b"KV/1.0 DEL a", b"KV/1.0 STATS", b"KV/1.0 GET a"]
-    waiting = gevent.spawn(parking.run_lines, lines, 100)
-    alone = gevent.spawn(parking.run_lines, lines[:1], 100)
+def test_a_batch_that_is_more_than_one_get_is_handed_in_whole(parking: GreenletStore, slow: SlowStore) -> None:
+    batch = [(Verb.GET, b"a", b""), (Verb.PUT, b"a", b"1\n")]
+    waiting = gevent.spawn(parking.apply, batch, 100)
     gevent.idle()
-    (batch, done), (batch_alone, done_alone) = slow.asked
-    assert [command[0] for command in batch] == [Verb.GET, Verb.PUT, Verb.DEL]
-    assert batch_alone == [(Verb.GET, b"a", b"")]
-    done([None, True, False])
-    done_alone(StoreError("no"))
-    gevent.joinall([waiting, alone], 1)
-    assert waiting.value == ([b"404 NOT_FOUND", b"201 CREATED", b"404 NOT_FOUND"], 1, 1)
-    assert isinstance(alone.exception, StoreError)
+    ((asked, done),) = slow.asked
+    assert asked == batch
+    done([b"404 NOT_FOUND\n", b"201 CREATED\n"])
+    waiting.join(1)
+    assert waiting.value == [b"404 NOT_FOUND\n", b"201 CREATED\n"]
 
 
-def test_an_error_is_raised_to_who_asked(parking: ParkingStore, slow: SlowStore) -> None:
+def test_an_error_is_raised_to_who_asked(parking: GreenletStore, slow: SlowStore) -> None:
     failing, other = ask(parking, b"a"), ask(parking, b"b")
     slow.asked[0][1](StoreError("no"))
     slow.asked[1][1]([b"fine"])
@@ -117,7 +112,7 @@ def test_an_error_is_raised_to_who_asked(parking: ParkingStore, slow: SlowStore)
     assert other.value == [b"fine"]
 
 
-def test_a_wait_ends_and_the_late_answer_reaches_nobody_else(parking: ParkingStore, slow: SlowStore) -> None:
+def test_a_wait_ends_and_the_late_answer_reaches_nobody_else(parking: GreenletStore, slow: SlowStore) -> None:
     waiting = ask(parking, b"a")
     waiting.join(3)
     assert isinstance(waiting.exception, StoreError)
@@ -131,7 +126,7 @@ def test_a_wait_ends_and_the_late_answer_reaches_nobody_else(parking: ParkingSto
     assert later.value == [b"right"]
 
 
-def test_being_woken_for_something_else_does_not_end_the_wait(parking: ParkingStore, slow: SlowStore) -> None:
+def test_being_woken_for_something_else_does_not_end_the_wait(parking: GreenletStore, slow: SlowStore) -> None:
     waiting = ask(parking, b"a")
     gevent.get_hub().loop.run_callback(waiting.switch)
     gevent.sleep(0.01)
@@ -143,8 +138,8 @@ def test_being_woken_for_something_else_does_not_end_the_wait(parking: ParkingSt
 
 def test_only_stores_that_work_beside_us_are_wrapped(slow: SlowStore) -> None:
     memory = MemoryStore()
-    assert parked(memory) is memory
-    wrapped = parked(slow)
-    assert isinstance(wrapped, ParkingStore)
+    assert for_greenlets(memory) is memory
+    wrapped = for_greenlets(slow)
+    assert isinstance(wrapped, GreenletStore)
     assert slow.closed
     wrapped.close()

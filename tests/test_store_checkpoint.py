@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import CannotOpen, Result
+from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.checkpoint import mark_file, recover
 from kvss_gevent.stores.disk.store import DiskStore
 
@@ -23,11 +24,11 @@ def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put(store: DiskStore, key: bytes, value: bytes) -> Result:
-    return store.apply([(Verb.PUT, key, value)], 99)[0]
+    return apply(store, [(Verb.PUT, key, value)], 99)[0]
 
 
 def get(store: DiskStore, key: bytes) -> Result:
-    return store.apply([(Verb.GET, key, b"")], 99)[0]
+    return apply(store, [(Verb.GET, key, b"")], 99)[0]
 
 
 def abandoned(path: Path, sync: str) -> Path:

@@ -9,10 +9,11 @@ from contextlib import suppress
 
 import pytest
 from proxy import Proxy
+from store_calls import Result, apply
 from valkeys import Valkey, need_server, running, wait_until
 
 from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Result, StoreError
+from kvss_gevent.stores.base import Command, StoreError
 from kvss_gevent.stores.remote.greenlets import Greenlets
 from kvss_gevent.stores.remote.node import FRESH_S, REST_S
 from kvss_gevent.stores.remote.request import NodeLimits
@@ -87,7 +88,7 @@ def fails_in_time(store: RemoteStore, batch: Sequence[Command]) -> StoreError:
     """Run a batch that must fail within the bound; return the error."""
     started_s = time.monotonic()
     with pytest.raises(StoreError) as error:
-        store.apply(batch, LIMIT)
+        apply(store, batch, LIMIT)
     assert time.monotonic() - started_s < BOUND_S
     return error.value
 
@@ -98,7 +99,7 @@ def works_again(store: RemoteStore, batch: Sequence[Command]) -> list[Result]:
 
     def attempt() -> bool:
         with suppress(StoreError):
-            results.append(store.apply(batch, LIMIT))
+            results.append(apply(store, batch, LIMIT))
         return bool(results)
 
     wait_until(attempt, "the store did not recover")
@@ -131,7 +132,7 @@ def test_replies_that_were_lost_are_never_taken_for_those_of_later_batches(
     proxied: tuple[RemoteStore, Proxy],
 ) -> None:
     store, proxy = proxied
-    store.apply([put(b"a", b"1"), put(b"b", b"2")], LIMIT)
+    apply(store, [put(b"a", b"1"), put(b"b", b"2")], LIMIT)
     proxy.swallow_replies = True
     fails_in_time(store, [get(b"a")])
     proxy.swallow_replies = False
@@ -144,8 +145,8 @@ def test_replies_that_trickle_in_are_given_up_and_not_taken_for_others(
     """No single wait is too long, only all of them together."""
     store, proxy = proxied
     for number in range(4):
-        store.apply([put(b"large%d" % number, b"x" * (1 << 20))], LIMIT)
-    store.apply([put(b"small", b"2")], LIMIT)
+        apply(store, [put(b"large%d" % number, b"x" * (1 << 20))], LIMIT)
+    apply(store, [put(b"small", b"2")], LIMIT)
     proxy.pause_s = QUICK.timeout_s / 8
     # As two batches, so that the replies to the second are on their way when the first is given up.
     outcomes: list[object] = []
@@ -169,7 +170,7 @@ def test_many_writers_over_lost_replies_repeat_nothing(server: Valkey) -> None:
             with lock:
                 attempts += 1
             with suppress(StoreError):
-                store.apply([put(b"k%d" % number)], LIMIT)
+                apply(store, [put(b"k%d" % number)], LIMIT)
             time.sleep(0.002)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
@@ -191,7 +192,7 @@ def test_many_writers_over_lost_replies_repeat_nothing(server: Valkey) -> None:
 def test_a_dead_server_fails_in_time_and_its_return_is_noticed(server: Valkey, runtime: Runtime) -> None:
     store = RemoteStore([server.address], QUICK, runtime=runtime)
     try:
-        store.apply([put(b"k")], LIMIT)
+        apply(store, [put(b"k")], LIMIT)
         server.kill()
         for _ in range(3):
             fails_in_time(store, [get(b"k")])
@@ -207,10 +208,10 @@ def test_a_dead_server_fails_in_time_and_its_return_is_noticed(server: Valkey, r
 def test_a_connection_that_the_server_closed_while_idle_costs_nobody_an_error(server: Valkey, runtime: Runtime) -> None:
     store = RemoteStore([server.address], QUICK, runtime=runtime)
     try:
-        store.apply([put(b"k")], LIMIT)
+        apply(store, [put(b"k")], LIMIT)
         server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         time.sleep(1.5 * FRESH_S)
-        assert store.apply([put(b"k")], LIMIT) == [False]
+        assert apply(store, [put(b"k")], LIMIT) == [False]
     finally:
         store.close()
 
@@ -257,11 +258,11 @@ def test_writes_wait_for_as_many_replicas_as_asked(servers: list[Valkey]) -> Non
         try:
             store.check()
             if wanted == 1:
-                assert store.apply([put(key, b"1")], LIMIT) == [True]
+                assert apply(store, [put(key, b"1")], LIMIT) == [True]
             else:
                 with pytest.raises(StoreError, match="1 of 2 replicas"):
-                    store.apply([put(key, b"2")], LIMIT)
-                assert store.apply([get(key)], LIMIT) == [b"2"]  # not acknowledged is not undone
+                    apply(store, [put(key, b"2")], LIMIT)
+                assert apply(store, [get(key)], LIMIT) == [b"2"]  # not acknowledged is not undone
         finally:
             store.close()
 
@@ -274,30 +275,30 @@ def test_a_slot_that_is_moving_and_has_moved_is_followed(
     here, absent = b"{%b}here" % tag, b"{%b}absent" % tag
     slot = slot_of(here)
     source, target = (servers[n] for n in {0: (0, 1), 1: (1, 2), 2: (2, 1)}[slot * 3 // 16384])
-    store.apply([put(here, b"1")], LIMIT)
+    apply(store, [put(here, b"1")], LIMIT)
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.ask("CLUSTER", "MYID"))
     source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.ask("CLUSTER", "MYID"))
     batch = [get(here), put(absent, b"2"), get(absent), put(absent, b"3"), get(absent), get(here)]
-    assert store.apply(batch, LIMIT) == [b"1", True, b"2", False, b"3", b"1"]
+    assert apply(store, batch, LIMIT) == [b"1", True, b"2", False, b"3", b"1"]
     source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", here)
-    assert store.apply([get(here), get(absent)], LIMIT) == [b"1", b"3"]
+    assert apply(store, [get(here), get(absent)], LIMIT) == [b"1", b"3"]
     for node in (target, source):
         node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
-    assert store.apply([get(here), (Verb.DEL, here, b""), get(here), get(absent)], LIMIT) == [b"1", True, None, b"3"]
+    assert apply(store, [get(here), (Verb.DEL, here, b""), get(here), get(absent)], LIMIT) == [b"1", True, None, b"3"]
     wait_until(lambda: store.owner_of(here) is store.node(target.address), "the new owner was not noticed")
 
 
 def test_a_hung_node_does_not_hold_up_the_others(servers: list[Valkey], threaded: RemoteStore) -> None:
     store = threaded
     on_hung, on_other = key_of(servers, 2), key_of(servers, 1)
-    store.apply([put(on_hung), put(on_other)], LIMIT)
+    apply(store, [put(on_hung), put(on_other)], LIMIT)
     failed: list[StoreError] = []
     with stopped(servers[2]):
         waiting = threading.Thread(target=lambda: failed.append(fails_in_time(store, [get(on_hung)])))
         waiting.start()
         answered = 0
         while waiting.is_alive():
-            assert store.apply([get(on_other)], LIMIT) == [b"v"]
+            assert apply(store, [get(on_other)], LIMIT) == [b"v"]
             answered += 1
         assert failed
         assert answered > 3
@@ -319,11 +320,11 @@ def survive(servers: list[Valkey], store: RemoteStore) -> None:
     first, *_, replica = servers
     threads = threading.active_count()
     lost, kept = key_of(servers, 0, b"x"), key_of(servers, 1, b"x")
-    store.apply([put(lost, b"1"), put(kept, b"2")], LIMIT)
+    apply(store, [put(lost, b"1"), put(kept, b"2")], LIMIT)
     wait_until(lambda: replica.ask("DBSIZE") == first.ask("DBSIZE"), "no replication")
     first.kill()
     fails_in_time(store, [put(lost, b"0")])
-    assert store.apply([get(kept)], LIMIT) == [b"2"]
+    assert apply(store, [get(kept)], LIMIT) == [b"2"]
     assert works_again(store, [get(lost)])[0] in (b"1", b"0")
     assert store.owner_of(lost) is store.node(replica.address)
     wait_until(lambda: threading.active_count() <= threads, "the thread of the dead master stayed")

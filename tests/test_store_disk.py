@@ -11,11 +11,12 @@ from pathlib import Path
 import lmdb
 import pytest
 from lmdb.verify import verify
+from store_calls import Result, apply, results, sent
 
 from kvss_gevent.cli import main
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import CannotOpen, Command, Result, StoreError
+from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.disk.file import FORMAT, MARKER_KEY
 from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.open import open_store
@@ -30,15 +31,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def put(store: DiskStore, key: bytes, value: bytes) -> Result:
-    return store.apply([(Verb.PUT, key, value)], NO_LIMIT)[0]
+    return apply(store, [(Verb.PUT, key, value)], NO_LIMIT)[0]
 
 
 def get(store: DiskStore, key: bytes) -> Result:
-    return store.apply([(Verb.GET, key, b"")], NO_LIMIT)[0]
+    return apply(store, [(Verb.GET, key, b"")], NO_LIMIT)[0]
 
 
 def delete(store: DiskStore, key: bytes) -> Result:
-    return store.apply([(Verb.DEL, key, b"")], NO_LIMIT)[0]
+    return apply(store, [(Verb.DEL, key, b"")], NO_LIMIT)[0]
 
 
 def refusal(path: Path, **options: int) -> str:
@@ -122,7 +123,7 @@ def test_a_record_of_a_newer_format_is_an_error_of_its_own_request(path: Path) -
     store.close()
     edit(path, b"new", b"\x02whatever")
     store = DiskStore(path)
-    results = store.apply([(Verb.GET, b"new", b""), (Verb.GET, b"a", b"")], NO_LIMIT)
+    results = apply(store, [(Verb.GET, b"new", b""), (Verb.GET, b"a", b"")], NO_LIMIT)
     assert isinstance(results[0], StoreError)
     assert results[1] == b"1"
     store.close()
@@ -248,11 +249,11 @@ def test_past_max_disk_put_is_refused_while_get_and_del_go_on_and_freed_room_is_
         (Verb.GET, b"000000", b""),
         (Verb.DEL, b"000000", b""),
     ]
-    results = store.apply(batch, NO_LIMIT)
+    results = apply(store, batch, NO_LIMIT)
     assert results[0] == value
     assert isinstance(results[1], StoreError)
     assert results[2:] == [True, None, False]
-    assert caplog.messages.count(f"{path}: writes get 500, reads go on: {results[1]}") == 1
+    assert sum("writes get 500, reads go on: the store is full" in message for message in caplog.messages) == 1
     for number in range(1, stored):
         assert delete(store, b"%06d" % number) is True
     assert store.count() == 0
@@ -285,7 +286,10 @@ def test_whatever_fills_a_store_can_be_deleted_again(path: Path, value_bytes: in
 def test_jobs_that_do_not_fit_together_are_run_apart(path: Path) -> None:
     store = DiskStore(path, max_bytes=MIB)
     jobs: list[tuple[list[Command], int]] = [([(Verb.PUT, b"%d" % n, b"x" * 200_000)], NO_LIMIT) for n in range(8)]
-    outcomes = [results[0] for results in store.transact(jobs)]
+    outcomes = [
+        results(job[0], replies)[0] is True
+        for job, replies in zip(jobs, store.transact([(sent(batch), limit) for batch, limit in jobs]), strict=True)
+    ]
     done = outcomes.count(True)
     assert 2 <= done < 8
     assert outcomes[:done] == [True] * done
@@ -321,9 +325,8 @@ def test_a_failing_disk_refuses_writes_says_so_once_and_recovers(path: Path, cap
     store._env = broken = Breakable(store._env)  # type: ignore[assignment]
     broken.fault = lmdb.DiskError("mdb_txn_commit", errno.ENOSPC)
     for _ in range(3):
-        results = store.apply([(Verb.PUT, b"a", b"2"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")], NO_LIMIT)
+        results = apply(store, [(Verb.PUT, b"a", b"2"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")], NO_LIMIT)
         assert isinstance(results[0], StoreError)
-        assert results[0].logged
         assert results[1] == b"1"
         assert isinstance(results[2], StoreError)
     assert get(store, b"a") == b"1"
@@ -405,11 +408,11 @@ def test_two_processes_see_each_other_s_writes_at_once(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from kvss_gevent.stores.disk.store import DiskStore; "
         "from kvss_gevent.protocol.wire import Verb; store = DiskStore(Path(sys.argv[1])); "
-        "print(store.apply([(Verb.GET, b'a', b''), (Verb.PUT, b'a', b'2')], 99)); store.close()"
+        "print(store.apply([(Verb.GET, b'a', b''), (Verb.PUT, b'a', b'2\\n')], 99)); store.close()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=20
     )
-    assert done.stdout == "[b'1', False]\n"
+    assert done.stdout == "[b'200 OK 1\\n', b'200 OK\\n']\n"
     assert get(store, b"a") == b"2"
     store.close()

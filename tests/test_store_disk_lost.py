@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import StoreError
@@ -21,19 +22,19 @@ from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.disk.store import DiskStore
 store = DiskStore(Path(sys.argv[1]) / "data.kv", sync=sys.argv[2])
 ballast = Path(sys.argv[1]) / "ballast"
-run = lambda verb, number, value=b"": store.apply([(verb, b"%06d" % number, value)], 1 << 20)[0]
+run = lambda verb, number, value=b"": store.apply([(verb, b"%06d" % number, value + b"\\n")], 1 << 20)[0][:3]
 value = b"x" * 3000
 stored = 0
-while run(Verb.PUT, stored, value) is True:
+while run(Verb.PUT, stored, value) == b"201":
     stored += 1
-seen = {"stored": stored, "read": run(Verb.GET, 0) == value}
+seen = {"stored": stored, "read": run(Verb.GET, 0) == b"200"}
 if sys.argv[2] == "interval":
     time.sleep(1.5)  # a checkpoint is due while the disk is full
-seen["deleted"] = [run(Verb.DEL, number) is True for number in range(stored)].count(True)
+seen["deleted"] = [run(Verb.DEL, number) == b"204" for number in range(stored)].count(True)
 if sys.argv[2] == "interval":
     time.sleep(1.5)
 again = 0
-while again < stored and run(Verb.PUT, again, value) is True:
+while again < stored and run(Verb.PUT, again, value) == b"201":
     again += 1
 seen["again"] = again
 store.close()
@@ -68,7 +69,7 @@ def test_on_a_full_disk_deleting_makes_room(tmp_path: Path, sync: str) -> None:
 
 
 def refused(store: DiskStore) -> bool:
-    return isinstance(store.apply([(Verb.PUT, b"late", b"value")], 1 << 20)[0], StoreError)
+    return isinstance(apply(store, [(Verb.PUT, b"late", b"value")], 1 << 20)[0], StoreError)
 
 
 def wait_until_refused(store: DiskStore) -> float:
@@ -88,7 +89,7 @@ def test_a_file_that_is_not_there_any_more_takes_no_writes(
 ) -> None:
     path = tmp_path / "data.kv"
     store = DiskStore(path)
-    store.apply([(Verb.PUT, b"key", b"x" * 100_000)], 1 << 20)
+    apply(store, [(Verb.PUT, b"key", b"x" * 100_000)], 1 << 20)
     if what == "removed":
         path.unlink()
     elif what == "replaced":
@@ -101,9 +102,9 @@ def test_a_file_that_is_not_there_any_more_takes_no_writes(
     assert [record.levelno for record in caplog.records if said in record.message] == [logging.ERROR]
     if what == "cut off":
         with pytest.raises(StoreError, match="cut off"):
-            store.apply([(Verb.GET, b"key", b"")], 1 << 20)
+            apply(store, [(Verb.GET, b"key", b"")], 1 << 20)
     else:
-        assert store.apply([(Verb.GET, b"key", b"")], 1 << 20) == [b"x" * 100_000]
+        assert apply(store, [(Verb.GET, b"key", b"")], 1 << 20) == [b"x" * 100_000]
     store.close()
 
 

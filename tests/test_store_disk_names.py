@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen
@@ -76,7 +77,7 @@ def test_servers_that_name_the_same_file_share_it(path: Path, make_link: object)
         name.symlink_to(path)
     with another_server(path):
         store = DiskStore(name)
-        assert store.apply([(Verb.PUT, b"key", b"value")], 1 << 20) == [True]
+        assert apply(store, [(Verb.PUT, b"key", b"value")], 1 << 20) == [True]
         store.close()
     assert not Path(f"{name}-lock").exists() or name == path
 

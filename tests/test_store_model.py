@@ -9,10 +9,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Result, Store
-from kvss_gevent.stores.disk.group_commit import coalesced
+from kvss_gevent.stores.base import Command, Store
+from kvss_gevent.stores.disk.group_commit import with_group_commit
 from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
 
@@ -34,8 +35,8 @@ STORES: dict[str, Opener] = {
     "disk, synced": DiskStore,
     "disk, synced now and then": lambda path: DiskStore(path, sync="interval"),
     "disk, with a limit": lambda path: DiskStore(path, max_bytes=1 << 20),
-    "disk, gathered on a thread": lambda path: coalesced(DiskStore(path), on_thread=True),
-    "disk, gathered in the hub": lambda path: coalesced(DiskStore(path, sync="none"), on_thread=False),
+    "disk, gathered on a thread": lambda path: with_group_commit(DiskStore(path), on_thread=True),
+    "disk, gathered in the hub": lambda path: with_group_commit(DiskStore(path, sync="none"), on_thread=False),
 }
 
 
@@ -69,7 +70,7 @@ def machine_for(name: str) -> type[RuleBasedStateMachine]:
 
         @rule(batch=COMMANDS, limit_bytes=st.sampled_from([0, 3000, 1 << 20]))
         def apply(self, batch: list[Command], limit_bytes: int) -> None:
-            results = self.store.apply(batch, limit_bytes)
+            results = apply(self.store, batch, limit_bytes)
             assert results
             # How many bytes a store counts for a value is its own affair: it may stop earlier or later than the dict.
             assert results == run_on(self.model, batch[: len(results)], 1 << 30)
@@ -88,7 +89,7 @@ def machine_for(name: str) -> type[RuleBasedStateMachine]:
             self.store = STORES[name](self.directory / "data.kv")
             assert self.store.count() == len(self.model)
             for key, value in self.model.items():
-                assert self.store.apply([(Verb.GET, key, b"")], 0) == [value]
+                assert apply(self.store, [(Verb.GET, key, b"")], 0) == [value]
 
         def teardown(self) -> None:
             self.store.close()

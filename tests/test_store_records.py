@@ -4,17 +4,19 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
 import pytest
 from lmdb.verify import verify
+from store_calls import sent
 
+from kvss_gevent.protocol.wire import parse_request
+from kvss_gevent.stores.base import Command
 from kvss_gevent.stores.disk import records
 from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.disk.store import _NoRoom as NoRoom
-from kvss_gevent.stores.lines import commands_of
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30
@@ -25,8 +27,8 @@ from pathlib import Path
 from kvss_gevent.stores.disk.store import DiskStore
 store = DiskStore(Path(sys.argv[1]), sync="none")
 for step in sys.stdin:
-    lines = [line.encode() for line in json.loads(step)]
-    replies, _, _ = store.transact([(lines, 1 << 30)])[0]
+    batch = [(verb, key.encode(), value.encode()) for verb, key, value in json.loads(step)]
+    replies = store.transact([(batch, 1 << 30)])[0]
     print(json.dumps([reply.decode() for reply in replies]), flush=True)
 store.close()
 """
@@ -44,24 +46,12 @@ def store(path: Path) -> Iterator[DiskStore]:
     opened.close()
 
 
+def commands(*lines: bytes) -> list[Command]:
+    return sent([parse_request(line) for line in lines])
+
+
 def run(store: DiskStore, *lines: bytes) -> list[bytes]:
-    replies: list[bytes] = store.transact([(lines, NO_LIMIT)])[0][0]
-    return replies
-
-
-def expected(model: MemoryStore, lines: Sequence[bytes]) -> list[bytes]:
-    """Return what a store of its own, in memory, replies."""
-    replies = []
-    for line in lines:
-        (command,) = commands_of([line])
-        (result,) = model.apply([command], NO_LIMIT)
-        if line.startswith(b"KV/1.0 GET "):
-            replies.append(b"404 NOT_FOUND" if result is None else b"200 OK %b" % result)
-        elif line.startswith(b"KV/1.0 PUT "):
-            replies.append(b"201 CREATED" if result else b"200 OK")
-        else:
-            replies.append(b"204 NO_CONTENT" if result else b"404 NOT_FOUND")
-    return replies
+    return [reply[:-1] for reply in store.transact([(commands(*lines), NO_LIMIT)])[0]]
 
 
 def test_two_processes_that_write_in_turn_never_answer_from_an_old_state(store: DiskStore, path: Path) -> None:
@@ -83,20 +73,20 @@ def test_two_processes_that_write_in_turn_never_answer_from_an_old_state(store: 
             if chance.random() < 0.5:
                 replies = run(store, *lines)
             else:
-                other.stdin.write(json.dumps([one.decode() for one in lines]) + "\n")
+                batch = [(int(verb), key.decode(), value.decode()) for verb, key, value in commands(*lines)]
+                other.stdin.write(json.dumps(batch) + "\n")
                 other.stdin.flush()
-                replies = [reply.encode() for reply in json.loads(other.stdout.readline())]
-            assert replies == expected(model, lines), f"step {step}: {lines}"
+                replies = [reply.encode()[:-1] for reply in json.loads(other.stdout.readline())]
+            expected = [reply[:-1] for reply in model.apply(commands(*lines), NO_LIMIT)]
+            assert replies == expected, f"step {step}: {lines}"
         other.stdin.close()
         assert other.wait(20) == 0
 
 
-def test_commands_that_are_no_lines_are_seen_by_lines(store: DiskStore) -> None:
+def test_jobs_of_one_transaction_see_those_before_them(store: DiskStore) -> None:
     run(store, b"KV/1.0 PUT a 1", b"KV/1.0 GET a")
-    store.apply(commands_of([b"KV/1.0 PUT a 2"]), NO_LIMIT)
-    assert run(store, b"KV/1.0 GET a", b"KV/1.0 PUT b 1") == [b"200 OK 2", b"201 CREATED"]
-    jobs = [([b"KV/1.0 GET a"], 99), (commands_of([b"KV/1.0 DEL a"]), 99), ([b"KV/1.0 GET a"], 99)]
-    assert [done[0] for done in store.transact(jobs)] == [[b"200 OK 2"], True, [b"404 NOT_FOUND"]]
+    jobs = [(commands(line), 99) for line in (b"KV/1.0 GET a", b"KV/1.0 DEL a", b"KV/1.0 GET a")]
+    assert store.transact(jobs) == [[b"200 OK 1\n"], [b"204 NO_CONTENT\n"], [b"404 NOT_FOUND\n"]]
 
 
 def test_a_transaction_that_was_undone_leaves_nothing_behind(store: DiskStore) -> None:
@@ -106,7 +96,10 @@ def test_a_transaction_that_was_undone_leaves_nothing_behind(store: DiskStore) -
         b"200 OK 2",
         b"500 SERVER_ERROR",
     ], "each command had a transaction of its own"
-    undone = [([b"KV/1.0 PUT a 3", b"KV/1.0 GET a"], 99), ([b"KV/1.0 PUT big " + b"x" * 1_040_000], 99)]
+    undone = [
+        (commands(b"KV/1.0 PUT a 3", b"KV/1.0 GET a"), 99),
+        (commands(b"KV/1.0 PUT big " + b"x" * 1_040_000), 99),
+    ]
     with pytest.raises(NoRoom):
         store._commit(undone)
     assert run(store, b"KV/1.0 GET a", b"KV/1.0 DEL a") == [b"200 OK 2", b"204 NO_CONTENT"]
@@ -132,38 +125,33 @@ def test_a_commit_that_failed_is_not_remembered(store: DiskStore, monkeypatch: p
 
     monkeypatch.setattr(store, "_env", Failing())
     monkeypatch.setattr(store, "_env_is_lost", lambda: False)
-    store.transact([([b"KV/1.0 PUT a 2", b"KV/1.0 GET a"], NO_LIMIT)])
+    store.transact([(commands(b"KV/1.0 PUT a 2", b"KV/1.0 GET a"), NO_LIMIT)])
     monkeypatch.setattr(store, "_env", real)
     assert run(store, b"KV/1.0 GET a", b"KV/1.0 PUT b 1") == [b"200 OK 1", b"201 CREATED"]
 
 
 def test_what_is_remembered_is_bounded_in_number_and_size(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "RECENT_REPLIES", 4)
-    remembered: dict[bytes, bytes] = {}
     large = b"x" * records.RECENT_REPLY_BYTES
-    with store._env.begin(write=True) as txn:
-        for number in range(20):
-            lines = [b"KV/1.0 PUT %d %d" % (number, number), b"KV/1.0 GET %d" % number, b"KV/1.0 GET none"]
-            replies, _, _ = records.run_lines(txn, lines, NO_LIMIT, remembered)
-            assert replies == [b"201 CREATED", b"200 OK %d" % number, b"404 NOT_FOUND"]
-            assert 1 <= len(remembered) <= 5
-        for lines in (
-            [b"KV/1.0 PUT 19 " + large, b"KV/1.0 GET 19"],
-            [b"KV/1.0 GET 18", b"KV/1.0 PUT 18 " + large],
-            [b"KV/1.0 GET 18", b"KV/1.0 DEL 18", b"KV/1.0 GET 18"],
-        ):
-            records.run_lines(txn, lines, NO_LIMIT, remembered)
-            assert max(map(len, remembered.values()), default=0) <= records.RECENT_REPLY_BYTES
+    remembered = store._recent._replies
+    for number in range(20):
+        replies = run(store, b"KV/1.0 PUT %d %d" % (number, number), b"KV/1.0 GET %d" % number, b"KV/1.0 GET none")
+        assert replies == [b"201 CREATED", b"200 OK %d" % number, b"404 NOT_FOUND"]
+        assert 1 <= len(remembered) <= 6
+    for lines in (
+        [b"KV/1.0 PUT 19 " + large, b"KV/1.0 GET 19"],
+        [b"KV/1.0 GET 18", b"KV/1.0 PUT 18 " + large],
+        [b"KV/1.0 GET 18", b"KV/1.0 DEL 18", b"KV/1.0 GET 18"],
+    ):
+        run(store, *lines)
+        assert max(map(len, remembered.values()), default=0) <= records.RECENT_REPLY_BYTES
 
 
-@pytest.mark.parametrize("as_lines", [True, False])
 @pytest.mark.parametrize(("large", "small"), [(5000, 1), (5000, 3000), (9000, 5000), (100_000, 4000)])
 def test_a_value_that_shrinks_in_its_own_transaction_leaves_a_whole_file(
-    store: DiskStore, path: Path, large: int, small: int, as_lines: bool
+    store: DiskStore, path: Path, large: int, small: int
 ) -> None:
-    lines = [b"KV/1.0 PUT a " + b"x" * size for size in (large, small)]
-    job = lines if as_lines else commands_of(lines)
-    store.transact([(job, NO_LIMIT)])
+    run(store, *(b"KV/1.0 PUT a " + b"x" * size for size in (large, small)))
     assert run(store, b"KV/1.0 GET a") == [b"200 OK " + b"x" * small]
     assert store.count() == 1
     store._env.sync(True)

@@ -59,19 +59,34 @@ def test_data_stands_only_behind_200() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "http"),
+    ("line", "foreign"),
     [
-        (b"GET / HTTP/1.1", True),
-        (b"POST /x HTTP/1.0", True),
-        (b"PRI * HTTP/2.0", True),
-        (b"HTTP/1.1", True),
-        (b"GET /HTTP/1.1", False),
-        (b"GET / HTTP/1.1 ", False),
-        (b"GET / HTTP/3.0", False),
+        (b"GET / HTTP/1.1\n", True),
+        (b"POST /x HTTP/1.0\n", True),
+        (b"PRI * HTTP/2.0\n", True),
+        (b"HTTP/1.1\n", True),
+        (b"GET / HTTP/1.1 \n", True),
+        (b"GET / http/3\n", True),
+        (b"GET /HTTP/1.1\n", True),
+        (b"GET /\n", True),
+        (b"POST http://example.org/x\n", True),
+        (b"CONNECT a+b.c-d://x\n", True),
+        (b"Host: example.org\n", True),
+        (b"host:\n", True),
+        (b"GET xHTTP/1.1\n", False),
+        (b"GET a\n", False),
+        (b"PUT a b:\n", False),
+        (b"get /\n", False),
+        (b"GET ://x\n", False),
+        (b"GET 1a://x\n", False),
+        (b"KV/1.0 GET HTTP/1.1\n", False),
+        (b"KV/1.0\n", False),
+        (b"\n", False),
     ],
 )
-def test_http_is_told_by_its_last_word(line: bytes, http: bool) -> None:
-    assert wire.is_http(line) is http
+def test_lines_of_other_protocols_are_told_by_rule_5b(line: bytes, foreign: bool) -> None:
+    assert wire.is_foreign(line) is foreign
+    assert wire.is_foreign(line.replace(b"\n", b"\r\n")) is foreign
 
 
 def test_shorten_is_safe_for_a_terminal() -> None:

@@ -7,8 +7,9 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.core.session import Session
+from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
-from kvss_gevent.protocol.wire import REPLY, STATS, Request, Status, Verb, shorten
 from kvss_gevent.server.listener import listening, shown_address
 from kvss_gevent.settings import signals
 from kvss_gevent.settings.addresses import Endpoint, take_endpoint
@@ -86,14 +87,14 @@ def run(args: argparse.Namespace) -> int:
     set_up(config.log_level, config.log_format)
     if config.lab:
         logger.warning("--lab: any client can keep this server busy")
-    trace = trace_request if config.log_level == "debug" else None
+    converse = traced if config.log_level == "debug" else Session
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import serve_model
 
-        return serve_model(config, trace, announce)
+        return serve_model(config, converse, announce)
     from kvss_gevent.server.run import Outside, serve, serve_with_workers
 
-    outside = Outside(lambda: read(given).config, announce, trace, recorder)
+    outside = Outside(lambda: read(given).config, announce, converse, recorder)
     if config.workers > 1:
         if not is_shared(config.store):
             raise Fail(
@@ -150,13 +151,3 @@ def recorder(config: "Config") -> "FlightRecorder | None":
 def announce(listener: socket.socket) -> None:
     """Say where the server listens: the one line that is promised."""
     print(f"kvss: listening on {shown_address(listener)}", flush=True)
-
-
-def trace_request(request: Request, reply: bytes) -> None:
-    """Log one request and the code of its reply: verb and key, never a value, nothing of a line that was refused."""
-    verb, key, _ = request
-    code = reply[:3].decode()
-    if isinstance(verb, Verb):
-        logger.debug("%s%s -> %s", verb.name, f" {shorten(key)}" if verb < STATS else "", code)
-    else:
-        logger.debug("%s -> %s", "refused" if reply == REPLY[Status(verb)] else "lab command", reply.decode())

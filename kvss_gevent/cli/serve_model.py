@@ -7,12 +7,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from kvss_gevent import models
 from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.core.service import Service
+from kvss_gevent.core.service import Converse, Service
 from kvss_gevent.models.contract import Ground
 from kvss_gevent.server.descriptors import raise_limit
 from kvss_gevent.server.listener import listening
@@ -26,7 +25,7 @@ from kvss_gevent.stores.open import is_shared, open_store
 logger = logging.getLogger("kvss")
 
 
-def serve_model(config: Config, trace: Any, announce: Callable[[socket.socket], None]) -> int:
+def serve_model(config: Config, converse: Converse, announce: Callable[[socket.socket], None]) -> int:
     """Serve with the model that the configuration names until a signal ends it; returns the exit code. Raises Fail."""
     model = models.load(config.model)
     if model.SHARED and not is_shared(config.store):
@@ -48,7 +47,7 @@ def serve_model(config: Config, trace: Any, announce: Callable[[socket.socket], 
             except Fail as fail:
                 logger.error("a process cannot serve: %s", fail.cause)
                 raise SystemExit(fail.code) from None
-        return Service(stores[0], limits, stats_format=config.stats_format, trace=trace, lab=lab)
+        return Service(stores[0], limits, stats_format=config.stats_format, converse=converse, lab=lab)
 
     with listening(config) as listener:
         if model.SHARED:

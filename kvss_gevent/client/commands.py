@@ -17,7 +17,7 @@ from kvss_gevent.protocol.wire import (
     Status,
     checked_key,
     checked_value,
-    is_http,
+    is_foreign,
     request_line,
     shorten,
 )
@@ -141,7 +141,7 @@ def raw(line: bytes) -> Command[bytes]:
 
 def ends_connection(line: bytes) -> bool:
     """Tell whether the server closes after its reply to a raw line (rules 5 and 9)."""
-    return line == _QUIT or is_http(line)
+    return line == _QUIT or is_foreign(line)
 
 
 def text_of(command: Command[Any] | None) -> str:

@@ -10,15 +10,19 @@ from kvss_gevent.stores.base import Store
 class Conversation(Protocol):
     """One client's conversation without a socket, with the six members that a server's loop uses.
 
-    Session is one. Whoever needs another kind (login first, traced) has a Service make another object with these members.
+    Session is one. Whoever needs another kind (login first, traced) has a Service make another object with these.
     """
 
-    closed: bool
-    """The connection must end once the replies are sent."""
-    more: bool
-    """Requests are waiting: call proceed before the next receive."""
     quiet: bool
     """For the caller to set; false again after the next receive."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection must end once the replies are sent."""
+
+    @property
+    def more(self) -> bool:
+        """Whether requests are waiting: proceed must be called before the next receive."""
 
     @property
     def partial(self) -> object | None:

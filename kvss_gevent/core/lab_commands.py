@@ -27,7 +27,7 @@ class Lab:
         self.apart: AbstractContextManager[object] = nullcontext()
 
     def run(self, line: bytes) -> bytes | None:
-        """Run a request line and return its reply line, both with line feed; None where it is no well-formed lab command."""
+        """Run a request line and return its reply line, both with line feed; None for any other line."""
         match = _REQUEST.fullmatch(line)
         if match is None or float(match[2]) > MOST_MS:
             return None

@@ -32,6 +32,10 @@ class Stats:
         return int(time.monotonic() - self.started_s)
 
 
+Converse = Callable[["Service"], Conversation]
+"""Makes the conversation of a new client."""
+
+
 class Service:
     """One store, its counters and limits, behind any number of sessions."""
 
@@ -44,7 +48,7 @@ class Service:
         stats: Counters | None = None,
         colleagues: Sequence[Counters] = (),
         lab: Lab | None = None,
-        converse: "Callable[[Service], Conversation]" = Session,
+        converse: Converse = Session,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()

@@ -1,9 +1,9 @@
 """One KV/1.0 conversation without a socket: bytes in, reply bytes out.
 
-The cost of a request decides the shape of this file. A packet that is one GET of a stored key is answered by one look-up
-of the packet itself in the store's table. Every other line takes one way: looked up in the table, else parsed, else
-given to the store, together with the lines around it that the table does not answer. Replies do not depend on where
-packets were cut.
+The cost of a request decides the shape of this file. A packet that is one GET of a stored key is answered by one
+look-up of the packet itself in the store's table. Every other line takes one way: looked up in the table, else parsed,
+else given to the store, together with the lines around it that the table does not answer. Replies do not depend on
+where packets were cut.
 """
 
 from collections.abc import Sequence
@@ -65,10 +65,10 @@ class Session:
             if not begun and data[:1] == TLS_HELLO:
                 return self._refuse_tls()
             self._longest = len(data)
-            if data.find(b"\n") == len(data) - 1:
+            if data.find(b"\n") == len(data) - 1 >= 0:
                 self._waiting = (data,) if self._is_plain(data) else (self._clean(data),)
                 return self.proceed()
-        if not self.closed:
+        if data and not self.closed:
             lines = self._cut(data)
             self._waiting = [*self._waiting, *lines] if self.more else lines
         return self.proceed()
@@ -188,8 +188,8 @@ class Session:
     def _cut(self, data: bytes) -> list[bytes]:
         """Return the lines that data completes, and keep its rest in `partial`."""
         # One byte over the limit is kept: it may be a carriage return, which does not count. More than that makes a
-        # line too long whatever follows, so it need not be kept (rule 2).
-        room = self._server.limits.line_bytes + 2
+        # line too long whatever follows, so it need not be kept (rule 2), except for what it is judged by (rule 5b).
+        room = max(self._server.limits.line_bytes + 2, JUDGED_BYTES)
         lines = BytesIO(data).readlines()
         rest = b"" if data.endswith(b"\n") else lines.pop()
         plain = self._is_plain(data)

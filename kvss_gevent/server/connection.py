@@ -44,7 +44,7 @@ class Connection:
         """Replies are waiting for the client: it is not read, so its line and its silence are not its fault."""
         self.ended = ""
         """Why the connection was ended from outside."""
-        self.line: bytearray | None = None
+        self.line: object | None = None
         self.line_since_s = 0.0
         self.quiet_since_s = 0.0
 

@@ -12,16 +12,16 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 import gevent
 from gevent.server import StreamServer
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
 from kvss_gevent.core.service import Service
 from kvss_gevent.server.connection import Connection, Doorman, close, sweep
 from kvss_gevent.settings.config import Config
+from kvss_gevent.stores.hub_wait import hub_switch
 
 logger = logging.getLogger("kvss")
 
@@ -64,11 +64,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._someone_is_freer = someone_is_freer or _nobody
         self._left_it = False
         self._doorman = Doorman()
-        hub = gevent.get_hub()
-        self._loop = hub.loop
-        # Hub.switch would first look for a switch_out hook on the current greenlet, which a raw greenlet has not.
-        self._wait = MethodType(greenlet.switch, hub)
-        self._talk = self._answer_blocking if service.store.blocks else self._answer_until_closed
+        self._loop = gevent.get_hub().loop
+        self._switch_to_hub = hub_switch()
         self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config)
 
     def do_read(self) -> tuple[Connection, None] | None:
@@ -114,7 +111,6 @@ class KVServer(StreamServer):  # type: ignore[misc]
         """Be the greenlet of one connection, from its first byte to its end."""
         sock = connection.sock
         readable = self._loop.io(sock.fileno(), READ)
-        readable.start(getcurrent().switch)
         reason = "it closed"
         try:
             self._talk(connection, readable)
@@ -135,13 +131,17 @@ class KVServer(StreamServer):  # type: ignore[misc]
             logger.info("%s gone: %s", connection, connection.ended or reason)
             close(sock)
 
-    def _answer_until_closed(self, connection: Connection, readable: Any) -> None:
+    def _talk(self, connection: Connection, readable: Any) -> None:
         """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
-        sock, session, wait = connection.sock, connection.session, self._wait
-        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+        sock, session, switch_to_hub = connection.sock, connection.session, self._switch_to_hub
+        recv, send = sock.recv, sock.send
+        receive, wake = session.receive, getcurrent().switch
+        if self.service.store.blocks:
+            receive, wake = self._for_a_store_that_waits(connection, readable, wake)
+        readable.start(wake)
         room = SMALL_RECV_BYTES
         while not session.closed:
-            wait()
+            switch_to_hub()
             try:
                 data = recv(room)
             except BlockingIOError:
@@ -157,16 +157,24 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 except BlockingIOError:
                     sent = 0
                 if sent != len(reply) or session.more:
-                    self._send_rest(connection, readable, switch, reply[sent:])
+                    self._send_rest(connection, readable, wake, reply[sent:])
 
-    def _answer_blocking(self, connection: Connection, readable: Any) -> None:
-        """The same for a store that may let other greenlets run meanwhile.
+    def _for_a_store_that_waits(
+        self, connection: Connection, readable: Any, switch: Callable[[], Any]
+    ) -> tuple[Callable[[bytes], bytes], Callable[[], Any]]:
+        """Return receive and wake for a store in which the greenlet may wait: the socket must not wake it there.
 
-        The first rule is kept by a look at the connection where it is woken. The watcher is stopped only where the
-        client sends more before its replies: to stop and start it for every request costs a system call, 1.5 us in all.
+        The watcher is stopped only where the client sends more before its replies: to stop and start it for every
+        request costs a system call, 1.5 us in all.
         """
-        sock, session, wait = connection.sock, connection.session, self._wait
-        recv, send, receive, switch = sock.recv, sock.send, session.receive, getcurrent().switch
+
+        def receive(data: bytes) -> bytes:
+            connection.sending = True  # the client waits for us, not we for the client: no sweeping either
+            reply = connection.session.receive(data)
+            connection.sending = False
+            if not readable.active:
+                readable.start(wake)
+            return reply
 
         def wake() -> None:
             if connection.sending:
@@ -174,53 +182,30 @@ class KVServer(StreamServer):  # type: ignore[misc]
             else:
                 switch()
 
-        readable.stop()
-        readable.start(wake)
-        room = SMALL_RECV_BYTES
-        while not session.closed:
-            wait()
-            try:
-                data = recv(room)
-            except BlockingIOError:
-                continue
-            if not data:
-                break
-            if len(data) == room < LARGE_RECV_BYTES:
-                room *= 12
-            connection.sending = True  # the client waits for us, not we for the client: no sweeping either
-            reply = receive(data)
-            try:
-                sent = send(reply) if reply else 0
-            except BlockingIOError:
-                sent = 0
-            if sent != len(reply) or session.more:
-                self._send_rest(connection, readable, wake, reply[sent:])
-            else:
-                connection.sending = False
-                if not readable.active:
-                    readable.start(wake)
+        return receive, wake
 
-    def _send_rest(self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: bytes) -> None:
+    def _send_rest(
+        self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: bytes | memoryview
+    ) -> None:
         """Send what the kernel did not take and the replies to all requests still waiting, letting others run.
 
         Afterwards the readable watcher is started again, with wake.
         """
-        session = connection.session
+        session, send = connection.session, connection.sock.send
         readable.stop()
         connection.sending = True
-        hub = gevent.get_hub()
         writable = self._loop.io(connection.sock.fileno(), WRITE)
-        view = memoryview(unsent)
+        unsent = memoryview(unsent)
         try:
-            while view or session.more:
+            while unsent or session.more:
                 # As long as the socket takes all nothing else would make this greenlet wait, and a flood of pipelines
                 # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
                 with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
-                    hub.wait(writable)
-                if not view:
-                    view = memoryview(session.proceed())
+                    gevent.get_hub().wait(writable)
+                if not unsent:
+                    unsent = memoryview(session.proceed())
                 try:
-                    view = view[connection.sock.send(view) :]
+                    unsent = unsent[send(unsent) :]
                 except BlockingIOError:
                     pass
         finally:

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import gevent
 
-from kvss_gevent.core.conversation import Conversation, Limits, Trace
+from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.core.service import Service
+from kvss_gevent.core.service import Converse, Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, Counters
 from kvss_gevent.server import descriptors
@@ -25,9 +25,9 @@ from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
 from kvss_gevent.stores.base import Store
-from kvss_gevent.stores.disk.group_commit import coalesced
+from kvss_gevent.stores.disk.group_commit import with_group_commit
 from kvss_gevent.stores.open import open_store
-from kvss_gevent.stores.remote.greenlet_store import parked
+from kvss_gevent.stores.remote.greenlet_store import for_greenlets
 
 logger = logging.getLogger("kvss")
 
@@ -51,7 +51,7 @@ class Outside:
     """Reads the settings again, for SIGHUP. Raises Fail."""
     on_ready: Callable[[socket.socket], None]
     """Called with the listening socket once the server, or all of its workers, accept."""
-    trace: Trace | None = None
+    converse: Converse = Session
     recorder: Callable[[Config], Recorder | None] = lambda _: None
     """Makes the recorder of a process, where the settings ask for one."""
 
@@ -61,10 +61,10 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
     service = Service(
-        parked(coalesced(store, on_thread=config.sync != "none")),
+        for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
         stats_format=config.stats_format,
-        trace=outside.trace,
+        converse=outside.converse,
         stats=place.counters if place else None,
         colleagues=place.colleagues if place else (),
         lab=Lab() if config.lab else None,
@@ -91,7 +91,7 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
         notify("READY=1")
 
     def report(_: int) -> None:
-        logger.log(NOTICE, "%s", service.stats_reply(service.stats.commands).decode().removeprefix("200 OK "))
+        logger.log(NOTICE, "%s", service.stats_reply(service.stats.commands).decode().rstrip().removeprefix("200 OK "))
 
     def ignore(number: int) -> None:
         logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))

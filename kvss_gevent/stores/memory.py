@@ -68,8 +68,7 @@ class MemoryStore:
             fault.done = answers
             raise fault
         self.used_bytes = used_bytes
-        if len(reply) > self.replies.largest_bytes:
-            self.replies.largest_bytes = len(reply)
+        self.replies.largest_bytes = max(self.replies.largest_bytes, len(reply))
 
     def count(self) -> int:
         """Return the number of keys stored."""

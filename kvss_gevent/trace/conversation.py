@@ -120,7 +120,7 @@ class NotedConversation:
         return replies
 
     @property
-    def partial(self) -> bytearray | None:
+    def partial(self) -> object | None:
         """The line whose end has not arrived."""
         return self._conversation.partial
 

@@ -1,9 +1,7 @@
 """What may wait inside a call, as one conversation sees it: the store and the laboratory's commands, each timed."""
 
-from collections.abc import Sequence
-
 from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.stores.base import Command, Result, Store
+from kvss_gevent.stores.base import Batch, Store
 from kvss_gevent.trace.events import HEAD_BYTES, Clock, Note, What
 
 COMPUTES = b"BURN"
@@ -15,9 +13,10 @@ class TimedStore:
     blocks = True
 
     def __init__(self, store: Store, number: int, note: Note, clock: Clock) -> None:
+        self.gathers, self.replies = store.gathers, store.replies
         self._store, self._number, self._note, self._clock = store, number, note, clock
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order; see Store."""
         began = self._clock()
         try:

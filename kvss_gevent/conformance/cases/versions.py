@@ -89,7 +89,7 @@ CASES: Final = (
     _case(
         id="http-whole-word",
         title="A wrong line whose last word only ends in HTTP/1.1 keeps its connection",
-        steps=(*ask(b"GET /HTTP/1.1", b"426 UPGRADE_REQUIRED"), *ask(b"KV/1.0 PUT {k} v", b"201 CREATED")),
+        steps=(*ask(b"GET xHTTP/1.1", b"426 UPGRADE_REQUIRED"), *ask(b"KV/1.0 PUT {k} v", b"201 CREATED")),
         hint="Compare the whole last word.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Writes of many greenlets become one transaction of a store, on a thread of its own. What a transaction is, it knows.
+"""Group commit: the writes of many greenlets become one transaction of the disk store, on a thread of its own.
 
 While the thread commits one transaction, what arrives is gathered, and the next takes all of it as soon as the event
 loop has nothing else to do: a disk that syncs 2,000 times a second acknowledges 2,000 times as many writes as there are
@@ -9,27 +9,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from operator import itemgetter
-from types import MethodType
 from typing import Any, Protocol, runtime_checkable
 
 import gevent
-from greenlet import getcurrent, greenlet
 
-from kvss_gevent.protocol.wire import GET_PREFIX
-from kvss_gevent.stores.base import (
-    Command,
-    Job,
-    LinesDone,
-    Result,
-    Store,
-    StoreError,
-    writes,
-)
+from kvss_gevent.protocol.wire import GET
+from kvss_gevent.stores.base import Batch, Job, ReplyTable, Store, StoreError
+from kvss_gevent.stores.hub_wait import Wait, hub_switch
 
 logger = logging.getLogger("kvss")
-
-_VALUE = itemgetter(2)
 
 MAX_WAITING_BYTES = 64 << 20
 MAX_TRANSACTION_JOBS = 1024
@@ -40,34 +28,18 @@ CLOSE_S = 10.0
 
 @runtime_checkable
 class TransactionStore(Store, Protocol):
-    """What can be coalesced: DiskStore, and what tests put in its place."""
+    """What can be gathered for: DiskStore, and what tests put in its place."""
 
-    def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def read(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run GETs on the last committed state; must not wait. Raises StoreError."""
         ...
 
-    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
-        """Return the replies to the plain GETs in front, from the last committed state. Raises StoreError."""
-        ...
-
-    def transact(self, jobs: Sequence[Job]) -> list[Any]:
-        """Run jobs in one transaction and return for each a list of Result, or LinesDone for one of lines."""
+    def transact(self, jobs: Sequence[Job]) -> list[list[bytes]]:
+        """Run jobs in one transaction and return the replies of each."""
         ...
 
 
-class _Ticket:
-    """A job that waits for its transaction, the greenlet that waits with it, and in the end its results or a fault."""
-
-    __slots__ = ("bytes", "greenlet", "job", "outcome")
-
-    def __init__(self, job: Job, size_bytes: int) -> None:
-        self.job = job
-        self.bytes = size_bytes
-        self.greenlet: greenlet | None = None
-        self.outcome: Any = None
-
-
-class CoalescingStore:
+class GroupCommit:
     """A Store for the greenlets of one hub: GETs are read at once, batches that write share transactions.
 
     on_thread: transactions run on one OS thread, and while one syncs the hub goes on; otherwise in the hub itself, at
@@ -75,6 +47,8 @@ class CoalescingStore:
     of values wait already, or where the thread has been busy with one transaction for stall_s. A transaction waits no
     longer than latest_s for the event loop to be idle.
     """
+
+    gathers = True
 
     def __init__(
         self,
@@ -87,62 +61,54 @@ class CoalescingStore:
     ) -> None:
         # Without a thread a wait ends within the round of the event loop in which it began.
         self.blocks = on_thread
-        hub = gevent.get_hub()
+        self.replies = ReplyTable()
         self._store = store
-        self._loop = hub.loop
-        self._to_hub = MethodType(greenlet.switch, hub)
+        self._loop = gevent.get_hub().loop
+        self._switch_to_hub = hub_switch()
         self._max_waiting_bytes = max_waiting_bytes
-        self._waiting: deque[_Ticket] = deque()
+        self._waiting: deque[Wait] = deque()
+        """Each has asked for (job, bytes of its values)."""
         self._waiting_bytes = 0
-        self._running: list[_Ticket] = []
+        self._running: list[Wait] = []
         self._scheduled = False
         self._stalled = False
         self._closed = False
         self._thread = _Thread(self._loop, self._finish) if on_thread else None
-        self._when_idle = hub.loop.idle()
+        self._when_idle = self._loop.idle()
         self._at_latest: Any = None
         self._latest_s = latest_s
         self._stall: Any = None
         self._stall_s = stall_s
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
-        """Run commands in order; see Store. Lets other greenlets run where the batch writes."""
-        if not writes(batch):
+    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
+        """Run commands in order; see Store. Lets other greenlets run where the batch writes. Raises StoreError."""
+        size_bytes = 0
+        only_reads = True
+        for verb, _, value in batch:
+            if verb != GET:
+                only_reads = False
+                size_bytes += len(value)
+        if only_reads:
             return self._store.read(batch, limit_bytes)
-        results: list[Result] = self._wait_for((batch, limit_bytes), sum(map(len, map(_VALUE, batch))))
-        return results
-
-    def run_lines(self, lines: Sequence[bytes], limit_bytes: int) -> LinesDone:
-        """Run request lines in order; see LineStore. Lets other greenlets run where any of them writes."""
-        for line in lines:
-            if not line.startswith(GET_PREFIX):
-                break
-        else:
-            return self._store.read_lines(lines, limit_bytes), 0, 0
-        done: LinesDone = self._wait_for((lines, limit_bytes), sum(map(len, lines)) if self.blocks else 0)
-        return done
-
-    def _wait_for(self, job: Job, size_bytes: int) -> Any:
-        """Queue a job and return what transact does for it. Raises StoreError."""
         if self._closed:
             raise StoreError("the store is closed")
         if self._stalled:
             raise StoreError(f"the disk has not answered for {self._stall_s:g} s")
         if self._waiting_bytes + size_bytes > self._max_waiting_bytes and self._waiting:
             raise StoreError(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
-        ticket = _Ticket(job, size_bytes)
-        self._waiting.append(ticket)
+        wait = Wait(((batch, limit_bytes), size_bytes))
+        self._waiting.append(wait)
         self._waiting_bytes += size_bytes
         self._schedule()
-        ticket.greenlet = getcurrent()
         try:
-            while ticket.outcome is None:
-                self._to_hub()
+            while wait.outcome is None:
+                self._switch_to_hub()
         finally:
-            ticket.greenlet = None
-        if isinstance(ticket.outcome, StoreError):
-            raise ticket.outcome
-        return ticket.outcome
+            wait.greenlet = None
+        if isinstance(wait.outcome, StoreError):
+            raise wait.outcome
+        replies: list[bytes] = wait.outcome
+        return replies
 
     def _schedule(self) -> None:
         """Have a transaction begin once the event loop has nothing else to do: all it brought goes in together.
@@ -168,9 +134,12 @@ class CoalescingStore:
         if not self._waiting:
             return
         count = min(len(self._waiting), MAX_TRANSACTION_JOBS)
-        self._running = tickets = [self._waiting.popleft() for _ in range(count)]
-        self._waiting_bytes -= sum(ticket.bytes for ticket in tickets)
-        jobs = [ticket.job for ticket in tickets]
+        self._running = [self._waiting.popleft() for _ in range(count)]
+        jobs = []
+        for wait in self._running:
+            job, size_bytes = wait.asked
+            jobs.append(job)
+            self._waiting_bytes -= size_bytes
         if self._thread is None:
             self._finish(_attempt(self._store, jobs))
         else:
@@ -179,7 +148,7 @@ class CoalescingStore:
             self._stall.start(self._give_up)
             self._thread.start(self._store, jobs)
 
-    def _finish(self, outcome: "list[Any] | Exception") -> None:
+    def _finish(self, outcome: "list[list[bytes]] | Exception") -> None:
         """Hand out the results, and have the next transaction begin."""
         if self._stall is not None:
             self._stall.close()
@@ -187,22 +156,22 @@ class CoalescingStore:
         if self._stalled:
             self._stalled = False
             logger.warning("the disk answers again")
-        tickets, self._running = self._running, []
+        waits, self._running = self._running, []
         self._schedule()
-        for number, ticket in enumerate(tickets):
-            _wake(ticket, StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
+        for number, wait in enumerate(waits):
+            wait.finish(StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 
     def _give_up(self) -> None:
         """Answer all who wait while the disk does not; their writes may still take effect (rule 10)."""
         self._stalled = True
         logger.error("the disk has not answered for %g s: PUT and DEL get 500, reads go on", self._stall_s)
-        tickets = [*self._running, *self._waiting]
+        waits = [*self._running, *self._waiting]
         self._waiting.clear()
         self._waiting_bytes = 0
-        for ticket in tickets:
+        for wait in waits:
             fault = StoreError(f"the disk has not answered for {self._stall_s:g} s")
             fault.logged = True
-            _wake(ticket, fault)
+            wait.finish(fault)
 
     def count(self) -> int:
         """Return the number of keys stored."""
@@ -225,17 +194,17 @@ class CoalescingStore:
         self._store.close()
 
 
-def coalesced(store: Store, *, on_thread: bool) -> Store:
+def with_group_commit(store: Store, *, on_thread: bool) -> Store:
     """Return a store that gathers writes, where the given one has transactions to gather them in; otherwise itself."""
-    return CoalescingStore(store, on_thread=on_thread) if isinstance(store, TransactionStore) else store
+    return GroupCommit(store, on_thread=on_thread) if isinstance(store, TransactionStore) else store
 
 
 class _Thread:
     """One OS thread that runs one transaction at a time and tells the event loop when it is done."""
 
-    def __init__(self, loop: Any, done: "Callable[[list[Any] | Exception], None]") -> None:
+    def __init__(self, loop: Any, done: "Callable[[list[list[bytes]] | Exception], None]") -> None:
         self._todo: tuple[TransactionStore, list[Job]] | None = None
-        self._outcome: list[Any] | Exception = []
+        self._outcome: list[list[bytes]] | Exception = []
         self._wake = threading.Semaphore(0)
         self._done = done
         self._watcher = loop.async_()
@@ -268,7 +237,7 @@ class _Thread:
         self._watcher.close()
 
 
-def _attempt(store: TransactionStore, jobs: list[Job]) -> list[Any] | Exception:
+def _attempt(store: TransactionStore, jobs: list[Job]) -> list[list[bytes]] | Exception:
     try:
         return store.transact(jobs)
     except StoreError as fault:
@@ -276,10 +245,3 @@ def _attempt(store: TransactionStore, jobs: list[Job]) -> list[Any] | Exception:
     except Exception as mistake:
         logger.exception("a mistake of this store fails %d batches", len(jobs))
         return mistake
-
-
-def _wake(ticket: _Ticket, outcome: Any) -> None:
-    if ticket.outcome is None:
-        ticket.outcome = outcome
-        if ticket.greenlet is not None:
-            ticket.greenlet.switch()

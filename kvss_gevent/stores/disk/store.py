@@ -11,18 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import lmdb
 
 from kvss_gevent.protocol.wire import DEL, GET, PUT
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import CannotOpen, Command, Job, Result, StoreError, is_lines, writes
+from kvss_gevent.stores.base import Batch, CannotOpen, Command, Job, ReplyTable, StoreError, writes
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.disk.file import DataFile
-from kvss_gevent.stores.disk.records import RecentReplies, read_lines, run, run_lines
+from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
 from kvss_gevent.stores.disk.reserve import Reserve, is_full
-from kvss_gevent.stores.lines import commands_of, lines_done
 
 logger = logging.getLogger("kvss")
 
@@ -48,9 +46,11 @@ class DiskStore:
     is for one thread at a time. Raises CannotOpen.
     """
 
+    gathers = True
     blocks = True
 
     def __init__(self, path: Path, sync: str = "always", max_bytes: int = 0) -> None:
+        self.replies = ReplyTable()
         self._given_path = path
         self._sync = sync
         self._max_bytes = max_bytes
@@ -92,14 +92,13 @@ class DiskStore:
             else:
                 unmark(self._path)
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order, those that write in a transaction; see Store. Waits for the disk."""
         if not writes(batch):
             return self.read(batch, limit_bytes)
-        results: list[Result] = self.transact([(batch, limit_bytes)])[0]
-        return results
+        return self.transact([(batch, limit_bytes)])[0]
 
-    def read(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def read(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run GETs on the last committed state, without waiting for a writer. Raises StoreError."""
         if self._unreadable:
             raise StoreError(self._lost)
@@ -109,67 +108,53 @@ class DiskStore:
         except lmdb.Error as error:
             raise StoreError(f"cannot read {self._path}: {error}") from None
 
-    def read_lines(self, lines: Sequence[bytes], limit_bytes: int) -> list[bytes]:
-        """Return the replies to the plain GETs in front; see LineStore and read. Raises StoreError."""
-        if self._unreadable:
-            raise StoreError(self._lost)
-        try:
-            with self._env.begin() as txn:
-                return read_lines(txn, lines, limit_bytes)
-        except lmdb.Error as error:
-            raise StoreError(f"cannot read {self._path}: {error}") from None
+    def transact(self, jobs: Sequence[Job]) -> list[list[bytes]]:
+        """Run jobs, each a batch with its limit_bytes, in order and in one transaction; return the replies of each.
 
-    def transact(self, jobs: Sequence[Job]) -> list[Any]:
-        """Run jobs in order and in one transaction; return for each a list of Result, or LinesDone for one of lines.
-
-        On return what was written is committed and synced as this store promises. Commands that could not be done have
-        a StoreError for their result: writes where the disk fails, and where room runs out only those that need room,
-        each job and if need be each command then having a transaction of its own. Never raises StoreError.
+        On return what was written is committed and synced as this store promises. Commands that could not be done get
+        500: writes where the disk fails, and where room runs out only those that need room, each job and if need be
+        each command then having a transaction of its own. Never raises StoreError.
         """
         if self._lost or self._unsyncable:
             return [self._refuse(job, self._lost or self._unsyncable) for job in jobs]
         try:
-            results = self._commit(jobs)
+            replies = self._commit(jobs)
         except _NoRoom as error:
             if self._sync == "interval" and self._unsynced:
                 self._sync_once()  # the pages that only the last checkpoint held become free
                 return self.transact(jobs)
             if len(jobs) > 1:
                 return [self.transact([job])[0] for job in jobs]
-            (commands, limit_bytes) = jobs[0]
-            if len(commands) == 1 and not is_lines(commands):
-                if commands[0][0] is DEL and self._reserve.release():
-                    return self.transact(jobs)
-                return [self._refuse(jobs[0], str(error))]
-            return [_one_by_one(jobs[0], lambda command: self.transact([([command], limit_bytes)])[0])]
+            batch, limit_bytes = jobs[0]
+            if len(batch) > 1:
+                return [_one_by_one(jobs[0], lambda command: self.transact([([command], limit_bytes)])[0])]
+            if batch[0][0] == DEL and self._reserve.release():
+                return self.transact(jobs)
+            return [self._refuse(jobs[0], str(error))]
         except lmdb.Error as error:
             if self._env_is_lost():
                 self._reopen()
             return [self._refuse(job, str(error)) for job in jobs]
-        if self._refusing and any(map(_has_put, jobs)):
+        if self._refusing and not self._lost and any(map(_has_put, jobs)):
             logger.warning("%s: writes work again", self._path)
             self._refusing = False
-        return results
+        return replies
 
-    def _commit(self, jobs: Sequence[Job]) -> list[Any]:
+    def _commit(self, jobs: Sequence[Job]) -> list[list[bytes]]:
         self._clear_dead_readers()
         try:
             with self._env.begin(write=True) as txn:
                 number = txn.id()
                 recent = self._recent.inside(txn)
-                wrote = 0
-                results: list[Any] = []
-                for commands, limit_bytes in jobs:
-                    if is_lines(commands):
-                        done = run_lines(txn, commands, limit_bytes, recent)
-                        wrote += done[1]
-                        results.append(done)
-                    else:
-                        recent.clear()
-                        results.append(run(txn, cast("Sequence[Command]", commands), limit_bytes))
+                wrote = False
+                replies = []
+                for batch, limit_bytes in jobs:
+                    answers = run(txn, batch, limit_bytes, recent)
+                    wrote = wrote or _has_put((batch[: len(answers)], 0))
+                    replies.append(answers)
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-                if used_pages > self._most_pages - RESERVED_PAGES and any(map(_has_put, jobs)):
+                if used_pages > self._most_pages - RESERVED_PAGES and wrote:
                     txn.abort()
                     raise _NoRoom(self._full())
         except lmdb.MapFullError:
@@ -184,7 +169,7 @@ class DiskStore:
         if wrote:
             self._recent.committed(number)
         self._unsynced = True
-        return results
+        return replies
 
     def _hold_still(self) -> None:
         """Bound the store by the pages the file has, where the disk has no more: what DEL frees is then used again."""
@@ -198,16 +183,14 @@ class DiskStore:
         bound = "--max-disk allows" if self._max_bytes else "the file system has"
         return f"the store is full: {bound} {self._env.info()['map_size']} bytes"
 
-    def _refuse(self, job: Job, cause: str) -> Any:
-        """Answer a job whose writes failed: StoreError for them, while its GETs are read. Say so once in the log."""
+    def _refuse(self, job: Job, cause: str) -> list[bytes]:
+        """Answer a job whose writes failed: 500 for them, while its GETs are read. Say so once in the log."""
         now_s = time.monotonic()
         if not self._refusing and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
             self._refused_logged_s = now_s
             self._refusing = True
             logger.error("%s: writes get 500, reads go on: %s", self._path, cause)
-        fault = StoreError(cause)
-        fault.logged = True
-        return _one_by_one(job, lambda command: self.read([command], 0) if command[0] is GET else [fault])
+        return _one_by_one(job, lambda command: self.read([command], 0) if command[0] == GET else [SERVER_ERROR])
 
     def _clear_dead_readers(self) -> None:
         """Free the read transactions of processes that were killed: they keep old pages from being used again."""
@@ -303,28 +286,27 @@ class _NoRoom(Exception):
 
 
 def _has_put(job: Job) -> bool:
-    return any(command[0] is PUT for command in _batch(job))
+    for verb, _, _ in job[0]:  # noqa: SIM110 - any() costs 0.4 us more
+        if verb == PUT:
+            return True
+    return False
 
 
-def _batch(job: Job) -> Sequence[Command]:
-    commands, _ = job
-    return commands_of(commands) if is_lines(commands) else cast("Sequence[Command]", commands)
-
-
-def _one_by_one(job: Job, run_one: Callable[[Command], list[Result]]) -> Any:
-    """Run the commands of a job each on its own, with the same bound on what is fetched; return as transact does."""
-    batch, left_bytes = _batch(job), job[1]
-    results: list[Result] = []
+def _one_by_one(job: Job, run_one: Callable[[Command], list[bytes]]) -> list[bytes]:
+    """Run the commands of a job each on its own, with the same bound on what is fetched."""
+    batch, left_bytes = job
+    replies = []
     for command in batch:
         try:
-            (result,) = run_one(command)
+            (reply,) = run_one(command)
         except StoreError as fault:
-            result = fault
-        results.append(result)
-        left_bytes -= len(result) if isinstance(result, bytes) else 0
+            logger.error("%s", fault)
+            reply = SERVER_ERROR
+        replies.append(reply)
+        left_bytes -= len(reply)
         if left_bytes < 0:
             break
-    return lines_done(batch, results) if is_lines(job[0]) else results
+    return replies
 
 
 def open_url(rest: str, config: Config) -> DiskStore:

@@ -1,20 +1,20 @@
 """One batch on its way through the nodes of a store: split, redirected where nodes say so, put together again."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from valkey.exceptions import ReadOnlyError, ResponseError
 
-from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Result, StoreError
+from kvss_gevent.protocol.wire import GET, LINE, PUT, Status
+from kvss_gevent.stores.base import Batch, StoreError
+from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply
 from kvss_gevent.stores.remote.node import Node
-from kvss_gevent.stores.remote.request import TOO_MUCH, Work
+from kvss_gevent.stores.remote.request import TOO_MUCH, NodeRequest
 from kvss_gevent.stores.remote.slots import redirection
 
-if TYPE_CHECKING:
-    from kvss_gevent.stores.remote.connection import RawCommand, Reply
-    from kvss_gevent.stores.remote.store import RemoteStore
+logger = logging.getLogger("kvss")
 
 REDIRECTIONS = 4
 """After as many a batch fails: a cluster that is being rearranged needs one or two."""
@@ -25,7 +25,37 @@ KEPT_LIMITS = 8
 MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
 
 
-class Flight:
+OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
+NOT_FOUND, SERVER_ERROR = LINE[Status.NOT_FOUND], LINE[Status.SERVER_ERROR]
+
+
+class Directory(Protocol):
+    """Who serves which key, and what a batch on its way learns of that; see RemoteStore."""
+
+    cluster: bool
+
+    def owner_of(self, key: bytes, /) -> Node | None: ...
+    def node(self, address: Address, /) -> Node: ...
+    def moved(self, slot: int, node: Node, /) -> None: ...
+    def refresh_soon(self) -> None: ...
+    def note_largest(self, size_bytes: int, /) -> None: ...
+
+
+def reply_to_get(value: bytes | None) -> bytes:
+    """Return the reply line for a value that a server has, or has not.
+
+    Another program may have stored what KV/1.0 cannot carry, an empty value or one with a line feed, which would become
+    several replies: that is 500 (rules 1 and 11).
+    """
+    if value is None:
+        return NOT_FOUND
+    if not value or b"\n" in value:
+        logger.error("a value that another program stored is empty or has a line feed: GET gets 500")
+        return SERVER_ERROR
+    return b"200 OK %b\n" % value
+
+
+class BatchRun:
     """A batch under way. All of it happens on the caller's thread at first, then on the threads of nodes."""
 
     __slots__ = (
@@ -43,10 +73,10 @@ class Flight:
 
     def __init__(
         self,
-        store: "RemoteStore",
-        batch: Sequence[Command],
+        store: Directory,
+        batch: Batch,
         limit_bytes: int,
-        done: Callable[[list[Result] | StoreError], None],
+        done: Callable[[list[bytes] | StoreError], None],
         deadline_s: float,
     ) -> None:
         self._store = store
@@ -56,7 +86,7 @@ class Flight:
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._replies: list[Reply] = [None] * len(batch)
-        self._works: list[tuple[Work, Node, Sequence[int]]] = []
+        self._works: list[tuple[NodeRequest, Node, Sequence[int]]] = []
         self._left = 0
         self._redirections = 0
 
@@ -87,13 +117,13 @@ class Flight:
             for number in numbers:
                 verb, key, value = batch[number]
                 size_bytes += len(key) + len(value)
-                if verb is Verb.GET:
+                if verb == GET:
                     commands.append((b"GET", key))
                 else:
                     writes = True
                     # GET makes SET return the old value: the only way to know in one step whether there was one.
-                    commands.append((b"SET", key, value, b"GET") if verb is Verb.PUT else (b"DEL", key))
-            work = Work(
+                    commands.append((b"SET", key, value[:-1], b"GET") if verb == PUT else (b"DEL", key))
+            work = NodeRequest(
                 commands,
                 self._one_is_done,
                 self._deadline_s,
@@ -107,12 +137,12 @@ class Flight:
         for work, node, _ in tuple(self._works):
             node.submit(work)
 
-    def _one_is_done(self, _: Work) -> None:
+    def _one_is_done(self, _: NodeRequest) -> None:
         with self._lock:
             self._left -= 1
             if self._left:
                 return
-        outcome: list[Result] | StoreError | None
+        outcome: list[bytes] | StoreError | None
         try:
             outcome = self._all_are_done()
         except StoreError as error:
@@ -122,8 +152,8 @@ class Flight:
         if outcome is not None:
             self._done(outcome)
 
-    def _all_are_done(self) -> list[Result] | None:
-        """Return results, or None where redirected commands are on their way again. Raises StoreError."""
+    def _all_are_done(self) -> list[bytes] | None:
+        """Return reply lines, or None where redirected commands are on their way again. Raises StoreError."""
         refused = False
         for work, _, numbers in self._works:
             if work.error:
@@ -134,7 +164,7 @@ class Flight:
         if refused:
             self._redirect()
             return None
-        return self._results()
+        return self._reply_lines()
 
     def _redirect(self) -> None:
         """Send refused commands where they belong: nothing of them was run. Raises StoreError for any other refusal."""
@@ -165,22 +195,25 @@ class Flight:
                 parts.setdefault((owner, once), []).append(number)
         self._send([(node, numbers, once) for (node, once), numbers in parts.items()])
 
-    def _results(self) -> list[Result]:
-        """Return results, cut short after limit_bytes where nothing but GETs follows: those can be asked again."""
+    def _reply_lines(self) -> list[bytes]:
+        """Return reply lines, cut short after limit_bytes where nothing but GETs follows: those can be asked again."""
         self._store.note_largest(max((len(reply) for reply in self._replies if type(reply) is bytes), default=0))
-        results: list[Result] = []
+        replies: list[bytes] = []
         fetched = 0
         cut: int | None = None
         for (verb, _, _), reply in zip(self._batch, self._replies, strict=True):
-            if verb is not Verb.GET:
-                if cut is not None and TOO_MUCH in self._replies[cut : len(results)]:
+            if verb != GET:
+                if cut is not None and TOO_MUCH in self._replies[cut : len(replies)]:
                     raise StoreError(f"values of more than {KEPT_LIMITS * self._limit_bytes} bytes in one pipeline")
                 cut = None
-                results.append(reply is None if verb is Verb.PUT else reply == 1)
+                if verb == PUT:
+                    replies.append(CREATED if reply is None else OK)
+                else:
+                    replies.append(NO_CONTENT if reply == 1 else NOT_FOUND)
                 continue
             if cut is None and fetched > self._limit_bytes:
-                cut = len(results)
-            results.append(reply)
+                cut = len(replies)
             if type(reply) is bytes:
                 fetched += len(reply)
-        return results if cut is None else results[:cut]
+            replies.append(b"" if reply is TOO_MUCH else reply_to_get(reply))
+        return replies if cut is None else replies[:cut]

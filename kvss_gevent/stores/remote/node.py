@@ -13,7 +13,7 @@ from valkey.exceptions import ValkeyError
 
 from kvss_gevent.stores.base import StoreError
 from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply, pack
-from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, Work
+from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runtime
 
 FRESH_S = 0.1
@@ -33,7 +33,7 @@ class Node:
         """Round trips made."""
         self.on_failure: Callable[[], None] = _nothing
         self._connection = runtime.connect_to(address, limits.timeout_s, db)
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[NodeRequest] = deque()
         self._called = runtime.signal()
         self._lock = threading.Lock()
         self._queued_bytes = 0
@@ -48,7 +48,7 @@ class Node:
         host, port = self.address
         return f"{host}:{port}"
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: NodeRequest) -> None:
         """Queue work, or call its done() at once with an error where it cannot be taken."""
         with self._lock:
             full = self._queued_bytes + work.size_bytes > max(self.limits.queue_bytes, work.size_bytes)
@@ -85,7 +85,7 @@ class Node:
         self._finish(list(self._waiting), StoreError(f"{self}: no longer in use"))
         self._disconnect()
 
-    def _do(self, gathered: Sequence[Work]) -> str:
+    def _do(self, gathered: Sequence[NodeRequest]) -> str:
         """Run what is still wanted; returns what went wrong, for the work that has no replies."""
         now_s = time.monotonic()
         if now_s < self._resting_until_s:
@@ -102,9 +102,9 @@ class Node:
             return self._fault
         return "its turn did not come in time"
 
-    def _gather(self) -> list[Work]:
+    def _gather(self) -> list[NodeRequest]:
         """Take what is waiting, up to the limits of a pipeline: it came while the last round trip was under way."""
-        gathered: list[Work] = []
+        gathered: list[NodeRequest] = []
         commands = size_bytes = 0
         limits = self.limits
         while self._waiting and commands < limits.pipeline_commands and size_bytes < limits.pipeline_bytes:
@@ -114,7 +114,7 @@ class Node:
             size_bytes += work.size_bytes
         return gathered
 
-    def _exchange(self, gathered: Sequence[Work]) -> None:
+    def _exchange(self, gathered: Sequence[NodeRequest]) -> None:
         """Send all as one pipeline and read the replies. Raises ValkeyError or OSError where that breaks off."""
         connection = self._connection
         self._ensure_connected()
@@ -133,7 +133,7 @@ class Node:
         self.pipelines += 1
         connection.send(pack(commands))
         deadline_s = time.monotonic() + self.limits.timeout_s
-        read_all: list[tuple[Work, list[Reply]]] = []
+        read_all: list[tuple[NodeRequest, list[Reply]]] = []
         try:
             for work in gathered:
                 read_all.append((work, self._read_replies(work, deadline_s)))
@@ -151,7 +151,7 @@ class Node:
         reply = self._connection.read_reply()
         return reply if isinstance(reply, int) else 0
 
-    def _read_replies(self, work: Work, deadline_s: float) -> list[Reply]:
+    def _read_replies(self, work: NodeRequest, deadline_s: float) -> list[Reply]:
         read_reply = self._connection.read_reply
         replies: list[Reply] = []
         kept_bytes = 0
@@ -187,7 +187,7 @@ class Node:
         self._connected = False
         self._connection.disconnect()
 
-    def _finish(self, gathered: Sequence[Work], error: StoreError) -> None:
+    def _finish(self, gathered: Sequence[NodeRequest], error: StoreError) -> None:
         """Give back finished work; what has no replies gets the error."""
         with self._lock:
             self._queued_bytes -= sum(work.size_bytes for work in gathered)

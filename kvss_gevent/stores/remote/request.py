@@ -25,13 +25,13 @@ class NodeLimits:
 
     pipeline_bytes: int = 4 << 20
     queue_bytes: int = 64 << 20
-    """Work waiting for the node; what does not fit is refused."""
+    """NodeRequest waiting for the node; what does not fit is refused."""
 
     replicas_ack: int = 0
     """Replicas that must have confirmed a write before it is acknowledged."""
 
 
-class Work:
+class NodeRequest:
     """Commands for one node, run together and in order; afterwards their replies, or the error that struck them all."""
 
     __slots__ = ("asking", "commands", "deadline_s", "done", "error", "keep_bytes", "replies", "size_bytes", "writes")
@@ -39,7 +39,7 @@ class Work:
     def __init__(  # noqa: PLR0913 - all but three are rarely given
         self,
         commands: Sequence[RawCommand],
-        done: Callable[["Work"], None],
+        done: Callable[["NodeRequest"], None],
         deadline_s: float,
         *,
         size_bytes: int = 0,

@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.base import Command, Result, StoreError
-from kvss_gevent.stores.remote.batch import Flight
+from kvss_gevent.protocol.wire import GET
+from kvss_gevent.stores.base import Batch, ReplyTable, StoreError
+from kvss_gevent.stores.remote.batch import BatchRun, reply_to_get
 from kvss_gevent.stores.remote.connection import Address
 from kvss_gevent.stores.remote.node import Node
-from kvss_gevent.stores.remote.request import NodeLimits, Work
+from kvss_gevent.stores.remote.request import NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runner, Runtime, Threads
 from kvss_gevent.stores.remote.slots import SLOTS, Owners, find_owners, slot_of
 
-Done = Callable[[list[Result] | StoreError], None]
+Done = Callable[[list[bytes] | StoreError], None]
 
 REFRESH_INTERVAL_S = 0.25
 """The slots are asked for at most this often, however many calls fail."""
@@ -37,6 +37,7 @@ class RemoteStore:
     check() does. A batch that fails may have taken effect in part, also on a single server (rule 10).
     """
 
+    gathers = True
     blocks = True
 
     def __init__(
@@ -48,6 +49,7 @@ class RemoteStore:
         cluster: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
+        self.replies = ReplyTable()
         self.limits = limits or NodeLimits()
         self.cluster = cluster
         self.wait_s = 3 * self.limits.timeout_s
@@ -88,39 +90,39 @@ class RemoteStore:
         serving = {address: self.node(address) for address in set(owners) if address is not None}
         self._owners = [None if address is None else serving[address] for address in owners]
 
-    def submit(self, batch: Sequence[Command], limit_bytes: int, done: Done) -> None:
-        """Start a batch (see Store.apply) and return; done is called once, on any thread, with results or an error.
+    def submit(self, batch: Batch, limit_bytes: int, done: Done) -> None:
+        """Start a batch (see Store.apply) and return; done is called once, on any thread, with reply lines or an error.
 
         done must not wait. It may never be called where a node hangs: the caller waits no longer than wait_s.
         """
         batch = batch[: self._how_many(batch, limit_bytes)]
-        Flight(self, batch, limit_bytes, done, time.monotonic() + self.wait_s).start()
+        BatchRun(self, batch, limit_bytes, done, time.monotonic() + self.wait_s).start()
 
     def submit_get(self, key: bytes, limit_bytes: int, done: Done) -> None:
-        """Do the same for a single GET, the most frequent batch, without the cost of a Flight."""
+        """Do the same for a single GET, the most frequent batch, without the cost of a BatchRun."""
         node = self.owner_of(key)
         deadline_s = time.monotonic() + self.wait_s
 
-        def take(work: Work) -> None:
+        def take(work: NodeRequest) -> None:
             if work.error:
                 done(work.error)
                 return
             value = work.replies[0]
             if value is None or type(value) is bytes:
                 self.note_largest(0 if value is None else len(value))
-                done([value])
+                done([reply_to_get(value)])
             else:  # a redirection perhaps: asking once more does no harm
-                Flight(self, [(Verb.GET, key, b"")], limit_bytes, done, deadline_s).start()
+                BatchRun(self, [(GET, key, b"")], limit_bytes, done, deadline_s).start()
 
         if node is None:
-            Flight(self, [(Verb.GET, key, b"")], limit_bytes, done, deadline_s).start()
+            BatchRun(self, [(GET, key, b"")], limit_bytes, done, deadline_s).start()
         else:
-            node.submit(Work(((b"GET", key),), take, deadline_s, size_bytes=len(key)))
+            node.submit(NodeRequest(((b"GET", key),), take, deadline_s, size_bytes=len(key)))
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
-        """Run commands in order and return their results; see Store. Waits at most wait_s."""
-        results: list[Result] = self._wait_for(lambda done: self.submit(batch, limit_bytes, done))
-        return results
+    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
+        """Run commands in order and return their reply lines; see Store. Waits at most wait_s."""
+        replies: list[bytes] = self._wait_for(lambda done: self.submit(batch, limit_bytes, done))
+        return replies
 
     def submit_count(self, done: Callable[[int | StoreError], None]) -> None:
         """Start counting the keys: one DBSIZE for each master, whatever the number of keys. done as with submit."""
@@ -132,7 +134,7 @@ class RemoteStore:
         lock = threading.Lock()
         replies: list[Any] = []
 
-        def add_up(work: Work) -> None:
+        def add_up(work: NodeRequest) -> None:
             with lock:
                 replies.append(work.error or work.replies[0])
                 if len(replies) < len(nodes):
@@ -142,7 +144,7 @@ class RemoteStore:
 
         deadline_s = time.monotonic() + self.wait_s
         for node in nodes:
-            node.submit(Work([(b"DBSIZE",)], add_up, deadline_s))
+            node.submit(NodeRequest([(b"DBSIZE",)], add_up, deadline_s))
 
     def count(self) -> int:
         """Return the number of keys on all masters. Raises StoreError."""
@@ -162,7 +164,7 @@ class RemoteStore:
         if self._refresher:
             self._refresher.join(self.limits.timeout_s)
 
-    # What a Flight needs.
+    # What a BatchRun needs.
 
     def owner_of(self, key: bytes) -> Node | None:
         """Return the node that serves a key, as far as known."""
@@ -193,7 +195,7 @@ class RemoteStore:
         faded = self._largest_bytes * LARGEST_FADES
         self._largest_bytes = faded if faded > size_bytes else size_bytes
 
-    def _how_many(self, batch: Sequence[Command], limit_bytes: int) -> int:
+    def _how_many(self, batch: Batch, limit_bytes: int) -> int:
         """Return how many commands of a batch to run, so that values as large as lately stay within limit_bytes.
 
         A network store learns a value's size only when it arrives, and a write cannot be taken back.
@@ -203,7 +205,7 @@ class RemoteStore:
             return len(batch)
         gets = limit_bytes // largest + 1
         for number, command in enumerate(batch):
-            gets -= command[0] is Verb.GET
+            gets -= command[0] == GET
             if gets <= 0:
                 return number + 1
         return len(batch)

@@ -1,9 +1,9 @@
 """A store that waits where a key says so, over any other store."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from kvss_gevent.stores.base import Command, Result, Store
+from kvss_gevent.stores.base import Batch, ReplyTable, Store
 
 _STALL = re.compile(rb"stall:(\d+):")
 
@@ -17,9 +17,11 @@ class StallingStore:
     blocks = True
 
     def __init__(self, store: Store, wait_s: Callable[[float], object]) -> None:
+        self.gathers = store.gathers
+        self.replies = ReplyTable()  # every key is looked at
         self._store, self._wait_s = store, wait_s
 
-    def apply(self, batch: Sequence[Command], limit_bytes: int) -> list[Result]:
+    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order; see Store."""
         for _, key, _ in batch:
             if found := _STALL.match(key):
