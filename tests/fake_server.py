@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvss_gevent.protocol.wire import BYE, REPLY, Status, Verb, parse_request
-from kvss_gevent.stores.memory import MemoryStore
 
 Handler = Callable[["Peer"], None]
 
@@ -136,9 +135,9 @@ def answering(*replies: bytes) -> Handler:
     return handle
 
 
-def honest(store: MemoryStore | None = None) -> Handler:
+def honest(store: dict[bytes, bytes] | None = None) -> Handler:
     """A small KV/1.0 server over one store."""
-    store = store or MemoryStore()
+    store = {} if store is None else store
     lock = threading.Lock()
 
     def handle(peer: Peer) -> None:
@@ -161,7 +160,7 @@ def in_turn(*handlers: Handler) -> Handler:
     return handle
 
 
-def _reply(store: MemoryStore, line: bytes) -> bytes:
+def _reply(store: dict[bytes, bytes], line: bytes) -> bytes:
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -173,9 +172,15 @@ def _reply(store: MemoryStore, line: bytes) -> bytes:
             value = store.get(key)
             return REPLY[Status.NOT_FOUND] if value is None else b"200 OK " + value
         case (Verb.PUT, key, value):
-            return REPLY[Status.CREATED if store.put(key, value) else Status.OK]
+            return REPLY[_put(store, key, value)]
         case (Verb.DEL, key, _):
-            return REPLY[Status.NO_CONTENT if store.delete(key) else Status.NOT_FOUND]
+            return REPLY[Status.NOT_FOUND if store.pop(key, None) is None else Status.NO_CONTENT]
         case (Verb.STATS, _, _):
             return b"200 OK keys=%d uptime=323s served=7" % store.count()
     return BYE
+
+
+def _put(store: dict[bytes, bytes], key: bytes, value: bytes) -> Status:
+    status = Status.OK if key in store else Status.CREATED
+    store[key] = value
+    return status

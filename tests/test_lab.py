@@ -36,9 +36,9 @@ def test_without_lab_they_do_not_exist() -> None:
 
 def test_burn_uses_as_much_of_a_processor_as_it_says_and_sleep_none() -> None:
     lab = Lab()
-    for line, cpu_s, wall_s in ((b"KV/1.0 BURN 50", 0.05, 0.05), (b"KV/1.0 SLEEP 50", 0.0, 0.05)):
+    for line, cpu_s, wall_s in ((b"KV/1.0 BURN 50\n", 0.05, 0.05), (b"KV/1.0 SLEEP 50\n", 0.0, 0.05)):
         used, begun = time.thread_time(), time.monotonic()
-        assert lab.run(line) == b"200 OK"
+        assert lab.run(line) == b"200 OK\n"
         assert cpu_s <= time.thread_time() - used < cpu_s + 0.02
         assert time.monotonic() - begun >= wall_s
 

@@ -13,6 +13,7 @@ from valkeys import Valkey, free_port, need_server, running
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Exit
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.stores.open import open_store
@@ -309,14 +310,14 @@ MISTAKES = [
 def test_an_address_that_is_none_is_a_mistake_of_use(url: str) -> None:
     with pytest.raises(CannotOpen) as refused:
         open_store(Config(store=url))
-    assert refused.value.usage
+    assert refused.value.code == Exit.USAGE
 
 
 @pytest.mark.parametrize("url", ["redis://user:secret@127.0.0.1:1/0", "cluster://:secret@127.0.0.1:1"])
 def test_a_password_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(CannotOpen, match="takes no user and no password") as refused:
         open_store(Config(store=url))
-    assert refused.value.usage
+    assert refused.value.code == Exit.USAGE
     assert "secret" not in refused.value.cause + refused.value.remedy
 
 
@@ -324,7 +325,7 @@ def test_a_password_is_refused_and_not_shown(url: str) -> None:
 def test_a_store_that_nobody_serves_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(CannotOpen, match="refused") as refused:
         open_store(Config(store=url.format(port=free_port())))
-    assert not refused.value.usage
+    assert refused.value.code == Exit.UNREACHABLE
 
 
 def test_one_of_a_cluster_is_not_taken_for_a_single_server(cluster: list[Valkey]) -> None:

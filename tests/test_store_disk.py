@@ -201,7 +201,7 @@ def test_a_directory_and_a_missing_directory_are_refused(path: Path) -> None:
         ("disk:", 2, "has no path"),
         ("disk:/nowhere/data.kv", 3, "there is no directory /nowhere"),
         ("memory:x", 2, "followed by 'x'"),
-        ("tape:x", 2, "there is no store 'tape:x'"),
+        ("tape:x", 2, "--store is 'tape:x'"),
         ("tape", 2, "--store is 'tape'"),
     ],
 )
