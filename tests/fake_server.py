@@ -176,7 +176,7 @@ def _reply(store: dict[bytes, bytes], line: bytes) -> bytes:
         case (Verb.DEL, key, _):
             return REPLY[Status.NOT_FOUND if store.pop(key, None) is None else Status.NO_CONTENT]
         case (Verb.STATS, _, _):
-            return b"200 OK keys=%d uptime=323s served=7" % store.count()
+            return b"200 OK keys=%d uptime=323s served=7" % len(store)
     return BYE
 
 

@@ -64,11 +64,10 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
         stats_format=config.stats_format,
-        converse=outside.converse,
         stats=place.counters if place else None,
         colleagues=place.colleagues if place else (),
         lab=Lab() if config.lab else None,
-        converse=recorder.converse if recorder else Session,
+        converse=recorder.converse if recorder else outside.converse,
     )
     server = KVServer(listener, service, descriptors.fit(config), place.someone_is_freer if place else None)
     stop = gevent.event.Event()
