@@ -8,7 +8,6 @@ a lot and the CPU for each request little.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bench.process import cpu_s, free_port, kvss, pinned, running
+from bench.generator_process import SERVER_PROCESSORS, result, start
+from kvss_gevent.measure.launch import kvss, launched
 from tests.valkeys import running as valkeys
 
 ONE_BY_ONE = """
@@ -91,11 +91,11 @@ def measure(args: argparse.Namespace, delay_ms: float) -> None:
         url = "cluster://" + ",".join(f"127.0.0.1:{master.port}" for master in masters)
         pids: dict[str, tuple[int, int]] = {}
         for name, code in SERVERS.items():
-            port = free_port()
-            command = kvss(port, "--store", url)
+            command = kvss("--store", url)
             if code:
                 command = [sys.executable, "-c", code, *command[4:]]
-            pids[name] = port, stack.enter_context(running(command, port))
+            server = stack.enter_context(launched(command, processors=SERVER_PROCESSORS))
+            pids[name] = server.port, server.pid
         for depth in map(int, args.depth.split(",")):
             compare(pids, args, depth)
 
@@ -118,11 +118,10 @@ def compare(servers: dict[str, tuple[int, int]], args: argparse.Namespace, depth
     costs_us: dict[str, list[float]] = {name: [] for name in servers}
     for pair in range(args.pairs + 1):
         for name, (port, pid) in servers.items():
-            before_s = cpu_s(pid)
-            rate, requests = one_run(port, args.connections, depth, args.seconds)
+            rate, cost_us = one_run(port, pid, args.connections, depth, args.seconds)
             if pair:  # the first warms up
                 rates[name].append(rate)
-                costs_us[name].append((cpu_s(pid) - before_s) / requests * 1e6)
+                costs_us[name].append(cost_us)
     for name, found in rates.items():
         print(
             f"{name}: {args.connections} clients, depth {depth}, {statistics.median(found):.0f} GETs a second "
@@ -136,15 +135,12 @@ def compare(servers: dict[str, tuple[int, int]], args: argparse.Namespace, depth
         )
 
 
-def one_run(port: int, connections: int, depth: int, seconds: float) -> tuple[float, float]:
-    """Read with all connections; return GETs a second and how many there were, as near as the rate tells."""
-    command = [sys.executable, "-m", "bench.generator", "kv", "127.0.0.1", str(port), "--depth", str(depth)]
-    command += ["--connections", str(connections), "--get", "100", "--seconds", str(seconds)]
-    done = subprocess.run(pinned(command, 1), capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        sys.exit(f"bench: the generator failed: {done.stderr.strip().splitlines()[-1]}")
-    rate: float = json.loads(done.stdout)["rps"]
-    return rate, rate * seconds
+def one_run(port: int, pid: int, connections: int, depth: int, seconds: float) -> tuple[float, float]:
+    """Read with all connections; return GETs a second and the server's CPU microseconds for each."""
+    flags = ["--depth", str(depth), "--connections", str(connections), "--get", "100", "--seconds", str(seconds)]
+    measured = result(start(port, *flags, "--server-pid", str(pid)))
+    requests = measured["requests"]
+    return requests / measured["seconds"], measured["server"]["cpu_ns"] / 1000 / requests
 
 
 if __name__ == "__main__":

@@ -6,19 +6,17 @@ The two servers are driven in turn, and the ratio is taken pair by pair.
 """
 
 import argparse
-import json
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.process import free_port, kvss, pinned, redis, running
-from bench.server import one_run as cpu_per_request
+from bench.generator_process import SERVER_PROCESSORS, cpu_us, result, start
+from kvss_gevent.measure.launch import free_port, kvss, launched, redis
 
 START_S = 0.5
 """Until the generator writes."""
@@ -50,12 +48,12 @@ def main() -> None:
 def synced(args: argparse.Namespace, directory: Path) -> None:
     """Synced PUTs a second, gathered and one by one, and how long a GET takes beside them."""
     with ExitStack() as stack:
-        ports = {"gathered": free_port(), "one by one": free_port()}
-        for name, port in ports.items():
-            command = kvss(port, "--store", f"disk:{directory / name}.kv")
+        ports = {}
+        for name in ("gathered", "one by one"):
+            command = kvss("--store", f"disk:{directory / name}.kv")
             if name == "one by one":
                 command = [sys.executable, "-c", ONE_BY_ONE, *command[4:]]
-            stack.enter_context(running(command, port))
+            ports[name] = stack.enter_context(launched(command, processors=SERVER_PROCESSORS)).port
         rates: dict[str, list[float]] = {name: [] for name in ports}
         reads_ms: dict[str, list[float]] = {name: [] for name in ports}
         for pair in range(args.pairs + 1):
@@ -84,17 +82,18 @@ def synced(args: argparse.Namespace, directory: Path) -> None:
 def unsynced(args: argparse.Namespace, directory: Path) -> None:
     """CPU per request without syncs, beside redis-server where it is installed."""
     with ExitStack() as stack:
-        port = free_port()
-        command = kvss(port, "--store", f"disk:{directory / 'unsynced'}.kv", "--sync", "none")
-        servers = {"disk, --sync none": (stack.enter_context(running(command, port)), "kv", port)}
+        command = kvss("--store", f"disk:{directory / 'unsynced'}.kv", "--sync", "none")
+        ours = stack.enter_context(launched(command, processors=SERVER_PROCESSORS))
+        servers = {"disk, --sync none": (ours.pid, "kv", ours.port)}
         if shutil.which("redis-server"):
             port = free_port()
-            servers["redis-server"] = (stack.enter_context(running(redis(port), port)), "resp", port)
+            theirs = stack.enter_context(launched(redis(port), port=port, processors=SERVER_PROCESSORS))
+            servers["redis-server"] = (theirs.pid, "resp", port)
         for depth in (1, 16, 64):
             costs: dict[str, list[float]] = {name: [] for name in servers}
             for pair in range(args.pairs + 1):
                 for name, (pid, protocol, port) in servers.items():
-                    cost_us = cpu_per_request(pid, protocol, port, depth, 1.0)
+                    cost_us = cpu_us(pid, protocol, port, depth, 1.0)
                     if pair:  # the first pair warms up
                         costs[name].append(cost_us)
             shown = ", ".join(f"{name} {statistics.median(found):.2f} us" for name, found in costs.items())
@@ -107,13 +106,12 @@ def unsynced(args: argparse.Namespace, directory: Path) -> None:
 
 def one_run(port: int, connections: int, seconds: float, reads: float) -> tuple[float, float, float]:
     """Write with all connections, read with one more; return PUTs a second, the p99 of a GET in ms, and refusals."""
-    command = [sys.executable, "-m", "bench.generator", "kv", "127.0.0.1", str(port), "--depth", "1"]
-    command += ["--connections", str(connections), "--get", "0", "--seconds", str(seconds)]
-    writing = subprocess.Popen(pinned(command, 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    writing = start(port, "--connections", str(connections), "--get", "0", "--seconds", str(seconds))
     time.sleep(START_S)
     reads_ms, refused = read(port, reads, seconds - START_S)
     written = result(writing)
-    return written["rps"], reads_ms[int((len(reads_ms) - 1) * 0.99)], written["refused"] + refused
+    refused += sum(written["refused"].values())
+    return written["requests"] / written["seconds"], reads_ms[int((len(reads_ms) - 1) * 0.99)], refused
 
 
 def read(port: int, rate: float, seconds: float) -> tuple[list[float], int]:
@@ -136,15 +134,6 @@ def read(port: int, rate: float, seconds: float) -> tuple[list[float], int]:
             took_ms.append((time.perf_counter() - due_s) * 1000)
             refused += reply.startswith(b"500")
     return sorted(took_ms), refused
-
-
-def result(process: "subprocess.Popen[str]") -> dict[str, float]:
-    """Wait for a generator and return what it measured."""
-    out, errors = process.communicate(timeout=60)
-    if process.returncode:
-        sys.exit(f"bench: the generator failed: {errors.strip().splitlines()[-1]}")
-    measured: dict[str, float] = json.loads(out)
-    return measured
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvss_gevent.measure.launch import kvss, launched, two_processors
+
 _ROOT = Path(__file__).resolve().parent.parent
 _USERS = 10
 
@@ -76,26 +78,11 @@ def main() -> int:
     args = parser.parse_args()
     if args.rounds < 1 or args.seconds < 1:
         parser.error("--rounds and --seconds are at least 1")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=_ROOT,
-    )
-    try:
-        assert server.stdout is not None
-        match = re.search(r":(\d+)\s*$", server.stdout.readline())
-        if match is None:
-            print("bench: the server did not start", file=sys.stderr)
-            return 1
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(server.pid, cores[-1:])
-        os.sched_setaffinity(0, cores[:1])
-        return _report(int(match[1]), args)
-    finally:
-        server.terminate()
-        server.wait(10)
+    server_on, locust_on = two_processors()
+    with launched(kvss(), processors=server_on) as server:
+        if locust_on:
+            os.sched_setaffinity(0, locust_on)
+        return _report(server.port, args)
 
 
 def _report(port: int, args: argparse.Namespace) -> int:

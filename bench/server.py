@@ -6,17 +6,16 @@ machine moves it little; the two servers are driven in turn and the ratio is tak
 
 import argparse
 import contextlib
-import json
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 
-from bench.process import cpu_s, free_port, kvss, pinned, redis, resident_bytes, running
+from bench.generator_process import SERVER_PROCESSORS, cpu_us
+from kvss_gevent.measure.launch import free_port, kvss, launched, redis
+from kvss_gevent.measure.process_usage import resident_bytes
 
 IDLE_CONNECTIONS = 9000
 
@@ -40,16 +39,17 @@ def compare(pairs: int, seconds: float, depths: list[int]) -> None:
     if not has_redis:
         print("redis-server is not installed: no comparison, only our own cost (Debian: apt-get install redis-server)")
     with contextlib.ExitStack() as stack:
-        servers = {}
-        for name, protocol, command in (("kvss", "kv", kvss), ("redis", "resp", redis)):
-            if name == "kvss" or has_redis:
-                port = free_port()
-                servers[name] = (stack.enter_context(running(command(port), port)), protocol, port)
+        ours = stack.enter_context(launched(kvss(), processors=SERVER_PROCESSORS))
+        servers = {"kvss": (ours.pid, "kv", ours.port)}
+        if has_redis:
+            port = free_port()
+            theirs = stack.enter_context(launched(redis(port), port=port, processors=SERVER_PROCESSORS))
+            servers["redis"] = (theirs.pid, "resp", port)
         for depth in depths:
             costs: dict[str, list[float]] = {name: [] for name in servers}
             for pair in range(pairs + 1):
                 for name, (pid, protocol, port) in servers.items():
-                    cost_us = one_run(pid, protocol, port, depth, seconds)
+                    cost_us = cpu_us(pid, protocol, port, depth, seconds)
                     if pair:  # the first pair warms up
                         costs[name].append(cost_us)
             line = f"depth {depth:3}: kvss {statistics.median(costs['kvss']):.2f} us CPU per request"
@@ -62,42 +62,26 @@ def compare(pairs: int, seconds: float, depths: list[int]) -> None:
             print(line, flush=True)
 
 
-def one_run(pid: int, protocol: str, port: int, depth: int, seconds: float) -> float:
-    """Drive a server once; return its CPU microseconds per request."""
-    command = [sys.executable, "-m", "bench.generator", protocol, "127.0.0.1", str(port)]
-    before_s = cpu_s(pid)
-    done = subprocess.run(
-        pinned([*command, "--depth", str(depth), "--seconds", str(seconds)], 1),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"bench: the generator failed: {done.stderr.strip().splitlines()[-1]}")
-    return (cpu_s(pid) - before_s) * 1e6 / float(json.loads(done.stdout)["requests"])
-
-
 def idle_memory() -> None:
     """Resident memory for each of many connections that have sent one request and wait."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections = min(IDLE_CONNECTIONS, hard - 100 if hard > 0 else IDLE_CONNECTIONS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, connections + 100) if hard > 0 else connections + 100, hard))
-    port = free_port()
-    with running(kvss(port), port) as pid, contextlib.ExitStack() as stack:
-        before = resident_bytes(pid)
-        socks = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(connections)]
+    with launched(kvss(), processors=SERVER_PROCESSORS) as server, contextlib.ExitStack() as stack:
+        before = resident_bytes(server.pid)
+        socks = [stack.enter_context(server.connect(10)) for _ in range(connections)]
         for sock in socks:
             sock.sendall(b"KV/1.0 GET a\n")
         answered = sum(sock.recv(100) == b"404 NOT_FOUND\n" for sock in socks)
-        each = (resident_bytes(pid) - before) / connections / 1024
+        each = (resident_bytes(server.pid) - before) / connections / 1024
         print(f"idle: {connections} connections, {answered} answered, {each:.1f} KiB resident each", flush=True)
 
 
 def burst_memory() -> None:
     """Growth of resident memory while 64 KiB of GETs for one 900 KiB value are answered."""
     requests = (64 << 10) // len(b"KV/1.0 GET big\n")
-    port = free_port()
-    with running(kvss(port), port) as pid, socket.create_connection(("127.0.0.1", port), 30) as sock:
+    with launched(kvss(), processors=SERVER_PROCESSORS) as server, server.connect(30) as sock:
+        pid = server.pid
         sock.sendall(b"KV/1.0 PUT big " + b"x" * (900 << 10) + b"\n")
         sock.recv(100)
         before = peak = resident_bytes(pid)
@@ -115,21 +99,19 @@ def burst_memory() -> None:
 def fairness() -> None:
     """Percentiles of one client's single requests while three others flood the server with pipelines."""
     flood = b"KV/1.0 PUT k vvvvvvvv\nKV/1.0 GET k\n" * 2000
-    port = free_port()
-    with running(kvss(port), port):
-        over = threading.Event()
-        floods = [subprocess.Popen([sys.executable, "-c", FLOOD, str(port), flood.decode()]) for _ in range(3)]
+    with launched(kvss(), processors=SERVER_PROCESSORS) as server:
+        command = [sys.executable, "-c", FLOOD, str(server.port), flood.decode()]
+        floods = [subprocess.Popen(command) for _ in range(3)]
         try:
             time.sleep(1)
             took_ms = []
-            with socket.create_connection(("127.0.0.1", port), 30) as sock:
+            with server.connect(30) as sock:
                 while len(took_ms) < 500:
                     began_s = time.perf_counter()
                     sock.sendall(b"KV/1.0 GET k\n")
                     sock.recv(100)
                     took_ms.append((time.perf_counter() - began_s) * 1000)
         finally:
-            over.set()
             for process in floods:
                 process.kill()
                 process.wait()

@@ -1,33 +1,20 @@
 """Starts real `kvss serve` processes for tests and talks to them with plain sockets."""
 
 import contextlib
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
-START_LIMIT_S = 20.0
+from kvss_gevent.measure import process_usage
+from kvss_gevent.measure.launch import Launched, kvss, launched
 
 
-@dataclass
-class Served:
+@dataclass(frozen=True, slots=True)
+class Served(Launched):
     """A running server: its process, which the test may signal, and the port it listens on."""
-
-    process: subprocess.Popen[str]
-    port: int
-    log: IO[str]
-
-    def connect(self, timeout_s: float = 5.0) -> socket.socket:
-        """Return a connection whose every call is bounded by timeout_s."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout_s)
 
     def ask(self, request: bytes) -> bytes:
         """Send bytes on a connection of their own, close the sending side, return all replies."""
@@ -40,12 +27,11 @@ class Served:
         """Send a signal; return the exit code and what was logged before the line that says why it stopped."""
         self.process.send_signal(number)
         code = self.process.wait(limit_s)
-        self.log.seek(0)
-        return code, without_stop_line(self.log.read())
+        return code, without_stop_line(self.logged())
 
     def resident_bytes(self) -> int:
         """Return the server's resident memory."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return process_usage.resident_bytes(self.pid)
 
 
 def without_stop_line(log: str) -> str:
@@ -56,36 +42,8 @@ def without_stop_line(log: str) -> str:
 @contextlib.contextmanager
 def serving(*flags: str, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> Iterator[Served]:
     """Run a server on a free port until the block ends; prefix is put before the command, as a shell's ulimit is."""
-    # A file and not a pipe: a full pipe that nobody reads would stop the server.
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below
-    process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "kvss_gevent", "serve", "--port", "0", *flags],
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        env={**os.environ, **(env or {})},
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        match = re.fullmatch(r"kvss: listening on \S+:(\d+)\n", line)
-        if not match:
-            process.kill()
-            process.wait()
-            log.seek(0)
-            raise AssertionError(f"no server: {line!r} {log.read()}")
-        yield Served(process, int(match[1]), log)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if process.stdout:
-            process.stdout.close()
-        log.close()
+    with launched([*prefix, *kvss(*flags)], env=env) as server:
+        yield Served(server.process, server.port, server.log)
 
 
 def read_all(sock: socket.socket) -> bytes:

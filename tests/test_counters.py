@@ -1,14 +1,16 @@
 """What /proc says of processes, beside processes that do known things."""
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from kvss_gevent.measure.process_usage import size, tree, usage
+from kvss_gevent.measure.process_usage import cpu_ns, size, tree, usage
 
 IDLE = "import time; time.sleep(30)"
 BUSY_CHILD = """
@@ -40,11 +42,53 @@ def test_cpu_time_of_a_child_counts() -> None:
         process.stdout.readline()
         used = usage(process.pid)
         assert len(tree(process.pid)) == 2
-        assert used.cpu_s >= 0.3
-        assert used.user_s + used.system_s == pytest.approx(used.cpu_s, abs=0.1)
-        assert usage(process.pid).since(used).cpu_s < 0.1
+        assert used.cpu_ns >= 0.3e9
+        assert used.user_ns + used.system_ns == pytest.approx(used.cpu_ns, abs=1e8)
+        assert usage(process.pid).since(used).cpu_ns < 1e8
     finally:
         ended(process)
+
+
+ENDED = """
+import os, threading, time
+def burn():
+    until_s = time.thread_time() + 0.2
+    while time.thread_time() < until_s: pass
+one = threading.Thread(target=burn)
+one.start()
+one.join()
+for reaped in (True, False):
+    pid = os.fork()
+    if pid == 0:
+        burn()
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+print("done", flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("read", [lambda pid: usage(pid).cpu_ns, cpu_ns])
+def test_threads_that_ended_and_children_that_ended_count_reaped_or_not(read: Callable[[int], int]) -> None:
+    process = started(ENDED)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert read(process.pid) >= 0.58e9  # three times 0.2 s; what has been reaped is known to 10 ms each
+        assert read(process.pid) < 1.2e9
+    finally:
+        ended(process)
+
+
+def test_cpu_time_is_read_in_nanoseconds() -> None:
+    readings = []
+    for _ in range(20):
+        readings.append(cpu_ns(os.getpid()))
+        sum(range(10_000))
+    steps = {later - earlier for earlier, later in itertools.pairwise(readings)}
+    assert min(steps) > 0
+    assert max(steps) < 10_000_000, "ticks of 10 ms would show as none or one"
+    assert len(steps) > 10
 
 
 def test_waiting_is_a_voluntary_switch() -> None:

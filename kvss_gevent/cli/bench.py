@@ -1,20 +1,20 @@
-"""`kvss bench`: loads a KV/1.0 server as hard as one process can. The generator is in ../bench.py."""
+"""`kvss bench`: loads a KV/1.0 server as hard as one process can."""
 
 import json
-import re
 import resource
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import asdict, fields
 
-from kvss_gevent.measure.load import Load, Outcome
+from kvss_gevent.measure import closed_loop
+from kvss_gevent.measure.connections import Unusable
+from kvss_gevent.measure.load import BUSY_SHARE, Load, Outcome
 from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
+from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 
 RESERVED_DESCRIPTORS = 64
-BUSY_SHARE = 0.9
-"""Of a core: a generator that uses more has no time to spare, and the server might do more than it asks for."""
 
 EPILOG = """\
 Each connection sends --depth requests, waits for all their replies, and sends again: a closed loop, which finds the
@@ -28,7 +28,7 @@ exit codes: 0 all requests were answered, 1 some were refused, lost or never ans
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `kvss bench`."""
     parser.epilog = EPILOG
-    parser.add_argument("target", type=_target, metavar="HOST:PORT", help="the server, such as 127.0.0.1:5050")
+    parser.add_argument("target", nargs="+", metavar="HOST:PORT", help="the server, such as 127.0.0.1:5050")
     for flag, kind, default, placeholder, text in (
         ("--seconds", _number(0.1, 3600), 5.0, "S", "how long to measure"),
         ("--warmup", _number(0, 60), 0.5, "S", "how long to load before that"),
@@ -42,14 +42,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--server-pid", type=_whole(1, 1 << 22), metavar="PID", help="the server's process, to tell what it used"
     )
+    parser.add_argument(
+        "--protocol",
+        choices=("kv", "resp"),
+        default="kv",
+        help="what is spoken: KV/1.0, or RESP as redis-server does, to compare with it (kv)",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def run(args: Namespace) -> int:
     """Load the server and print what came of it; returns the exit code. Raises Fail."""
-    from kvss_gevent.measure import closed_loop
-
-    load = Load(args.connections, args.depth, args.get, args.value, args.keys, args.seconds, args.warmup)
+    endpoint = only_endpoint(args.target)
+    host, port = endpoint.host, endpoint.port
+    load = Load(
+        args.connections,
+        args.depth,
+        args.get,
+        args.value,
+        args.keys,
+        args.seconds,
+        args.warmup,
+        protocol=args.protocol,
+    )
     if load.depth * load.value_bytes > MAX_PACKET_BYTES:
         raise Fail(
             f"--depth {load.depth} requests with --value {load.value_bytes} make packets over {MAX_PACKET_BYTES} bytes",
@@ -61,10 +76,9 @@ def run(args: Namespace) -> int:
     def read_server() -> None:
         readings.append(usage(args.server_pid))
 
-    host, port = args.target
     try:
         outcome = closed_loop.run(host, port, load, read_server if args.server_pid else _nothing)
-    except closed_loop.Unusable as unusable:
+    except Unusable as unusable:
         raise Fail(
             f"cannot load {host}:{port}: {unusable}", "Start the server first, or check the address.", 3
         ) from None
@@ -101,8 +115,8 @@ def as_text(load: Load, outcome: Outcome, limited: bool, server: Usage | None) -
         shown.append(f"fairness      {outcome.fairness:.3f} by Jain's index: 1 where all connections got the same")
     if server and outcome.requests:
         shown.append(
-            f"server        {server.cpu_s * 1e6 / outcome.requests:.1f} us of CPU for each request, "
-            f"{server.system_s / ((server.user_s + server.system_s) or 1):.0%} of it in the kernel"
+            f"server        {server.cpu_ns / 1000 / outcome.requests:.1f} us of CPU for each request, "
+            f"{server.system_share:.0%} of it in the kernel"
         )
     for status, number in outcome.refused.items():
         shown.append(f"refused       {number} replies were {status}")
@@ -133,13 +147,6 @@ def _make_room(connections: int) -> None:
             f"Give {hard - RESERVED_DESCRIPTORS} or less, or raise the limit: ulimit -n.",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _target(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})", text, re.ASCII)
-    if not match or not 0 < int(match[3]) < 65536:
-        raise ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:5050 or [::1]:5050")
-    return match[1] or match[2], int(match[3])
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:

@@ -1,4 +1,4 @@
-"""Load and process usage: what benchmarks, the laboratory and the tests share.
+"""Load, process usage and starting servers: what benchmarks, the laboratory, the load tester and the tests share.
 
-May import: protocol.
+May import: protocol, models.
 """

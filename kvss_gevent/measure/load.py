@@ -1,12 +1,16 @@
-"""What a load is, its packets, and what came of it: data and counting. Sending it is for bench.py."""
+"""What a load is, its packets in either protocol, and what came of it."""
 
 import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from kvss_gevent.protocol.wire import Verb, build_request
+
+BUSY_SHARE: Final = 0.9
+"""Of a core: a generator that used more had no time to spare, and the server may be able to do more."""
 
 PACKETS = 509
 """Packets made beforehand, so that making them costs nothing while measuring; a prime, so that no two connections that
@@ -16,6 +20,9 @@ EXACT_US = 1 << 16
 COARSE_BITS = 10
 """Times are counted by the microsecond up to EXACT_US and by 1,024 of them from there on, an error of 1.6 % at most."""
 
+Packet = tuple[bytes, int]
+"""Requests to send in one go, and how many line feeds their replies have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -23,7 +30,7 @@ class Load:
 
     connections: int = 50
     depth: int = 1
-    get_percent: int = 80
+    get_percent: float = 80
     value_bytes: int = 64
     keys: int = 1000
     seconds: float = 5.0
@@ -31,6 +38,8 @@ class Load:
     """Before the seconds that count."""
     drain_s: float = 5.0
     """After them, for the replies to what is under way; a connection without its replies then is given up."""
+    protocol: str = "kv"
+    """`kv` for KV/1.0, `resp` for the protocol of redis-server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +121,30 @@ def jain(shares: Sequence[float]) -> float | None:
     return sum(shares) ** 2 / (len(shares) * squares) if squares else None
 
 
-def make_packets(load: Load, seed: int = 1) -> list[bytes]:
+def make_packets(load: Load, seed: int = 1) -> list[Packet]:
     """Return PACKETS packets of `depth` requests each; the same for the same load and seed."""
     pick = random.Random(seed)
 
-    def request() -> bytes:
-        key = key_of(pick.randrange(load.keys))
-        if pick.random() * 100 < load.get_percent:
-            return build_request(Verb.GET, key)
-        return build_request(Verb.PUT, key, b"x" * load.value_bytes)
+    def packet() -> Packet:
+        made = [
+            request(load, key_of(pick.randrange(load.keys)), get=pick.random() * 100 < load.get_percent)
+            for _ in range(load.depth)
+        ]
+        return b"".join(data for data, _ in made), sum(line_feeds for _, line_feeds in made)
 
-    return [b"".join(request() for _ in range(load.depth)) for _ in range(PACKETS)]
+    return [packet() for _ in range(PACKETS)]
+
+
+def request(load: Load, key: bytes, *, get: bool) -> Packet:
+    """Return one request, a GET that finds its key or a PUT, as a packet of its own."""
+    value = b"x" * load.value_bytes
+    if load.protocol == "resp":
+        if get:
+            return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key), 2
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value), 1
+    return (build_request(Verb.GET, key) if get else build_request(Verb.PUT, key, value)), 1
 
 
 def key_of(number: int) -> bytes:
+    """Return the key with this number."""
     return b"key:%08d" % number

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from kvss_gevent.compare.estimate import Estimate, ratio
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL, Served
+from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.words import listed, times
+from kvss_gevent.measure.launch import Launched
 from kvss_gevent.measure.load import Load
 from kvss_gevent.measure.process_usage import tree
 
@@ -56,16 +57,15 @@ def measure(bench: Workbench) -> Iterator[Point]:
         point, used, outcome = bench.saturate(server, CLIENTS_OF_A_POOL, load)
         figures = dict(point.figures)
         if outcome.requests:
-            total_s = used.user_s + used.system_s
-            figures["kernel_share"] = used.system_s / total_s if total_s else 0.0
-            figures["switches"] = (used.voluntary_switches + used.involuntary_switches) / outcome.requests
+            figures["kernel_share"] = used.system_share
+            figures["switches"] = used.switches / outcome.requests
         calls = count_calls(server, connections)
         if calls is not None:
             figures["calls"] = calls
         yield replace(point, figures=figures)
 
 
-def count_calls(server: Served, connections: int) -> float | None:
+def count_calls(server: Launched, connections: int) -> float | None:
     """Return system calls per request, None where there is no tracer that may be used.
 
     Clients connect and ask once before the tracer is attached, so that threads and processes made for them are traced;

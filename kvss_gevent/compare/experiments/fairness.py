@@ -1,9 +1,11 @@
 """Experiment 11: whether connections get equal shares, alone and beside three that flood the server with pipelines."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-
-import gevent
 
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.experiment_context import Workbench
@@ -28,6 +30,7 @@ PANELS = (
 QUICK = (10, 29)
 FULL = (10, 29, 100, 300)
 FLOODS, FLOOD_DEPTH = 3, 256
+FLOOD_STARTS_S = 1.0
 
 
 def measure(bench: Workbench) -> Iterator[Point]:
@@ -35,20 +38,28 @@ def measure(bench: Workbench) -> Iterator[Point]:
     with bench.serving() as server:
         for connections in QUICK if bench.profile.quick else FULL:
             for case in ("alone", f"beside {FLOODS} floods"):
-                flood = None
-                if case != "alone":
-                    load = bench.load(FLOODS, FLOOD_DEPTH)
-                    flood = gevent.spawn(bench.saturate, server, 0, load)
-                    gevent.sleep(bench.profile.warmup_s)
-                point, _, outcome = bench.saturate(server, connections, bench.load(connections), case)
+                with flooding(server.port) if case != "alone" else nullcontext():
+                    point, _, outcome = bench.saturate(server, connections, bench.load(connections), case)
                 figures = dict(point.figures)
-                if flood is not None:  # what the server used was used for the floods, too
+                if case != "alone":  # what the server used was used for the floods, too
                     figures.pop("cpu_us", None)
                 if outcome.fairness is not None:
                     figures["fairness"] = outcome.fairness
                 yield replace(point, figures=figures)
-                if flood is not None:
-                    flood.join(30)
+
+
+@contextmanager
+def flooding(port: int) -> Iterator[None]:
+    """Load the server with deep pipelines until the block ends, from a process of its own."""
+    words = ["-m", "kvss_gevent", "bench", f"127.0.0.1:{port}", "--connections", str(FLOODS)]
+    words += ["--depth", str(FLOOD_DEPTH), "--seconds", "60"]
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(FLOOD_STARTS_S)
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def findings(seen: Seen) -> Iterator[Finding]:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.contestant import FailedError
-from kvss_gevent.compare.measuring.experiment_context import BUSY_SHARE, Workbench
+from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.words import listed
 from kvss_gevent.loadtest.engine.run import TICK_S
+from kvss_gevent.measure.load import BUSY_SHARE
 
 TITLE = "Overload to 150 % and back"
 VARIES = "seconds; from the first to the third, 150 % of what the server can do are due, before and after 50 %"

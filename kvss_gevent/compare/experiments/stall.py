@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import gevent
 
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import Served
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.words import milliseconds
+from kvss_gevent.measure.launch import Launched
 
 TITLE = "The same stall seen by a closed and by an open loop"
 VARIES = "percentile of the response times"
@@ -43,7 +43,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 yield Point(percent, {"response_us": value_us}, point.errors, point.limited and rate is not None, case)
 
 
-def stopping(server: Served) -> Callable[[], None]:
+def stopping(server: Launched) -> Callable[[], None]:
     """Return what stops the server after a second, for STALL_S."""
 
     def stop() -> None:

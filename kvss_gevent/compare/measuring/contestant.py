@@ -1,30 +1,20 @@
-"""Starts a server of a model for a cell, on its own processors, and ends it. Loading it is for workbench.py.
+"""What is compared: the command of each contestant's server, and running it on its own processors.
 
 A contestant is a model's name, or NAME+disk for the model on a disk store: what runs in several processes cannot keep
 its data in memory, and a model to compare it with should not either. `null` is null_server.py.
 """
 
 import contextlib
-import os
-import re
 import resource
-import select
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from kvss_gevent import models
-from kvss_gevent.models.processes import end_with
+from kvss_gevent.measure.launch import Launched, NotStarted, launched
 
 NULL = "null"
 ON_DISK = "+disk"
-START_LIMIT_S = 20.0
-STOP_LIMIT_S = 10.0
-
 CLIENTS_OF_A_POOL = 32
 """--pool-size of pool and prefork, and the number of connections wherever that number is not what is varied."""
 
@@ -38,14 +28,6 @@ sys.exit(main(sys.argv[1:]))
 
 class FailedError(Exception):
     """A cell cannot be measured; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A server that listens on loopback."""
-
-    pid: int
-    port: int
 
 
 def model_of(contestant: str) -> str:
@@ -73,42 +55,14 @@ def command(
 
 
 @contextlib.contextmanager
-def serving(words: list[str], processors: frozenset[int]) -> Iterator[Served]:
+def serving(words: list[str], processors: frozenset[int]) -> Iterator[Launched]:
     """Run a server until the block ends. Raises FailedError where it does not start."""
-    parent = os.getpid()
-
-    def prepare() -> None:
-        os.sched_setaffinity(0, processors)
-        end_with(parent)
-
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=prepare)  # noqa: PLW1509 - this process has no threads
+    with contextlib.ExitStack() as stack:
         try:
-            yield Served(process.pid, _port(process, log))
-        finally:
-            _end(process)
-
-
-def _port(process: "subprocess.Popen[str]", log: IO[str]) -> int:
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
-    line = process.stdout.readline() if ready else ""
-    if match := re.search(r"listening on \S+:(\d+)$", line.strip()):
-        return int(match[1])
-    log.seek(0)
-    said = " ".join(log.read().split("\n")[:1]).removeprefix("kvss: ")
-    raise FailedError(f"the server did not start: {said or 'it said nothing'}")
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+            server = stack.enter_context(launched(words, processors=processors))
+        except NotStarted as why:
+            raise FailedError(f"the server did not start: {why}") from None
+        yield server
 
 
 def raise_descriptor_limit() -> int:

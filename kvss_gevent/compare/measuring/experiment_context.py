@@ -12,17 +12,15 @@ from typing import Any
 import gevent
 import gevent.socket
 
-from kvss_gevent.compare.measuring.contestant import NULL, FailedError, Served, command, serving
+from kvss_gevent.compare.measuring.contestant import NULL, FailedError, command, serving
 from kvss_gevent.compare.measuring.cores import Cores, busy_s
 from kvss_gevent.compare.measuring.open_loop import Offered, offer
 from kvss_gevent.compare.rows import Point
-from kvss_gevent.loadtest.engine.clock import cpu_wait_s
 from kvss_gevent.measure import closed_loop
-from kvss_gevent.measure.load import Load, Outcome
-from kvss_gevent.measure.process_usage import Usage, usage
-
-BUSY_SHARE = 0.9
-"""Of a core: a generator that uses more had no time to spare."""
+from kvss_gevent.measure.connections import Unusable
+from kvss_gevent.measure.launch import Launched
+from kvss_gevent.measure.load import BUSY_SHARE, Load, Outcome
+from kvss_gevent.measure.process_usage import Usage, cpu_wait_s, usage
 
 OTHERS_SHARE = 0.1
 """Of the time: when other processes had the server's processor, or the generator waited for its own, any longer, the
@@ -74,14 +72,14 @@ class Workbench:
         return self.contestant == NULL
 
     @contextmanager
-    def serving(self, *flags: str, interval_s: float | None = None) -> Iterator[Served]:
+    def serving(self, *flags: str, interval_s: float | None = None) -> Iterator[Launched]:
         """Run a server of the contestant until the block ends. Raises FailedError."""
         words = command(self.contestant, self.directory, flags, interval_s)
         self.commands.append(words)
         with serving(words, self.cores.server) as server:
             yield server
 
-    def saturate(self, server: Served, x: float, load: Load, case: str = "") -> tuple[Point, Usage, Outcome]:
+    def saturate(self, server: Launched, x: float, load: Load, case: str = "") -> tuple[Point, Usage, Outcome]:
         """Ask for as much as the server can do; returns the point at x, what the server used, and all else.
 
         Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
@@ -90,7 +88,7 @@ class Workbench:
         readings: list[Reading] = []
         try:
             outcome = closed_loop.run("127.0.0.1", server.port, load, lambda: readings.append(self._read(server)))
-        except closed_loop.Unusable as unusable:
+        except Unusable as unusable:
             raise FailedError(f"it could not be loaded: {unusable}") from None
         except ProcessLookupError:
             raise FailedError("the server ended while it was loaded") from None
@@ -102,7 +100,7 @@ class Workbench:
             figures |= {
                 "p50_us": outcome.p50_us,
                 "p99_us": outcome.p99_us,
-                "cpu_us": used.cpu_s * 1e6 / outcome.requests,
+                "cpu_us": used.cpu_ns / 1000 / outcome.requests,
                 "generator_us": outcome.cpu_us or 0.0,
             }
         limited = outcome.cpu_share > BUSY_SHARE
@@ -114,7 +112,7 @@ class Workbench:
         seconds, warmup_s = self.profile.seconds, self.profile.warmup_s
         return Load(connections, depth, get_percent, value_bytes, 1000, seconds, warmup_s, drain_s=0.3)
 
-    def offer(self, server: Served, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
+    def offer(self, server: Launched, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
         """Offer requests at a rate, see openloop.offer, for the profile's seconds or `seconds`; returns the point at x.
 
         Figures: offered_per_s, answered_per_s (within the window), p50_us, p99_us, max_us from the intended start,
@@ -143,14 +141,14 @@ class Workbench:
         limited = offered.cpu_share > BUSY_SHARE or lag_us > LATE_US
         return Point(x, figures, errors, limited, case, disturbed), offered
 
-    def _read(self, server: Served) -> "Reading":
+    def _read(self, server: Launched) -> "Reading":
         return Reading(time.monotonic(), usage(server.pid), busy_s(self.cores.server), cpu_wait_s())
 
     def _between(self, before: "Reading", after: "Reading") -> tuple[Usage, bool]:
         """Return what the server used between two readings, and whether other processes were in the way."""
         took_s = after.at_s - before.at_s
         used = after.server.since(before.server)
-        others_s = after.busy_s - before.busy_s - used.cpu_s if self.cores.apart else 0.0
+        others_s = after.busy_s - before.busy_s - used.cpu_ns / 1e9 if self.cores.apart else 0.0
         return used, max(others_s, after.waited_s - before.waited_s) > OTHERS_SHARE * took_s + TICKS_S
 
 

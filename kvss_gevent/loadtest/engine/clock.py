@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -70,11 +69,3 @@ class Timer:
         self._fire()
         if self._armed == -inf:
             self.arm(inf)
-
-
-def cpu_wait_s() -> float:
-    """Return how long this process has been ready to run while others held the CPU; 0 where Linux does not tell."""
-    try:
-        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0

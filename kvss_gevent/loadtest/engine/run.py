@@ -12,7 +12,7 @@ from typing import Protocol
 import gevent
 
 from kvss_gevent.loadtest.engine.arrival_queue import ArrivalQueue
-from kvss_gevent.loadtest.engine.clock import clock, cpu_wait_s
+from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.connection import LoadConnection
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import Recorder, Tally
@@ -21,6 +21,7 @@ from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.arrivals import Arrivals, constant_steps, poisson_steps
 from kvss_gevent.loadtest.workload.mix import user_seed
 from kvss_gevent.loadtest.workload.values import Ledger
+from kvss_gevent.measure.process_usage import cpu_wait_s
 
 TICK_S = 0.25
 """How often counts leave the hot path's dicts."""

@@ -5,7 +5,8 @@ A request that was under way or due in that time waited for the generator and no
 
 import gevent
 
-from kvss_gevent.loadtest.engine.clock import clock, cpu_wait_s
+from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.measure.process_usage import cpu_wait_s
 
 BEAT_S = 0.01
 LEAST_S = 0.025

@@ -1,0 +1,106 @@
+"""Connections of a load generator: resolving, connecting, storing the keys, and who is answered at all."""
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from kvss_gevent.measure.load import Load, key_of, request
+from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
+
+LIMIT_S: Final = 5.0
+"""For storing the keys, for connecting, and for every connection to be answered once: each at most this long."""
+
+QUIET_S: Final = 0.5
+SMALL_RECV_BYTES: Final = 448
+KEYS_AT_ONCE: Final = 16
+
+ASK_ONCE: Final = {"kv": build_request(Verb.STATS), "resp": b"*1\r\n$4\r\nPING\r\n"}
+"""A request whose reply is short whatever the values are."""
+
+STORED: Final = {"kv": (REPLY[Status.OK], REPLY[Status.CREATED]), "resp": (b"+OK",)}
+
+
+class Unusable(Exception):
+    """There is no server to load, or it does not take the requests; the message says why."""
+
+
+def resolve(host: str, port: int) -> tuple[Any, int]:
+    """Return address and family of a host. Raises Unusable."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise Unusable(getattr(error, "strerror", None) or "no such host name") from None
+    return address, family
+
+
+def connect(address: Any, family: int, timeout_s: float) -> socket.socket:
+    """Return a connection without Nagle's delay. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_all(address: Any, family: int, number: int) -> list[socket.socket]:
+    """Return as many connections as the server accepts within LIMIT_S, `number` at most."""
+    made = []
+    deadline_s = time.monotonic() + LIMIT_S
+    for _ in range(number):
+        with contextlib.suppress(OSError):
+            made.append(connect(address, family, max(0.001, deadline_s - time.monotonic())))
+    return made
+
+
+def answered_once(socks: list[socket.socket], protocol: str, note: Callable[[bytes], None]) -> list[socket.socket]:
+    """Ask once on every connection; return those on which the server did something, in good order.
+
+    A model that makes a thread or a process for each client has the time for it here. When nobody has heard anything
+    for QUIET_S, the others will not either. note takes each reply.
+    """
+    heard: set[socket.socket] = set()
+    deadline_s = time.monotonic() + LIMIT_S
+    with selectors.DefaultSelector() as waiting:
+        for sock in socks:
+            with contextlib.suppress(OSError):
+                sock.sendall(ASK_ONCE[protocol])
+            waiting.register(sock, selectors.EVENT_READ)
+        while waiting.get_map() and time.monotonic() < deadline_s:
+            ready = waiting.select(QUIET_S)
+            if not ready:
+                break
+            for key, _ in ready:
+                sock = key.fileobj  # type: ignore[assignment]
+                waiting.unregister(sock)
+                heard.add(sock)
+                with contextlib.suppress(OSError):
+                    note(sock.recv(SMALL_RECV_BYTES))
+    return [sock for sock in socks if sock in heard]
+
+
+def store_keys(address: Any, family: int, load: Load) -> None:
+    """Store every key once, so that every GET finds one. Raises Unusable."""
+    deadline_s = time.monotonic() + LIMIT_S
+    try:
+        with connect(address, family, LIMIT_S) as sock, sock.makefile("rb") as replies:
+            for first in range(0, load.keys, KEYS_AT_ONCE):
+                keys = range(first, min(first + KEYS_AT_ONCE, load.keys))
+                sock.settimeout(max(0.001, deadline_s - time.monotonic()))
+                sock.sendall(b"".join(request(load, key_of(key), get=False)[0] for key in keys))
+                for _ in keys:
+                    reply = replies.readline(len(OK_PREFIX) + 60).rstrip(b"\r\n")
+                    if reply not in STORED[load.protocol]:
+                        raise Unusable(
+                            f"it answered {shorten(reply)} to a PUT" if reply else "it closed the connection"
+                        )
+    except TimeoutError:
+        raise Unusable(f"{load.keys} keys could not be stored within {LIMIT_S:g} s") from None
+    except OSError as error:
+        raise Unusable((error.strerror or str(error)).lower()) from None
