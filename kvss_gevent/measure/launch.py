@@ -99,7 +99,7 @@ def free_port() -> int:
 
 def kvss(*flags: str, port: int = 0) -> list[str]:
     """Return the command of this project's server on loopback; port 0 has it choose one."""
-    return [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1", str(port), *flags]
+    return [sys.executable, "-m", "kvss_gevent", "serve", "--port", str(port), *flags]
 
 
 def redis(port: int) -> list[str]:

@@ -124,8 +124,8 @@ def cpu_wait_s() -> float:
 def _clock_ns(pid: int) -> int:
     try:
         return time.clock_gettime_ns((~pid << 3) | _SCHEDULED_CLOCK)
-    except OSError:
-        return 0  # it has ended
+    except (OSError, OverflowError):
+        return 0  # it has ended, or no process can have this id
 
 
 def _of_threads(pid: int, name: str) -> Iterator[str]:
