@@ -86,7 +86,7 @@ def test_a_bad_flag_is_two_lines_and_exit_code_2() -> None:
 def test_an_unknown_flag_is_exit_code_2() -> None:
     done = kvss("serve", "--no-such-flag")
     assert done.returncode == 2
-    assert "unrecognized arguments: --no-such-flag" in done.stderr
+    assert "serve has no option --no-such-flag" in done.stderr
 
 
 def test_a_port_in_use_is_exit_code_3() -> None:

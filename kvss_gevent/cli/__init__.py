@@ -1,19 +1,23 @@
 """The `kvss` command: picks the subcommand, turns faults into messages and exit codes. Each subcommand has a file here.
 
-A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail. Only
-the module of the command in use is imported, so that a client does not load the server.
+A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail; its help has
+examples. Only the module of the command in use is imported, so that a client does not load the server.
 
 May import: protocol, settings, stores, core, server, models, client, measure, conformance, loadtest, compare, trace,
 wire_tools, pages.
 """
 
-import argparse
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
-from kvss_gevent.settings.fail import Fail
+from kvss_gevent.cli.parser import Parser
+from kvss_gevent.cli.streams import READER_LEFT, OutputLost, prepare
+from kvss_gevent.settings.fail import Exit, Fail
 
 COMMANDS = {
     "serve": "run the server",
@@ -29,40 +33,109 @@ COMMANDS = {
 }
 
 
+INTERRUPTED = 130
+NO_THREAD = "can't start new thread"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one `kvss` command; returns its exit code, 130 where Ctrl-C ended it."""
-    args = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        prepare()
+        argv = sys.argv[1:]
     try:
-        return _dispatch(args)
+        try:
+            code = _dispatch(list(argv))
+            sys.stdout.flush()
+        except SystemExit as done:  # argparse has printed a help
+            code = int(done.code or 0)
+            sys.stdout.flush()
     except Fail as fail:
         fail.show()
-        return fail.code
+        code = fail.code
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output left (kvss ... | head): not an error, but the interpreter's own flush would fail too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = INTERRUPTED
+    except OutputLost as lost:
+        if lost.reader_left:
+            code = READER_LEFT
+        else:
+            code = _show(
+                f"standard output cannot be written: {lost}", "What was not printed is lost: send it elsewhere."
+            )
+    except OSError as error:
+        where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        code = _show(f"{error.strerror or error}{where}", _remedy(error))
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        code = _show("the system allows no more threads", "End other programs, or raise the limit: ulimit -u.")
+    except MemoryError:
+        code = _show("there is not enough memory", "End other programs, or ask for less.")
+    return code
+
+
+def _show(cause: str, remedy: str) -> int:
+    Fail(cause, remedy).show()
+    return Exit.UNREACHABLE
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Too many files are open: close some, or raise the limit: ulimit -n."
+    return "The system refused it: look at the path, its rights, and the room on the disk."
 
 
 def _dispatch(args: list[str]) -> int:
-    from kvss_gevent import __version__
+    if args[:1] == ["help"]:
+        args = [*args[1:2], "--help"]
+    if not args:
+        raise Fail("a command is missing", "Give one of these:", usage=_help())
+    name = args[0]
+    if name in ("-h", "--help"):
+        print(_help(), end="")
+        return Exit.OK
+    if name == "--version":
+        from kvss_gevent import __version__
 
-    top = argparse.ArgumentParser(
-        prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it."
-    )
-    top.add_argument("--version", action="version", version=f"kvss {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in args if not word.startswith("-")), None)
-    for name, summary in COMMANDS.items():
-        parser = commands.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
-        )
-        if name == chosen:
-            module = import_module(f"kvss_gevent.cli.{name}")
-            parser.formatter_class = argparse.RawDescriptionHelpFormatter
-            module.add_arguments(parser)
-            parser.set_defaults(run=module.run)
-    parsed = top.parse_args(args)
-    code: int = parsed.run(parsed)
+        print(f"kvss {__version__}")
+        return Exit.OK
+    if name not in COMMANDS:
+        raise _unknown(name, args)
+    parser, run = _command(name)
+    code: int = run(parser.parse_args(args[1:]))
     return code
+
+
+def _command(name: str) -> tuple[Parser, Any]:
+    """Return the parser of a command, and its run."""
+    module = import_module(f"kvss_gevent.cli.{name}")
+    summary = COMMANDS[name]
+    parser = Parser(prog=f"kvss {name}", description=f"{summary[0].upper()}{summary[1:]}.")
+    module.add_arguments(parser)
+    return parser, module.run
+
+
+def _unknown(name: str, args: Iterable[str]) -> Fail:
+    """Return the error for a first word that is no command, with the usage of the command that was meant."""
+    if name.startswith("-"):
+        parser, _ = _command("serve")
+        near = get_close_matches(name.partition("=")[0], parser._option_string_actions, 1)
+        remedy = f"Did you mean `kvss serve {near[0]}`?" if near else "`kvss --help` lists the commands."
+        return Fail(f"{name} stands before the command", remedy, usage=parser.format_usage() if near else _help())
+    near = get_close_matches(name, COMMANDS, 1)
+    if not near:
+        return Fail(f"there is no command {name!r}", "Give one of these:", usage=_help())
+    meant = " ".join([near[0], *list(args)[1:]])
+    return Fail(
+        f"there is no command {name!r}", f"Did you mean `kvss {meant}`?", usage=_command(near[0])[0].format_usage()
+    )
+
+
+def _help() -> str:
+    lines = ["usage: kvss COMMAND [options]", "", "KV/1.0: a key-value server on gevent, and what goes with it.", ""]
+    lines += [f"  {name:<{WIDEST_NAME}}{summary}" for name, summary in COMMANDS.items()]
+    lines += ["", "examples:", "  kvss serve", "  kvss client PUT name An", "  kvss help serve", ""]
+    lines += ["`kvss COMMAND --help` says more. `kvss --version` tells the version.", ""]
+    return "\n".join(lines)
+
+
+WIDEST_NAME = max(map(len, COMMANDS)) + 2

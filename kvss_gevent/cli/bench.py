@@ -20,6 +20,10 @@ EPILOG = """\
 Each connection sends --depth requests, waits for all their replies, and sends again: a closed loop, which finds the
 highest rate, and not how long clients wait at a lower one. Times are those of a packet of --depth requests.
 
+examples:
+  kvss bench 127.0.0.1:5050
+  kvss bench 127.0.0.1:5050 --depth 16 --seconds 10 --json
+
 exit codes: 0 all requests were answered, 1 some were refused, lost or never answered, 2 usage,
 3 there is no server or it takes no keys, 130 interrupted. A run leaves --keys keys in the server, beginning with key:.
 """

@@ -29,6 +29,11 @@ blank lines and lines beginning with # are skipped, QUIT and EXIT end it, and ea
 --json prints one object: code and phrase of the reply; data, or data_base64 where the data is not UTF-8; error, a
 sentence where there was no KV/1.0 reply. What does not apply is null.
 
+examples:
+  kvss client                           a conversation with 127.0.0.1:5050
+  kvss client 127.0.0.1 5050 PUT name An
+  kvss client <script.txt
+
 exit codes (a script: the highest of its replies; it stops at 3):
   0  done                          3  no connection, or no reply in time
   1  404, not found                4  another 4xx: the server refused it

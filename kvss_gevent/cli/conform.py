@@ -15,6 +15,11 @@ SUMMARY = "grade any KV/1.0 server"
 INTERRUPTED = 130
 
 _EPILOG = f"""\
+examples:
+  kvss conform 127.0.0.1:5050
+  kvss conform 127.0.0.1:5050 --group STATS --json
+  kvss conform --list
+
 groups: {", ".join(GROUPS)}
 exit codes: 0 every case passed, 1 a case failed, 2 usage,
             3 nothing answers at HOST:PORT, 130 interrupted

@@ -12,7 +12,11 @@ STOP_LIMIT_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvss demo`: it needs none."""
-    parser.epilog = "exit codes: 0 shown, 2 usage, 3 the server could not be started or did not answer"
+    parser.epilog = """\
+examples:
+  kvss demo
+
+exit codes: 0 shown, 2 usage, 3 the server could not be started or did not answer"""
 
 
 def run(_: argparse.Namespace) -> int:

@@ -16,6 +16,10 @@ INDENT = 14
 WIDEST = 100
 
 EPILOG = """\
+examples:
+  kvss models
+  kvss serve --model threads
+
 Serve with one of them by `kvss serve --model NAME`. "loses" names the cases of `kvss conform` that a model fails by
 its nature; `kvss conform --list` says what they are. Exit code: 0.
 """

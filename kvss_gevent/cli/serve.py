@@ -41,14 +41,13 @@ examples:
   kvss serve --print-config > kvss.toml
 
 signals:
-{chr(10).join(f"  {', '.join(row.names)}: {row.says}" for row in signals.TABLE)}
+{chr(10).join(f"  {', '.join(row.names):<17}{row.says}" for row in signals.TABLE)}
 
 exit codes:
-  0    stopped by SIGTERM or Ctrl-C, or the configuration is good
-  2    usage
-  3    cannot listen, open the store or load the model, or standard output
-       cannot be written
-  128 + N, ended at once by a second signal N
+  0        stopped by SIGTERM or Ctrl-C, or the configuration is good
+  2        usage
+  3        cannot listen, open the store or load the model, or standard output cannot be written
+  128 + N  ended at once by a second signal N
 """
 
 

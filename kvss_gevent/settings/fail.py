@@ -14,17 +14,18 @@ class Exit(IntEnum):
 
 
 class Fail(Exception):
-    """Ends the command: one line with the cause, one with what to do, and the exit code."""
+    """Ends the command: one line with the cause, one with what to do, the exit code, and a usage to show."""
 
-    def __init__(self, cause: str, remedy: str, code: int = Exit.USAGE) -> None:
+    def __init__(self, cause: str, remedy: str, code: int = Exit.USAGE, *, usage: str = "") -> None:
         super().__init__(cause)
+        self.usage = usage
         self.cause = cause
         self.remedy = remedy
         self.code = code
 
     def show(self) -> None:
         """Print the two lines, with control characters as escapes: a path or a name cannot steer a terminal."""
-        print(f"kvss: {escaped(self.cause)}\n  {escaped(self.remedy)}", file=sys.stderr)
+        print(f"kvss: {escaped(self.cause)}\n  {escaped(self.remedy)}\n{self.usage}", end="", file=sys.stderr)
 
 
 def escaped(text: str) -> str:

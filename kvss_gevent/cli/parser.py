@@ -1,0 +1,66 @@
+"""The parser of every `kvss` command: help that fits the terminal, and errors that suggest what was meant."""
+
+import argparse
+import re
+import textwrap
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from kvss_gevent.settings.fail import Fail
+
+_LABEL = re.compile(r"[a-z][a-z ()`,]*:")
+_TABLE_ROW = re.compile(r" +(?:\S+ )*\S+ {2,}(?=\S)")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are a Fail, with the usage of the command in question."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "formatter_class": Help, "allow_abbrev": False})
+        self._words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and remember the words for `error`."""
+        self._words = args or ()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the Fail for a message of argparse; an option that is unknown explains what else seems wrong."""
+        command, usage = self.prog.partition(" ")[2], self.format_usage()
+        surplus = message.startswith("unrecognized arguments: ")
+        words = message.partition(": ")[2].split() if surplus else self._words if "required" in message else ()
+        flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+        unknown = next((flag for flag in flags if flag not in self._option_string_actions), None)
+        if unknown:
+            near = get_close_matches(unknown, self._option_string_actions, 1)
+            remedy = f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` lists what it takes."
+            raise Fail(f"{command} has no option {unknown}", remedy, usage=usage)
+        if surplus:
+            message = f"{words[0]!r} is a word too many"
+        raise Fail(f"{command}: {message}", f"`{self.prog} --help` says what it takes.", usage=usage)
+
+
+class Help(argparse.HelpFormatter):
+    """Help whose paragraphs are filled to the width of the terminal, and whose tables keep their columns."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for line in text.splitlines():
+            prose = line and not line[0].isspace()
+            if prose and lines and lines[-1][:1].strip() and not lines[-1].endswith(":") and not _LABEL.match(line):
+                lines[-1] += f" {line}"
+            else:
+                lines.append(line.rstrip())
+        return "\n".join(indent + filled for line in lines for filled in _wrapped(line, width - len(indent)))
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a paragraph, or one row of a table, as lines of at most width."""
+    if len(line) <= width:
+        return [line]
+    row = _TABLE_ROW.match(line)
+    hanging = len(row[0]) if row and len(row[0]) < width // 2 else len(line) - len(line.lstrip()) + (4 if row else 0)
+    if row and len(row[0]) >= width // 2:
+        line = " " * (len(line) - len(line.lstrip())) + re.sub(" {2,}", "  ", line.strip())
+    return textwrap.wrap(line, width, subsequent_indent=" " * hanging, break_on_hyphens=False, break_long_words=False)

@@ -1,0 +1,153 @@
+"""The `kvss` command: what every subcommand does with help, typing errors, and a standard output that fails."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kvss_gevent.cli import COMMANDS, main
+from kvss_gevent.settings.fail import Fail
+
+READER_LEFT = 141
+PRINTS = {"serve": "--print-config", "models": "", "conform": "--list"}
+"""Commands that print something without a server."""
+
+
+def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in which kvss is the command."""
+    return subprocess.run(
+        ["bash", "-c", f'kvss() {{ "{sys.executable}" -m kvss_gevent "$@"; }}\n{script}'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_and_fits_the_terminal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns in (40, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert "examples:\n" in text
+        assert f"kvss {name}" in text
+        if columns == 80:
+            assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_lost_output_is_never_a_result_and_no_traceback(name: str) -> None:
+    arguments = PRINTS.get(name, "--help")
+    done = shell(
+        f"kvss {name} {arguments} >/dev/full; echo $? >&2; kvss {name} {arguments} >&-; echo $? >&2\n"
+        f"exec 4>&2; {{ kvss {name} {arguments}; echo $? >&4; }} | true"
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
+    assert lines == [
+        "kvss: standard output cannot be written: No space left on device",
+        "3",
+        "kvss: standard output cannot be written: Bad file descriptor",
+        "3",
+        str(READER_LEFT),
+    ]
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_a_terminal_that_knows_ascii_only_is_enough(name: str) -> None:
+    done = shell(f"kvss {name} {PRINTS[name]}", PYTHONIOENCODING="ascii", NO_COLOR="1", COLUMNS="40")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.isascii()
+    assert "\x1b" not in done.stdout
+
+
+def test_names_that_are_not_utf_8_are_shown_as_escapes() -> None:
+    done = shell("kvss serve $'a\\xff\\x1b[31m' 5050; kvss serve --config $'/no\\xffne\\n'")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 4
+    assert "\x1b" not in done.stderr
+    assert "/no\\udcffne\\n" in done.stderr
+
+
+def test_full_standard_error_changes_no_exit_code() -> None:
+    assert shell("kvss serve --max-line huge 2>/dev/full").returncode == 2
+    assert shell("kvss serve --max-line huge 2>&-").returncode == 2
+
+
+def test_the_demo_does_not_accuse_its_server_of_a_reader_that_leaves() -> None:
+    done = shell("exec 4>&2; { kvss demo; echo $? >&4; } | true")
+    assert done.stderr == f"{READER_LEFT}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "remedy", "usage"),
+    [
+        (["serv"], "there is no command 'serv'", "Did you mean `kvss serve`?", "usage: kvss serve"),
+        (["cleint", "GET"], "there is no command 'cleint'", "`kvss client GET`", "usage: kvss client"),
+        (["serve", "--prot", "5050"], "serve has no option --prot", "Did you mean --port?", "usage: kvss serve"),
+        (["serve", "--prot=5050"], "serve has no option --prot", "Did you mean --port?", "usage: kvss serve"),
+        (["--prot", "5050"], "--prot stands before the command", "`kvss serve --port`", "usage: kvss serve"),
+        (["frobnicate"], "there is no command 'frobnicate'", "one of these", "usage: kvss COMMAND"),
+        ([], "a command is missing", "one of these", "  serve "),
+        (["serve", "--max-line"], "serve: argument --max-line: expected one argument", "--help", "usage: kvss serve"),
+    ],
+)
+def test_typing_errors_get_the_likeliest_suggestion(
+    words: list[str], cause: str, remedy: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    first, second, *rest = capsys.readouterr().err.splitlines()
+    assert cause in first
+    assert remedy in second
+    assert usage in "\n".join(rest)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"load"}))  # the options of load are Locust's
+def test_every_command_suggests_an_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--hepl"]) == 2
+    assert "Did you mean --help?" in capsys.readouterr().err
+
+
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "serve"]) == 0
+    assert capsys.readouterr().out.startswith("usage: kvss serve")
+    assert main(["help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: kvss COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (PermissionError(13, "Permission denied", "/a\nb"), "Permission denied: /a\\nb"),
+        (RuntimeError("can't start new thread"), "the system allows no more threads"),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_what_the_system_refuses_is_a_line_and_exit_code_3(
+    error: Exception, cause: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("kvss_gevent.cli.models.run", fail)
+    assert main(["models"]) == 3
+    assert capsys.readouterr().err.startswith(f"kvss: {cause}\n  ")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("kvss_gevent.cli.models.run", fail)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(["models"])
+
+
+def test_a_message_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Fail("a\x1b[31mb\nc", "d\x07e").show()
+    assert capsys.readouterr().err == "kvss: a\\x1b[31mb\\nc\n  d\\x07e\n"
