@@ -1,0 +1,60 @@
+"""How connections end, from outside: who is idle and who only reads slowly, what a reset takes, what a close leaves."""
+
+import socket
+import time
+
+import pytest
+from serving import read_all, read_lines, serving, wait_until
+
+pytestmark = pytest.mark.server
+
+BIG = b"x" * 900_000
+
+
+def slow_reader(port: int) -> socket.socket:
+    """Return a connection that holds little, so that replies soon wait in the server."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(10)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def test_a_slow_reader_is_not_idle_as_long_as_replies_wait_for_it() -> None:
+    with serving("--idle-timeout", "0.4") as server:
+        assert server.ask(b"KV/1.0 PUT big " + BIG + b"\n") == b"201 CREATED\n"
+        with slow_reader(server.port) as slow, server.connect() as idle:
+            slow.sendall(b"KV/1.0 GET big\n" * 12)
+            began_s = time.monotonic()
+            assert idle.recv(1) == b""
+            left_bytes = 12 * (len(BIG) + 8)
+            while left_bytes:
+                if time.monotonic() - began_s < 1.5:  # some bytes now and then, for much longer than the timeout
+                    time.sleep(0.1)
+                    left_bytes -= len(slow.recv(1000))
+                else:
+                    part = slow.recv(1 << 20)
+                    assert part, f"ended with {left_bytes} bytes of replies unsent"
+                    left_bytes -= len(part)
+            assert slow.recv(1) == b"", "idle from its last reply on"
+
+
+def test_what_a_client_has_not_taken_by_the_end_of_a_drain_is_thrown_away() -> None:
+    with serving("--drain-timeout", "0.3") as server:
+        assert server.ask(b"KV/1.0 PUT big " + BIG + b"\n") == b"201 CREATED\n"
+        with slow_reader(server.port) as deaf:
+            deaf.sendall(b"KV/1.0 GET big\n" * 20)
+            wait_until(lambda: server.ask(b"KV/1.0 STATS\n").startswith(b"200 OK uptime"))
+            assert server.stop()[0] == 0
+            with pytest.raises(ConnectionResetError):  # else the kernel would go on sending for a dead process
+                read_all(deaf)
+
+
+def test_the_last_reply_arrives_though_the_server_leaves_input_unread() -> None:
+    with serving() as server:
+        for _ in range(20):
+            with server.connect() as sock:
+                sock.sendall(b"KV/1.0 PUT a 1\nKV/1.0 QUIT\n" + b"KV/1.0 GET a\n" * 4000)
+                time.sleep(0.01)  # a reset would overtake what has not been read
+                assert read_lines(sock, 2)[1:] == [b"200 OK bye"]
+                assert sock.recv(1) == b""

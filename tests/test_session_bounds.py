@@ -1,0 +1,74 @@
+"""A session's bounds where a short way is tempting: whole lines, one line alone, lines while others wait."""
+
+import pytest
+from plain_stores import BatchStore
+
+from kvss_gevent.core.conversation import Conversation, Limits
+from kvss_gevent.core.service import Service
+from kvss_gevent.stores.base import Store
+from kvss_gevent.stores.memory import MemoryStore
+
+STORES = {"table": MemoryStore, "batch": BatchStore, "batch stopping early": lambda: BatchStore(at_most=2)}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Store:
+    return STORES[request.param]()
+
+
+def calls(session: Conversation, packet: bytes) -> list[bytes]:
+    """Return what receive and each proceed after it answer."""
+    answered = [session.receive(packet)]
+    while session.more:
+        answered.append(session.proceed())
+    return answered
+
+
+def test_gets_of_a_large_value_in_a_later_packet_stay_within_the_reply_bytes(store: Store) -> None:
+    limits = Limits(reply_bytes=100_000)
+    session = Service(store, limits).open()
+    assert session.receive(b"KV/1.0 PUT big " + b"x" * 60_000 + b"\n") == b"201 CREATED\n"
+    reply = b"200 OK " + b"x" * 60_000 + b"\n"
+    answered = calls(session, b"KV/1.0 GET big\n" * 40)
+    assert b"".join(answered) == reply * 40
+    assert max(map(len, answered)) <= limits.reply_bytes + len(reply)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_one_byte_over_the_limit_alone_in_a_packet_is_refused(store: Store, end: bytes) -> None:
+    session = Service(store, Limits(line_bytes=100)).open()
+    fits = b"KV/1.0 PUT k " + b"v" * 87
+    assert len(fits) == 100
+    for line, reply in (
+        (fits + b"v", b"400 BAD_REQUEST\n"),
+        (fits, b"201 CREATED\n"),
+        (b"x" * 101, b"400 BAD_REQUEST\n"),
+    ):
+        assert calls(session, line + end) == [reply]
+    assert calls(session, b"KV/1.0 GET k\n") == [b"200 OK " + b"v" * 87 + b"\n"]
+
+
+@pytest.mark.parametrize("lines", [4, 5, 8, 9])
+def test_a_packet_of_more_lines_than_a_slice_takes_as_many_calls_as_it_has_slices(store: Store, lines: int) -> None:
+    service = Service(store, Limits(slice_lines=4))
+    service.open().receive(b"KV/1.0 PUT a 1\n")
+    answered = calls(service.open(), b"KV/1.0 GET a\n" * lines)
+    assert b"".join(answered) == b"200 OK 1\n" * lines
+    assert max(reply.count(b"\n") for reply in answered) <= 4
+
+
+def test_a_whole_packet_that_arrives_while_requests_wait_is_answered_after_them(store: Store) -> None:
+    session = Service(store, Limits(slice_lines=1)).open()
+    assert session.receive(b"KV/1.0 PUT k 1\nKV/1.0 GET k\nKV/1.0 PUT k 2\n") == b"201 CREATED\n"
+    assert session.receive(b"KV/1.0 GET k\n") == b"200 OK 1\n"
+    assert [session.proceed(), session.proceed(), session.more] == [b"200 OK\n", b"200 OK 2\n", False]
+
+
+def test_nothing_is_run_behind_http_inside_a_batch(store: Store) -> None:
+    session = Service(store).open()
+    answered = session.receive(
+        b"KV/1.0 PUT before 1\nKV/1.0 GET before\nPOST / HTTP/1.1\nKV/1.0 PUT after 1\nKV/1.0 GET after\n"
+    )
+    assert answered == b"201 CREATED\n200 OK 1\n426 UPGRADE_REQUIRED\n"
+    assert session.closed
+    assert store.count() == 1
