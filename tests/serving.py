@@ -23,6 +23,12 @@ class Served(Launched):
             sock.shutdown(socket.SHUT_WR)
             return read_all(sock)
 
+    def takes_clients(self) -> bool:
+        """Whether a new client is served. One that is refused may be cut off at any moment, and not read its 500."""
+        with contextlib.suppress(OSError):
+            return self.ask(b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n"
+        return False
+
     def stop(self, limit_s: float = 10.0, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal; return the exit code and what was logged before the line that says why it stopped."""
         self.process.send_signal(number)

@@ -72,6 +72,22 @@ def open_sockets(pid: int) -> int:
     return sum(str(link.readlink()).startswith("socket:") for link in links)
 
 
+def test_clients_that_come_one_after_another_are_shared_out_evenly(tmp_path: Path) -> None:
+    with serving("--store", f"disk:{tmp_path / 'data'}", "--workers", "4") as server:
+        before = [open_sockets(pid) for pid in workers(server)]
+        socks: list[socket.socket] = []
+        try:
+            for _ in range(48):
+                socks.append(server.connect())
+                assert ask(socks[-1], GET) == b"404 NOT_FOUND"
+            taken = [open_sockets(pid) - number for pid, number in zip(workers(server), before, strict=True)]
+            assert sum(taken) == 48
+            assert max(taken) - min(taken) <= 6  # 9 to 24 where no worker looks at the counters of the others
+        finally:
+            for sock in socks:
+                sock.close()
+
+
 def test_stats_count_over_all_workers(served: Served) -> None:
     socks = [served.connect() for _ in range(8)]
     try:
@@ -186,15 +202,9 @@ def test_max_connections_counts_the_clients_of_all_workers(tmp_path: Path) -> No
         with server.connect() as sock:
             assert sock.recv(100) == b"500 SERVER_ERROR\n"
         socks.pop().close()
-        wait_until(lambda: is_served(server))
+        wait_until(server.takes_clients)
         for sock in socks:
             sock.close()
-
-
-def is_served(server: Served) -> bool:
-    with suppress(ConnectionError):  # a client that is refused may be cut off while it still sends
-        return server.ask(GET) == b"404 NOT_FOUND\n"
-    return False
 
 
 def test_a_store_that_cannot_be_had_is_said_once(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 BEAT_S = 0.5
 
 
-class Counters(ctypes.Structure):
-    """The counters of one worker in shared memory: service.Stats with its fields there.
+class WorkerCounters(ctypes.Structure):
+    """The counters of one worker in shared memory: the fields of conversation.Counters.
 
     One process writes them, so that adding is safe; a reader sees each number whole, because it is one aligned word.
     Adding costs 0.1 us, and a worker that dies leaves its counts to the one that takes its place.
@@ -43,13 +43,14 @@ class Counters(ctypes.Structure):
         self.seen_s = time.monotonic()
 
 
-class Board:
+class SharedCounters:
     """The counters of all workers; made before they are forked."""
 
     def __init__(self, workers: int) -> None:
-        self._memory = mmap.mmap(-1, workers * ctypes.sizeof(Counters))
+        self._memory = mmap.mmap(-1, workers * ctypes.sizeof(WorkerCounters))
         self.counters = tuple(
-            Counters.from_buffer(self._memory, number * ctypes.sizeof(Counters)) for number in range(workers)
+            WorkerCounters.from_buffer(self._memory, number * ctypes.sizeof(WorkerCounters))
+            for number in range(workers)
         )
         for counters in self.counters:
             counters.started_s = time.monotonic()

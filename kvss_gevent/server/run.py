@@ -14,11 +14,11 @@ from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, Service
 from kvss_gevent.core.session import Session
-from kvss_gevent.core.shared_counters import BEAT_S, Counters
+from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
 from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.service_manager import notify, notify_reloading
-from kvss_gevent.server.supervisor import Crew, Place
+from kvss_gevent.server.supervisor import Supervisor, WorkerContext
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Fail
 from kvss_gevent.settings.log import NOTICE
@@ -56,7 +56,9 @@ class Outside:
     """Makes the recorder of a process, where the settings ask for one."""
 
 
-def serve(listener: socket.socket, config: Config, store: Store, outside: Outside, place: Place | None = None) -> int:
+def serve(
+    listener: socket.socket, config: Config, store: Store, outside: Outside, worker: WorkerContext | None = None
+) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
@@ -64,12 +66,12 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
         stats_format=config.stats_format,
-        stats=place.counters if place else None,
-        colleagues=place.colleagues if place else (),
+        stats=worker.counters if worker else None,
+        colleagues=worker.colleagues if worker else (),
         lab=Lab() if config.lab else None,
         converse=recorder.converse if recorder else outside.converse,
     )
-    server = KVServer(listener, service, descriptors.fit(config), place.someone_is_freer if place else None)
+    server = KVServer(listener, service, descriptors.fit(config), worker.someone_is_freer if worker else None)
     stop = gevent.event.Event()
     why = ""
 
@@ -84,7 +86,7 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
     def reload(_: int) -> None:
         nonlocal config
         notify_reloading()
-        config = reloaded(config, outside.reread, tell=place is None)
+        config = reloaded(config, outside.reread, tell=worker is None)
         service.limits = _limits(config)
         server.config = descriptors.fit(config)
         notify("READY=1")
@@ -101,23 +103,23 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
     handle(
         acts,
         lambda number, handler: gevent.signal_handler(number, handler, number),
-        but=("SIGINT",) if place else (),
+        but=("SIGINT",) if worker else (),
     )
     server.start()
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
-    if place:
-        orphaned = gevent.get_hub().loop.io(place.parent_gone, 1)
+    if worker:
+        orphaned = gevent.get_hub().loop.io(worker.parent_gone, 1)
         orphaned.start(stop.set)
-        gevent.spawn(_beat, place.counters)
-        place.counters.beat()
-        place.ready()
+        gevent.spawn(_beat, worker.counters)
+        worker.counters.beat()
+        worker.ready()
     else:
         outside.on_ready(listener)
         notify("READY=1")
     stop.wait()
-    if not place:
+    if not worker:
         notify("STOPPING=1")
     in_time = server.drain(config.drain_timeout_s)
     if not in_time:
@@ -125,7 +127,7 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
             "some clients were not done within --drain-timeout (%g s) and were cut off", config.drain_timeout_s
         )
     store.close()
-    if not place:
+    if not worker:
         logger.log(NOTICE, "stopped by %s; %s", why, "every client was answered" if in_time else "some were cut off")
     return 0
 
@@ -133,9 +135,9 @@ def serve(listener: socket.socket, config: Config, store: Store, outside: Outsid
 def serve_with_workers(listener: socket.socket, config: Config, outside: Outside) -> int:
     """Run config.workers processes on one listening socket until a signal ends them; returns the exit code."""
 
-    def work(place: Place) -> int:
+    def work(worker: WorkerContext) -> int:
         try:
-            return serve(listener, config, open_store(config), outside, place)
+            return serve(listener, config, open_store(config), outside, worker)
         except Fail as fail:
             fail.show()
             return fail.code
@@ -150,14 +152,14 @@ def serve_with_workers(listener: socket.socket, config: Config, outside: Outside
         outside.on_ready(listener)
         notify("READY=1")
 
-    return Crew(config.workers, work, listener, config.drain_timeout_s).run(ready, reload)
+    return Supervisor(config.workers, work, listener, config.drain_timeout_s).run(ready, reload)
 
 
 def _limits(config: Config) -> Limits:
     return Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
 
 
-def _beat(counters: Counters) -> None:
+def _beat(counters: WorkerCounters) -> None:
     while True:
         counters.beat()
         gevent.sleep(BEAT_S)

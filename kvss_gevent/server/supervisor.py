@@ -20,46 +20,52 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvss_gevent.core.shared_counters import Board, Counters
+from kvss_gevent.core.shared_counters import SharedCounters, WorkerCounters
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
 
 logger = logging.getLogger("kvss")
 
-BACKOFF_S = 0.1
-LONGEST_BACKOFF_S = 5.0
-PROVEN_S = 10.0
-"""A worker that lived as long is replaced as if it were the first to die."""
-
-GRACE_S = 3.0
-"""Beyond the time for draining, before a worker that does not end is killed."""
 
 SIGNALS = (*numbers(), signal.SIGCHLD)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a worker is given: its number, everybody's counters, and how to tell the parent and to hear of its death."""
+class RestartTimes:
+    """When workers are restarted and killed."""
+
+    first_delay_s: float = 0.1
+    """After the first death. The delay doubles with each further death of the same worker."""
+    longest_delay_s: float = 5.0
+    reset_after_s: float = 10.0
+    """A worker that ran this long restarts after the first delay again."""
+    kill_grace_s: float = 3.0
+    """A worker that has not ended this long after the end of the drain is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """What a worker gets from its parent: its number, the counters of all workers, two pipes to the parent."""
 
     number: int
-    board: Board
+    shared: SharedCounters
     parent_gone: int
     """A descriptor that becomes readable when the parent is dead."""
     _ready: int
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> WorkerCounters:
         """This worker's own."""
-        return self.board.counters[self.number]
+        return self.shared.counters[self.number]
 
     @property
-    def colleagues(self) -> list[Counters]:
+    def colleagues(self) -> list[WorkerCounters]:
         """Those of the other workers."""
-        return [counters for number, counters in enumerate(self.board.counters) if number != self.number]
+        return [counters for number, counters in enumerate(self.shared.counters) if number != self.number]
 
     def someone_is_freer(self) -> bool:
         """Whether a new client is better left to another worker."""
-        return self.board.someone_is_freer(self.number)
+        return self.shared.someone_is_freer(self.number)
 
     def ready(self) -> None:
         """Tell the parent that this worker accepts connections."""
@@ -73,24 +79,31 @@ class _Worker:
     pid: int = 0
     """0 where it does not run."""
     started_s: float = 0.0
-    backoff_s: float = BACKOFF_S
+    delay_s: float = 0.0
+    """Before its last restart; 0 where the next is the first."""
     due_s: float = 0.0
 
 
-class Crew:
+class Supervisor:
     """The parent's side: keeps `count` processes running `work`.
 
-    work is called in each child with its Place and returns the child's exit code.
+    work is called in each child with its WorkerContext and returns the child's exit code.
     """
 
     def __init__(
-        self, count: int, work: Callable[[Place], int], listener: socket.socket, drain_timeout_s: float
+        self,
+        count: int,
+        work: Callable[[WorkerContext], int],
+        listener: socket.socket,
+        drain_timeout_s: float,
+        times: RestartTimes | None = None,
     ) -> None:
-        self.board = Board(count)
+        self.shared = SharedCounters(count)
         self._workers = [_Worker(number) for number in range(count)]
         self._work = work
         self._listener = listener
         self._drain_timeout_s = drain_timeout_s
+        self._times = times or RestartTimes()
         self._stops: list[int] = []
         self._pending: list[int] = []
         """Signals for the workers, in the order in which they came."""
@@ -154,16 +167,14 @@ class Crew:
         return None
 
     def _reap(self) -> None:
-        """Note which workers have died, and when each is to be replaced."""
+        """Note which workers have died, and when each is to be restarted."""
         for worker, code in self._dead():
             now_s = time.monotonic()
-            if now_s - worker.started_s >= PROVEN_S:
-                worker.backoff_s = BACKOFF_S
-            worker.due_s = now_s + worker.backoff_s
-            logger.warning(
-                "worker %d ended with %s; its place is filled in %g s", worker.number, _shown(code), worker.backoff_s
-            )
-            worker.backoff_s = min(worker.backoff_s * 2, LONGEST_BACKOFF_S)
+            if now_s - worker.started_s >= self._times.reset_after_s:
+                worker.delay_s = 0.0
+            worker.delay_s = min(worker.delay_s * 2 or self._times.first_delay_s, self._times.longest_delay_s)
+            worker.due_s = now_s + worker.delay_s
+            logger.warning("worker %d ended with %s; it restarts in %g s", worker.number, _shown(code), worker.delay_s)
 
     def _start_due(self) -> None:
         """Start the workers whose time has come, then wait for the next or for a signal."""
@@ -182,7 +193,7 @@ class Crew:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid:
                     worker.pid = 0
-                    counters = self.board.counters[worker.number]
+                    counters = self.shared.counters[worker.number]
                     counters.connections = 0  # its clients went with it
                     counters.seen_s = 0.0
                     dead.append((worker, os.waitstatus_to_exitcode(status)))
@@ -197,7 +208,7 @@ class Crew:
         except OSError as error:
             logger.error("cannot start worker %d: %s", worker.number, error.strerror)
             pid = 0
-            worker.due_s = time.monotonic() + LONGEST_BACKOFF_S
+            worker.due_s = time.monotonic() + self._times.longest_delay_s
         else:
             if pid == 0:
                 self._be_child(worker.number)
@@ -219,7 +230,7 @@ class Crew:
             for end in (self._life_held, self._ready, self._alarm, self._alarm_sent):
                 os.close(end)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = self._work(Place(number, self.board, self._life, self._ready_sent))
+            code = self._work(WorkerContext(number, self.shared, self._life, self._ready_sent))
         except BaseException:
             logger.exception("worker %d ends by a mistake of this server", number)
         finally:
@@ -231,7 +242,7 @@ class Crew:
         """Have all workers drain and end; kill those that do not. Returns 0, or 128 + N after a second signal N."""
         self._listener.close()
         self._kill_all(signal.SIGTERM)
-        deadline_s = time.monotonic() + self._drain_timeout_s + GRACE_S
+        deadline_s = time.monotonic() + self._drain_timeout_s + self._times.kill_grace_s
         signals = len(self._stops)
         killed = False
         while any(worker.pid for worker in self._workers):

@@ -1,0 +1,68 @@
+"""The supervisor of worker processes with short times: when workers are restarted, and when they are killed."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+FIRST_LIFE_S = 0.3
+"""A first worker that ends before its parent has heard that it is ready ends the whole."""
+
+SCRIPT = """
+import json, logging, os, signal, socket, sys, time
+from kvss_gevent.server.supervisor import RestartTimes, Supervisor
+
+lives, times, drain_timeout_s = json.loads(sys.argv[1])
+logging.basicConfig(stream=sys.stderr, format="%(message)s")
+
+def work(worker):
+    worker.ready()
+    with open(sys.argv[2], "a") as file:
+        file.write("x")
+    number = os.path.getsize(sys.argv[2]) - 1
+    if number == len(lives):  # the last life does not end by itself, and not by SIGTERM either
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(30)
+    time.sleep(lives[number])
+    return 7
+
+listener = socket.create_server(("127.0.0.1", 0))
+sys.exit(Supervisor(1, work, listener, drain_timeout_s, RestartTimes(**times)).run(lambda: None, lambda: None))
+"""
+
+
+def run(tmp_path, lives: list[float], drain_timeout_s: float = 0.0, **times: float) -> tuple[int, list[str]]:
+    """Run one worker that ends after each of these times, and is then told to end and does not; return code and log."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps([lives, times, drain_timeout_s]), str(tmp_path / "lives")],
+        capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr.splitlines()
+
+
+def delays(log: list[str]) -> list[str]:
+    return [found[1] for line in log if (found := re.search(r"it restarts in (\S+) s", line))]
+
+
+def test_the_delay_before_a_restart_doubles_up_to_the_longest(tmp_path) -> None:
+    times = {"first_delay_s": 0.01, "longest_delay_s": 0.05, "kill_grace_s": 0.1}
+    _, log = run(tmp_path, [FIRST_LIFE_S, 0, 0, 0, 0], **times)
+    assert delays(log) == ["0.01", "0.02", "0.04", "0.05", "0.05"]
+
+
+@pytest.mark.timing
+def test_a_worker_that_ran_long_enough_restarts_after_the_first_delay_again(tmp_path) -> None:
+    times = {"first_delay_s": 0.01, "longest_delay_s": 5.0, "reset_after_s": 0.6, "kill_grace_s": 0.1}
+    _, log = run(tmp_path, [FIRST_LIFE_S, 0, 0.7, 0], **times)
+    assert delays(log) == ["0.01", "0.02", "0.01", "0.02"]
+
+
+def test_a_worker_that_does_not_end_is_killed_once_drain_and_grace_are_over(tmp_path) -> None:
+    began_s = time.monotonic()
+    code, _ = run(tmp_path, [], drain_timeout_s=0.5, kill_grace_s=0.5)
+    assert code == 0
+    assert 1.0 <= time.monotonic() - began_s < 6
