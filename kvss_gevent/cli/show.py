@@ -113,16 +113,23 @@ def _models(given: str | None) -> list[str]:
 def _story(scene: Scene, model: str) -> Story | None:
     """Record a scene with one model; None, with a line that says why, where that fails."""
     for _ in range(TRIES):
-        print(f"{scene.name}: {model} ...", end="\r", file=sys.stderr, flush=True)
+        _progress(f"{scene.name}: {model} ...")
         try:
             story = tell(record(scene, model))
         except (PlayError, UnpairedError) as error:
             why = str(error)
         else:
-            print(" " * 60, end="\r", file=sys.stderr)
+            _progress("")
             return story
+    _progress("")
     print(f"kvss: {model} could not be recorded: {why}", file=sys.stderr)
     return None
+
+
+def _progress(text: str) -> None:
+    """Show one line that the next one replaces, where somebody looks."""
+    if sys.stderr.isatty():
+        print(f"\r{text:40}\r", end="", file=sys.stderr, flush=True)
 
 
 def _write(directory: Path, scene: Scene, stories: list[Story]) -> Path:

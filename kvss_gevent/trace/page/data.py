@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvss_gevent import models
-from kvss_gevent.trace.analysis.parts import Call, calls_of
+from kvss_gevent.trace.analysis.causes import Why
+from kvss_gevent.trace.analysis.parts import Call, Owner, calls_of
 from kvss_gevent.trace.analysis.verdict import Story
 from kvss_gevent.trace.analysis.words import counted, row_label, sentence, summary
 from kvss_gevent.trace.page.code_lines import line_of
@@ -31,7 +32,7 @@ def page_data(stories: Sequence[Story]) -> dict[str, Any]:
             "because": scene.because,
         },
         "summary": [*summary(ranked), counted(ranked)],
-        "conditions": conditions(),
+        "conditions": conditions(stories),
         "cores": os.cpu_count() or 1,
         "end_us": max(_us(story, story.recording.played.end_ns) for story in stories),
         "clients": [
@@ -42,10 +43,18 @@ def page_data(stories: Sequence[Story]) -> dict[str, Any]:
     }
 
 
-def conditions() -> str:
-    """Return on what a recording was made."""
+def conditions(stories: Sequence[Story]) -> str:
+    """Return on what recordings were made, and how busy the machine was."""
     python, cores = platform.python_version(), os.cpu_count()
-    return f"Python {python} on {platform.system()}, {cores} cores, clients and server on one machine"
+    machine = f"Python {python} on {platform.system()}, {cores} cores, clients and server on one machine"
+    return f"{machine}; requests were ready without a core for {coreless_share(stories):.1%} of their time"
+
+
+def coreless_share(stories: Sequence[Story]) -> float:
+    """Return for which share of their time requests had no core although they were ready: a busy machine has much."""
+    stretches = [one for story in stories for request in story.stretches for one in request]
+    shares = sum(ns for one in stretches for owner, ns, _ in one.shares if owner is Owner.CORE)
+    return (shares + sum(one.ns for one in stretches if one.why is Why.CORE)) / max(sum(one.ns for one in stretches), 1)
 
 
 def _model(story: Story) -> dict[str, Any]:
