@@ -1,5 +1,6 @@
 """What a server's loop and a conversation know of each other, and what a conversation needs of its service."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +26,7 @@ class Conversation(Protocol):
         """Whether requests are waiting: proceed must be called before the next receive."""
 
     @property
-    def partial(self) -> object | None:
+    def partial(self) -> Sized | None:
         """The line whose end has not arrived: one object for each line, so that `is` tells whether it is the same."""
 
     def receive(self, data: bytes, /) -> bytes:

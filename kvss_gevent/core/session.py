@@ -36,7 +36,7 @@ class Session:
     """One client's conversation; see Conversation.
 
     Nothing here raises for what a peer sent or a store did. One call runs at most limits.slice_lines requests and
-    returns at most limits.reply_bytes of replies plus one reply.
+    returns at most limits.reply_bytes of replies, or one reply. A store that gathers may return one reply more.
     """
 
     __slots__ = ("_begun", "_longest", "_look_up", "_server", "_waiting", "closed", "more", "partial", "quiet")
@@ -83,9 +83,13 @@ class Session:
         replies: list[bytes] = []
         left_bytes = limits.reply_bytes
         table = server.store.replies
-        while len(replies) < len(lines) and left_bytes >= 0 and not self.closed:
-            # As many lines as cannot exceed what is left, whatever the table answers.
-            done, most = len(replies), max(left_bytes // max(table.largest_bytes, self._longest), 1)
+        while len(replies) < len(lines) and not self.closed:
+            # As many lines as cannot exceed what is left, whatever the table answers; one, if none would fit.
+            done, most = len(replies), left_bytes // max(table.largest_bytes, self._longest)
+            if most <= 0:
+                if done:
+                    break
+                most = 1
             if server.store.gathers or most >= len(lines) - done:
                 self._answer(lines[done:] if done else lines, replies, left_bytes)
                 break

@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Sized
 from typing import Final
 
 from kvss_gevent.core.conversation import Conversation, Shared
@@ -40,7 +41,7 @@ class TracedConversation:
         return self._inner.more
 
     @property
-    def partial(self) -> object | None:
+    def partial(self) -> Sized | None:
         return self._inner.partial
 
     @property

@@ -1,23 +1,25 @@
 """What the gevent server keeps per connection, and the ways a connection ends other than by its own greenlet's will.
 
-It is refused at the door, swept for being idle or half-sent, or shut down. The conversation itself is server.py's.
+It is refused at the door, or shut down. Its conversation is driven by gevent_server.
 """
 
 import logging
-import math
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable
 from typing import Any
-
-import gevent
 
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.protocol.wire import REPLY, Status
-from kvss_gevent.settings.config import Config
+from kvss_gevent.server.transport import Transport
+
+try:
+    import fcntl
+    import termios
+except ModuleNotFoundError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("kvss")
 
@@ -25,19 +27,28 @@ REFUSAL = REPLY[Status.SERVER_ERROR] + b"\n"
 LINGER_0 = struct.pack("ii", 1, 0)
 
 REFUSAL_LOG_INTERVAL_S = 10.0
-SWEEP_INTERVAL_S = 1.0
-SHORTEST_SWEEP_INTERVAL_S = 0.05
-SWEEP_SLICE = 1000
-"""Connections looked at in one go, about 0.3 ms of work."""
 
 
 class Connection:
     """One client: its socket and session, and what the sweeper remembers of it."""
 
-    __slots__ = ("address", "ended", "line", "line_since_s", "quiet_since_s", "sending", "session", "sock")
+    __slots__ = (
+        "address",
+        "ended",
+        "line",
+        "line_since_s",
+        "opened_s",
+        "quiet_since_s",
+        "sending",
+        "session",
+        "sock",
+        "transport",
+    )
 
-    def __init__(self, sock: socket.socket, session: Conversation, address: Any) -> None:
+    def __init__(self, sock: socket.socket, transport: Transport, session: Conversation, address: Any) -> None:
         self.sock = sock
+        self.transport = transport
+        self.opened_s = time.monotonic()
         self.session = session
         self.address = address
         self.sending = False
@@ -50,6 +61,16 @@ class Connection:
 
     def __str__(self) -> str:
         return f"client {server_name(*self.address[:2])}" if self.address else "a client of the Unix socket"
+
+    def untaken_bytes(self) -> int:
+        """Return how much the kernel has to send to the client; 0 where it does not tell."""
+        if fcntl is None:
+            return 0
+        try:
+            (number,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            return 0
+        return int(number)
 
     def stop_receiving(self) -> None:
         """Have the session end as if the client had closed its sending side: what was received is still answered."""
@@ -90,37 +111,10 @@ def close(sock: socket.socket) -> None:
     sock.close()
 
 
-def sweep(connections: set[Connection], read_config: Callable[[], Config]) -> None:
-    """Run as a greenlet: once a second, end clients that are idle or leave a line half-sent for longer than allowed.
-
-    One pass over all costs less than a timer for each request, and a limit of seconds need not be exact.
-    """
-    while True:
-        config = read_config()
-        limits_s = [limit_s for limit_s in (config.line_timeout_s, config.idle_timeout_s) if limit_s]
-        gevent.sleep(max(SHORTEST_SWEEP_INTERVAL_S, min(SWEEP_INTERVAL_S, min(limits_s, default=math.inf) / 4)))
-        if not limits_s:
-            continue
-        now_s = time.monotonic()
-        for number, connection in enumerate(list(connections)):
-            if number % SWEEP_SLICE == SWEEP_SLICE - 1:
-                gevent.sleep(0)
-            _look_at(connection, config, now_s)
-
-
-def _look_at(connection: Connection, config: Config, now_s: float) -> None:
-    session = connection.session
-    line = None if connection.sending else session.partial
-    if line is not connection.line:  # a new line, however few bytes of it: dripping does not help
-        connection.line = line
-        connection.line_since_s = now_s
-    elif line is not None and 0 < config.line_timeout_s <= now_s - connection.line_since_s:
-        connection.end(f"a line stayed half-sent for {config.line_timeout_s:g} s")
-    if not session.quiet or connection.sending:
-        session.quiet = True
-        connection.quiet_since_s = now_s
-    elif 0 < config.idle_timeout_s <= now_s - connection.quiet_since_s:
-        connection.end(f"no request for {config.idle_timeout_s:g} s")
+def held_input(session: Conversation) -> int:
+    """Return the bytes of a line whose end has not arrived."""
+    partial = session.partial
+    return 0 if partial is None else len(partial)
 
 
 class Doorman:

@@ -19,7 +19,10 @@ from gevent.server import StreamServer
 from greenlet import getcurrent
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.server.connection import Connection, Doorman, close, sweep
+from kvss_gevent.server.client_memory import ClientMemory, default_bound
+from kvss_gevent.server.connection import Connection, Doorman, close, held_input
+from kvss_gevent.server.sweeper import sweep
+from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.hub_wait import hub_switch
 
@@ -31,11 +34,17 @@ SMALL_RECV_BYTES = 448
 """Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
 LARGE_RECV_BYTES = 64 << 10
 
+ACCEPTS_PER_LEAVE = 8
+"""Clients accepted before the next is left to a freer worker: a storm of them must not be taken up one in 2 ms."""
+
 PAUSE_S = 0.5
 """How long accepting rests where not even a refusal could be sent."""
 
 LEAVE_S = 0.002
 """How long a new client is left to a worker that has fewer. Without that one worker of four got 52 clients of 64."""
+
+PROGRESS_LOOKS = 5
+"""How often a client that takes no replies is looked at before --write-timeout ends it."""
 
 GRACE_S = 1.0
 """For connections that were reset at the end of a drain to notice."""
@@ -62,20 +71,24 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self.config = config
         self.connections: set[Connection] = set()
         self._someone_is_freer = someone_is_freer or _nobody
-        self._left_it = False
+        self._left_it = ACCEPTS_PER_LEAVE + 1
+        """Clients accepted since one was left to a freer worker."""
         self._doorman = Doorman()
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
-        self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config)
+        self.make_transport: MakeTransport = plain
+        usual_bytes = default_bound()
+        self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
+        self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory)
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
-        if not self._left_it and self._someone_is_freer():
-            self._left_it = True  # only once: it may be stuck, or have as much to do
+        if self._left_it > ACCEPTS_PER_LEAVE and self._someone_is_freer():
+            self._left_it = 0  # only once: it may be stuck, or have as much to do
             self.stop_accepting()
             gevent.spawn_later(LEAVE_S, self._accept_again)
             return None
-        self._left_it = False
+        self._left_it += 1
         try:
             descriptor, address = self.socket._accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
@@ -93,7 +106,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
             )
             return None
-        connection = Connection(sock, self.service.open(), address)
+        connection = Connection(sock, self.make_transport(sock), self.service.open(), address)
         self.connections.add(connection)
         self.service.stats.connections += 1
         logger.info("%s connected", connection)
@@ -127,14 +140,16 @@ class KVServer(StreamServer):  # type: ignore[misc]
             readable.stop()
             readable.close()
             self.connections.discard(connection)
+            self._memory.forget(connection)
             self.service.stats.connections -= 1
             logger.info("%s gone: %s", connection, connection.ended or reason)
+            connection.transport.finish()
             close(sock)
 
     def _talk(self, connection: Connection, readable: Any) -> None:
         """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
-        sock, session, switch_to_hub = connection.sock, connection.session, self._switch_to_hub
-        recv, send = sock.recv, sock.send
+        session, switch_to_hub = connection.session, self._switch_to_hub
+        recv, send, _, _ = connection.transport
         receive, wake = session.receive, getcurrent().switch
         if self.service.store.blocks:
             receive, wake = self._for_a_store_that_waits(connection, readable, wake)
@@ -148,16 +163,17 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 continue
             if not data:
                 break
-            if len(data) == room < LARGE_RECV_BYTES:
-                room *= 12
             reply = receive(data)
+            if len(data) == room:
+                room = min(room * 12, LARGE_RECV_BYTES)
+                self._memory.note(connection, held_input(session))
             if reply:
                 try:
                     sent = send(reply)
                 except BlockingIOError:
                     sent = 0
                 if sent != len(reply) or session.more:
-                    self._send_rest(connection, readable, wake, reply[sent:])
+                    self._send_rest(connection, readable, wake, memoryview(reply)[sent:])
 
     def _for_a_store_that_waits(
         self, connection: Connection, readable: Any, switch: Callable[[], Any]
@@ -184,34 +200,54 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
         return receive, wake
 
-    def _send_rest(
-        self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: bytes | memoryview
-    ) -> None:
+    def _send_rest(self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: memoryview) -> None:
         """Send what the kernel did not take and the replies to all requests still waiting, letting others run.
 
         Afterwards the readable watcher is started again, with wake.
         """
-        session, send = connection.session, connection.sock.send
+        session, send = connection.session, connection.transport.send
         readable.stop()
         connection.sending = True
         writable = self._loop.io(connection.sock.fileno(), WRITE)
-        unsent = memoryview(unsent)
         try:
             while unsent or session.more:
                 # As long as the socket takes all nothing else would make this greenlet wait, and a flood of pipelines
                 # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
-                with gevent.Timeout(self.config.write_timeout_s or None, DeafClientError):
-                    gevent.get_hub().wait(writable)
+                self._wait_until_writable(connection, writable)
                 if not unsent:
                     unsent = memoryview(session.proceed())
                 try:
                     unsent = unsent[send(unsent) :]
                 except BlockingIOError:
                     pass
+                self._memory.note(connection, held_input(session) + len(unsent))
         finally:
             writable.close()
             connection.sending = False
+            self._memory.note(connection, held_input(session))
         readable.start(wake)
+
+    def _wait_until_writable(self, connection: Connection, writable: Any) -> None:
+        """Wait until the socket takes more. Raises DeafClientError where the client takes nothing for --write-timeout.
+
+        A socket with large buffers becomes writable long after a slow client has begun to take its replies, so what
+        counts is whether the kernel still has as much to send.
+        """
+        wait = gevent.get_hub().wait
+        limit_s = self.config.write_timeout_s
+        if not limit_s:
+            wait(writable)
+            return
+        untaken_bytes, since_s = connection.untaken_bytes(), time.monotonic()
+        while True:
+            with gevent.Timeout(limit_s / PROGRESS_LOOKS, False):
+                wait(writable)
+                return
+            now_bytes, now_s = connection.untaken_bytes(), time.monotonic()
+            if now_bytes != untaken_bytes:
+                untaken_bytes, since_s = now_bytes, now_s
+            elif now_s - since_s >= limit_s:
+                raise DeafClientError
 
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.

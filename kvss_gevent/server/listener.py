@@ -24,6 +24,13 @@ BACKLOG: Final = 4096
 FIRST_INHERITED: Final = 3
 """The descriptor of the first socket that a service manager passes on (sd_listen_fds(3))."""
 
+SEND_BUFFER_BYTES: Final = 512 << 10
+NOT_SENT_BYTES: Final = 128 << 10
+KEEPALIVE_IDLE_S: Final = 240
+KEEPALIVE_INTERVAL_S: Final = 20
+KEEPALIVE_PROBES: Final = 3
+"""A peer that is gone is noticed after 300 s."""
+
 HAS_UNIX: Final = hasattr(socket, "AF_UNIX")
 
 
@@ -36,6 +43,7 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
     listener = _inherited(environ) or (_listen_unix(config.unix) if config.unix else _listen_tcp(config))
     if not (HAS_UNIX and listener.family == socket.AF_UNIX):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound(listener)
     listener.setblocking(False)
     try:
         yield listener
@@ -43,6 +51,23 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
         listener.close()
         if config.unix:
             Path(config.unix).unlink(missing_ok=True)
+
+
+def bound(listener: socket.socket) -> None:
+    """Set what every connection inherits: kernel buffers of a bounded size, and an end for peers that are gone.
+
+    Without a bound the kernel keeps some 2.5 MiB of replies for each client that does not read.
+    """
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_SNDBUF", SEND_BUFFER_BYTES // 2),  # Linux doubles it
+        (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOT_SENT_BYTES),
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ):
+        if hasattr(socket, name):  # not every system has all of them
+            listener.setsockopt(level, getattr(socket, name), value)
 
 
 def shown_address(listener: socket.socket) -> str:

@@ -56,6 +56,13 @@ class Config:
     max_unsent_bytes: int = option(
         1 << 20, kinds.SIZE, "bytes of unsent replies to one client; one reply more may wait", reload=True
     )
+    max_client_memory_bytes: int = option(
+        0,
+        kinds.BOUND,
+        "half lines and unsent replies of all clients together; the largest are cut off, "
+        "0 for a quarter of the machine's memory",
+        reload=True,
+    )
     line_timeout_s: float = option(
         30.0, kinds.LIMIT, "seconds to finish a line once begun, 0 for no limit", reload=True
     )

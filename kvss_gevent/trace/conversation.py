@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import cast
 
 from kvss_gevent.core.conversation import Conversation
@@ -120,7 +120,7 @@ class NotedConversation:
         return replies
 
     @property
-    def partial(self) -> object | None:
+    def partial(self) -> Sized | None:
         """The line whose end has not arrived."""
         return self._conversation.partial
 

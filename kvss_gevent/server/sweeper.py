@@ -1,0 +1,65 @@
+"""One greenlet that looks at all connections once a second: who is idle, whose line or handshake takes too long.
+
+One pass over all costs less than a timer for each request, and a limit of seconds need not be exact.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import gevent
+
+from kvss_gevent.server.client_memory import ClientMemory
+from kvss_gevent.server.connection import Connection, held_input
+from kvss_gevent.settings.config import Config
+
+SWEEP_INTERVAL_S = 1.0
+SHORTEST_SWEEP_INTERVAL_S = 0.05
+SWEEP_SLICE = 1000
+"""Connections looked at in one go, about 0.3 ms of work."""
+STOOD_STILL_S = 1.0
+"""A pass that comes later than this by as much found the server standing still; that is no client's fault."""
+HANDSHAKE_S = 10.0
+
+
+def sweep(connections: set[Connection], read_config: Callable[[], Config], memory: ClientMemory) -> None:
+    """Run as a greenlet: end clients that are idle, or leave a line half-sent, for longer than allowed."""
+    looked_s = time.monotonic()
+    while True:
+        config = read_config()
+        limits_s = [limit_s for limit_s in (config.line_timeout_s, config.idle_timeout_s) if limit_s]
+        pause_s = max(SHORTEST_SWEEP_INTERVAL_S, min(SWEEP_INTERVAL_S, min(limits_s, default=math.inf) / 4))
+        gevent.sleep(pause_s)
+        now_s = time.monotonic()
+        late_s = now_s - looked_s - pause_s
+        looked_s = now_s
+        if late_s > STOOD_STILL_S:
+            # What clients sent meanwhile has not been read yet: their clocks stood still, too.
+            for connection in connections:
+                connection.line_since_s += late_s
+                connection.quiet_since_s += late_s
+                connection.opened_s += late_s
+        for number, connection in enumerate(list(connections)):
+            if number % SWEEP_SLICE == SWEEP_SLICE - 1:
+                gevent.sleep(0)
+            _look_at(connection, config, now_s)
+            if not connection.sending:
+                memory.note(connection, held_input(connection.session))
+
+
+def _look_at(connection: Connection, config: Config, now_s: float) -> None:
+    session = connection.session
+    if not connection.transport.is_ready() and now_s - connection.opened_s >= HANDSHAKE_S:
+        connection.end(f"no handshake within {HANDSHAKE_S:g} s", reset=True)
+        return
+    line = None if connection.sending else session.partial
+    if line is not connection.line:  # a new line, however few bytes of it: dripping does not help
+        connection.line = line
+        connection.line_since_s = now_s
+    elif line is not None and 0 < config.line_timeout_s <= now_s - connection.line_since_s:
+        connection.end(f"a line stayed half-sent for {config.line_timeout_s:g} s")
+    if not session.quiet or connection.sending:
+        session.quiet = True
+        connection.quiet_since_s = now_s
+    elif 0 < config.idle_timeout_s <= now_s - connection.quiet_since_s:
+        connection.end(f"no request for {config.idle_timeout_s:g} s")

@@ -1,0 +1,50 @@
+"""How bytes get to a client and back: two functions that the loop of a connection holds, for each kind of transport.
+
+A new kind is one more function here that makes a Transport of an accepted socket; the loop never asks which it is.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kvss_gevent.server.tls import TlsTransport
+
+
+class Transport(NamedTuple):
+    """The functions of one connection's transport; both raise BlockingIOError where nothing can be done now."""
+
+    recv: Callable[[int], bytes]
+    """Takes at most so many bytes from the socket; returns all that is there for the session, b"" at the end."""
+    send: Callable[[Any], int]
+    """Sends; returns how many bytes need not be given again."""
+    is_ready: Callable[[], bool]
+    """Tells whether the first request can come: false during a handshake."""
+    finish: Callable[[], object]
+    """Says goodbye before the socket is closed."""
+
+
+MakeTransport = Callable[[socket.socket], Transport]
+
+
+def plain(sock: socket.socket) -> Transport:
+    """Return the transport of a plain socket: the socket's own functions."""
+    return Transport(sock.recv, sock.send, _yes, _nothing)
+
+
+def tls(context: ssl.SSLContext) -> MakeTransport:
+    """Return what makes transports with TLS (rule 13)."""
+
+    def make(sock: socket.socket) -> Transport:
+        one = TlsTransport(sock, context)
+        return Transport(one.recv, one.send, lambda: one.ready, one.close)
+
+    return make
+
+
+def _yes() -> bool:
+    return True
+
+
+def _nothing() -> None:
+    pass
