@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pexpect
 import pytest
 from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest
 
-from kvss_gevent.cli.client import Code, reply_code
+from kvss_gevent.client.terminal.output import Code, reply_code
 
 
 @pytest.fixture
@@ -80,24 +82,127 @@ def test_host_and_port_from_the_environment(server: FakeServer) -> None:
     environment = {"KVSS_HOST": "127.0.0.1", "KVSS_PORT": str(server.port)}
     assert kvss(stdin=b"GET k", **environment) == (1, "404 NOT_FOUND\n", "")
     assert kvss("127.0.0.1", stdin=b"GET k", **environment)[0] == 1
-    assert kvss(stdin=b"GET k", KVSS_HOST="127.0.0.1", KVSS_PORT="x")[::2] == (
-        2,
-        "kvss: KVSS_PORT is a number from 1 to 65535, not 'x'\n  The order is: kvss client HOST PORT COMMAND ...\n",
+    assert kvss("GET", "k", **environment) == (1, "404 NOT_FOUND\n", "")
+    assert kvss("--json", "GET k", **environment)[0] == 1
+    code, _, err = kvss(stdin=b"GET k", KVSS_HOST="127.0.0.1", KVSS_PORT="x")
+    assert (code, err.splitlines()[0]) == (2, "kvss: KVSS_PORT is 'x', which is no number from 1 to 65535")
+
+
+def test_every_form_of_an_address(server: FakeServer, tmp_path: Path) -> None:
+    for words in ((f"127.0.0.1:{server.port}",), (f"kvss://127.0.0.1:{server.port}/",), (str(server.port),)):
+        assert kvss(*words, "GET", "k") == (1, "404 NOT_FOUND\n", "")
+    path = str(tmp_path / "kvss.sock")
+    with fake_server(honest(), path=path):
+        assert kvss(f"unix:{path}", "PUT", "k", "v") == (0, "201 CREATED\n", "")
+    assert kvss(f"unix:{path}x", "GET", "k")[2].startswith(f"kvss: cannot connect to unix:{path}x: No such file")
+
+
+def test_one_command_again_and_again(server: FakeServer) -> None:
+    begin = time.monotonic()
+    assert kvss("-r", "3", "-i", "0.2", f"127.0.0.1:{server.port}", "PUT", "k", "v") == (
+        0,
+        "201 CREATED\n200 OK\n200 OK\n",
+        "",
     )
+    assert time.monotonic() - begin >= 0.4
+    assert server.accepted == 1
+    code, out, _ = kvss("-r", "2", "--json", f"127.0.0.1:{server.port}", "GET", "none")
+    assert (code, [json.loads(line)["code"] for line in out.splitlines()]) == (1, [404, 404])
+
+
+def test_a_stream_of_commands_and_its_summary(server: FakeServer) -> None:
+    lines = b"".join(b"PUT k%d %s\n" % (number, b"v" * 500) for number in range(3000))
+    lines += b"get k1\nGET none\nQUIT\nDEL k1"
+    code, out, err = kvss("--pipe", f"127.0.0.1:{server.port}", stdin=b"# many\n" + lines)
+    assert code == Code.REFUSED
+    summary, kinds = out.split("; ")
+    assert re.fullmatch(r"3003 replies in [\d.]+ s \([\d,]+ a second\)", summary)
+    assert kinds == "201 CREATED: 3000, 400 BAD_REQUEST: 1, 404 NOT_FOUND: 1, 200 OK: 1\n"
+    assert err == "line 3002: 400 BAD_REQUEST to 'KV/1.0 get k1'\n"
+    assert server.accepted == 1
+    assert kvss("--pipe", str(server.port)) == (0, "0 replies in 0.00 s (0 a second); nothing was sent\n", "")
+
+
+def test_a_stream_that_ends_early_says_how_far_it_came() -> None:
+    with fake_server(answering(b"201 CREATED", b"200 OK")) as server:
+        code, out, err = kvss("--pipe", f"127.0.0.1:{server.port}", stdin=b"PUT a 1\nPUT a 2\nPUT a 3\n")
+    assert (code, out) == (3, "")
+    assert err.startswith("kvss: 2 replies came, then line 3: lost the connection to")
+
+
+def users(peer: Peer) -> None:
+    """A server with one user, ann, whose password is `open sesame`."""
+    while line := peer.line():
+        if line == b"KV/1.0 AUTH ann open sesame":
+            peer.send(b"200 OK authenticated\n")
+        else:
+            peer.send(b"404 NOT_FOUND\n" if line.startswith(b"KV/1.0 GET") else b"401 UNAUTHORIZED\n")
+
+
+def test_logging_in(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\r\nsecond line\n")
+    with fake_server(users) as server:
+        at = f"127.0.0.1:{server.port}"
+        found = (1, "404 NOT_FOUND\n", "")
+        assert kvss("--user", "ann", "--password-file", str(secret), at, "GET", "k") == found
+        assert kvss("--user", "ann", at, "GET", "k", KVSS_PASSWORD="open sesame") == found
+        assert kvss(f"kvss://ann@{at}", "GET", "k", KVSS_PASSWORD="open sesame") == found
+        code, out, err = kvss("--user", "ann", at, "GET", "k", KVSS_PASSWORD="wrong")
+        assert (code, out) == (4, "")
+        assert err.splitlines()[0] == f"kvss: AUTH ann: {at} answered 401 UNAUTHORIZED"
+        assert "wrong" not in err
+        assert server.seen[-1] == b"KV/1.0 AUTH ann wrong"
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "kvss_gevent", "client", "--user", "ann", at, "GET", "k"],
+            encoding="utf-8",
+            timeout=20,
+        )
+        child.expect_exact("Password of ann: ")
+        child.sendline("open sesame")
+        child.expect_exact("404 NOT_FOUND")
+        child.expect(pexpect.EOF)
+        child.close()
+        assert "sesame" not in str(child.before)
+
+
+def test_tls(tmp_path: Path) -> None:
+    path = tmp_path / "server.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"]
+    path.write_bytes(subprocess.run([*command.split(), *names], capture_output=True, check=True).stdout)
+    with fake_server(honest(), certificate=path) as server:
+        at = f"127.0.0.1:{server.port}"
+        assert kvss("--ca", str(path), at, "GET", "k") == (1, "404 NOT_FOUND\n", "")
+        code, out, err = kvss("--insecure", at, "GET", "k")
+        assert (code, out) == (1, "404 NOT_FOUND\n")
+        assert "anybody on the way can read" in err
+        code, out, err = kvss("--tls", at, "GET", "k")
+        assert (code, out) == (3, "")
+        assert "its certificate is not trusted" in err.splitlines()[0]
+        assert "--ca FILE" in err.splitlines()[1]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("GET", "name"), "PORT is a number from 1 to 65535, not 'name'"),
-        (("127.0.0.1", "0"), "PORT is a number from 1 to 65535, not '0'"),
-        (("127.0.0.1", "65536"), "PORT is a number"),
+        (("get", "name"), "Commands are upper case: GET."),
+        (("127.0.0.1", "0"), "PORT is '0', which is no number from 1 to 65535"),
+        (("127.0.0.1", "65536"), "PORT is '65536', which is no number from 1 to 65535"),
+        (("-r", "0", "STATS"), "'0' is no number of times"),
+        (("-i", "-1", "STATS"), "'-1' is no number of seconds at least 0"),
+        (("-r", "2"), "--json, -r and -i are for one command"),
+        (("--pipe", "GET", "a"), "--pipe reads commands from standard input"),
+        (("--user", "a b", "--password-file", __file__, "GET", "a"), "user has no space in it"),
+        (("--user", "ann", "--password-file", "/nowhere", "GET", "a"), "no password for ann: No such file"),
+        (("--user", "ann", "--password-file", "/dev/null", "GET", "a"), "password has at least one character"),
         (("--timeout", "0"), "'0' is no number of seconds"),
         (("--timeout", "soon"), "'soon' is no number of seconds"),
         (("--timeout", "nan"), "'nan' is no number of seconds"),
         (("127.0.0.1", "--bogus", "5050"), "client has no option --bogus"),
         (("--bogus",), "client has no option --bogus"),
-        (("--json",), "--json is for one command"),
+        (("--json",), "--json, -r and -i are for one command"),
         (("127.0.0.1", "5050", "PUT", "k", "a\nKV/1.0 DEL b"), "the command has a line feed in it: 'PUT k a\\nKV/1.0"),
     ],
 )

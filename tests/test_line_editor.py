@@ -14,7 +14,13 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from kvss_gevent.client.terminal.line_editor import MAX_HISTORY_BYTES, LineCompleter, _history, history_path
+from kvss_gevent.client.terminal.line_editor import (
+    MAX_HISTORY_BYTES,
+    LineCompleter,
+    _history,
+    _MemoryHistory,
+    history_path,
+)
 
 CTRL_C, CTRL_D, CTRL_Z, UP = "\x03", "\x04", "\x1a", "\x1b[A"
 
@@ -22,7 +28,13 @@ CTRL_C, CTRL_D, CTRL_Z, UP = "\x03", "\x04", "\x1a", "\x1b[A"
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("", ["PUT ", "GET ", "DEL ", "STATS", "QUIT", "HELP", "EXIT"]),
+        ("p", ["PUT ", "PUTEX ", "PERSIST "]),
+        ("e", ["EXPIRE ", "EXIT"]),
+        ("H", ["HELP "]),
+        ("HELP st", ["STATS"]),
+        ("TTL na", ["name", "nahe"]),
+        ("PUTEX 60 na", ["name", "nahe"]),
+        ("PUTEX 6", []),
         ("s", ["STATS"]),
         ("GE", ["GET "]),
         ("KV/1.0 D", ["DEL "]),
@@ -62,6 +74,18 @@ def test_a_history_file_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     kept = list(_history(pytest.fail).load_history_strings())
     assert [line.split()[1] for line in kept] == ["k2"]
     assert history_path().stat().st_size < MAX_HISTORY_BYTES
+
+
+@pytest.mark.parametrize("line", ["AUTH ann sesame", "KV/1.0 AUTH ann sesame", " auth ann sesame"])
+def test_a_password_is_in_no_history(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for history in (_history(pytest.fail), _MemoryHistory()):
+        for typed in ("PUT AUTH 1", line, "GET a"):
+            history.append_string(typed)
+        assert "GET a" in history.get_strings()
+        assert line not in history.get_strings()
+    assert history_path().read_text().count("+PUT AUTH 1") == 1
+    assert "sesame" not in history_path().read_text()
 
 
 def test_without_a_history_file_it_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

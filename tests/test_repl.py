@@ -4,7 +4,16 @@ import pytest
 from fake_server import FakeServer, Peer, answering, fake_server, honest, in_turn
 
 from kvss_gevent import KVClient
-from kvss_gevent.client.terminal.repl import HELP, MAX_KEYS_SEEN, Act, Conversation, KeysSeen, printable, read_line
+from kvss_gevent.client.terminal.hints import HELP, TOPICS, help_for, hint
+from kvss_gevent.client.terminal.repl import (
+    MAX_KEYS_SEEN,
+    Act,
+    Conversation,
+    KeysSeen,
+    printable,
+    read_line,
+    waiting,
+)
 
 LOST = "(it may have taken effect or not; the next line connects again)"
 
@@ -29,6 +38,8 @@ LOST = "(it may have taken effect or not; the next line connects again)"
         (b"QUIT now", Act.SEND, b"KV/1.0 QUIT now"),
         (b"exit", Act.LEAVE, b""),
         (b"Help", Act.HELP, b""),
+        (b"help get ", Act.HELP, b"get"),
+        (b"HELP me out", Act.SEND, b"KV/1.0 HELP me out"),
         (b"", Act.NOTHING, b""),
         (b" \t", Act.NOTHING, b""),
         (b"# PUT a b", Act.NOTHING, b""),
@@ -102,7 +113,7 @@ def test_the_session_of_the_course_document() -> None:
             *("PUT name John", "GET name", "PUT name Jane", "GET name", "DEL name", "GET name"),
             *("GET", "PUT keyonly", "INVALID command", "WRONG/1.0 GET test", "QUIT"),
         )
-    assert said == [
+    assert [text for text in said if not text.startswith("\t(usage") and "HELP lists" not in text] == [
         *("201 CREATED", "200 OK John", "200 OK", "200 OK Jane", "204 NO_CONTENT", "404 NOT_FOUND"),
         *("400 BAD_REQUEST", "400 BAD_REQUEST", "400 BAD_REQUEST", "426 UPGRADE_REQUIRED", "200 OK bye"),
     ]
@@ -118,7 +129,7 @@ def test_nothing_help_and_ways_to_leave() -> None:
 def test_a_paste_of_several_lines_is_run_line_by_line() -> None:
     with fake_server(honest()) as server:
         assert converse(server, "PUT a 1\nGET a\nEXIT\nDEL a") == ["201 CREATED", "200 OK 1"]
-        assert converse(server, "GET \udcff", EOFError()) == ["400 BAD_REQUEST"]
+        assert converse(server, "GET \udcff", EOFError())[0] == "400 BAD_REQUEST"
     assert server.seen[-1] == b"KV/1.0 GET \xff"
 
 
@@ -168,3 +179,55 @@ def test_ctrl_c_ends_the_wait_for_a_reply(monkeypatch: pytest.MonkeyPatch) -> No
     with fake_server(honest()) as server:
         said = converse(server, "GET slow", "GET a", EOFError())
     assert said == ["\tinterrupted before the reply", "\t" + LOST, "404 NOT_FOUND"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"get name", "commands are upper case: GET name"),
+        (b"stats", "commands are upper case: STATS"),
+        (b"gte name", "no command gte: GET name?"),
+        (b"GTE name", "no command GTE: GET name?"),
+        (b"delete name", "no command delete: DEL name?"),
+        (b"SET a 1", "no command SET: PUT a 1?"),
+        (b"EXPIER a 1", "no command EXPIER: EXPIRE a 1?"),
+        (b"FROBNICATE", "HELP lists the commands"),
+        (b"GET", "usage: GET key"),
+        (b"PUT keyonly", "usage: PUT key value"),
+        (b"TTL a", "usage: TTL key, and not every server has it"),
+        (b" GET name", "a command begins the line, with no space before it"),
+    ],
+)
+def test_a_hint_stands_beside_a_refusal(line: bytes, expected: str) -> None:
+    with fake_server(answering(b"400 BAD_REQUEST")) as server:
+        assert converse(server, line.decode(), EOFError()) == ["400 BAD_REQUEST", f"\t({expected})"]
+
+
+def test_hints_for_other_replies() -> None:
+    assert hint(b"kv/1.0 GET a", b"426 UPGRADE_REQUIRED") == "the version is KV/1.0, in upper case"
+    assert hint(b"WRONG/1.0 GET a", b"426 UPGRADE_REQUIRED") == ""
+    assert "AUTH name password" in hint(b"KV/1.0 GET a", b"401 UNAUTHORIZED")
+    assert hint(b"KV/1.0 get a", b"404 NOT_FOUND") == ""
+
+
+def test_help_tells_about_one_command() -> None:
+    with fake_server(honest()) as server:
+        [said] = converse(server, "HELP get", EOFError())
+        assert said == "  GET key\n  show a value\n  answered: 200 OK value, 404 no such key"
+        assert server.seen == []
+    assert help_for("gte").startswith("  no command gte; HELP GET tells about GET\n")
+    assert "not every server has it" in help_for("PUTEX")
+    assert all(f"  {topic.usage} " in HELP for topic in TOPICS.values())
+    assert max(map(len, HELP.splitlines())) <= 80
+
+
+def test_a_long_wait_is_shown() -> None:
+    notes: list[str] = []
+    with waiting("there:5050", notes.append, patience_s=0.05):
+        while not notes:
+            pass
+    with waiting("there:5050", notes.append, patience_s=5):
+        pass
+    assert notes[0] == "(waiting for there:5050; Ctrl-C gives up)"
+    assert notes[1].startswith("(after 0.")
+    assert len(notes) == 2

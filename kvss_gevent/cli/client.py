@@ -1,71 +1,80 @@
-"""`kvss client`: interactive, a script, or one command, with the exit codes. What a line becomes is repl.py's."""
+"""`kvss client`: its options, the connection that they describe, and the choice between prompt, script and command."""
 
 import argparse
-import base64
-import json
+import getpass
 import os
-import re
 import sys
-from enum import IntEnum
-from typing import Final, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from kvss_gevent.client.options import MAX_TIMEOUT_S
+from kvss_gevent.client.options import MAX_TIMEOUT_S, UNIX, ClientOptions
 from kvss_gevent.client.sync import KVClient
-from kvss_gevent.client.terminal.repl import HELP, Act, Conversation, printable, read_line, with_version
-from kvss_gevent.protocol.errors import KVConnectError, KVError, KVProtocolError, KVTimeout, server_name
-from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, shorten
+from kvss_gevent.client.terminal import batch
+from kvss_gevent.client.terminal.output import Code, fail, note, show
+from kvss_gevent.client.terminal.repl import Conversation
+from kvss_gevent.protocol.errors import KVError, server_name
+from kvss_gevent.settings.addresses import FORMS, Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Fail
+
+if TYPE_CHECKING:
+    import ssl
 
 SUMMARY = "talk to a server: interactive, from a script, or one command"
 
-EPILOG: Final = """\
-HOST and PORT default to $KVSS_HOST and $KVSS_PORT, else to 127.0.0.1 and 5050. Options stand before COMMAND: behind
-it, every word belongs to it (PUT balance -5). Its words are joined by one space. `KV/1.0 ` is put before a line unless
-its first word looks like a version.
-
-Without COMMAND, lines are read from standard input: at a prompt where it is a terminal, else as a script. In a script
-blank lines and lines beginning with # are skipped, QUIT and EXIT end it, and each reply is one line on standard output.
-
---json prints one object: code and phrase of the reply; data, or data_base64 where the data is not UTF-8; error, a
-sentence where there was no KV/1.0 reply. What does not apply is null.
-
+EPILOG: Final = f"""\
 examples:
-  kvss client                           a conversation with 127.0.0.1:5050
-  kvss client 127.0.0.1 5050 PUT name An
-  kvss client <script.txt
+  kvss client                               a prompt; HELP lists the commands
+  kvss client GET name                      one command
+  kvss client 127.0.0.1:5050 PUT name John  one command for that server
+  kvss client < commands.txt                a script, each reply on a line
+  kvss client --pipe < many.txt             as fast as it goes, and a summary
+  kvss client -r 10 -i 1 STATS              ten times, once a second
+  kvss client --tls --user ann kvss.example.org:5050
 
-exit codes (a script: the highest of its replies; it stops at 3):
+ADDRESS is {FORMS}
+or unix:PATH; left away, it is $KVSS_HOST and $KVSS_PORT, else 127.0.0.1:5050.
+Options stand before COMMAND: behind it, every word belongs to it (PUT balance
+-5). Its words are joined by one space. `KV/1.0 ` is put before a line unless
+its first word looks like a version. Commands are upper case.
+
+Without COMMAND, lines are read from standard input: at a prompt where it is a
+terminal, else as a script. In a script blank lines and lines beginning with #
+are skipped, QUIT and EXIT end it, and each reply is one line on standard
+output.
+
+The password for --user is the first line of --password-file, else
+$KVSS_PASSWORD, else it is asked for. It is never an argument, which other
+users of the machine could see, and it is in no history.
+
+--json prints one object: code and phrase of the reply; data, or data_base64
+where the data is not UTF-8; error, a sentence where there was no KV/1.0 reply.
+What does not apply is null.
+
+exit codes (of several replies the highest; a script stops at 3):
   0  done                          3  no connection, or no reply in time
   1  404, not found                4  another 4xx: the server refused it
   2  usage                         5  5xx, or the reply is not KV/1.0"""
 
-_MAX_SCRIPT_LINE_BYTES: Final = 64 << 20
-_REPLY: Final = re.compile(rb"(\d\d\d) (\S+)(?: (.*))?", re.DOTALL)
-
-
-class Code(IntEnum):
-    """The exit codes."""
-
-    DONE = 0
-    NOT_FOUND = 1
-    USAGE = 2
-    UNREACHABLE = 3
-    REFUSED = 4
-    SERVER = 5
-    INTERRUPTED = 130
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `kvss client` takes."""
-    parser.usage = "kvss client [--timeout S] [--json] [HOST [PORT [COMMAND ...]]]"
+    parser.usage = "kvss client [options] [ADDRESS] [COMMAND ...]"
     parser.epilog = EPILOG
     parser.add_argument(
         "--timeout",
         type=_seconds,
         metavar="S",
-        help="seconds to wait for the connection and for each reply (default: 5 and 30)",
+        help="seconds to wait for the connection and for each reply (5 and 30)",
     )
     parser.add_argument("--json", action="store_true", help="print the reply to COMMAND as JSON")
+    parser.add_argument("-r", dest="times", type=_times, metavar="N", default=1, help="run COMMAND N times")
+    parser.add_argument("-i", dest="pause_s", type=_pause, metavar="S", default=0.0, help="wait S seconds between them")
+    parser.add_argument("--pipe", action="store_true", help="send all of standard input and print a summary")
+    parser.add_argument("--user", metavar="NAME", help="log in as NAME")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="where the password is")
+    parser.add_argument("--tls", action="store_true", help="speak TLS, and check the server's certificate")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="speak TLS, and trust the authorities in FILE")
+    parser.add_argument("--insecure", action="store_true", help="speak TLS with anybody: no certificate is checked")
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(options=parser)
 
@@ -73,80 +82,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one command, a script or a conversation; returns the exit code."""
     try:
-        client, command = _client(args)
-        if args.json and not command:
-            raise Fail("--json is for one command", "Give HOST PORT COMMAND behind it; a script prints plain replies.")
-        with client:
+        endpoint, command = _address_and_command(args)
+        if not command and (args.json or args.times > 1 or args.pause_s):
+            raise Fail("--json, -r and -i are for one command", "Give COMMAND behind the address, such as STATS.")
+        if command and args.pipe:
+            raise Fail("--pipe reads commands from standard input", f"Leave {command[0]!r} away, or --pipe.")
+        with _client(endpoint, args) as client:
             if command:
-                return _one_command(client, os.fsencode(" ".join(command)), as_json=args.json)
+                line = os.fsencode(" ".join(command))
+                return batch.repeat(client, line, json=args.json, times=args.times, pause_s=args.pause_s)
+            if args.pipe:
+                return batch.stream(client)
             if sys.stdin is not None and sys.stdin.isatty():
                 return _converse(client)
-            return _script(client)
+            return batch.script(client)
     except KeyboardInterrupt:
         return Code.INTERRUPTED
-
-
-def reply_code(reply: bytes) -> Code:
-    """Return the exit code that a reply stands for."""
-    match = _REPLY.fullmatch(reply)
-    if match is None:
-        return Code.SERVER
-    if match[1] == b"404":
-        return Code.NOT_FOUND
-    return {b"2": Code.DONE, b"4": Code.REFUSED}.get(match[1][:1], Code.SERVER)
-
-
-def _one_command(client: KVClient, line: bytes, *, as_json: bool) -> int:
-    try:
-        reply = client.request(with_version(line))
-    except ValueError:
-        raise Fail(
-            f"the command has a line feed in it: {shorten(line)}", "Give one line: KV/1.0 has no other."
-        ) from None
-    except KVError as error:
-        if as_json:
-            print(_as_json(b"", str(error)))
-        for reply in error.results if not as_json else ():
-            _write(reply)
-        _fail(error)
-    if not as_json:
-        _write(reply)
-    elif _REPLY.fullmatch(reply):
-        print(_as_json(reply, None))
-    else:
-        print(
-            _as_json(
-                b"", f"{server_name(client.host, client.port)} does not keep to KV/1.0: not a reply: {shorten(reply)}"
-            )
-        )
-    return reply_code(reply)
-
-
-def _script(client: KVClient) -> int:
-    worst = Code.DONE
-    number = 0
-    while sys.stdin is not None and (line := sys.stdin.buffer.readline(_MAX_SCRIPT_LINE_BYTES)):
-        number += 1
-        if len(line) == _MAX_SCRIPT_LINE_BYTES:
-            raise Fail(f"line {number} is over {_MAX_SCRIPT_LINE_BYTES} bytes long", "Is this file a script?")
-        act, request = read_line(line.removesuffix(b"\n").removesuffix(b"\r"))
-        if act is Act.LEAVE:
-            break
-        if act is Act.HELP:
-            print(HELP, file=sys.stderr)
-        if not request:
-            continue
-        try:
-            reply = client.request(request)
-        except KVError as error:
-            for reply in error.results:
-                _write(reply)
-            _fail(error, f"line {number}: ")
-        _write(reply)
-        worst = max(worst, reply_code(reply))
-        if act is Act.SEND_AND_LEAVE:
-            break
-    return worst
 
 
 def _converse(client: KVClient) -> int:
@@ -155,45 +106,16 @@ def _converse(client: KVClient) -> int:
     try:
         client.connect()
     except KVError as error:
-        _fail(error)
-    conversation = Conversation(client, _show, _note)
-    ask = line_editor(conversation.keys, _note)
-    _note(f"Connected to {server_name(client.host, client.port)}. HELP lists the commands, QUIT leaves.")
+        fail(error)
+    conversation = Conversation(client, show, note)
+    ask = line_editor(conversation.keys, note)
+    note(f"Connected to {server_name(client.host, client.port)}. HELP lists the commands, QUIT leaves.")
     conversation.run(ask)
     return Code.DONE
 
 
-def _fail(error: KVError, where: str = "") -> NoReturn:
-    if isinstance(error, KVConnectError):
-        code, remedy = Code.UNREACHABLE, "Nothing was sent. Is a server running there? `kvss serve` starts one."
-    elif isinstance(error, KVProtocolError):
-        code, remedy = Code.SERVER, "Is it a KV/1.0 server? `kvss conform HOST:PORT` tells where one goes wrong."
-    else:
-        wait = ", --timeout S waits longer" if isinstance(error, KVTimeout) else ""
-        code, remedy = Code.UNREACHABLE, f"Whether the command took effect is unknown; GET tells{wait}."
-    raise Fail(where + str(error), remedy, code) from error
-
-
-def _as_json(reply: bytes, error: str | None) -> str:
-    match = _REPLY.fullmatch(reply)
-    code, phrase, data = match.groups() if match else (None, None, None)
-    fields: dict[str, object] = {
-        "code": code and int(code),
-        "phrase": phrase and phrase.decode(errors="replace"),
-        "data": None,
-        "data_base64": None,
-        "error": error,
-    }
-    if data is not None:
-        try:
-            fields["data"] = data.decode()
-        except UnicodeDecodeError:
-            fields["data_base64"] = base64.b64encode(data).decode()
-    return json.dumps(fields)
-
-
-def _client(args: argparse.Namespace) -> tuple[KVClient, list[str]]:
-    """Return a client for HOST and PORT, and the words of COMMAND; options may stand before each of them."""
+def _address_and_command(args: argparse.Namespace) -> tuple[Endpoint, list[str]]:
+    """Return the server's address and the words of COMMAND; options may stand before each of them."""
     places: list[str] = []
     options = True
     while args.words:
@@ -203,52 +125,74 @@ def _client(args: argparse.Namespace) -> tuple[KVClient, list[str]]:
         elif options and words[0].startswith("-"):
             args.options.parse_args(words, args)
             options = args.words != words  # -5 is no option to argparse
-        elif len(places) < 2:
+        elif len(places) == 2 or " " in words[0] or take_endpoint([*places, words[0]])[1]:
+            break
+        else:
             places.append(words[0])
             args.words = words[1:]
-        else:
-            break
-    host, port, *_ = *places, "", ""
-    client = KVClient(
-        host or os.environ.get("KVSS_HOST") or DEFAULT_HOST,
-        _port("PORT", port) if port else _port("KVSS_PORT", os.environ.get("KVSS_PORT") or str(DEFAULT_PORT)),
-        connect_timeout_s=args.timeout or 5.0,
-        timeout_s=args.timeout or 30.0,
-    )
-    return client, args.words
+    return take_endpoint(places)[0], args.words
 
 
-def _port(name: str, text: str) -> int:
-    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 1 << 16:
+def _client(endpoint: Endpoint, args: argparse.Namespace) -> KVClient:
+    options: ClientOptions = {
+        "connect_timeout_s": args.timeout or 5.0,
+        "timeout_s": args.timeout or 30.0,
+        "tls": _tls(args),
+    }
+    user = args.user or endpoint.user
+    if user:
+        options["user"], options["password"] = user, _password(user, args.password_file)
+    try:
+        if endpoint.path:
+            return KVClient(f"{UNIX}{endpoint.path}", 0, **options)
+        return KVClient(endpoint.host, endpoint.port, **options)
+    except ValueError as error:
+        raise Fail(str(error), "Give another name or password.") from None
+
+
+def _tls(args: argparse.Namespace) -> "bool | str | ssl.SSLContext":
+    if args.insecure:
+        import ssl
+
+        note("(--insecure: anybody on the way can read and change what is sent)")
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    return str(args.ca) if args.ca else bool(args.tls)
+
+
+def _password(user: str, file: Path | None) -> str:
+    try:
+        if file is not None:
+            return file.read_text(encoding="utf-8").split("\n")[0].removesuffix("\r")
+        return os.environ.get("KVSS_PASSWORD") or getpass.getpass(f"Password of {user}: ")
+    except (OSError, UnicodeDecodeError, EOFError) as error:
         raise Fail(
-            f"{name} is a number from 1 to 65535, not {text!r}", "The order is: kvss client HOST PORT COMMAND ..."
-        )
-    return int(text)
+            f"no password for {user}: {getattr(error, 'strerror', None) or 'none was typed'}",
+            "Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
+        ) from None
 
 
 def _seconds(text: str) -> float:
+    return _number(text, 0, "above 0")
+
+
+def _pause(text: str) -> float:
+    return 0.0 if text == "0" else _number(text, 0, "at least 0")
+
+
+def _number(text: str, least: float, words: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = 0
-    if not 0 < seconds <= MAX_TIMEOUT_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}")
+        seconds = -1
+    if not least < seconds <= MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds {words} and at most {MAX_TIMEOUT_S:.0f}")
     return seconds
 
 
-def _write(reply: bytes) -> None:
-    """Put a reply on standard output: made harmless for a terminal, byte for byte for everything else."""
-    if sys.stdout.isatty():
-        _show(printable(reply))
-    else:
-        sys.stdout.buffer.write(reply + b"\n")
-        sys.stdout.buffer.flush()
-
-
-def _show(text: str) -> None:
-    encoding = sys.stdout.encoding
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _times(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of times, at least 1")
+    return int(text)

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from kvss_gevent.client.terminal.demo_script import play
 from kvss_gevent.settings.fail import Exit, Fail
@@ -12,9 +13,9 @@ STOP_LIMIT_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvss demo`: it needs none."""
-    parser.epilog = """\
-examples:
-  kvss demo
+    parser.epilog = """examples:
+  kvss demo                  requests and replies, as they go over the wire
+  kvss demo | less           page by page
 
 exit codes: 0 shown, 2 usage, 3 the server could not be started or did not answer"""
 
@@ -29,9 +30,8 @@ def run(_: argparse.Namespace) -> int:
             if not address:
                 raise Fail("the demo's server did not start", "Its own message above says why.", Exit.UNREACHABLE)
             print(f"A server of our own listens on {address}. -> is sent to it, <- comes back, \\n is the line feed.")
-            play("127.0.0.1", int(address.rpartition(":")[2]), print)
-        except OSError as error:
-            raise Fail(f"the demo's server does not answer: {error}", "Run it again.", Exit.UNREACHABLE) from None
+            for line in _lines(int(address.rpartition(":")[2])):
+                print(line, flush=True)
         finally:
             server.terminate()
             try:
@@ -39,3 +39,11 @@ def run(_: argparse.Namespace) -> int:
             except subprocess.TimeoutExpired:
                 server.kill()
     return Exit.OK
+
+
+def _lines(port: int) -> Iterator[str]:
+    # What goes wrong with the server is told apart from what goes wrong with our output.
+    try:
+        yield from play("127.0.0.1", port)
+    except OSError as error:
+        raise Fail(f"the demo's server does not answer: {error}", "Run it again.", Exit.UNREACHABLE) from None

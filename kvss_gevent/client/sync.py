@@ -93,14 +93,18 @@ class KVClient(Calls[Text], Generic[Text]):
         arrives (rule 1). Raises ValueError for a line with a line feed in it, and KVError, whose results hold the
         reply where more than one came. It is never tried again.
         """
-        if b"\n" in line:
-            raise ValueError("a request is one line: it has no line feed")
-        outcomes: list[Outcome] = []
-        self._connection.exchange([raw(line)], outcomes)
+        [reply] = self.requests([line])
         if ends_connection(line):
             self._connection.close()  # as the server does, which may show only after the next request
-        reply: bytes = outcomes[0]
         return reply
+
+    def requests(self, lines: Sequence[bytes]) -> list[bytes]:
+        """Send many lines as they are, at least one, in one go and return their reply lines; otherwise as request."""
+        if any(b"\n" in line for line in lines):
+            raise ValueError("a request is one line: it has no line feed")
+        replies: list[bytes] = []
+        self._connection.exchange([raw(line) for line in lines], replies)
+        return replies
 
     def connect(self) -> None:
         """Connect now, unless it is connected: for a program that wants to know early. Raises KVConnectError."""

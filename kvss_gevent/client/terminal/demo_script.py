@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kvss_gevent.protocol import wire
@@ -72,20 +72,23 @@ SCENES = (
 )
 
 
-def play(host: str, port: int, show: Callable[[str], None], packet_pause_s: float = 0.05) -> None:
-    """Play all scenes on one connection. Raises OSError where the server does not answer within TIMEOUT_S."""
+def play(host: str, port: int, packet_pause_s: float = 0.05) -> Iterator[str]:
+    """Play all scenes on one connection and yield what is to be shown.
+
+    Raises OSError where the server does not answer within TIMEOUT_S.
+    """
     with socket.create_connection((host, port), TIMEOUT_S) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for scene in SCENES:
-            show(f"\n{scene.heading}\n{scene.text}\n")
+            yield f"\n{scene.heading}\n{scene.text}\n"
             for packet in scene.packets:
                 sock.sendall(packet)
-                show(f"  -> {shown(packet)}")
+                yield f"  -> {shown(packet)}"
                 for reply in _replies(sock, packet.count(b"\n")):
-                    show(f"  <- {shown(reply)}")
+                    yield f"  <- {shown(reply)}"
                 if not packet.endswith(b"\n"):
                     time.sleep(packet_pause_s)  # so that the next packet is one of its own
-        show("  (the server has closed the connection)" if sock.recv(1) == b"" else "  (the server goes on)")
+        yield "  (the server has closed the connection)" if sock.recv(1) == b"" else "  (the server goes on)"
 
 
 def shown(data: bytes) -> str:

@@ -16,7 +16,8 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from kvss_gevent.client.terminal.repl import COMMANDS, PROMPT, with_version
+from kvss_gevent.client.terminal.hints import COMMANDS, KEYED
+from kvss_gevent.client.terminal.repl import PROMPT, with_version
 
 MAX_HISTORY_BYTES: Final = 1 << 20
 
@@ -71,15 +72,35 @@ class LineCompleter(Completer):
             case [start]:
                 for command in COMMANDS:
                     if command.startswith(start.upper()):
-                        space = " " if command in ("PUT", "GET", "DEL") else ""
+                        space = "" if command in ("STATS", "QUIT", "EXIT") else " "
                         yield Completion(command + space, -len(start), display=command)
-            case ["PUT" | "GET" | "DEL", start]:
+            case ["HELP", start]:
+                for command in COMMANDS:
+                    if command.startswith(start.upper()):
+                        yield Completion(command, -len(start))
+            case [command, start] | [command, _, start] if command in (KEYED if len(words) == 2 else ("PUTEX",)):
                 for key in self._keys:
                     if key.startswith(start):
                         yield Completion(key, -len(start))
 
 
+def holds_a_password(line: str) -> bool:
+    """Tell whether a line logs somebody in: such a line is in no history."""
+    words = line.upper().split()
+    return "AUTH" in (words[1:2] if words and "/" in words[0] else words[:1])
+
+
+class _MemoryHistory(InMemoryHistory):
+    def append_string(self, string: str) -> None:
+        if not holds_a_password(string):
+            super().append_string(string)
+
+
 class _StateHistory(FileHistory):
+    def append_string(self, string: str) -> None:
+        if not holds_a_password(string):
+            super().append_string(string)
+
     def store_string(self, string: str) -> None:
         # A full disk must not end the conversation, nor a byte that is not UTF-8.
         with suppress(OSError):
@@ -94,7 +115,7 @@ def _history(note: Callable[[str], None]) -> History:
         _trim(path)
     except (OSError, RuntimeError) as error:
         note(f"(no history file: {error})")
-        return InMemoryHistory()
+        return _MemoryHistory()
     return _StateHistory(path)
 
 

@@ -1,31 +1,22 @@
-"""Lines at a prompt or in a script: what each becomes on the wire, and what a person sees of its reply.
-
-Reading the keyboard is for line_editor.py, exit codes are for cli/client.py.
-"""
+"""Lines at a prompt or in a script: what each becomes on the wire, and what a person sees of its reply."""
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
 
 from kvss_gevent.client.sync import KVClient
+from kvss_gevent.client.terminal.hints import HELP, help_for, hint
 from kvss_gevent.protocol.errors import KVConnectError, KVError, server_name
 from kvss_gevent.protocol.wire import VERSION, Verb, parse_request
 
 PROMPT: Final = "KVSS> "
-COMMANDS: Final = ("PUT", "GET", "DEL", "STATS", "QUIT", "HELP", "EXIT")
-HELP: Final = """\
-  PUT key value   store a value; it may have spaces, a key may not
-  GET key         show a value
-  DEL key         forget a key
-  STATS           show the server's counters
-  QUIT            say goodbye to the server and leave
-  EXIT, Ctrl-D    leave
-  HELP            show this
-  # ...           a comment; nothing is sent
-`KV/1.0 ` is put before a line unless its first word looks like a version: WRONG/1.0 GET test."""
-
 MAX_KEYS_SEEN: Final = 1000
+PATIENCE_S: Final = 1.0
+"""How long a reply may take before the wait is shown."""
 
 _VERSION: Final = re.compile(rb"[A-Za-z]+/\d\S*")
 _QUIT: Final = VERSION + b" QUIT"
@@ -45,14 +36,16 @@ class Act(Enum):
 def read_line(line: bytes) -> tuple[Act, bytes]:
     """Return what to do with a line, without its line feed, and the request to send, empty where there is none.
 
-    Blank lines and lines that begin with # are nothing. HELP, EXIT and QUIT, alone and in any letter case, are the
-    client's own; every other line is sent as it is, so that a server's grammar can be tried out.
+    Blank lines and lines that begin with # are nothing. HELP with a word or none, EXIT and QUIT alone, in any letter
+    case, are the client's own; every other line is sent as it is, so that a server's grammar can be tried out. With
+    HELP the word stands in the request's place.
     """
     word = line.strip().upper()
     if not word or word.startswith(b"#"):
         return Act.NOTHING, b""
-    if word == b"HELP":
-        return Act.HELP, b""
+    first, *others = line.split()
+    if first.upper() == b"HELP" and len(others) < 2:
+        return Act.HELP, b"".join(others)
     if word == b"EXIT":
         return Act.LEAVE, b""
     request = _QUIT if word == b"QUIT" else with_version(line)
@@ -132,7 +125,7 @@ class Conversation:
         if act in (Act.NOTHING, Act.LEAVE):
             return act is Act.LEAVE
         if act is Act.HELP:
-            self._show(HELP)
+            self._show(help_for(printable(request)) if request else HELP)
         else:
             self._send(request, quietly=act is Act.SEND_AND_LEAVE)
         if act is not Act.SEND_AND_LEAVE:
@@ -141,8 +134,10 @@ class Conversation:
 
     def _send(self, request: bytes, *, quietly: bool) -> None:
         connections = self._client.connections_made
+        name = server_name(self._client.host, self._client.port)
         try:
-            replies = [self._client.request(request)]
+            with waiting(name, self._note):
+                replies = [self._client.request(request)]
             self.keys.learn(request, replies[0])
             trouble = []
         except KVError as error:
@@ -156,11 +151,29 @@ class Conversation:
                 "(it may have taken effect or not; the next line connects again)",
             ]
         if self._client.connections_made > connections > 0 and not quietly:
-            self._note(f"(reconnected to {server_name(self._client.host, self._client.port)})")
+            self._note(f"(reconnected to {name})")
         for reply in replies:
             self._show(printable(reply))
+            if text := hint(request, reply):
+                self._note(f"({printable(text.encode())})")
         for line in trouble if not quietly else ():
             self._note(line)
+
+
+@contextmanager
+def waiting(name: str, note: Callable[[str], None], patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Tell that a reply is waited for, once it takes long, and in the end how long it took."""
+    begin = time.monotonic()
+    timer = threading.Timer(patience_s, note, [f"(waiting for {name}; Ctrl-C gives up)"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    took_s = time.monotonic() - begin
+    if took_s > patience_s:
+        note(f"(after {took_s:.1f} s)")
 
 
 def _written_out(char: str) -> str:
