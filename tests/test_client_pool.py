@@ -4,12 +4,15 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 
 import pytest
 from fake_server import Handler, Peer, fake_server, honest, in_turn
 
-from kvss_gevent import AsyncKVClient, AsyncKVPool, KVBusy, KVClient, KVConnectionLost, KVPool, KVTimeout
+from bench.client import measure
+from kvss_gevent import AsyncKVClient, AsyncKVPool, KVBusy, KVConnectionLost, KVPool, KVTimeout
 from kvss_gevent.client import asyncio_connection
+from kvss_gevent.measure.launch import kvss, launched
 
 
 def test_a_pool_has_at_most_its_size_of_connections() -> None:
@@ -252,47 +255,8 @@ def test_a_slow_event_loop_does_not_lose_a_close_that_came() -> None:
 
 @pytest.mark.server
 @pytest.mark.timing
-def test_batching_by_itself_has_half_the_rate_of_a_pipeline_and_a_call_twice_the_cpu_of_a_thread_s() -> None:
-    from test_client_and_server import serving
-
-    async def tasks(kv: AsyncKVClient, number: int, each: int) -> float:
-        async def work() -> None:
-            for _ in range(each):
-                await kv.get(b"k")
-
-        begin = time.perf_counter()
-        await asyncio.gather(*[work() for _ in range(number)])
-        return number * each / (time.perf_counter() - begin)
-
-    async def pipelines(kv: AsyncKVClient, depth: int, times: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(times):
-            pipeline = kv.pipeline()
-            for _ in range(depth):
-                pipeline.get(b"k")
-            await pipeline.execute()
-        return depth * times / (time.perf_counter() - begin)
-
-    async def alone(kv: AsyncKVClient, times: int) -> float:
-        begin = time.process_time()
-        for _ in range(times):
-            await kv.get(b"k")
-        return time.process_time() - begin
-
-    async def run(port: int) -> tuple[float, float]:
-        rates, costs = [], []
-        async with AsyncKVClient("127.0.0.1", port) as kv:
-            with KVClient("127.0.0.1", port) as beside:
-                await kv.put(b"k", b"v" * 64)
-                for _ in range(5):
-                    rates.append(await tasks(kv, 100, 20) / await pipelines(kv, 100, 20))
-                    begin = time.process_time()
-                    for _ in range(500):
-                        beside.get(b"k")
-                    costs.append(await alone(kv, 500) / (time.process_time() - begin))
-        return sorted(rates)[2], sorted(costs)[2]
-
-    with serving() as (port, _):
-        rate, cost = asyncio.run(run(port))
-    assert rate >= 0.5
-    assert cost <= 2.0
+def test_tasks_reach_half_of_a_pipeline_and_an_async_call_costs_at_most_two_of_a_thread() -> None:
+    with launched(kvss()) as server:
+        cpu, rates = asyncio.run(measure(server.port, rounds=5, calls=1000))
+    assert median(tasks / pipeline for pipeline, tasks in rates) >= 0.5
+    assert median(asynchronous / sync for sync, asynchronous in cpu) <= 2.0
