@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.cli.streams import OutputLost
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
@@ -148,5 +149,9 @@ def recorder(config: "Config") -> "FlightRecorder | None":
 
 
 def announce(listener: socket.socket) -> None:
-    """Say where the server listens: the one line that is promised."""
-    print(f"kvss: listening on {shown_address(listener)}", flush=True)
+    """Say where the server listens: the one line that is promised. Without a standard output it serves all the same."""
+    try:
+        print(f"kvss: listening on {shown_address(listener)}", flush=True)
+    except OutputLost as lost:
+        if not lost.closed:
+            raise

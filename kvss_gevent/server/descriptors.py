@@ -35,19 +35,20 @@ def raise_limit(wanted: int | None = None) -> int | None:
     return None if wanted == resource.RLIM_INFINITY else wanted
 
 
-def fit(config: Config) -> Config:
-    """Make room for config.max_connections, or lower that to the room there is, with a warning."""
+def fit(config: Config, *, tell: bool = True) -> Config:
+    """Make room for config.max_connections, or lower that to the room there is; tell logs a warning then."""
     used = max(RESERVED, open_now() + RESERVED // 2)
     limit = raise_limit(config.max_connections + used)
     if limit is None or limit >= config.max_connections + used:
         return config
     fitting = max(1, limit - used)
-    logger.warning(
-        "--max-connections lowered from %d to %d: the limit of open files is %d",
-        config.max_connections,
-        fitting,
-        limit,
-    )
+    if tell:
+        logger.warning(
+            "--max-connections lowered from %d to %d: the limit of open files is %d",
+            config.max_connections,
+            fitting,
+            limit,
+        )
     return replace(config, max_connections=fitting)
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
@@ -17,10 +17,9 @@ from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
 from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
-from kvss_gevent.server.service_manager import notify, notify_reloading
-from kvss_gevent.server.supervisor import Supervisor, WorkerContext
+from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_reloading
 from kvss_gevent.settings.config import Config
-from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
@@ -28,6 +27,9 @@ from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.disk.group_commit import with_group_commit
 from kvss_gevent.stores.open import open_store
 from kvss_gevent.stores.remote.greenlet_store import for_greenlets
+
+if TYPE_CHECKING:
+    from kvss_gevent.server.supervisor import WorkerContext
 
 logger = logging.getLogger("kvss")
 
@@ -57,85 +59,106 @@ class Outside:
 
 
 def serve(
-    listener: socket.socket, config: Config, store: Store, outside: Outside, worker: WorkerContext | None = None
+    listener: socket.socket, config: Config, store: Store, outside: Outside, worker: "WorkerContext | None" = None
 ) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
-    service = Service(
-        for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
-        _limits(config),
-        stats_format=config.stats_format,
-        stats=worker.counters if worker else None,
-        colleagues=worker.colleagues if worker else (),
-        lab=Lab() if config.lab else None,
-        converse=recorder.converse if recorder else outside.converse,
-    )
-    server = KVServer(listener, service, descriptors.fit(config), worker.someone_is_freer if worker else None)
-    stop = gevent.event.Event()
-    why = ""
-
-    def drain(number: int) -> None:
-        nonlocal why
-        if stop.is_set():
-            os._exit(128 + number)
-        why = shown(number)
-        logger.info("%s: draining", why)
-        stop.set()
-
-    def reload(_: int) -> None:
-        nonlocal config
-        notify_reloading()
-        config = reloaded(config, outside.reread, tell=worker is None)
-        service.limits = _limits(config)
-        server.config = descriptors.fit(config)
-        notify("READY=1")
-
-    def report(_: int) -> None:
-        logger.log(NOTICE, "%s", service.stats_reply(service.stats.commands).decode().rstrip().removeprefix("200 OK "))
-
-    def ignore(number: int) -> None:
-        logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))
-
-    acts = {Act.DRAIN: drain, Act.RELOAD: reload, Act.REPORT: report, Act.IGNORE: ignore}
-    if recorder:
-        acts[Act.DUMP] = recorder.dump
+    running = _Running(listener, config, _service(config, store, outside, worker, recorder), outside, worker)
     handle(
-        acts,
+        running.acts() | ({Act.DUMP: recorder.dump} if recorder else {}),
         lambda number, handler: gevent.signal_handler(number, handler, number),
         but=("SIGINT",) if worker else (),
     )
-    server.start()
+    running.server.start()
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
     if worker:
         orphaned = gevent.get_hub().loop.io(worker.parent_gone, 1)
-        orphaned.start(stop.set)
+        orphaned.start(running.stop.set)
         gevent.spawn(_beat, worker.counters)
         worker.counters.beat()
         worker.ready()
     else:
         outside.on_ready(listener)
-        notify("READY=1")
-    stop.wait()
-    if not worker:
-        notify("STOPPING=1")
-    in_time = server.drain(config.drain_timeout_s)
-    if not in_time:
-        logger.warning(
-            "some clients were not done within --drain-timeout (%g s) and were cut off", config.drain_timeout_s
-        )
+        notify(READY)
+    running.until_stopped()
     store.close()
-    if not worker:
-        logger.log(NOTICE, "stopped by %s; %s", why, "every client was answered" if in_time else "some were cut off")
     return 0
+
+
+class _Running:
+    """A server that accepts, and what each signal does to it."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        config: Config,
+        service: Service,
+        outside: Outside,
+        worker: "WorkerContext | None",
+    ) -> None:
+        self.alone = worker is None
+        """What concerns all workers is told by their supervisor."""
+        self.config = config
+        self.service = service
+        self.reread = outside.reread
+        self.server = KVServer(
+            listener, service, descriptors.fit(config, tell=self.alone), worker.someone_is_freer if worker else None
+        )
+        self.stop = gevent.event.Event()
+        self.stopped_by = ""
+
+    def acts(self) -> dict[Act, Callable[[int], None]]:
+        """Return what answers each kind of signal."""
+        return {Act.DRAIN: self.drain, Act.RELOAD: self.reload, Act.REPORT: self.report, Act.IGNORE: self.ignore}
+
+    def drain(self, number: int) -> None:
+        if self.stop.is_set():
+            os._exit(128 + number)
+        self.stopped_by = shown(number)
+        logger.info("%s: draining", self.stopped_by)
+        self.stop.set()
+
+    def reload(self, _: int) -> None:
+        if self.alone:
+            notify_reloading()
+        self.config = reloaded(self.config, self.reread, tell=self.alone)
+        self.service.limits = _limits(self.config)
+        self.server.config = descriptors.fit(self.config, tell=self.alone)
+        if self.alone:
+            notify(READY)
+
+    def report(self, _: int) -> None:
+        counters = self.service.stats_reply(self.service.stats.commands).decode()
+        logger.log(NOTICE, "%s", counters.rstrip().removeprefix("200 OK "))
+
+    def ignore(self, number: int) -> None:
+        logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))
+
+    def until_stopped(self) -> None:
+        """Wait for the end, and drain."""
+        self.stop.wait()
+        if self.alone:
+            notify(STOPPING)
+        in_time = self.server.drain(self.config.drain_timeout_s)
+        if not in_time:
+            logger.warning(
+                "some clients were not done within --drain-timeout (%g s) and were cut off", self.config.drain_timeout_s
+            )
+        if self.alone:
+            how = "every client was answered" if in_time else "some were cut off"
+            logger.log(NOTICE, "stopped by %s; %s", self.stopped_by, how)
 
 
 def serve_with_workers(listener: socket.socket, config: Config, outside: Outside) -> int:
     """Run config.workers processes on one listening socket until a signal ends them; returns the exit code."""
+    if not hasattr(os, "fork"):
+        raise Fail("this system cannot fork", "Leave --workers away.", Exit.UNREACHABLE)
+    from kvss_gevent.server.supervisor import Supervisor
 
-    def work(worker: WorkerContext) -> int:
+    def work(worker: "WorkerContext") -> int:
         try:
             return serve(listener, config, open_store(config), outside, worker)
         except Fail as fail:
@@ -146,13 +169,30 @@ def serve_with_workers(listener: socket.socket, config: Config, outside: Outside
         nonlocal config
         notify_reloading()
         config = reloaded(config, outside.reread)
-        notify("READY=1")
+        supervisor.drain_timeout_s = config.drain_timeout_s
+        notify(READY)
 
     def ready() -> None:
         outside.on_ready(listener)
-        notify("READY=1")
+        notify(READY)
 
-    return Supervisor(config.workers, work, listener, config.drain_timeout_s).run(ready, reload)
+    descriptors.fit(config)  # for its warning; each worker makes room for itself
+    supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s)
+    return supervisor.run(ready, reload)
+
+
+def _service(
+    config: Config, store: Store, outside: Outside, worker: "WorkerContext | None", recorder: Recorder | None
+) -> Service:
+    return Service(
+        for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
+        _limits(config),
+        stats_format=config.stats_format,
+        stats=worker.counters if worker else None,
+        colleagues=worker.colleagues if worker else (),
+        lab=Lab() if config.lab else None,
+        converse=recorder.converse if recorder else outside.converse,
+    )
 
 
 def _limits(config: Config) -> Limits:

@@ -3,6 +3,10 @@
 import os
 import socket
 import time
+from typing import Final
+
+READY: Final = "READY=1"
+STOPPING: Final = "STOPPING=1"
 
 
 def notify(*states: str) -> None:
@@ -19,5 +23,5 @@ def notify(*states: str) -> None:
 
 
 def notify_reloading() -> None:
-    """Say that the settings are read again; READY=1 must follow."""
+    """Say that the settings are read again; READY must follow."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

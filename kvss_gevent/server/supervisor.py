@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvss_gevent.core.shared_counters import SharedCounters, WorkerCounters
+from kvss_gevent.server.service_manager import STOPPING, notify
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
 
@@ -102,7 +103,7 @@ class Supervisor:
         self._workers = [_Worker(number) for number in range(count)]
         self._work = work
         self._listener = listener
-        self._drain_timeout_s = drain_timeout_s
+        self.drain_timeout_s = drain_timeout_s
         self._times = times or RestartTimes()
         self._stops: list[int] = []
         self._pending: list[int] = []
@@ -240,9 +241,10 @@ class Supervisor:
 
     def _end_all(self) -> int:
         """Have all workers drain and end; kill those that do not. Returns 0, or 128 + N after a second signal N."""
+        notify(STOPPING)
         self._listener.close()
         self._kill_all(signal.SIGTERM)
-        deadline_s = time.monotonic() + self._drain_timeout_s + self._times.kill_grace_s
+        deadline_s = time.monotonic() + self.drain_timeout_s + self._times.kill_grace_s
         signals = len(self._stops)
         killed = False
         while any(worker.pid for worker in self._workers):

@@ -59,6 +59,8 @@ class Sink(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write one line, or drop it; returns its length in either case."""
         line = bytes(data)
+        if not line:
+            return 0
         if self._torn:
             line = b"\n" + line
         if self._dropped:

@@ -1,6 +1,12 @@
-"""What is shown of the settings: --print-config, and the tables of docs/serve.md."""
+"""What is shown of the settings: --print-config, and the tables of docs/serve.md.
 
+`python -m kvss_gevent.settings.reference docs/serve.md` makes the tables in the document anew.
+"""
+
+import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from kvss_gevent.settings.config import flag, key, options, variable
@@ -38,9 +44,23 @@ def signals_table() -> Iterator[str]:
         yield f"| {', '.join(f'`{name}`' for name in row.names)} | {row.says} |"
 
 
+def with_tables(document: str) -> str:
+    """Return a Markdown document with its tables of settings and signals made anew."""
+    for table in (options_table(), signals_table()):
+        lines = list(table)
+        made = "".join(f"{line}\n" for line in lines).replace("\\", r"\\")
+        document = re.sub(re.escape(lines[0]) + r"\n(?:\|.*\n)*", made, document)
+    return document
+
+
 def _quoted(text: str) -> str:
     escaped = "".join(
         f"\\u{ord(character):04x}" if ord(character) < 32 or ord(character) == 127 else character
         for character in text.replace("\\", "\\\\").replace('"', '\\"')
     )
     return f'"{escaped}"'
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -52,7 +52,7 @@ def read_settings(
 ) -> Settings:
     """Build a Config from flags (None where not given), then variables, then the file, then defaults. Raises Fail.
 
-    choices: for fields whose values are known elsewhere, such as the names of models. An empty variable is none.
+    choices: for fields whose values are known elsewhere, such as names of models. An empty variable or text is none.
     """
     path = given.get("config") or environ.get(CONFIG_VARIABLE)
     file = read_file(path) if path else {}
@@ -63,7 +63,7 @@ def read_settings(
         sources = (
             (flag(name) if name != "host" else "HOST", given.get(name)),
             (variable(name), environ.get(variable(name)) or None),
-            (f"{path}: {key(name)}", file.get(key(name))),
+            (f"{path}: {key(name)}", file.get(key(name)) or None),
         )
         origin, text = next(((origin, text) for origin, text in sources if text is not None), (DEFAULT, None))
         origins[name] = origin

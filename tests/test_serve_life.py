@@ -1,0 +1,331 @@
+"""The life of `kvss serve`: signals, settings read again, a log that nobody reads, sockets of other kinds."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from serving import read_all, read_lines, serving, wait_until
+
+GET = b"KV/1.0 GET a\n"
+LIMIT_S = 15.0
+
+
+def log_of(server: object) -> str:
+    server.log.seek(0)  # type: ignore[attr-defined]
+    return server.log.read()  # type: ignore[attr-defined,no-any-return]
+
+
+@contextmanager
+def process(*args: str, **options: object) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run `kvss serve` and end it with the block."""
+    command = [sys.executable, "-m", "kvss_gevent", "serve", *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as running:  # type: ignore[call-overload]
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def wait_for_end(running: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
+    running.send_signal(number)
+    return running.wait(LIMIT_S)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_signal_ends_it_without_a_drain(workers: str, tmp_path: Path) -> None:
+    with serving("--workers", workers, "--store", f"disk:{tmp_path / 'kv'}", "--sync", "none") as server:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
+            server.process.send_signal(number)
+            assert server.ask(GET) == b"404 NOT_FOUND\n"
+        wait_until(lambda: "SIGPROF has no meaning here and is ignored" in log_of(server))
+        assert "uptime: 0:00:0" in log_of(server)
+        assert "the settings were read again: nothing changes" in log_of(server)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(LIMIT_S) == 0
+        assert re.search(r"NOTICE stopped by SIGTERM; every \w+", log_of(server))
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("model", ["threads", "asyncio", "fork"])
+def test_other_models_live_through_signals_and_say_why_they_stop(model: str, tmp_path: Path) -> None:
+    with serving("--model", model, "--store", f"disk:{tmp_path / 'kv'}") as server:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            server.process.send_signal(number)
+            assert server.ask(GET) == b"404 NOT_FOUND\n"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(LIMIT_S) == 0
+        assert "NOTICE stopped by " in log_of(server)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sighup_changes_what_can_change_and_says_what_cannot(workers: int, tmp_path: Path) -> None:
+    file = tmp_path / "kvss.toml"
+    file.write_text(f"workers = {workers}\nstore = 'disk:{tmp_path / 'kv'}'\nsync = 'none'\nmax-line = 200\n")
+    long = b"KV/1.0 PUT k " + b"v" * 100 + b"\n"
+    with serving("--config", str(file)) as server, ExitStack() as stack:
+        assert server.ask(long) == b"201 CREATED\n"
+        held = server.connect()
+        stack.enter_context(held)
+        held.sendall(GET)
+        read_lines(held, 1)
+        file.write_text("max-line = 50\nidle-timeout = 0.3\nstore = 'memory:'\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.ask(long) == b"400 BAD_REQUEST\n")
+        assert read_all(held) == b""  # the idle timeout counts for connections that were there before
+        log = log_of(server)
+        assert "NOTICE --max-line changes from 200 to 50" in log
+        assert "NOTICE --idle-timeout changes from 0 to 0.3" in log
+        assert f"WARNING --store stays disk:{tmp_path / 'kv'}: it changes only at a restart" in log
+        file.write_text("max-line = 'huge'\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: f"ERROR {file}: max-line is 'huge'; the settings stay as they are." in log_of(server))
+        assert server.ask(long) == b"400 BAD_REQUEST\n"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_log_that_nobody_reads_stops_nobody(workers: int, tmp_path: Path) -> None:
+    store = ("--store", f"disk:{tmp_path / 'kv'}", "--sync", "none", "--workers", str(workers))
+    with process("-vv", "--port", "0", *store, stderr=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stderr
+        port = int(running.stdout.readline().rpartition(b":")[2])
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            for _ in range(100):
+                sock.sendall(GET * 50)
+                read_lines(sock, 50)
+        os.set_blocking(running.stderr.fileno(), False)
+        assert running.stderr.read(1 << 17)  # now there is room for a line again
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            sock.sendall(GET)
+            read_lines(sock, 1)
+        started_s = time.monotonic()
+        assert wait_for_end(running) == 0
+        assert time.monotonic() - started_s < 4
+        assert re.search(rb"kvss: \d{3,} lines of this log were lost: nobody took them\n", running.stderr.read() or b"")
+
+
+@pytest.mark.server
+def test_a_log_reader_that_is_gone_stops_nobody() -> None:
+    reading, writing = os.pipe()
+    with process("-vv", "--port", "0", stderr=writing) as running:
+        os.close(writing)
+        assert running.stdout
+        port = int(running.stdout.readline().rpartition(b":")[2])
+        os.close(reading)
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            sock.sendall(GET * 500)
+            read_lines(sock, 500)
+        assert wait_for_end(running) == 0
+
+
+@pytest.mark.server
+def test_a_log_file_is_shared_with_other_writers(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    with log.open("a") as stream, process("--port", "0", "-v", stderr=stream) as running:
+        assert running.stdout
+        assert running.stdout.readline()
+        stream.write("between\n")
+        stream.flush()
+        assert wait_for_end(running) == 0
+    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()][:2] == ["before", "between"]
+    assert "NOTICE stopped by SIGTERM" in log.read_text()
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.server
+def test_closed_standard_descriptors_are_never_the_data_file(tmp_path: Path) -> None:
+    data = tmp_path / "kv"
+    port_of = socket.create_server(("127.0.0.1", 0))
+    port = port_of.getsockname()[1]
+    port_of.close()
+    command = f"exec {sys.executable} -m kvss_gevent serve {port} -vv --store disk:{data} <&- >&- 2>&-"
+    with subprocess.Popen(["bash", "-c", command]) as running:
+        try:
+            wait_until(lambda: accepts(port), LIMIT_S)
+            for descriptor in range(3):
+                assert Path(f"/proc/{running.pid}/fd/{descriptor}").readlink() == Path("/dev/null")
+            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                sock.sendall(b"KV/1.0 PUT a 1\n" + GET)
+                assert read_lines(sock, 2) == [b"201 CREATED", b"200 OK 1"]
+            running.terminate()
+            assert running.wait(LIMIT_S) == 0
+        finally:
+            running.kill()
+    with serving("--store", f"disk:{data}") as server:
+        assert server.ask(GET) == b"200 OK 1\n"
+
+
+@pytest.mark.server
+def test_the_log_as_json(tmp_path: Path) -> None:
+    with serving("--log-format", "json", "--log-level", "info") as server:
+        server.ask(GET)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(LIMIT_S)
+        lines = [json.loads(line) for line in log_of(server).splitlines()]
+    assert {line["pid"] for line in lines} == {server.process.pid}
+    assert lines[0]["level"] == "info"
+    assert lines[-1]["level"] == "notice"
+    assert lines[-1]["message"].startswith("stopped by SIGTERM")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", lines[0]["time"])
+
+
+def ask_unix(path: Path, request: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(str(path))
+        sock.sendall(request)
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("words", [["unix:{}"], ["--unix", "{}"], ["--unix", "{}", "--model", "threads"]])
+def test_a_unix_socket(words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "kvss.sock"
+    with process(*(word.format(path) for word in words), "-v", stderr=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stderr
+        assert running.stdout.readline() == f"kvss: listening on unix:{path}\n".encode()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert ask_unix(path, b"KV/1.0 PUT a 1\n" + GET) == b"201 CREATED\n200 OK 1\n"
+        second = subprocess.run(
+            [sys.executable, "-m", "kvss_gevent", "serve", f"unix:{path}"], capture_output=True, timeout=20, check=False
+        )
+        assert second.returncode == 3
+        assert b"Another server uses it" in second.stderr
+        assert wait_for_end(running) == 0
+        assert not path.exists()
+
+
+@pytest.mark.server
+def test_a_unix_socket_that_a_killed_server_left_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "kvss.sock"
+    for _ in range(2):
+        with process(f"unix:{path}") as running:
+            assert running.stdout
+            assert running.stdout.readline()
+            running.kill()
+            running.wait()
+        assert path.exists()
+    path.unlink()
+    path.write_text("mine")
+    with process(f"unix:{path}", stderr=subprocess.DEVNULL) as running:
+        assert running.wait(LIMIT_S) == 3
+    assert path.read_text() == "mine"
+
+
+PASS_ON = 'import os, sys; os.environ["LISTEN_PID"] = str(os.getpid()); os.execv(sys.executable, sys.argv[1:])'
+"""What a service manager does between fork and exec."""
+
+
+def activated(listener: socket.socket, *args: str) -> "subprocess.Popen[bytes]":
+    """Start `kvss serve` with a listening socket as a service manager passes it, as descriptor 3."""
+
+    def move() -> None:
+        os.dup2(listener.fileno(), 3)
+
+    command = [sys.executable, "-c", PASS_ON, sys.executable, "-m", "kvss_gevent", "serve", *args]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "LISTEN_FDS": "1"},
+        close_fds=False,
+        preexec_fn=move,  # noqa: PLW1509 - the test's other thread only connects
+    )
+
+
+def restart_under_load(restarts: int) -> tuple[int, list[str]]:
+    """Restart an activated server while a client connects again and again; return its connects and its errors."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    port = listener.getsockname()[1]
+    stopping, connects, errors = threading.Event(), 0, []
+
+    def load() -> None:
+        nonlocal connects
+        while not stopping.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
+                    connects += 1
+                    sock.sendall(GET)
+                    if sock.recv(100) not in (b"404 NOT_FOUND\n", b""):
+                        errors.append("a wrong reply")
+            except ConnectionRefusedError as error:
+                errors.append(str(error))
+            except ConnectionResetError:
+                pass  # the server has ended between its accept and the request
+            time.sleep(0.001)
+
+    client = threading.Thread(target=load)
+    try:
+        for number in range(restarts):
+            server = activated(listener)
+            assert server.stdout
+            assert server.stdout.readline() == f"kvss: listening on 127.0.0.1:{port}\n".encode()
+            if number == 0:
+                client.start()
+            time.sleep(0.05)
+            server.terminate()
+            assert server.wait(LIMIT_S) == 0
+            server.stdout.close()
+    finally:
+        stopping.set()
+        listener.close()  # whoever waits for the next server is let go
+        client.join()
+    return connects, [error for error in errors[:-1] if error]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("restarts", [3, pytest.param(100, marks=[pytest.mark.full, pytest.mark.timeout(300)])])
+def test_a_socket_of_the_service_manager_refuses_nobody_at_a_restart(restarts: int) -> None:
+    connects, errors = restart_under_load(restarts)
+    assert errors == []
+    assert connects > restarts
+
+
+@pytest.mark.server
+def test_sockets_of_another_process_are_left_alone_and_two_are_refused(tmp_path: Path) -> None:
+    with serving(env={"LISTEN_FDS": "1", "LISTEN_PID": "1"}) as server:
+        assert server.ask(GET) == b"404 NOT_FOUND\n"
+    done = subprocess.run(
+        [sys.executable, "-c", PASS_ON, sys.executable, "-m", "kvss_gevent", "serve"],
+        env={**os.environ, "LISTEN_FDS": "2"}, capture_output=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"kvss: the service manager passes 2 sockets\n")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_service_manager_hears_when_it_is_ready_reloads_and_stops(workers: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(LIMIT_S)
+        store = f"disk:{tmp_path / 'kv'}"
+        with serving("--workers", workers, "--store", store, env={"NOTIFY_SOCKET": path}) as server:
+            assert manager.recv(1000) == b"READY=1"
+            server.process.send_signal(signal.SIGHUP)
+            assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", manager.recv(1000))
+            assert manager.recv(1000) == b"READY=1"
+            server.process.terminate()
+            assert manager.recv(1000) == b"STOPPING=1"
