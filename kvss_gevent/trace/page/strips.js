@@ -47,7 +47,7 @@ const lanesOf = (open, tall) => {
   if (open) for (const number of patient) add(nameOf(number), lane, [number]);
   else if (patient.length) {
     const run = patient.at(-1) - patient[0] === patient.length - 1 && patient.length > 1;
-    add(run ? `${patient[0]}-${patient.at(-1)}` : patient.map(nameOf).join(" "), Math.max(FOLD, 4 * patient.length), patient);
+    add(run ? `${patient[0]}-${patient.at(-1)}` : patient.map(nameOf).join(" "), lanes.length ? FOLD : Math.min(8 * patient.length, 2 * FOLD), patient);
   }
   return { lanes, cpu: y + GAP };
 };
