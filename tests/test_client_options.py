@@ -151,7 +151,10 @@ def test_tls(certificate: Path, work: Work) -> None:
 
 @pytest.mark.parametrize("work", [with_threads, with_asyncio])
 def test_a_server_that_does_not_speak_tls(certificate: Path, work: Work) -> None:
-    with fake_server(answering(b"426 UPGRADE_REQUIRED")) as server, pytest.raises(KVConnectError):
+    with (
+        fake_server(answering(b"426 UPGRADE_REQUIRED")) as server,
+        pytest.raises(KVConnectError, match=r"^PUT big: cannot connect to .*: it does not speak TLS$"),
+    ):
         work({"port": server.port, "tls": certificate, "timeout_s": 5, "connect_timeout_s": 2})
 
 

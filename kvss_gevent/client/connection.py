@@ -242,4 +242,6 @@ def reason(error: Exception) -> str:
     verify = getattr(error, "verify_message", None)  # of ssl.SSLCertVerificationError
     if verify:
         return f"its certificate is not trusted: {verify}"
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":  # of ssl.SSLError
+        return "it does not speak TLS"
     return getattr(error, "strerror", None) or str(error)

@@ -52,6 +52,8 @@ def fail(error: KVError, where: str = "") -> NoReturn:
         code, remedy = Code.UNREACHABLE, "Nothing was sent. Is a server running there? `kvss serve` starts one."
         if "certificate" in error.detail:
             remedy = "Nothing was sent. --ca FILE names an authority to trust, --insecure trusts anybody."
+        elif "TLS" in error.detail:
+            remedy = "Nothing was sent. Leave --tls away, or ask for the port that speaks TLS."
     elif isinstance(error, KVProtocolError):
         code, remedy = Code.SERVER, "Is it a KV/1.0 server? `kvss conform HOST:PORT` tells where one goes wrong."
     else:
