@@ -15,7 +15,7 @@ ALONE = { test $$? -eq 1 && echo "== the tests that failed, once more, alone" &&
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup check lint types coverage bench load load-headless load-search bench-load compare compare-again report-sample cluster-up cluster-down torture clean
+.PHONY: help serve test setup check lint types coverage bench load load-headless load-search bench-load compare compare-again report-sample capture cluster-up cluster-down torture clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -76,6 +76,9 @@ cluster-up: $(VENV)/.test ## three valkey-servers as a cluster, on loopback
 
 cluster-down: $(VENV)/.test ## end what cluster-up started
 	$(RUN) -m tests.valkeys down
+
+capture: $(VENV)/.serve ## real captures for docs/wire.md, with dumpcap; needs root or the group wireshark
+	$(RUN) -m kvss_gevent wireshark capture docs/captures
 
 torture: $(VENV)/.test ## kill a disk server 200 times under load, cut its power 50 times
 	$(RUN) tests/torture.py $(ARGS)

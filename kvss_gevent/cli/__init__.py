@@ -28,6 +28,8 @@ COMMANDS = {
     "conform": "grade any KV/1.0 server",
     "load": "test a server under load, with Locust",
     "user": "add, change, list and remove the users of a server",
+    "tap": "show or record what clients and a server say to each other",
+    "wireshark": "teach Wireshark KV/1.0, and make captures for a lecture",
     "tls": "make certificates for a classroom",
     "show": "draw who waits for whom in each concurrency model",
 }

@@ -1,0 +1,152 @@
+"""`kvss tap`: a proxy in front of a server that shows the conversation, or records it for Wireshark."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvss_gevent.protocol.errors import server_name
+from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
+from kvss_gevent.settings.fail import Exit, Fail
+
+if TYPE_CHECKING:
+    from kvss_gevent.wire_tools.output import Output
+    from kvss_gevent.wire_tools.tap import Opening, Recorder
+
+CANNOT_LISTEN = 3
+EXAMPLES = """\
+examples:
+  kvss tap 5051 5050                         show what clients of port 5051 ask the server at 5050
+  kvss tap 5051 5050 -w talk.pcapng          record it for Wireshark
+  kvss tap 5051 5050 -w - | wireshark -k -i -    see it in Wireshark as it happens
+  kvss tap 5051 5050 -w talk.pcapng --keylog keys.txt
+      the same with TLS: SSLKEYLOGFILE=keys.txt kvss client ... writes the keys, and the capture contains them.
+      Whoever has such a file can read the conversation, passwords included.
+
+Bytes pass unchanged, TLS too. Times in a capture are when the tap received; the handshake, the acknowledgements and the
+borders of segments are made up. `make capture` shows real ones.
+
+exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 the output could not be written to the end, 2 usage, 3 cannot listen
+"""
+FACTORS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+LEAST_BYTES = 1 << 18
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("listen", metavar="LISTEN", help="where clients connect: PORT or HOST:PORT; port 0 is any")
+    parser.add_argument("target", metavar="TARGET", help="the server: PORT or HOST:PORT")
+    parser.add_argument("-w", dest="file", metavar="FILE", help="record into a pcapng file; - is standard output")
+    parser.add_argument(
+        "--max-size",
+        type=_size,
+        default=64 << 20,
+        metavar="SIZE",
+        help="what the files FILE and FILE's .old may have together; what is older is dropped (64M)",
+    )
+    parser.add_argument("--keylog", type=Path, metavar="FILE", help="a TLS key log to put into the capture")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pass bytes on until a signal ends it."""
+    from kvss_gevent.wire_tools.tap import Tap
+
+    listen, target = _endpoint(args.listen, "LISTEN", 0), _endpoint(args.target, "TARGET", 1)
+    if args.keylog and not args.file:
+        raise Fail("--keylog is for a capture, and there is no -w", "Give -w FILE, too.")
+    if args.file == "-" and sys.stdout.isatty():
+        raise Fail("a capture is not for a terminal", "Give -w FILE, or pipe it: kvss tap ... -w - | wireshark -k -i -")
+    if listen.port and str(listen) == str(target):
+        raise Fail(f"LISTEN and TARGET are both {target}", "Give another port to listen on.")
+    with _listener(listen) as listener:
+        output = _output(args)
+        signals: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: signals.append(number))
+        try:
+            tap = Tap(listener, target, _opening(output, target, args), _tell)
+        except OSError as error:
+            raise Fail(f"TARGET: {target.host}: {error.strerror}", "Give an address that this machine knows.") from None
+        _tell(f"listening on {server_name(*listener.getsockname()[:2])}, for {target}")
+        tap.run(lambda: bool(signals) or output.failure is not None)
+    output.close()
+    return _told(output)
+
+
+def _opening(output: "Output", target: Endpoint, args: argparse.Namespace) -> "Opening":
+    """Return what makes a recorder for each connection."""
+    from kvss_gevent.wire_tools.recorders import Capture, KeyLog, Screen
+
+    key_log = KeyLog(args.keylog) if args.keylog else None
+
+    def opening(client: tuple[str, int], server: tuple[str, int]) -> "Recorder":
+        if not args.file:
+            return Screen(output, client)
+        # With the server's own port: by it Wireshark knows the protocol.
+        return Capture(output, client, (server[0], target.port), key_log)
+
+    return opening
+
+
+def _output(args: argparse.Namespace) -> "Output":
+    from kvss_gevent.wire_tools.output import Output
+    from kvss_gevent.wire_tools.recorders import HEAD
+
+    if not args.file:
+        return Output(sys.stdout.fileno())
+    if args.file == "-":
+        return Output(sys.stdout.fileno(), HEAD)
+    try:
+        return Output.to_file(Path(args.file), HEAD, args.max_size)
+    except OSError as error:
+        raise Fail(f"cannot write {args.file}: {error.strerror}", "Give another file.") from None
+
+
+def _told(output: "Output") -> int:
+    """Say what is missing in the output; returns the exit code."""
+    if output.failure and not isinstance(output.failure, BrokenPipeError):
+        raise Fail(f"the output broke off: {output.failure.strerror}", "Is the disk full?", Exit.FAILED)
+    if output.dropped:
+        raise Fail(
+            f"{output.dropped} pieces are missing in the output: its reader or disk was too slow",
+            "Give a file with -w, or a faster disk.",
+            Exit.FAILED,
+        )
+    return Exit.OK
+
+
+def _tell(line: str) -> None:
+    print(f"kvss tap: {line}", file=sys.stderr, flush=True)
+
+
+def _endpoint(text: str, name: str, least_port: int) -> Endpoint:
+    try:
+        endpoint = parse_endpoint(text, least_port=least_port)
+    except ValueError as error:
+        raise Fail(f"{name}: {error}", "Give PORT or HOST:PORT, such as 5051.") from None
+    if endpoint.path:
+        raise Fail(f"{name} is a Unix socket, which a tap does not use", "Give PORT or HOST:PORT, such as 5051.")
+    return endpoint
+
+
+def _listener(endpoint: Endpoint) -> socket.socket:
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    try:
+        return socket.create_server((endpoint.host, endpoint.port), family=family, backlog=1024)
+    except OSError as error:
+        raise Fail(
+            f"cannot listen on {endpoint}: {os.strerror(error.errno or 0)}",
+            "Give another port: 0 picks a free one.",
+            CANNOT_LISTEN,
+        ) from None
+
+
+def _size(text: str) -> int:
+    digits, factor = (text[:-1], FACTORS[text[-1:].upper()]) if text[-1:].upper() in FACTORS else (text, 1)
+    if not (digits.isascii() and digits.isdigit()) or int(digits) * factor < LEAST_BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of at least 256K, such as 64M")
+    return int(digits) * factor

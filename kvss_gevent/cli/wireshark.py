@@ -1,0 +1,72 @@
+"""`kvss wireshark`: installs the dissector of KV/1.0, and counts and times what a capture holds."""
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+
+from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.wire_tools.install import PROFILE, dissector, install
+
+EXAMPLES = f"""\
+examples:
+  kvss wireshark install                      then: wireshark -C {PROFILE}
+  kvss wireshark statistics talk.pcapng       requests by command, replies by code, times
+  tshark -X lua_script:$(kvss wireshark show-path) -r talk.pcapng -Y kv      without installing anything
+  kvss wireshark capture DIR                  real captures for a lecture; needs root or the group wireshark
+
+In Wireshark: port 5050 is KV/1.0, and so is any connection that begins with `KV/1.0 `. For others: Analyze, Decode As,
+KV/1.0; or Edit, Preferences, Protocols, KV/1.0, Port. Statistics are in the menu Statistics.
+
+exit codes: 0 done, 1 tshark or the capture failed, 2 usage, or a file cannot be read or written
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = EXAMPLES
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("install", help=f"install the dissector and the profile {PROFILE} for this user")
+    actions.add_parser("show-path", help="print the path of the dissector's file")
+    statistics = actions.add_parser("statistics", help="count and time the requests in a capture file, with tshark")
+    statistics.add_argument("file", type=Path, metavar="FILE")
+    capture = actions.add_parser("capture", help="run the scenes of docs/wire.md and capture each, with dumpcap")
+    capture.add_argument("folder", type=Path, metavar="DIR", help="made where it is not there")
+    capture.add_argument("scenes", nargs="*", metavar="SCENE", help="only these (all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    if args.action == "show-path":
+        print(dissector())
+    elif args.action == "install":
+        try:
+            written = install()
+        except OSError as error:
+            raise Fail(f"cannot write {error.filename}: {error.strerror}", "Is it your home directory?") from None
+        for path in written:
+            print(path)
+    elif args.action == "statistics":
+        return _statistics(args.file)
+    else:
+        from kvss_gevent.wire_tools.capture import capture
+
+        for path in capture(args.folder, args.scenes):
+            print(path)
+    return Exit.OK
+
+
+def _statistics(file: Path) -> int:
+    tshark = shutil.which("tshark")
+    if tshark is None:
+        raise Fail("tshark is not installed", "It comes with Wireshark; on Debian and Ubuntu the package is tshark.")
+    if not file.is_file():
+        raise Fail(f"{file} is no file", "Give a capture file, such as talk.pcapng.")
+    script = ["-X", f"lua_script:{dissector()}", "-X", "lua_script1:statistics"]
+    command = [tshark, "-n", "-q", *script, "-r", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or "KV/1.0:" not in done.stdout:
+        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise Fail(f"tshark could not read {file}: {reason}", "Is it a capture file?", Exit.FAILED)
+    print(done.stdout.strip())
+    return Exit.OK

@@ -1,0 +1,74 @@
+"""A conversation as a person reads it: who asked what, the reply, and the time between, one line each."""
+
+import time
+from collections import deque
+from typing import Final
+
+from kvss_gevent.protocol.wire import shorten
+from kvss_gevent.wire_tools.tcp_frames import Way
+
+MAX_LINE_BYTES: Final = 4096
+MAX_OPEN: Final = 100_000
+TLS_HANDSHAKE: Final = 0x16
+
+
+class Dialogue:
+    """One connection's lines, paired in order. name says who the client is, such as 127.0.0.1:40112."""
+
+    __slots__ = ("_asked", "_begun", "_name", "_partial", "_silent")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._asked: deque[tuple[int, bytes]] = deque()
+        self._partial = [b"", b""]
+        self._begun = False
+        self._silent = False
+
+    def heard(self, way: Way, time_ns: int, data: bytes) -> list[str]:
+        """Take bytes that came one way; return the lines to show."""
+        if self._silent:
+            return []
+        if not self._begun and way is Way.TO_SERVER:
+            self._begun = True
+            if data[0] == TLS_HANDSHAKE:
+                self._silent = True
+                return [self.note(time_ns, "speaks TLS: its bytes pass, and cannot be read here")]
+        *lines, rest = data.split(b"\n")
+        shown = []
+        for part in lines:
+            line = (self._partial[way] + part).removesuffix(b"\r")
+            self._partial[way] = b""
+            if way is Way.TO_CLIENT:
+                shown.append(self._answered(time_ns, line))
+            elif len(self._asked) < MAX_OPEN:
+                self._asked.append((time_ns, line[:MAX_LINE_BYTES]))
+        self._partial[way] = (self._partial[way] + rest)[:MAX_LINE_BYTES]
+        return shown
+
+    def ended(self, time_ns: int, how: str) -> list[str]:
+        """Return the lines to show once the connection is over."""
+        cut = f", and {shorten(self._partial[Way.TO_SERVER])} had no line feed" if self._partial[Way.TO_SERVER] else ""
+        left = [self.note(sent_ns, f"{_request(line)} -> no reply") for sent_ns, line in self._asked]
+        return [*left, self.note(time_ns, how + cut)]
+
+    def note(self, time_ns: int, text: str) -> str:
+        """Return a line with time and name in front."""
+        clock = time.strftime("%H:%M:%S", time.localtime(time_ns // 10**9))
+        return f"{clock}.{time_ns % 10**9 // 1000:06d} {self._name} {text}"
+
+    def _answered(self, time_ns: int, reply: bytes) -> str:
+        if not self._asked:
+            return self.note(time_ns, f"no request -> {_plain(reply)}")
+        sent_ns, line = self._asked.popleft()
+        return self.note(sent_ns, f"{_request(line)} -> {_plain(reply)}  {(time_ns - sent_ns) / 1000:.0f} us")
+
+
+def _request(line: bytes) -> str:
+    words = line.split(b" ", 3)
+    if words[1:2] == [b"AUTH"]:
+        return _plain(b" ".join(words[1:3])) + " (password not shown)"
+    return _plain(line.removeprefix(b"KV/1.0 "))
+
+
+def _plain(line: bytes) -> str:
+    return shorten(line)[1:-1] if len(line) <= 60 else shorten(line)

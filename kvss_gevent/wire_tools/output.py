@@ -1,0 +1,102 @@
+"""Output that never holds a loop up: what is written waits in a bounded list, and a thread writes it."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+FLUSH_S: Final = 0.02
+MAX_WAITING_BYTES: Final = 32 << 20
+
+
+class Output:
+    """A descriptor to write to, such as a pipe whose reader may be slow.
+
+    What finds MAX_WAITING_BYTES waiting is dropped and counted. head is written first. With a path and max_bytes the
+    file is a ring of two: once it has half of max_bytes it becomes `NAME.old.SUFFIX`, in place of the one before, and
+    begins again with head.
+    """
+
+    def __init__(self, fd: int, head: bytes = b"", path: Path | None = None, max_bytes: int = 0) -> None:
+        self.head = head
+        self.dropped = 0
+        self.failure: OSError | None = None
+        self._fd, self._path, self._max_bytes = fd, path, max_bytes
+        self._waiting: list[bytes] = [head] if head else []
+        self._waiting_bytes = len(head)
+        self._written = 0
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a reader that hangs does not keep us
+        self._thread.start()
+
+    @classmethod
+    def to_file(cls, path: Path, head: bytes, max_bytes: int) -> "Output":
+        """Write to a new file. Raises OSError where that cannot be made."""
+        return cls(_create(path), head, path, max_bytes)
+
+    def write(self, data: bytes) -> None:
+        """Take data to be written soon; never waits."""
+        if self._waiting_bytes + len(data) > MAX_WAITING_BYTES or self.failure:
+            self.dropped += 1
+            return
+        with self._lock:
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+
+    def close(self, limit_s: float = 5.0) -> None:
+        """Write what waits, for at most limit_s."""
+        self._closing.set()
+        self._thread.join(limit_s)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.wait(FLUSH_S):
+                self._write_waiting()
+            self._write_waiting()
+        except OSError as error:
+            self.failure = error
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            parts, self._waiting = self._waiting, []
+        size = sum(map(len, parts))
+        self._write_all(parts)
+        with self._lock:
+            self._waiting_bytes -= size
+
+    def _write_all(self, parts: list[bytes]) -> None:
+        group: list[bytes] = []
+        size = 0
+        for part in parts:
+            if self._max_bytes and self._written + size + len(part) > self._max_bytes // 2:
+                self._put(group)
+                group, size = [], 0
+                self._turn()
+            group.append(part)
+            size += len(part)
+        self._put(group)
+
+    def _put(self, parts: list[bytes]) -> None:
+        view = memoryview(b"".join(parts))
+        self._written += len(view)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def _turn(self) -> None:
+        """Begin the file again, with what was in it kept beside it."""
+        assert self._path is not None
+        os.close(self._fd)
+        self._path.replace(older(self._path))
+        self._fd = _create(self._path)
+        self._written = 0
+        self._put([self.head])
+
+
+def older(path: Path) -> Path:
+    """Return the name of the ring's other file."""
+    return path.with_suffix(f".old{path.suffix}")
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
