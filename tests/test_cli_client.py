@@ -416,3 +416,13 @@ def test_a_reply_on_a_terminal_is_made_harmless(tmp_path: Path) -> None:
         child.close()
     assert child.before == "200 OK \\x1b]0;owned\\x07\r\n"
     assert child.exitstatus == 0
+
+
+def test_one_command_needs_no_module_that_only_posix_has(server: FakeServer) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('resource', 'fcntl', 'termios', 'pwd', 'grp'): sys.modules[name] = None\n"
+        f"from kvss_gevent.cli import main; sys.exit(main(['client', '127.0.0.1:{server.port}', 'PUT', 'k', 'v']))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert (child.returncode, child.stdout, child.stderr) == (0, "201 CREATED\n", "")
