@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvss_gevent.cli import main
-from kvss_gevent.server.tls import server_context
+from kvss_gevent.server.security.tls import server_context
 
 
 def test_what_it_writes_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kvss_gevent.server.tls import CHUNK_BYTES, PlainClientError, TlsError, TlsTransport, server_context
+from kvss_gevent.server.security.tls import CHUNK_BYTES, PlainClientError, TlsError, TlsTransport, server_context
 
 
 @pytest.fixture(scope="session")

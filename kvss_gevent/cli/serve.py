@@ -11,7 +11,7 @@ from kvss_gevent.cli.streams import OutputLost
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
-from kvss_gevent.server.listener import listening, shown_address
+from kvss_gevent.server.listener import check_exposure, listening, shown_address
 from kvss_gevent.settings import signals
 from kvss_gevent.settings.addresses import Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):
         signal.signal(number, signal.SIG_IGN)  # until the server has its handlers
     set_up(config.log_level, config.log_format)
+    check_exposure(config)
     if config.lab:
         logger.warning("--lab: any client can keep this server busy")
     converse = traced if config.log_level == "debug" else Session

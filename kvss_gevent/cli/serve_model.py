@@ -34,6 +34,11 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             "each client would find a store of its own",
             "Give a store that processes can share, such as --store disk:kvss.data, or another model, such as threads.",
         )
+    if config.users or config.tls_cert:
+        raise Fail(
+            f"--model {config.model} knows neither users nor TLS",
+            "Leave --users and --tls-cert away, or leave --model away: the default model has both.",
+        )
     warn_of_options_not_honoured(config)
     raise_limit()  # no limit of ours keeps clients out: the system's does
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)

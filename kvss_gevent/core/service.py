@@ -49,6 +49,7 @@ class Service:
         colleagues: Sequence[Counters] = (),
         lab: Lab | None = None,
         converse: Converse = Session,
+        login: Callable[["Service", str], Conversation] | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
@@ -56,13 +57,15 @@ class Service:
         self.colleagues = colleagues
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.lab = lab
-        self._converse = converse
+        self.converse = converse
+        """Makes what a client has that need not log in, or has."""
+        self._login = login
         self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
         self._fault_logged_s = float("-inf")
 
-    def open(self) -> Conversation:
-        """Return the conversation of a new client. This is the one place where conversations are made."""
-        return self._converse(self)
+    def open(self, peer: str = "") -> Conversation:
+        """Return the conversation of a new client at an address. This is the one place where conversations are made."""
+        return self._login(self, peer) if self._login else self.converse(self)
 
     def extra_reply(self, line: bytes) -> bytes | None:
         """Return the reply to a line that is no request of KV/1.0 but one of this server, or None."""

@@ -39,7 +39,18 @@ class Session:
     returns at most limits.reply_bytes of replies, or one reply. A store that gathers may return one reply more.
     """
 
-    __slots__ = ("_begun", "_longest", "_look_up", "_server", "_waiting", "closed", "more", "partial", "quiet")
+    __slots__ = (
+        "_begun",
+        "_longest",
+        "_look_up",
+        "_server",
+        "_waiting",
+        "closed",
+        "foreign",
+        "more",
+        "partial",
+        "quiet",
+    )
 
     def __init__(self, server: Shared) -> None:
         self._server = server
@@ -49,6 +60,8 @@ class Session:
         """No waiting line is longer."""
         self._begun = False
         self.closed = False
+        self.foreign = ""
+        """What the client speaks, where that was seen to be another protocol."""
         self.more = False
         self.partial: bytearray | None = None
         self.quiet = False
@@ -174,17 +187,18 @@ class Session:
         else:
             reply = server.extra_reply(line) or LINE[refusal(line)]
             if line is FOREIGN or is_foreign(line):
-                self._close()
+                self._close("HTTP or the like")
         server.stats.others += 1
         return reply
 
-    def _close(self) -> None:
+    def _close(self, foreign: str = "") -> None:
         self.closed = True
+        self.foreign = foreign
         self._look_up = _NOTHING.get
 
     def _refuse_tls(self) -> bytes:
         """Refuse a TLS client at once: it sends no line feed and waits (rule 5b)."""
-        self._close()
+        self._close("TLS")
         self._server.stats.commands += 1
         self._server.stats.others += 1
         return LINE[Status.UPGRADE_REQUIRED]

@@ -44,6 +44,8 @@ NEEDS: Final[Mapping[str, str]] = {"uvloop": "lab", "trio": "lab"}
 
 HONOURED_BY_PRODUCT_ALONE: Final = (
     "max_connections",
+    "max_per_address",
+    "max_client_memory_bytes",
     "line_timeout_s",
     "idle_timeout_s",
     "write_timeout_s",

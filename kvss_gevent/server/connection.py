@@ -111,6 +111,14 @@ def close(sock: socket.socket) -> None:
     sock.close()
 
 
+def host_of(address: Any) -> str:
+    """Return the host of a peer; empty for loopback and for a Unix socket, which have no bound of their own."""
+    if not isinstance(address, tuple):
+        return ""
+    host = str(address[0]).removeprefix("::ffff:")
+    return "" if host.startswith("127.") or host == "::1" else host
+
+
 def held_input(session: Conversation) -> int:
     """Return the bytes of a line whose end has not arrived."""
     partial = session.partial

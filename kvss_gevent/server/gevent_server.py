@@ -11,6 +11,7 @@ ended shuts the socket down: its greenlet then reads the end of the stream.
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,9 @@ from greenlet import getcurrent
 
 from kvss_gevent.core.service import Service
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
-from kvss_gevent.server.connection import Connection, Doorman, close, held_input
+from kvss_gevent.server.connection import Connection, Doorman, close, held_input, host_of
+from kvss_gevent.server.rare_log import RareLog
+from kvss_gevent.server.security.tls import PlainClientError, TlsError
 from kvss_gevent.server.sweeper import sweep
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
@@ -36,6 +39,9 @@ LARGE_RECV_BYTES = 64 << 10
 
 ACCEPTS_PER_LEAVE = 8
 """Clients accepted before the next is left to a freer worker: a storm of them must not be taken up one in 2 ms."""
+
+STRANGERS_LOG_INTERVAL_S = 10.0
+"""Clients of other protocols are logged at most this often."""
 
 PAUSE_S = 0.5
 """How long accepting rests where not even a refusal could be sent."""
@@ -74,12 +80,18 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._left_it = ACCEPTS_PER_LEAVE + 1
         """Clients accepted since one was left to a freer worker."""
         self._doorman = Doorman()
+        self._strangers = RareLog(STRANGERS_LOG_INTERVAL_S)
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
         self.make_transport: MakeTransport = plain
         usual_bytes = default_bound()
+        self.may_wait = service.store.blocks
+        """Whether a conversation may let other greenlets run: in its store, or while a password is checked."""
+        self.needs_login = False
+        """Whether conversations have is_admitted: one that waits for a login may not stay for long."""
+        self._by_host: Counter[str] = Counter()
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
-        self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory)
+        self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory, self._is_admitted)
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
@@ -106,7 +118,13 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
             )
             return None
-        connection = Connection(sock, self.make_transport(sock), self.service.open(), address)
+        host = host_of(address)
+        if host and self._by_host[host] >= (self.config.max_per_address or max(self.config.max_connections // 10, 1)):
+            self._doorman.refuse(sock, f"{host} has as many connections as --max-per-address allows")
+            return None
+        connection = Connection(sock, self.make_transport(sock), self.service.open(host or "loopback"), address)
+        if host:
+            self._by_host[host] += 1
         self.connections.add(connection)
         self.service.stats.connections += 1
         logger.info("%s connected", connection)
@@ -115,6 +133,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
     def do_handle(self, connection: Connection, _: None) -> None:
         """Give the connection its greenlet."""
         self._spawn(self._converse, connection)
+
+    def _is_admitted(self, conversation: Any) -> bool:
+        return not self.needs_login or conversation.is_admitted
 
     def _accept_again(self) -> None:
         if self.started:
@@ -129,11 +150,16 @@ class KVServer(StreamServer):  # type: ignore[misc]
             self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
+                if foreign := getattr(connection.session, "foreign", ""):
+                    reason = f"it speaks {foreign} and not KV/1.0"
+                    self._strangers.warn("%s: %s", connection, reason)
         except DeafClientError:
             connection.reset_on_close()
             reason = f"it took no reply for {self.config.write_timeout_s:g} s"
         except OSError as error:
             reason = error.strerror or "connection lost"
+            if isinstance(error, PlainClientError | TlsError):
+                self._strangers.warn("%s: %s", connection, reason)
         except Exception:
             logger.exception("%s: a mistake of this server ends the connection", connection)
         finally:
@@ -141,6 +167,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
             readable.close()
             self.connections.discard(connection)
             self._memory.forget(connection)
+            if host := host_of(connection.address):
+                self._by_host[host] -= 1
+                self._by_host += Counter()  # hosts without connections are forgotten
             self.service.stats.connections -= 1
             logger.info("%s gone: %s", connection, connection.ended or reason)
             connection.transport.finish()
@@ -151,7 +180,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         session, switch_to_hub = connection.session, self._switch_to_hub
         recv, send, _, _ = connection.transport
         receive, wake = session.receive, getcurrent().switch
-        if self.service.store.blocks:
+        if self.may_wait:
             receive, wake = self._for_a_store_that_waits(connection, readable, wake)
         readable.start(wake)
         room = SMALL_RECV_BYTES

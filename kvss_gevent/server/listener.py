@@ -53,6 +53,33 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
             Path(config.unix).unlink(missing_ok=True)
 
 
+def check_exposure(config: Config) -> None:
+    """Refuse to serve other machines without protection. Raises Fail with what to do."""
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise Fail("--tls-cert and --tls-key go together", "Give both; `kvss tls make-dev DIR` makes them for a class.")
+    if config.tls_client_ca and not config.tls_cert:
+        raise Fail("--tls-client-ca needs TLS", "Give --tls-cert and --tls-key, too.")
+    if config.unix or config.open or _is_loopback(config.host):
+        return
+    if not config.users:
+        raise Fail(
+            f"{config.host} can be reached from other machines, and nobody need log in",
+            "Give --users FILE, made by `kvss user add`, and TLS; or --open to let everybody in.",
+        )
+    if not config.tls_cert:
+        raise Fail(
+            f"{config.host} can be reached from other machines, and passwords would cross the network in the clear",
+            "Give --tls-cert and --tls-key; or --open to accept that.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def bound(listener: socket.socket) -> None:
     """Set what every connection inherits: kernel buffers of a bounded size, and an end for peers that are gone.
 
@@ -125,8 +152,8 @@ def _listen_tcp(config: Config) -> socket.socket:
             errno.EADDRNOTAVAIL: "Give an address of this machine, such as 127.0.0.1.",
         }.get(error.errno or 0, "Choose another address or port.")
         raise Fail(f"cannot listen on {where}: {error.strerror}", remedy, Exit.UNREACHABLE) from None
-    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-        logger.warning("%s can be reached from other machines, and there is no authentication yet", where)
+    if config.open and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        logger.warning("%s is open: other machines can reach it, and --open lets them in", where)
     return listener
 
 

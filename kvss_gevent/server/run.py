@@ -17,6 +17,7 @@ from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
 from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
+from kvss_gevent.server.security.protection import Protection
 from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_reloading
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
@@ -64,7 +65,9 @@ def serve(
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
-    running = _Running(listener, config, _service(config, store, outside, worker, recorder), outside, worker)
+    protection = Protection(config)
+    service = _service(config, store, outside, worker, recorder, protection)
+    running = _Running(listener, config, service, outside, worker, protection)
     handle(
         running.acts() | ({Act.DUMP: recorder.dump} if recorder else {}),
         lambda number, handler: gevent.signal_handler(number, handler, number),
@@ -98,6 +101,7 @@ class _Running:
         service: Service,
         outside: Outside,
         worker: "WorkerContext | None",
+        protection: Protection,
     ) -> None:
         self.alone = worker is None
         """What concerns all workers is told by their supervisor."""
@@ -107,6 +111,11 @@ class _Running:
         self.server = KVServer(
             listener, service, descriptors.fit(config, tell=self.alone), worker.someone_is_freer if worker else None
         )
+        self.protection = protection
+        self.server.make_transport = protection.make_transport
+        if protection.authenticator:
+            self.server.may_wait = True
+            self.server.needs_login = True
         self.stop = gevent.event.Event()
         self.stopped_by = ""
 
@@ -127,6 +136,8 @@ class _Running:
         self.config = reloaded(self.config, self.reread, tell=self.alone)
         self.service.limits = _limits(self.config)
         self.server.config = descriptors.fit(self.config, tell=self.alone)
+        self.protection.reload(self.config)
+        self.server.make_transport = self.protection.make_transport
         if self.alone:
             notify(READY)
 
@@ -182,7 +193,12 @@ def serve_with_workers(listener: socket.socket, config: Config, outside: Outside
 
 
 def _service(
-    config: Config, store: Store, outside: Outside, worker: "WorkerContext | None", recorder: Recorder | None
+    config: Config,
+    store: Store,
+    outside: Outside,
+    worker: "WorkerContext | None",
+    recorder: Recorder | None,
+    protection: Protection,
 ) -> Service:
     return Service(
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
@@ -192,6 +208,7 @@ def _service(
         colleagues=worker.colleagues if worker else (),
         lab=Lab() if config.lab else None,
         converse=recorder.converse if recorder else outside.converse,
+        login=protection.open if protection.authenticator else None,
     )
 
 

@@ -6,6 +6,7 @@ One pass over all costs less than a timer for each request, and a limit of secon
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 
@@ -19,10 +20,16 @@ SWEEP_SLICE = 1000
 """Connections looked at in one go, about 0.3 ms of work."""
 STOOD_STILL_S = 1.0
 """A pass that comes later than this by as much found the server standing still; that is no client's fault."""
-HANDSHAKE_S = 10.0
+ADMISSION_S = 10.0
+"""For a TLS handshake and a login (rule 14)."""
 
 
-def sweep(connections: set[Connection], read_config: Callable[[], Config], memory: ClientMemory) -> None:
+def sweep(
+    connections: set[Connection],
+    read_config: Callable[[], Config],
+    memory: ClientMemory,
+    is_admitted: Callable[[Any], bool],
+) -> None:
     """Run as a greenlet: end clients that are idle, or leave a line half-sent, for longer than allowed."""
     looked_s = time.monotonic()
     while True:
@@ -42,6 +49,10 @@ def sweep(connections: set[Connection], read_config: Callable[[], Config], memor
         for number, connection in enumerate(list(connections)):
             if number % SWEEP_SLICE == SWEEP_SLICE - 1:
                 gevent.sleep(0)
+            if now_s - connection.opened_s >= ADMISSION_S and not (
+                connection.transport.is_ready() and is_admitted(connection.session)
+            ):
+                connection.end(f"no handshake and login within {ADMISSION_S:g} s", reset=True)
             _look_at(connection, config, now_s)
             if not connection.sending:
                 memory.note(connection, held_input(connection.session))
@@ -49,9 +60,6 @@ def sweep(connections: set[Connection], read_config: Callable[[], Config], memor
 
 def _look_at(connection: Connection, config: Config, now_s: float) -> None:
     session = connection.session
-    if not connection.transport.is_ready() and now_s - connection.opened_s >= HANDSHAKE_S:
-        connection.end(f"no handshake within {HANDSHAKE_S:g} s", reset=True)
-        return
     line = None if connection.sending else session.partial
     if line is not connection.line:  # a new line, however few bytes of it: dripping does not help
         connection.line = line

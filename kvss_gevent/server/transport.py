@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kvss_gevent.server.tls import TlsTransport
+from kvss_gevent.server.security.tls import TlsTransport
 
 
 class Transport(NamedTuple):

@@ -25,6 +25,13 @@ class Config:
     host: str = option(DEFAULT_HOST, kinds.HOST, "address to listen on")
     port: int = option(DEFAULT_PORT, kinds.PORT, "TCP port to listen on; 0 picks a free one")
     unix: str = option("", kinds.UNIX_PATH, "path of a Unix socket to listen on instead")
+    open: bool = option(
+        False, kinds.SWITCH, "let strangers from other machines in: without users, or without TLS for their passwords"
+    )
+    users: str = option("", kinds.PATH, "file of users who must log in; `kvss user` makes it")
+    tls_cert: str = option("", kinds.PATH, "certificate of the server; all clients then speak TLS")
+    tls_key: str = option("", kinds.PATH, "its private key")
+    tls_client_ca: str = option("", kinds.PATH, "certificate that must have signed each client's own")
     store: str = option(
         "memory:",
         kinds.STORE,
@@ -49,6 +56,9 @@ class Config:
     pool_size: int = option(32, kinds.POOL, "clients at once with --model pool or prefork")
     max_connections: int = option(
         10_000, kinds.COUNT, "clients at once; one too many gets 500 and is closed", reload=True
+    )
+    max_per_address: int = option(
+        0, kinds.NUMBER, "of them from one address but loopback, 0 for a tenth of all", reload=True
     )
     max_line_bytes: int = option(
         MAX_LINE_BYTES, kinds.SIZE, "longest request line, in bytes; a longer one gets 400", reload=True

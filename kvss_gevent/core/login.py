@@ -1,0 +1,230 @@
+"""Conversations of a server that has users: AUTH first, then what the user's role allows (rules 12 and 14).
+
+Until somebody is logged in nothing but a login is kept: one line of at most LINE_BYTES. Then the plain session of the
+store takes over, for the role read on a store that refuses writes: the path of a request has no `if` for users.
+"""
+
+import copy
+import re
+from collections import deque
+from collections.abc import Callable, Sized
+from typing import Final, Protocol
+
+from kvss_gevent.core.conversation import Conversation
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.core.users import Role, User
+from kvss_gevent.protocol.wire import GET, LINE, OK_PREFIX, QUIT, Status, is_foreign, parse, refusal
+from kvss_gevent.stores.base import Batch, Store
+
+LINE_BYTES: Final = 4096
+"""Of a line before somebody is logged in."""
+
+AUTH: Final = re.compile(rb"KV/1\.0 AUTH ([^ \n]+) ([^\n]+)\n").fullmatch
+AUTHENTICATED: Final = OK_PREFIX + b"authenticated\n"
+UNAUTHORIZED, FORBIDDEN = LINE[Status.UNAUTHORIZED], LINE[Status.FORBIDDEN]
+_PREFIX: Final = b"KV/1.0 AUTH "
+
+Authenticate = Callable[[bytes, bytes], User | None]
+"""Returns the user of a name and password. May wait, other conversations going on meanwhile."""
+
+
+class ReadOnlyStore:
+    """A store as the role read sees it: whatever writes is forbidden."""
+
+    def __init__(self, store: Store) -> None:
+        self.replies, self.gathers, self.blocks = store.replies, store.gathers, store.blocks
+        self._store = store
+
+    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
+        """Run the commands that read, in order; see Store."""
+        reads = [command for command in batch if command[0] == GET]
+        replies = iter(self._store.apply(reads, limit_bytes) if reads else ())
+        answers = []
+        for verb, _, _ in batch:
+            reply = next(replies, None) if verb == GET else FORBIDDEN
+            if reply is None:
+                break
+            answers.append(reply)
+        return answers
+
+    def count(self) -> int:
+        """Return the number of keys stored."""
+        return self._store.count()
+
+    def close(self) -> None:
+        """Do nothing: the store is closed by its owner."""
+
+
+class Converses(Protocol):
+    """Makes a conversation; see Service."""
+
+    def __call__(self, service: Service, /) -> Conversation: ...
+
+
+def for_reading(service: Service) -> Service:
+    """Return the same service for the role read: the same store, counters and limits, and no writing."""
+    other = copy.copy(service)
+    other.store = ReadOnlyStore(service.store)
+    return other
+
+
+class LoginConversation:
+    """A conversation before its user is known, and afterwards the one that its user has."""
+
+    __slots__ = (
+        "_admitted",
+        "_authenticate",
+        "_converse",
+        "_inner",
+        "_partial",
+        "_reader",
+        "_rest",
+        "_service",
+        "_waiting",
+        "closed",
+        "quiet",
+    )
+
+    def __init__(
+        self, service: Service, reader: Service, authenticate: Authenticate, converse: Converses = Session
+    ) -> None:
+        self._service, self._reader = service, reader
+        self._authenticate = authenticate
+        self._converse = converse
+        self._inner: Conversation | None = None
+        self._admitted = False
+        self._partial: bytearray | None = None
+        self._rest = b""
+        """What came behind the waiting lines."""
+        self._waiting: deque[bytes] = deque()
+        self.closed = False
+        self.quiet = False
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether a user was known at some time."""
+        return self._admitted
+
+    @property
+    def more(self) -> bool:
+        """See Conversation."""
+        return bool(self._waiting) or (self._inner is not None and self._inner.more)
+
+    @property
+    def partial(self) -> Sized | None:
+        """See Conversation."""
+        return self._partial if self._partial is not None or self._inner is None else self._inner.partial
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes as they arrived; return replies."""
+        self.quiet = False
+        if self.closed:
+            return b""
+        if self._inner is not None and not self._waiting and self._partial is None and not self._may_hold_auth(data):
+            reply = self._inner.receive(data)
+            self.closed = self._inner.closed
+            return reply
+        if self._inner is not None and self._inner.partial is not None:
+            # A line was begun before: what it ends with belongs to it, whatever it looks like.
+            end = data.find(b"\n") + 1
+            reply = self._inner.receive(data[: end or len(data)])
+            self.closed = self._inner.closed
+            rest = data[end:] if end else b""
+            return reply if self.closed or not rest else reply + self._take(rest)
+        return self._take(data)
+
+    def _may_hold_auth(self, data: bytes) -> bool:
+        """Tell whether an AUTH is in data, or the beginning of one at its end."""
+        if _PREFIX in data:
+            return True
+        if data.endswith(b"\n") or (self._inner is not None and self._inner.partial is not None):
+            return False
+        return _PREFIX.startswith(data[data.rfind(b"\n") + 1 :][: len(_PREFIX)])
+
+    def proceed(self) -> bytes:
+        """Return the replies to the next waiting requests."""
+        if self._inner is not None and self._inner.more:
+            reply = self._inner.proceed()
+            self.closed = self._inner.closed
+            return reply
+        return self._answer_next()
+
+    def _take(self, data: bytes) -> bytes:
+        """Cut lines, which are answered one by one until the session of a user takes over."""
+        *lines, self._rest = data.split(b"\n")
+        if lines and self._partial is not None:
+            lines[0] = bytes(self._partial) + lines[0]
+            self._partial = None
+        self._waiting += [line + b"\n" for line in lines]
+        return self._answer_next()
+
+    def _answer_next(self) -> bytes:
+        """Answer the next waiting line; behind the last one keep what follows it."""
+        reply = self._answer(self._waiting.popleft()) if self._waiting else b""
+        if self.closed:
+            self._waiting.clear()
+            self._partial, self._rest = None, b""
+        elif self._rest and not self._waiting:
+            rest, self._rest = self._rest, b""
+            reply += self._keep(rest)
+        return reply
+
+    def _keep(self, rest: bytes) -> bytes:
+        """Keep the beginning of a line, or give it to the session of a user; whether it is one is known only now."""
+        if self._inner is not None and self._partial is None and not _PREFIX.startswith(rest[: len(_PREFIX)]):
+            return self._inner.receive(rest)
+        # Enough to see that a line is too long, and what it is of (rule 5b).
+        limit = LINE_BYTES if self._inner is None else max(self._service.limits.line_bytes, 600)
+        self._partial = bytearray() if self._partial is None else self._partial
+        self._partial += rest[: max(limit + 2 - len(self._partial), 0)]
+        return b""
+
+    def _answer(self, line: bytes) -> bytes:
+        if line.endswith(b"\r\n"):
+            line = line[:-2] + b"\n"
+        found = AUTH(line)
+        if found is not None and len(line) <= LINE_BYTES and _is_utf8(line):
+            return self._log_in(found[1], found[2])
+        if self._inner is None:
+            return self._refuse(line)
+        reply = self._inner.receive(line)
+        self.closed = self._inner.closed
+        return reply
+
+    def _log_in(self, name: bytes, password: bytes) -> bytes:
+        self._count()
+        user = self._authenticate(name, password)
+        if user is None:
+            self._inner = None  # an AUTH that fails leaves nobody logged in
+            return UNAUTHORIZED
+        self._admitted = True
+        self._inner = self._converse(self._reader if user.role == Role.READ else self._service)
+        return AUTHENTICATED
+
+    def _refuse(self, line: bytes) -> bytes:
+        """Answer a line of somebody who is not logged in."""
+        self._count()
+        if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
+            self.closed = is_foreign(line[:600])
+            return LINE[Status.BAD_REQUEST]
+        request = parse(line)
+        if request is None:
+            self.closed = is_foreign(line)
+            return LINE[refusal(line)]
+        if request.lastindex == QUIT:
+            self.closed = True
+            return OK_PREFIX + b"bye\n"
+        return UNAUTHORIZED
+
+    def _count(self) -> None:
+        self._service.stats.commands += 1
+        self._service.stats.others += 1
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

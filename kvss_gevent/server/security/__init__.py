@@ -1,0 +1,4 @@
+"""What a server asks of strangers: TLS, and a login.
+
+May import: protocol, settings, stores, core, server.
+"""

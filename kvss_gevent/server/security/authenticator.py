@@ -1,0 +1,71 @@
+"""Checks passwords beside the event loop: on a thread of its own, and only so many for an address (rule 12).
+
+A password costs 40 ms of a processor. Guesses wait: for their turn at the thread, and after wrong ones for a time that
+grows. Nothing else is different for who guesses too often.
+"""
+
+import time
+from collections import OrderedDict
+from typing import Final
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from gevent.threadpool import ThreadPool
+
+from kvss_gevent.core.users import User, Users
+
+GUESSES_PER_S: Final = 10
+"""Checked for one address at the most."""
+FREE_FAILURES: Final = 3
+"""Wrong passwords of an address without a delay; from there on it doubles, from FIRST_DELAY_S."""
+FIRST_DELAY_S: Final = 0.1
+LONGEST_DELAY_S: Final = 5.0
+FORGET_S: Final = 60.0
+"""After which an address begins anew."""
+MOST_ADDRESSES: Final = 10_000
+
+
+class Authenticator:
+    """Checks names and passwords against the users, which may be replaced at any time."""
+
+    def __init__(self, users: Users) -> None:
+        self.users = users
+        # One thread: hashing for all strangers together takes one processor at the most, and honest clients the other.
+        self._pool = ThreadPool(1)
+        self._turn = BoundedSemaphore(1)
+        self._seen: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
+        """By address: failures in a row, when the next guess may be checked, when it was last seen."""
+
+    def authenticate(self, address: str, name: bytes, password: bytes) -> User | None:
+        """Return the user, or None. Lets other greenlets run meanwhile."""
+        self._wait_for_address(address)
+        with self._turn:  # the others wait here in the order in which they came, a greenlet each
+            user: User | None = self._pool.apply(self.users.authenticate, (name, password))
+        failures, next_s, _ = self._seen.get(address, (0, 0.0, 0.0))
+        now_s = time.monotonic()
+        failures = 0 if user else failures + 1
+        if failures > FREE_FAILURES:
+            delay_s = min(FIRST_DELAY_S * 2 ** min(failures - FREE_FAILURES - 1, 10), LONGEST_DELAY_S)
+            next_s = max(next_s, now_s + delay_s)
+        self._note(address, failures, next_s, now_s)
+        return user
+
+    def _wait_for_address(self, address: str) -> None:
+        now_s = time.monotonic()
+        failures, next_s, seen_s = self._seen.get(address, (0, 0.0, 0.0))
+        if now_s - seen_s > FORGET_S:
+            failures, next_s = 0, 0.0
+        turn_s = max(now_s, next_s)
+        self._note(address, failures, turn_s + 1 / GUESSES_PER_S, now_s)
+        if turn_s > now_s:
+            gevent.sleep(turn_s - now_s)
+
+    def _note(self, address: str, failures: int, next_s: float, now_s: float) -> None:
+        self._seen[address] = failures, next_s, now_s
+        self._seen.move_to_end(address)
+        while len(self._seen) > MOST_ADDRESSES:
+            self._seen.popitem(last=False)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.kill()

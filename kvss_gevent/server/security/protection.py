@@ -1,0 +1,73 @@
+"""What a server asks of strangers: TLS, and a login. Made from the settings, and made again on SIGHUP."""
+
+import logging
+import ssl
+from pathlib import Path
+
+from kvss_gevent.core.conversation import Conversation
+from kvss_gevent.core.login import LoginConversation, for_reading
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.users import Users, UsersError, read_users
+from kvss_gevent.server.security.authenticator import Authenticator
+from kvss_gevent.server.security.tls import server_context
+from kvss_gevent.server.transport import MakeTransport, plain, tls
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Exit, Fail
+
+logger = logging.getLogger("kvss")
+
+
+class Protection:
+    """The users and certificates of a running server. Raises Fail where the settings name what cannot be used."""
+
+    def __init__(self, config: Config) -> None:
+        self.authenticator = Authenticator(_users(config)) if config.users else None
+        self.make_transport: MakeTransport = tls(_context(config)) if config.tls_cert else plain
+        self._reader: Service | None = None
+
+    def open(self, service: Service, peer: str) -> Conversation:
+        """Return the conversation of a new client, who must log in; see Service.open."""
+        authenticator = self.authenticator
+        assert authenticator is not None
+        if self._reader is None:
+            self._reader = for_reading(service)
+        return LoginConversation(
+            service,
+            self._reader,
+            lambda name, password: authenticator.authenticate(peer, name, password),
+            service.converse,
+        )
+
+    def reload(self, config: Config) -> None:
+        """Read users and certificates again; what cannot be read stays as it was, and the log says so."""
+        try:
+            if self.authenticator is not None:
+                self.authenticator.users = _users(config)
+            if config.tls_cert:
+                self.make_transport = tls(_context(config))
+        except Fail as fail:
+            logger.error("%s; users and certificates stay as they were", fail.cause)
+        self._reader = None
+
+
+def _users(config: Config) -> Users:
+    try:
+        users = read_users(Path(config.users))
+    except UsersError as error:
+        raise Fail(str(error), "`kvss user add FILE NAME` makes such a file.") from None
+    if not users:
+        raise Fail(f"{config.users} has no users", "Add one: kvss user add FILE NAME.")
+    return users
+
+
+def _context(config: Config) -> ssl.SSLContext:
+    client_ca = Path(config.tls_client_ca) if config.tls_client_ca else None
+    try:
+        return server_context(Path(config.tls_cert), Path(config.tls_key), client_ca)
+    except (OSError, ssl.SSLError) as error:
+        named = f"{config.tls_cert} and {config.tls_key}"
+        raise Fail(
+            f"cannot use the certificate of {named}: {error.strerror or error}",
+            "Give a certificate in PEM form, and the key that belongs to it.",
+            Exit.USAGE,
+        ) from None
