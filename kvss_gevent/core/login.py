@@ -138,9 +138,10 @@ class LoginConversation:
         """Tell whether an AUTH is in data, or the beginning of one at its end."""
         if _PREFIX in data:
             return True
-        if data.endswith(b"\n") or (self._inner is not None and self._inner.partial is not None):
+        begun = data.rfind(b"\n") + 1
+        if begun == len(data) or (not begun and self._inner is not None and self._inner.partial is not None):
             return False
-        return _PREFIX.startswith(data[data.rfind(b"\n") + 1 :][: len(_PREFIX)])
+        return _PREFIX.startswith(data[begun : begun + len(_PREFIX)])
 
     def proceed(self) -> bytes:
         """Return the replies to the next waiting requests."""

@@ -94,7 +94,7 @@ def serve(
 class _Running:
     """A server that accepts, and what each signal does to it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a running server consists of
         self,
         listener: socket.socket,
         config: Config,
