@@ -15,7 +15,7 @@ ALONE = { test $$? -eq 1 && echo "== the tests that failed, once more, alone" &&
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup check lint types coverage bench load load-headless load-search bench-load compare compare-again report-sample capture cluster-up cluster-down torture clean
+.PHONY: help serve test setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +67,9 @@ compare-again: $(VENV)/.lab ## the quick comparison twice, and whether both say 
 report-sample: $(VENV)/.lab ## measure the sample report in docs/sample-report anew
 	rm -rf docs/sample-report
 	$(RUN) -m kvss_gevent.compare run --out docs/sample-report $(ARGS)
+
+truth: $(VENV)/.load ## the load tester against servers whose truth is known, in 25 minutes at most; ARGS=--quick
+	$(RUN) -m kvss_gevent load truth $(ARGS)
 
 bench-load: $(VENV)/.load ## what the load tester itself costs
 	$(RUN) -m bench.load_tester $(ARGS)

@@ -220,8 +220,8 @@ def test_a_reset_outside_of_the_window_changes_nothing() -> None:
 
 
 def test_a_shape_goes_on_over_a_reset() -> None:
-    with bench("1:0:0", shape="steps:100,3000:1s") as one:
-        one.run.open_window(clock() - 1.5, 2)
+    with bench("1:0:0", shape="steps:100,3000:100ms") as one:
+        gevent.sleep(0.15)
         one.run.reset(1)
         assert one.run.arrival_queue is not None
         now = clock()

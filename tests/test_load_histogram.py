@@ -78,3 +78,14 @@ def test_values_outside_the_range_count_at_its_ends() -> None:
     histogram.record(HIGHEST_US * 10)
     assert histogram.min_us == 0
     assert histogram.max_us == highest_us(index_of(HIGHEST_US))
+
+
+@pytest.mark.parametrize("count", range(1, 21))
+def test_few_values_have_the_percentiles_that_hdrhistogram_gives_them(count: int) -> None:
+    """With few values a rank that is rounded otherwise is another value."""
+    theirs, ours = reference(), Histogram()
+    for number in range(count):
+        theirs.record_value(1000 * (number + 1))
+        ours.record(1000 * (number + 1))
+    percents = [part / 4 for part in range(401)]
+    assert ours.percentiles(percents) == [theirs.get_value_at_percentile(percent) for percent in percents]

@@ -19,6 +19,8 @@ from kvss_gevent.loadtest.report.results import Conditions, build, figures, prov
 SUMMARY = {
     "cpu_share": 0.3,
     "wait_share": 0.0,
+    "begins": 5.0,
+    "ends": 7.0,
     "measured_s": 2.0,
     "concurrency": 1,
     "owed": 0,

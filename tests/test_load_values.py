@@ -1,9 +1,14 @@
 """loadtest/values.py: what a right server may answer is accepted in every order of events, what it may not is found."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 from kvss_gevent.loadtest.workload.values import (
     LOST,
     NO_READ,
@@ -238,3 +243,55 @@ def test_what_is_proven_is_never_superseded(events: list[tuple[str, int]]) -> No
 def test_a_new_ledger_has_no_opinion(share: int) -> None:
     ledger = Ledger(8, TOKEN, (0, share))
     assert ledger.judge(5, ledger.floor[5], reply(5, 1, 0)) == NO_READ
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Ledger, Ledger]]:
+    """The ledgers of two processes on one machine, for 8 keys that were loaded."""
+    name = uuid4().hex
+    columns = [SharedColumns(name, 8, worker, 2) for worker in range(2)]
+    yield Ledger(8, TOKEN, (0, 2), True, columns[0]), Ledger(8, TOKEN, (1, 2), True, columns[1])
+    assert not list(Path("/dev/shm").glob(f"*{name}*")), "nothing is left"
+
+
+def test_what_another_process_wrote_must_not_vanish(two: tuple[Ledger, Ledger]) -> None:
+    mine, other = two
+    assert mine.missing(3, mine.floor[3]) == LOST, "nobody has deleted a key that was loaded"
+    _, floor = other.begin(3, delete=True)
+    before = mine.floor[3]
+    assert mine.missing(3, before) == NO_READ, "the DEL may have taken effect"
+    other.end(3, floor)
+    assert mine.missing(3, mine.floor[3]) == NO_READ
+    version, floor = other.begin(3)
+    other.stored(3, version, floor, b"200 OK x")
+    assert mine.missing(3, mine.floor[3]) == LOST, "the PUT has been acknowledged"
+    assert mine.missing(3, before) == NO_READ, "but the GET was sent before"
+
+
+def test_what_another_process_has_superseded_is_stale(two: tuple[Ledger, Ledger]) -> None:
+    mine, other = two
+    values = []
+    for _ in range(3):
+        version, floor = other.begin(5)
+        values.append(make_value(key_bytes(5), other.writer, version, floor, 100))
+        other.stored(5, version, floor, b"200 OK " + values[-1])
+    assert mine.judge(5, mine.floor[5], b"200 OK " + values[2]) == NO_READ
+    assert mine.judge(5, mine.floor[5], b"200 OK " + values[0]) == STALE
+    assert mine.proven[5] == NOT_PROVEN, "this process does not hear of it when the other writes again"
+
+
+def test_a_process_elsewhere_proves_nothing() -> None:
+    """Of three processes one is on another machine: its columns are not these."""
+    name = uuid4().hex
+    columns = [SharedColumns(name, 9, worker, 3) for worker in range(2)]
+    ledger = Ledger(9, TOKEN, (0, 3), True, columns[0])
+    assert ledger.missing(4, ledger.floor[4]) == LOST
+    assert ledger.missing(5, ledger.floor[5]) == NO_READ
+    for one in columns:
+        one.forget_name()
+
+
+def test_inserted_keys_have_room_in_shared_columns(two: tuple[Ledger, Ledger]) -> None:
+    mine, other = two
+    assert (mine.grow(), other.grow()) == (8, 9)
+    assert mine.missing(8, mine.floor[8]) == NO_READ, "it is not there yet"

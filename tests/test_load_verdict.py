@@ -42,7 +42,17 @@ def test_a_clean_run_can_be_trusted(evidence: Evidence) -> None:
         ({"dropped": 7}, "7 requests were dropped"),
         ({"unsent": 8}, "8 left unsent"),
         ({"failed": 500}, "5.0% of the requests failed"),
-        ({"requests": 0}, "nothing was measured"),
+        ({"requests": 0, "answered_per_s": 0}, "nothing was measured"),
+        ({"requests": 0, "answered_per_s": 0, "unanswered": 3}, "the server answered nothing: 3 requests had no reply"),
+        ({"requests": 0}, "no request of the window ended"),
+        ({"unanswered": 1}, "1 request had no reply when the run ended"),
+        ({"wrong_data": {"stale value": 12}}, "the server returned wrong data: 12 x stale value"),
+        ({"connect_errors": 3}, "the server could not be reached 3 times"),
+        ({"unaccounted": -1}, "the books do not balance: -1 of the requests"),
+        (
+            {"stood_still_s": 0.5, "stood_still_most_s": 0.4, "stood_still_waiting_s": 0.3},
+            "the generator stood still for 500 ms, 400 ms at once, of which it waited 300 ms for a CPU",
+        ),
     ],
 )
 def test_each_doubt_is_named_with_its_figure(change: dict[str, object], doubt: str) -> None:
@@ -59,3 +69,19 @@ def test_aborted_requests_are_told_and_do_not_spoil_the_rest() -> None:
     found = judge(replace(OPEN, aborted=3))
     assert trusted(found)
     assert any("3 requests were under way when their users were stopped" in one.text for one in found)
+
+
+BOUNDS = [
+    (OPEN, "cpu_shares", (0.899,), (0.9,)),
+    (OPEN, "wait_shares", (0.1,), (0.101,)),
+    (OPEN, "lag_p99_us", 1000, 1001),
+    (OPEN, "answered_per_s", 990, 989.9),
+    (OPEN, "failed", 100, 101),
+    (CLOSED, "mean_response_us", 900, 899),
+]
+
+
+@pytest.mark.parametrize(("evidence", "name", "good", "bad"), BOUNDS, ids=[bound[1] for bound in BOUNDS])
+def test_a_verdict_exactly_on_its_bound(evidence: Evidence, name: str, good: object, bad: object) -> None:
+    assert trusted(judge(replace(evidence, **{name: good})))  # type: ignore[arg-type]
+    assert not trusted(judge(replace(evidence, **{name: bad})))  # type: ignore[arg-type]

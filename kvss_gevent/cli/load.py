@@ -3,6 +3,7 @@
 import os
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
+from importlib import import_module
 from importlib.util import find_spec
 
 from kvss_gevent.settings.fail import Exit, Fail
@@ -10,7 +11,9 @@ from kvss_gevent.settings.fail import Exit, Fail
 _WORDS = {
     "run": "run Locust with the users for KV/1.0; every option of Locust's and every --kv-* option may follow",
     "search": "find the highest rate at which a server keeps a promise such as p99<5ms",
+    "truth": "run the load tester against servers whose truth is known, and compare",
 }
+_MODULES = {"search": "kvss_gevent.loadtest.search", "truth": "kvss_gevent.loadtest.truth.table"}
 _EPILOG = f"""\
 first word (run, where it is none of these):
 {chr(10).join(f"  {word:<8}{text}" for word, text in _WORDS.items())}
@@ -41,10 +44,9 @@ def run(args: Namespace) -> int:  # noqa: RET503 - execv does not return
         raise Fail("the load tester needs Locust", "install it: pip install 'kvss-gevent[load]'")
     word = words[0] if words and words[0] in _WORDS else "run"
     rest = words[1:] if words[:1] == [word] else words
-    if word == "search":
-        from kvss_gevent.loadtest import search
-
-        return search.main(rest)
+    if word in _MODULES:
+        code: int = import_module(_MODULES[word]).main(rest)
+        return code
     from kvss_gevent.loadtest.command import locust_command
 
     command = locust_command(rest)

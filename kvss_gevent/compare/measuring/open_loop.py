@@ -140,7 +140,7 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     begin = clock() + warmup_s
     company = [gevent.spawn_later(max(begin - clock(), 0), one) for one in beside]
     try:
-        run.measure(warmup_s, seconds, lambda: False)
+        run.measure(begin, seconds, lambda: False)
     finally:
         gevent.killall([*greenlets, *company], timeout=1)
     gc.unfreeze()  # the next run freezes again: what this one leaves is to be collected in between

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.recorder import Tally
 
 
@@ -20,6 +23,31 @@ class RunPlan:
     def from_plain(cls, data: Mapping[str, Any]) -> "RunPlan":
         """Return the plan that `dataclasses.asdict` wrote down."""
         return cls(data["token"], tuple(data["workers"]), data["users"], data["loaded"])
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The measured window, as the master tells its workers: when it begins by its own clock, and how soon that is.
+
+    Clocks of processes on one machine agree, so that their windows are one. Elsewhere it is as late as the message.
+    """
+
+    begins: float
+    in_s: float
+    measure_s: float
+    boot: str
+
+    def begin_here(self) -> float:
+        """Return when it begins by this process's clock."""
+        return self.begins if self.boot == boot_id() else clock() + self.in_s
+
+
+def boot_id() -> str:
+    """Return what tells this machine's clock from others: they count from the start of their machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return uuid4().hex
 
 
 @dataclass(slots=True)

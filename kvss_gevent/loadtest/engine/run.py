@@ -20,12 +20,14 @@ from kvss_gevent.loadtest.engine.standstill import StandstillWatch
 from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.arrivals import Arrivals, constant_steps, poisson_steps
 from kvss_gevent.loadtest.workload.mix import user_seed
+from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 from kvss_gevent.loadtest.workload.values import Ledger
 from kvss_gevent.measure.process_usage import cpu_wait_s
 
 TICK_S = 0.25
 """How often counts leave the hot path's dicts."""
 
+_IN_VAIN_S = 0.1
 NO_REPLY = "no reply until the run ended"
 
 
@@ -52,7 +54,9 @@ class Run:
         self.worker = plan.workers.index(client_id) if client_id in plan.workers else 0
         self.workers = max(len(plan.workers), 1)
         self.recorder = Recorder()
-        self.ledger = Ledger(options.keys, plan.token.encode(), (self.worker, self.workers), plan.loaded)
+        self._shared = self._join_columns()
+        part = (self.worker, self.workers)
+        self.ledger = Ledger(options.keys, plan.token.encode(), part, plan.loaded, self._shared)
         self.ledger.verifies = options.verify
         self.users: set[RunUser] = set()
         self.closing = False
@@ -71,6 +75,15 @@ class Run:
         self.standstill = StandstillWatch()
         self.arrival_queue = self._make_arrival_queue()
         self._greenlets = [gevent.spawn(self._ticking), gevent.spawn(self._sweeping)]
+
+    def _join_columns(self) -> SharedColumns | None:
+        """Return what this process shares with the others of the run; None where there is nothing to share."""
+        if self.workers == 1 or not self.plan.loaded or not self.options.verify:
+            return None
+        try:
+            return SharedColumns(self.plan.token, self.options.keys, self.worker, self.workers)
+        except OSError:
+            return None  # Without shared memory each process proves its own keys.
 
     def next_user(self) -> tuple[int, Random]:
         """Return a new user's number in this process and its own random stream."""
@@ -97,13 +110,13 @@ class Run:
             self.arrival_queue.advance(now)
             self.arrival_queue.arrivals.set_share(share, now)
 
-    def measure(self, warmup_s: float, measure_s: float, is_dead: Callable[[], bool]) -> float:
-        """Warm up, measure and drain, or end early where is_dead says so; returns the length of the drain."""
-        begin = clock() + warmup_s
+    def measure(self, begin: float, measure_s: float, is_dead: Callable[[], bool]) -> float:
+        """Measure from a time on, and drain, or end early where is_dead says so; returns the length of the drain."""
         self.open_window(begin, measure_s)
-        while clock() < begin + measure_s and not self.closed and not is_dead():
-            gevent.sleep(min(max(begin + measure_s - clock(), 0), 0.25))
-        whole = clock() >= begin + measure_s
+        end = self.recorder.end
+        while clock() < end and not self.closed and not is_dead():
+            gevent.sleep(min(max(end - clock(), 0), 0.25))
+        whole = clock() >= end
         self.end_window()
         drain_begun = clock()
         while self.busy() and not self.closed and clock() < drain_begun + self.options.drain and not is_dead():
@@ -115,13 +128,15 @@ class Run:
 
     def open_window(self, begin: float, measure_s: float) -> None:
         """Count requests due from `begin`, a time of clock(), for measure_s seconds."""
-        self.recorder.begin = begin
-        self.recorder.end = begin + measure_s
+        now = clock()
+        # What is due until now was handed out without being counted, so that the window cannot begin before.
+        begin = max(begin, now)
+        end = begin + measure_s
         if self.arrival_queue is not None:
-            now = clock()
             self.arrival_queue.advance(now)
             self.arrival_queue.arrivals.set_origin(begin, now)
-            self.arrival_queue.set_window(begin, begin + measure_s)
+            self.arrival_queue.set_window(begin, end)
+        self.recorder.begin, self.recorder.end = begin, end
         self._due_told = 0
         self._noted_at = 0.0
         gevent.spawn_later(max(begin - clock(), 0), self._note_begin)
@@ -172,6 +187,8 @@ class Run:
         return {
             "cpu_share": (time.process_time() - self._cpu_at_begin) / noted_s if self._noted_at else 0.0,
             "wait_share": (cpu_wait_s() - self._wait_at_begin) / noted_s if self._noted_at else 0.0,
+            "begins": begin,
+            "ends": end,
             "measured_s": measured_s,
             "concurrency": sum(user.depth for user in self.users),
             "owed": self.busy() if measured_s else 0,
@@ -194,11 +211,14 @@ class Run:
         """Count what a user that is stopped has under way."""
         now = clock()
         tally = self.recorder.tally
+        # Sent before the drain, or a moment ago: only the first has waited in vain.
+        waited_s = now - user.connection.sent_at if user.connection is not None else 0.0
+        in_vain = self._drained and waited_s >= max(self.options.drain, _IN_VAIN_S)
         for due in user.owed():
             if not self.recorder.counts(due):
                 continue
             self.recorder.censor(due, now)
-            if self._drained:
+            if in_vain:
                 tally.unanswered += 1
                 tally.failures[NO_REPLY] += 1
             else:
@@ -213,6 +233,8 @@ class Run:
         if not self.closing:
             self.end_window()
         self.closed = True
+        if self._shared is not None:
+            self._shared.forget_name()
         for user in list(self.users):
             user.flush()
             self.abort(user)

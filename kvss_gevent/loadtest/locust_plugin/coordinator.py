@@ -15,7 +15,7 @@ from locust.runners import STATE_MISSING, MasterRunner
 
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.messages import RunPlan, Update
+from kvss_gevent.loadtest.engine.messages import RunPlan, Update, Window, boot_id
 from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
 from kvss_gevent.loadtest.locust_plugin.admission import Admission
@@ -189,22 +189,22 @@ class Coordinator:
 
     def _conduct(self) -> None:
         options = self.options
-        window = {"warmup_s": options.warmup, "measure_s": min(self.measure_s, _LONGEST_S)}
+        begins = clock() + options.warmup
+        measure_s = min(self.measure_s, _LONGEST_S)
         self._server = ServerWatch(options.server_pid)
         self._server.begin_in(options.warmup)
-        begins = clock() + options.warmup
         self._started_at = time.time() + options.warmup
         # A worker that has left its window must not hear of a reset: a message takes less than that.
-        self._window = (begins, begins + window["measure_s"] - (0.5 if self._admission is not None else 0.0))
+        self._window = (begins, begins + measure_s - (0.5 if self._admission is not None else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
         gevent.spawn_later(options.warmup, statistics.begin, self.environment.stats, self._started_at)
         live = gevent.spawn_later(options.warmup, LiveLines(self, sys.stderr).show)
         try:
             if self.run is not None:
-                self._drain_s = self.run.measure(**window, is_dead=self._is_dead)
+                self._drain_s = self.run.measure(begins, measure_s, self._is_dead)
             else:
-                self.runner.send_message("kvss_window", window)
-                self._await_workers(clock() + window["warmup_s"] + window["measure_s"] + options.drain + _SLACK_S)
+                self.runner.send_message("kvss_window", asdict(Window(begins, options.warmup, measure_s, boot_id())))
+                self._await_workers(begins + measure_s + options.drain + _SLACK_S)
         finally:
             live.kill(block=False)
         self._end()
@@ -261,10 +261,10 @@ class Coordinator:
             self.collector.add(msg.node_id, update)
 
     def _gather(self) -> None:
-        """Master: get the last counts of workers that have not told yet; 3 s are enough for a message."""
+        """Master: get the last counts of workers that have not told yet, which may take seconds on a busy machine."""
         if self._owing():
             self.runner.send_message("kvss_stop")
-        ends = clock() + 3
+        ends = clock() + _SLACK_S
         while clock() < ends and self._owing():
             gevent.sleep(0.02)
 
@@ -279,7 +279,7 @@ class Coordinator:
 
     def on_quitting(self, **_: Any) -> None:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
-        # A second Ctrl-C would lose the report, which is there in 3 s at most.
+        # A second Ctrl-C would lose the report, which is there in a moment.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._finish()
         if self._fatal:

@@ -8,7 +8,8 @@ from typing import Any
 
 import gevent
 
-from kvss_gevent.loadtest.engine.messages import RunPlan, Update
+from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.messages import RunPlan, Update, Window
 from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.locust_plugin import admission, statistics, user_classes
 from kvss_gevent.loadtest.options import read_options, texts_of
@@ -53,13 +54,16 @@ class Worker:
     def on_window(self, msg: Any, **_: Any) -> None:
         """Warm up, measure and drain, then tell."""
         assert self.run is not None
-        begins_at = time.time() + msg.data["warmup_s"]
-        self._ends_at = begins_at + msg.data["measure_s"]
-        gevent.spawn_later(msg.data["warmup_s"], statistics.begin, self._environment.stats, begins_at)
-        gevent.spawn(self._measure, self.run, msg.data)
+        window = Window(**msg.data)
+        begin = window.begin_here()
+        in_s = max(begin - clock(), 0)
+        begins_at = time.time() + in_s
+        self._ends_at = begins_at + window.measure_s
+        gevent.spawn_later(in_s, statistics.begin, self._environment.stats, begins_at)
+        gevent.spawn(self._measure, self.run, begin, window.measure_s)
 
-    def _measure(self, run: Run, window: dict[str, float]) -> None:
-        self._drain_s = run.measure(**window, is_dead=lambda: False)
+    def _measure(self, run: Run, begin: float, measure_s: float) -> None:
+        self._drain_s = run.measure(begin, measure_s, lambda: False)
         self._tell_done(run)
 
     def on_reset(self, msg: Any, **_: Any) -> None:

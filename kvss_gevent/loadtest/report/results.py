@@ -83,6 +83,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
             "warmup_s": conditions.warmup_s,
             "measured_s": round(evidence.measured_s, 3),
             "drain_s": round(conditions.most("drain_s"), 3),
+            "clock_s": {process: [one["begins"], one["ends"]] for process, one in conditions.processes.items()},
         },
         "requests": {
             "due": whole.due,

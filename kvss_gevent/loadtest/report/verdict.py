@@ -55,10 +55,14 @@ def judge(evidence: Evidence) -> list[Finding]:
     """Return the findings, those about wrong data first."""
     found = _data(evidence)
     if not evidence.requests:
-        text = "nothing was measured: no request ended in the measured window"
-        if evidence.unanswered:
+        if not evidence.answered_per_s and not evidence.unanswered:
+            return [*found, Finding(False, "nothing was measured: no request ended in the measured window")]
+        if not evidence.answered_per_s:
             text = f"the server answered nothing: {_requests(evidence.unanswered)} had no reply when the run ended"
-        return [*found, Finding(False, text)]
+            return [*found, Finding(False, text)]
+        found.append(
+            Finding(False, "no request of the window ended: all replies were to requests that were due before")
+        )
     found += _generator(evidence)
     found += _open(evidence) if evidence.open_loop else _closed(evidence)
     return found + _ended(evidence)
@@ -141,7 +145,7 @@ def _ended(evidence: Evidence) -> list[Finding]:
         text = f"{_requests(evidence.aborted)} were under way when their users were stopped and count as aborted"
         found.append(Finding(True, text))
     if evidence.failed > evidence.requests * FAILED_SHARE:
-        share = evidence.failed / (evidence.requests + evidence.unanswered)
+        share = evidence.failed / max(evidence.requests + evidence.unanswered, 1)
         found.append(Finding(False, f"{share:.1%} of the requests failed: the load was not the one asked for"))
     if evidence.connect_errors:
         times = "time" if evidence.connect_errors == 1 else "times"

@@ -1,4 +1,4 @@
-"""Values that prove themselves, and the ledger of what the server has acknowledged. No socket, no time.
+"""Values that prove themselves, and the ledger of what the server has acknowledged.
 
 A value is `checksum key writer version floor filler`. Versions count the writes of one key. Each key is written by one
 process only (key number modulo the number of processes), so that its versions are in one hand. The rule for a read:
@@ -7,10 +7,17 @@ process only (key number modulo the number of processes), so that its versions a
   answered, has itself been answered. A GET sent after that must not return them.
 - A write that got no answer may take effect at any time: it stays in flight for ever and stops the floor. That makes
   the check weaker for its key, and never wrong.
+
+Where all processes are on one machine they share floors and deletions, so that each proves its reads of the others'
+keys, too: it reads the floor before it sends a GET, and the deletions, which are noted before a DEL is sent, after the
+reply.
 """
 
 from array import array
+from typing import TypeAlias
 from zlib import crc32
+
+from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 
 NOT_PROVEN = -1
 """No hash of Python's is -1."""
@@ -22,6 +29,9 @@ STALE = "stale value"
 LOST = "acknowledged value is gone"
 WRONG_DATA = (TORN, WRONG_KEY, STALE, LOST)
 """The failures that mean that a server does not keep what it has acknowledged."""
+
+Column: TypeAlias = "array[int] | memoryview"
+"""A number for each key."""
 
 _FILLER_BYTES = 1 << 16
 _FILLER = bytes(33 + (i * 7919) % 94 for i in range(_FILLER_BYTES))
@@ -67,6 +77,7 @@ class Ledger:
         "in_flight",
         "inserting",
         "oldest",
+        "present",
         "proven",
         "proven_version",
         "share",
@@ -77,17 +88,28 @@ class Ledger:
         "writer",
     )
 
-    def __init__(self, count: int, token: bytes, part: tuple[int, int] = (0, 1), loaded: bool = False) -> None:
-        """Know nothing but, with loaded, that every key has version 1; part is this process's number, of how many."""
+    def __init__(
+        self,
+        count: int,
+        token: bytes,
+        part: tuple[int, int] = (0, 1),
+        loaded: bool = False,
+        shared: SharedColumns | None = None,
+    ) -> None:
+        """Know nothing but, with loaded, that every key has version 1; part is this process's number, of how many.
+
+        shared: columns of all processes of the run, for keys that were loaded.
+        """
         self.worker, self.share = part
         self.verifies = True
         self.token = token
         self.writer = b"%s.%d" % (token, self.worker)
         self.versions = array("q", [1 if loaded else 0]) * count
-        self.floor = array("q", [0 if loaded else -1]) * count
+        self.floor: Column = shared.floor if shared else array("q", [0 if loaded else -1]) * count
         self.in_flight = array("q", [0]) * count
         self.oldest = array("q", [0]) * count
-        self.deleted = array("q", [0]) * count
+        self.deleted: Column = shared.deleted if shared else array("q", [0]) * count
+        self.present: Column = shared.present if shared else array("q", [i == self.worker for i in range(self.share)])
         # The hash of a whole reply that has been proven and not superseded since; NOT_PROVEN where there is none.
         self.proven = array("q", [NOT_PROVEN]) * count
         self.proven_version = array("q", [0]) * count
@@ -109,14 +131,17 @@ class Ledger:
         more = new + 1 - self._count
         for column, value in (
             (self.versions, 0),
-            (self.floor, -1),
             (self.in_flight, 0),
             (self.oldest, 0),
-            (self.deleted, 0),
             (self.proven, NOT_PROVEN),
             (self.proven_version, 0),
         ):
             column.extend([value] * more)
+        if isinstance(self.floor, array) and isinstance(self.deleted, array):
+            self.floor.extend([-1] * more)
+            self.deleted.extend([0] * more)
+        else:
+            self.floor[new] = -1
         self._count = new + 1
         self.inserting.add(new)
         return new
@@ -168,7 +193,7 @@ class Ledger:
 
     def missing(self, key: int, floor: int) -> str:
         """Judge a 404 for a key whose floor was `floor` when the request was sent: "" or LOST."""
-        if key % self.share != self.worker or self.deleted[key] > floor or floor < 0:
+        if not self.present[key % self.share] or self.deleted[key] > floor or floor < 0:
             return NO_READ
         return LOST
 
@@ -184,6 +209,8 @@ class Ledger:
         So the next reply like it is known at a glance, 0.1 us instead of 1. Of two different replies one in 2**64 pairs
         has the same hash, where the checksum in the value has 32 bits.
         """
+        if key % self.share != self.worker:
+            return  # When another process supersedes it, this one does not hear of that.
         if version > self.proven_version[key] and version > self.floor[key]:
             self.proven[key] = hash(reply)
             self.proven_version[key] = version

@@ -1,0 +1,170 @@
+"""Runs one cell: a known server, the load tester against it, and what one says against what the other logged."""
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvss_gevent.loadtest.command import locust_command
+from kvss_gevent.loadtest.engine.histogram import Histogram
+from kvss_gevent.loadtest.truth.cells import USERS, Cell
+
+ATTEMPTS = 3
+"""Runs of a cell at most: one that the machine disturbed is repeated."""
+_LIMIT_S = 60
+_SLACK_US = 500
+"""What loopback and two event loops take between a server's log and the load tester, on a quiet machine."""
+_EDGE_S = 0.03
+"""How near the edge of the window a fault may lie to count on either side."""
+
+Row = tuple[int, float, float | None, str]
+"""A request as the server logged it: connection, received, replied, fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a cell: what does not agree, after how many runs, and whether the machine disturbed the last."""
+
+    cell: Cell
+    complaints: tuple[str, ...]
+    attempts: int
+    disturbed: bool
+
+    @property
+    def mark(self) -> str:
+        """Return the cell's entry in the table."""
+        if self.complaints:
+            return "disturbed" if self.disturbed else "NOT"
+        return "ok" if self.attempts == 1 else f"ok ({self.attempts})"
+
+
+def run(cell: Cell) -> Outcome:
+    """Run a cell until it agrees, at most ATTEMPTS times."""
+    complaints: tuple[str, ...] = ()
+    disturbed = False
+    for attempt in range(1, ATTEMPTS + 1):
+        code, results, log = _measure(cell)
+        complaints = tuple(compare(cell, code, results, log))
+        disturbed = any(not one["ok"] and "the generator" in one["text"] for one in results["verdict"]["findings"])
+        if not complaints:
+            return Outcome(cell, (), attempt, disturbed)
+    return Outcome(cell, complaints, ATTEMPTS, disturbed)
+
+
+def _measure(cell: Cell) -> tuple[int, dict[str, Any], list[Row]]:
+    """Run the load tester against the server once; returns its exit code and results, and the server's log."""
+    command = [sys.executable, "-m", "kvss_gevent.loadtest.truth.server", cell.server]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server, tempfile.TemporaryDirectory() as out:
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().strip()
+            options = [*cell.options(), "--headless", "--only-summary", "-H", f"127.0.0.1:{port}", "--kv-out", out]
+            if cell.load.processes > 1:
+                master = _free_port()
+                options += ["--processes", str(cell.load.processes)]
+                options += ["--master-port", master, "--master-bind-port", master]
+            done = subprocess.run(
+                locust_command(options), capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            )
+            path = Path(out) / "results.json"
+            if not path.exists():
+                raise RuntimeError(f"{cell}: the load tester left no results: {done.stderr[-500:]}")
+            results = json.loads(path.read_text())
+            log, _ = server.communicate(timeout=_LIMIT_S)
+        finally:
+            server.kill()
+    return done.returncode, results, [tuple(row) for row in json.loads(log)]
+
+
+def _free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return str(unused.getsockname()[1])
+
+
+def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> Iterator[str]:
+    """Yield what the report and the server's log do not agree about."""
+    truth, requests = cell.truth, results["requests"]
+    begin = max(one[0] for one in results["window"]["clock_s"].values())
+    end = min(one[1] for one in results["window"]["clock_s"].values())
+    # At each edge of the window the requests under way belong to one side or to the other.
+    edge = 2 * USERS * cell.load.depth
+    if code != truth.exit_code:
+        yield f"exit code {code}, expected {truth.exit_code}"
+    if requests["unaccounted"]:
+        yield f"{requests['unaccounted']} requests are in no column"
+    if cell.load.is_open and abs(requests["offered_per_s"] - cell.rate) > 0.001 * cell.rate:
+        yield f"offered {requests['offered_per_s']}/s, asked for {cell.rate:g}/s"
+    if cell.load.loop == "constant" and abs(requests["due"] - cell.rate * (end - begin)) > 2 * cell.load.processes + 4:
+        yield f"{requests['due']} requests were due, expected {cell.rate * (end - begin):.0f}"
+    answered = sum(replied is not None and begin <= replied < end and not fault for _, _, replied, fault in log)
+    reported = requests["answered_per_s"] * results["window"]["measured_s"]
+    if abs(reported - answered) > edge:
+        yield f"{reported:.0f} answered in the window, the server answered {answered}"
+    yield from _failures(cell, results, log, begin, end)
+    if not truth.failures or truth.exact:
+        yield from _service(results, [row for row in log if begin <= row[1] < end], edge)
+    if cell.load == type(cell.load)("constant", cell.load.processes, 1) and truth.keeps_up and truth.exact:
+        yield from _response(cell, results, log, begin, end)
+    if results["verdict"]["trusted"] and (truth.failures or (cell.load.is_open and not truth.keeps_up)):
+        yield "the verdict trusts the figures"
+    if cell.server in ("hangs after 1 s", "silence") and "p99_us" not in results["response"]["at_least"]:
+        yield "p99 is not marked as a lower bound"
+
+
+def _failures(cell: Cell, results: dict[str, Any], log: list[Row], begin: float, end: float) -> Iterator[str]:
+    truth, failures = cell.truth, results["failures"]
+    unknown = failures.keys() - set(truth.failures)
+    if unknown:
+        yield f"failures of other names: {', '.join(sorted(unknown))}"
+    # A request counts when it was due, which is up to its response time before the server received it.
+    early_s = results["response"]["max_us"] / 1e6 if cell.load.is_open else 0.0
+    inside = sum(bool(fault) and begin + early_s + _EDGE_S <= at < end - _EDGE_S for _, at, _, fault in log)
+    around = sum(bool(fault) and begin - _EDGE_S <= at < end + early_s + _EDGE_S for _, at, _, fault in log)
+    found = results["requests"]["failed"]
+    most = around if truth.exact else around * cell.load.depth + USERS * cell.load.depth
+    if not inside <= found <= most:
+        yield f"{found} failed, the server's log has {inside} to {most}"
+
+
+def _service(results: dict[str, Any], rows: list[Row], edge: int) -> Iterator[str]:
+    """Compare service times, those of the good replies."""
+    truth = Histogram()
+    for _, received, replied, fault in rows:
+        if replied is not None and not fault:
+            truth.record(int((replied - received) * 1e6))
+    yield from _percentiles("service", results["service"], truth, edge)
+
+
+def _response(cell: Cell, results: dict[str, Any], log: list[Row], begin: float, end: float) -> Iterator[str]:
+    """Compare response times with those that follow from the schedule and from the server's log.
+
+    Users take turns, so that on each connection a request is due every users / rate seconds. None is sent before that:
+    the one that came earliest against this grid says where the grid lies.
+    """
+    period_s = USERS / cell.rate
+    truth = Histogram()
+    for connection in {row[0] for row in log}:
+        rows = [row for row in log if row[0] == connection and row[1] >= begin - 0.1]
+        first = min((row[1] - number * period_s for number, row in enumerate(rows)), default=0.0)
+        for number, (_, _, replied, fault) in enumerate(rows):
+            due = first + number * period_s
+            if begin <= due < end and replied is not None and not fault:
+                truth.record(int((replied - due) * 1e6))
+    yield from _percentiles("response", results["response"], truth, 2 * USERS)
+
+
+def _percentiles(kind: str, reported: dict[str, Any], truth: Histogram, edge: int) -> Iterator[str]:
+    if not truth.total:
+        return
+    shift = 100 * edge / truth.total
+    for name, percent in (("p50_us", 50.0), ("p90_us", 90.0), ("p99_us", 99.0)):
+        least = truth.percentile(max(percent - shift, 0.0))
+        most = truth.percentile(min(percent + shift, 100.0))
+        if not least * 0.999 - 2 <= reported[name] <= most * 1.001 + _SLACK_US:
+            yield f"{kind} {name} is {reported[name]}, the server's log says {least} to {most}"

@@ -1,0 +1,127 @@
+"""A known server as a process: `python -m kvss_gevent.loadtest.truth.server NAME` prints its port, and then its log.
+
+It ends when its standard input does. The log is JSON: one row for each data request, [connection, received, replied or
+null, fault], in seconds of the machine's monotonic clock, which the load tester counts in, too.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+import sys
+from collections import deque
+from typing import Any
+
+from kvss_gevent.loadtest.truth.behaviours import BEHAVIOURS, BYTES, CLOSE, DRIP, NEVER, RESET, Request, State
+
+_PIECE_S = 0.002
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Log:
+    """What the server did."""
+
+    def __init__(self, name: str) -> None:
+        self.behaviour = BEHAVIOURS[name]
+        self.state = State()
+        self.rows: list[list[Any]] = []
+        self.connections = 0
+
+
+class Conversation(asyncio.Protocol):
+    """One connection: replies keep the order of requests."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._tail = b""
+        self._free_at = 0.0
+        self._nth = 0
+        self._ended = False
+        self._pending: deque[tuple[bytes, str, list[Any]]] = deque()
+
+    def connection_made(self, transport: Any) -> None:
+        """Note a new connection."""
+        self._transport: asyncio.Transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop = asyncio.get_running_loop()
+        self._number = self._log.connections
+        self._log.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Take every whole line."""
+        now = self._loop.time()
+        *lines, self._tail = (self._tail + data).split(b"\n")
+        for line in lines:
+            self._take(line.split(b" ", 3), now)
+
+    def _take(self, words: list[bytes], now: float) -> None:
+        verb = words[1]
+        if verb == b"STATS":
+            self._transport.write(b"200 OK uptime: 0:00:01\n")
+        elif verb == b"QUIT":
+            self._transport.write(b"200 OK bye\n")
+            self._transport.close()
+        elif verb == b"PUT" and b".L " in words[3]:
+            self._log.state.data[words[2]] = words[3]  # Stored before the run, which is no part of the truth.
+            self._transport.write(b"201 CREATED\n")
+        elif not self._ended:
+            self._answer(verb, words, now)
+
+    def _answer(self, verb: bytes, words: list[bytes], now: float) -> None:
+        log = self._log
+        log.state.begun = log.state.begun or now
+        self._nth += 1
+        value = words[3] if len(words) > 3 else b""
+        answer = log.behaviour(log.state, Request(verb, words[2], value, now, len(log.rows), self._nth))
+        row = [self._number, now, None, answer.fault]
+        log.rows.append(row)
+        self._free_at = max(answer.at, self._free_at)
+        if answer.how == NEVER:
+            return
+        self._ended = answer.how in (RESET, CLOSE)
+        # The loop does not keep the order of calls for one time; this queue does.
+        self._pending.append((answer.reply, answer.how, row))
+        self._loop.call_at(self._free_at, self._send_next)
+        if answer.how in (DRIP, BYTES):
+            self._free_at += 3 * _PIECE_S if answer.how == DRIP else 0.0
+
+    def _send_next(self) -> None:
+        self._send(*self._pending.popleft())
+
+    def _send(self, reply: bytes, how: str, row: list[Any]) -> None:
+        line = reply + b"\n"
+        if how == RESET:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            self._transport.abort()
+            return
+        if how == DRIP:
+            third = max(len(line) // 3, 1)
+            for number, piece in enumerate((line[:third], line[third : 2 * third], line[2 * third :])):
+                self._loop.call_later(number * _PIECE_S, self._piece, piece, row if number == 2 else None)
+            return
+        for piece in [line[i : i + 1] for i in range(len(line))] if how == BYTES else [line]:
+            self._transport.write(piece)
+        row[2] = self._loop.time()
+        if how == CLOSE:
+            self._transport.close()
+
+    def _piece(self, piece: bytes, row: list[Any] | None) -> None:
+        self._transport.write(piece)
+        if row is not None:
+            row[2] = self._loop.time()
+
+
+async def serve(name: str) -> None:
+    """Serve on a free port of loopback until standard input ends."""
+    log = Log(name)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Conversation(log), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+    json.dump(log.rows, sys.stdout)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))

@@ -1,0 +1,328 @@
+"""What the load tester promised and once did not keep: each test is a whole run against a server in a thread."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from load_runs import ROOT, command, environment, free_port, run
+from load_servers import Answer, right, serving
+
+pytestmark = pytest.mark.server
+
+Locust = subprocess.Popen[str]
+
+
+@contextmanager
+def locust(*options: str) -> Iterator[Locust]:
+    """Run locust with the users of the checkout until the block ends."""
+    line = [sys.executable, "-m", "locust", "-f", "loadtest/kvss_locust.py", *options]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=pipe, stderr=pipe, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process: Locust, words: str) -> str:
+    """Read its log until a line holds some words."""
+    assert process.stderr is not None
+    while words not in (line := process.stderr.readline()):
+        assert line, "it has ended"
+    return line
+
+
+def test_a_stranger_and_a_latecomer_are_refused_in_one_line_at_both_ends(tmp_path: Path) -> None:
+    master_port = free_port()
+    ports = ("--master-bind-port", master_port, "--master-port", master_port)
+    with serving() as port:
+        load = ("-H", f"127.0.0.1:{port}", "-u", "4", "-r", "100", "-t", "6", "--kv-rate", "400", "--kv-keys", "500")
+        options = ("--headless", "--processes", "2", *ports, *load, "--kv-out", str(tmp_path))
+        with locust(*options) as master:
+            wait_for(master, "the measured window")
+            # The worker of another command line, as one that a second run leaves to the first one's port.
+            with locust("--worker", "--master-port", master_port) as stranger:
+                _, said = stranger.communicate(timeout=20)
+            out, heard = master.communicate(timeout=30)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert stranger.returncode == 1
+    [line] = [line for line in said.splitlines() if line.startswith("kvss load:")]
+    assert line == f"kvss load: the master at 127.0.0.1:{master_port} refused this worker: it belongs to another run"
+    assert heard.count("was refused") == 1
+    assert master.returncode == 0, "its writes are in no figures, and spoil none"
+    assert results["failures"] == {}
+    assert results["requests"]["offered_per_s"] == pytest.approx(400)
+    assert len(results["requests"]["counted_by_process"]) == 2
+    assert "NOT 1 of" not in out
+
+
+def test_a_worker_whose_master_is_killed_stops_loading_the_server(tmp_path: Path) -> None:
+    seen = [0.0]
+
+    def noting(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        seen[0] = time.monotonic()
+        return right(data, words)
+
+    master_port = free_port()
+    with serving(noting) as port:
+        load = ("-H", f"127.0.0.1:{port}", "-u", "2", "-r", "100", "-t", "60", "--kv-rate", "50", "--kv-keys", "20")
+        ports = ("--master-bind-port", master_port, "--master-port", master_port)
+        with locust("--headless", "--processes", "1", *ports, *load) as master:
+            wait_for(master, "the measured window")
+            [worker] = psutil.Process(master.pid).children()
+            master.kill()
+            killed = time.monotonic()
+            worker.wait(20)
+        assert seen[0] - killed < 10
+
+
+def test_a_generator_that_stood_still_says_so_and_does_not_blame_the_server(tmp_path: Path) -> None:
+    results = []
+    for number, rate in enumerate((("--kv-rate", "1000"), ())):
+        out = tmp_path / str(number)
+        with serving() as port:
+            options = ("-u", "2", "-t", "3", "--kv-keys", "50", "--kv-warmup", "200ms", *rate, "--kv-out", str(out))
+            with locust("--headless", "-r", "100", "-H", f"127.0.0.1:{port}", *options) as process:
+                wait_for(process, "the measured window")
+                time.sleep(1.2)
+                os.kill(process.pid, signal.SIGSTOP)
+                time.sleep(0.5)
+                os.kill(process.pid, signal.SIGCONT)
+                said, _ = process.communicate(timeout=30)
+        assert "NOT the generator stood still for " in said
+        results.append(json.loads((out / "results.json").read_text()))
+    for one in results:
+        assert not one["verdict"]["trusted"]
+        assert 0.45 < one["generator"]["stood_still_s"]["local"] < 2.5
+        assert one["lag"]["max_us"] > 400_000
+    lag, response = results[0]["lag"], results[0]["response"]
+    assert lag["p99_us"] > 0.8 * response["p99_us"], "what these requests waited for was the generator"
+
+
+def test_a_rate_stays_what_it_is_when_users_come_and_go(tmp_path: Path) -> None:
+    shape = tmp_path / "shape.py"
+    shape.write_text(
+        "from locust import LoadTestShape\n"
+        "from kvss_locust import KvssMix\n"
+        "class Change(LoadTestShape):\n"
+        "    def tick(self):\n"
+        "        s = self.get_run_time()\n"
+        "        return None if s > 5 else (4 if s < 1.5 or s > 4 else 8, 100)\n"
+    )
+    env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'loadtest'}"}
+    master_port = free_port()
+    ports = ("--processes", "2", "--master-bind-port", master_port, "--master-port", master_port)
+    for number, processes in enumerate(((), ports)):
+        with serving() as port:
+            options = ("--kv-rate", "300", "--kv-warmup", "0s", "--kv-keys", "50", *processes)
+            done = run(port, *options, out=tmp_path / str(number), env=env, locustfile=str(shape))
+        assert done.code == 0, done.err
+        requests, window = done.results["requests"], done.results["window"]
+        assert window["measured_s"] > 3
+        assert requests["due"] == pytest.approx(300 * window["measured_s"], rel=0.01, abs=3)
+        assert requests["unaccounted"] == 0
+        assert not any("Little" in one["text"] for one in done.results["verdict"]["findings"])
+
+
+def slow(per_s: float) -> Answer:
+    """Return an answer that takes its time, one request after the other."""
+
+    def answer(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        if words[1:2] in ([b"GET"], [b"PUT"]) and b".L " not in words[-1]:
+            time.sleep(1 / per_s)
+        return right(data, words)
+
+    return answer
+
+
+def test_in_overload_what_was_answered_in_the_window_is_the_throughput_whatever_the_warm_up(tmp_path: Path) -> None:
+    for number, warmup in enumerate(("0s", "1500ms")):
+        with serving(slow(100)) as port:
+            options = (
+                "-u",
+                "2",
+                "-t",
+                "2",
+                "--kv-rate",
+                "300",
+                "--kv-keys",
+                "20",
+                "--kv-warmup",
+                warmup,
+                "--kv-drain",
+                "1s",
+            )
+            done = run(port, *options, out=tmp_path / str(number))
+        requests = done.results["requests"]
+        assert requests["offered_per_s"] == pytest.approx(300)
+        assert 60 < requests["answered_per_s"] < 104
+        assert requests["unaccounted"] == 0
+        assert requests["due"] == pytest.approx(600, abs=2)
+        assert (requests["backlog_at_begin"] > 100) == (warmup != "0s")
+    assert "were behind when the window began" in done.out
+
+
+OWN_ON_START = """
+from locust import task
+from kvss_gevent.loadtest.locust_plugin.users import KvssUser
+
+class Mine(KvssUser):
+    def on_start(self):
+        self.ready = True
+
+    def on_stop(self):
+        self.ready = False
+
+    @task
+    def look(self):
+        assert self.ready
+        self.client.get("key")
+"""
+
+
+def test_an_on_start_that_does_not_call_the_one_above_it_changes_no_loop(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_ON_START)
+    with serving() as port:
+        options = ("-u", "2", "-t", "2", "--kv-rate", "50", "--kv-warmup", "200ms")
+        done = run(port, *options, out=tmp_path / "out", locustfile=str(tmp_path / "mine.py"))
+    assert done.code == 0, done.err
+    assert done.results["requests"]["due"] == pytest.approx(100, abs=1)
+    assert done.results["requests"]["answered_per_s"] == pytest.approx(50, abs=3)
+
+
+def test_tasks_that_cannot_follow_a_rate_and_tags_that_leave_none_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from locust import TaskSet, constant, task\n"
+        "from kvss_gevent.loadtest.locust_plugin.users import KvssUser\n"
+        "class Slowly(TaskSet):\n"
+        "    wait_time = constant(1)\n"
+        "    @task\n"
+        "    def look(self):\n"
+        "        self.client.get('key')\n"
+        "class Mine(KvssUser):\n"
+        "    tasks = [Slowly]\n"
+    )
+    with serving() as port:
+        paced = run(port, "-t", "1", "--kv-rate", "50", locustfile=str(tmp_path / "mine.py"))
+        tagged = run(port, "-t", "1", "--tags", "foo")
+    assert (paced.code, tagged.code) == (2, 2)
+    assert "Mine: its tasks Slowly wait for a time of their own, not for --kv-rate" in paced.err
+    assert "KvssMix has no task with the tags foo" in tagged.err
+    assert "Traceback" not in paced.err + tagged.err
+
+
+def test_users_of_another_protocol_have_their_own_host(tmp_path: Path) -> None:
+    with serving() as port:
+        (tmp_path / "mine.py").write_text(
+            "from locust import User, constant, task\n"
+            "from kvss_gevent.loadtest.locust_plugin.users import KvssUser\n"
+            "class Other(User):\n"
+            "    host = 'http://somewhere.invalid'\n"
+            "    wait_time = constant(0.1)\n"
+            "    @task\n"
+            "    def nothing(self):\n"
+            "        assert self.host == 'http://somewhere.invalid'\n"
+            "class Mine(KvssUser):\n"
+            f"    host = '127.0.0.1:{port}'\n"
+            "    wait_time = constant(0.05)\n"
+            "    @task\n"
+            "    def look(self):\n"
+            "        self.client.get('key')\n"
+        )
+        done = run(
+            "", "-u", "2", "-t", "1", "--kv-warmup", "0s", out=tmp_path / "out", locustfile=str(tmp_path / "mine.py")
+        )
+    assert done.code == 0, done.err
+    assert done.results["requests"]["misses"] > 5
+
+
+def test_locusts_own_outputs_agree_with_the_report(tmp_path: Path) -> None:
+    with serving() as port:
+        options = ("-u", "2", "-t", "2", "--kv-rate", "500", "--kv-keys", "50", "--kv-warmup", "1500ms", "--json")
+        done = run(port, *options, "--csv", str(tmp_path / "csv"), out=tmp_path / "out")
+    rows: list[dict[str, Any]] = json.loads(done.out)
+    assert "Verdict:" in done.err
+    requests = sum(row["num_requests"] for row in rows)
+    assert requests == done.results["requests"]["due"] == pytest.approx(1000, abs=1)
+    length_s = max(row["last_request_timestamp"] for row in rows) - min(row["start_time"] for row in rows)
+    assert length_s < 2.6
+    last = (tmp_path / "csv_stats.csv").read_text().splitlines()[-1].split(",")
+    header = (tmp_path / "csv_stats.csv").read_text().splitlines()[0].split(",")
+    whole = dict(zip(header, last, strict=False))
+    assert float(whole["Requests/s"]) == pytest.approx(500, rel=0.05)
+    assert 60 < float(whole["Average Content Size"]) < 110, "four of five are reads of 100 bytes"
+
+
+def test_autoquit_ends_the_page_when_the_run_has_ended() -> None:
+    begun = time.monotonic()
+    with serving() as port:
+        options = ("--autostart", "--autoquit", "1", "-t", "1", "--kv-warmup", "0s", "--kv-keys", "20")
+        line = [one for one in command(port, *options, "--web-port", free_port()) if one != "--headless"]
+        done = subprocess.run(
+            line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50, check=False
+        )
+    assert done.returncode == 0
+    assert "Verdict:" in done.stdout
+    assert time.monotonic() - begun < 30
+
+
+def test_requirements_make_a_run_a_test_and_end_it_when_they_cannot_be_met_any_more(tmp_path: Path) -> None:
+    options = ("-u", "2", "--kv-rate", "200", "--kv-keys", "20", "--kv-warmup", "200ms")
+    with serving() as port:
+        kept = run(port, *options, "-t", "1", "--kv-require", "max<20s, errors<1%, rate>=0.5, measured")
+        missed = run(port, *options, "-t", "1", "--kv-require", "p50<1us, errors<=0", out=tmp_path)
+    assert kept.code == 0, kept.out
+    assert missed.code == 1
+    assert "NOT required p50<1us: " in missed.out
+    assert "ok  required errors<=0: 0" in missed.out
+    begun = time.monotonic()
+    with serving(lambda data, words: b"500 SERVER_ERROR" if words[1] == b"GET" else right(data, words)) as port:
+        hopeless = run(port, *options, "-t", "60", "--kv-require", "errors<1%")
+    assert hopeless.code == 1
+    assert time.monotonic() - begun < 30
+    assert "NOT the run was ended: errors<1% cannot be met any more" in hopeless.out
+
+
+def test_live_lines_are_printed_where_they_are_asked_for() -> None:
+    with serving() as port:
+        options = ("-u", "2", "-t", "4", "--kv-rate", "200", "--kv-keys", "20", "--kv-warmup", "0s")
+        shown = run(port, *options, "--kv-live", "on")
+    assert "answered/s" in shown.err
+    lines = [line.split() for line in shown.err.splitlines() if line[:8].strip().isdigit()]
+    assert len(lines) >= 2
+    assert any(150 <= int(line[1]) <= 250 for line in lines)
+
+
+def test_a_hang_in_the_middle_marks_percentiles_and_fails(tmp_path: Path) -> None:
+    hung = threading.Event()
+    begun = [0.0]
+
+    def hanging(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        if words[1:2] == [b"GET"]:
+            begun[0] = begun[0] or time.monotonic()
+            if time.monotonic() - begun[0] > 1.5:
+                hung.wait(20)
+        return right(data, words)
+
+    with serving(hanging) as port:
+        options = ("-u", "2", "-t", "2", "--kv-rate", "200", "--kv-keys", "20", "--kv-warmup", "0s", "--kv-drain", "1s")
+        done = run(port, *options, "--kv-mix", "1:0:0", out=tmp_path)
+    hung.set()
+    assert done.code == 1
+    requests = done.results["requests"]
+    assert requests["failed"] == 2
+    assert requests["unsent"] > 10
+    assert requests["unaccounted"] == 0
+    assert done.results["response"]["p99_us"] > 500_000
+    assert ">=" in done.out

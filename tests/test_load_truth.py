@@ -1,0 +1,114 @@
+"""The table of known truths: its short form, and that a report which lies about a server is found out."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvss_gevent.loadtest.engine.histogram import Histogram
+from kvss_gevent.loadtest.report.figures import figures
+from kvss_gevent.loadtest.truth import harness
+from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, TRUTHS, Cell, Load, all_cells
+from kvss_gevent.loadtest.truth.harness import Outcome, Row, compare
+from kvss_gevent.loadtest.truth.table import markdown, write
+from kvss_gevent.settings.fail import Fail
+
+CONSTANT = Load("constant", 1, 1)
+CELL = Cell("fixed delay of 2 ms", CONSTANT)
+
+
+@pytest.mark.server
+@pytest.mark.timing
+@pytest.mark.parametrize(("server", "load"), QUICK, ids=[name for name, _ in QUICK])
+def test_the_report_agrees_with_the_servers_log(server: str, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "ATTEMPTS", 2)
+    outcome = harness.run(Cell(server, load))
+    assert outcome.mark in ("ok", "ok (2)", "disturbed"), outcome.complaints
+
+
+def true_log() -> list[Row]:
+    """Return what a server logs that takes 2 ms for each of 300 requests a second, from 4 users in turn."""
+    return [(number % 4, 10 + number / 300, 10.002 + number / 300, "") for number in range(600)]
+
+
+def true_results() -> dict[str, Any]:
+    """Return what a report says that is right about it."""
+    times = Histogram()
+    times.record(2000, 600)
+    return {
+        "window": {"clock_s": {"local": [10.0, 12.0]}, "measured_s": 2.0},
+        "requests": {"unaccounted": 0, "offered_per_s": 300.0, "due": 600, "answered_per_s": 300.0, "failed": 0},
+        "failures": {},
+        "response": figures(times),
+        "service": figures(times),
+        "verdict": {"trusted": True, "findings": []},
+    }
+
+
+def test_a_true_report_agrees() -> None:
+    assert list(compare(CELL, 0, true_results(), true_log())) == []
+
+
+LIES = [
+    (("requests", "answered_per_s", 280.0), "560 answered in the window, the server answered 600"),
+    (("requests", "due", 560), "560 requests were due, expected 600"),
+    (("requests", "offered_per_s", 290.0), "offered 290.0/s, asked for 300/s"),
+    (("requests", "unaccounted", 1), "1 requests are in no column"),
+    (("requests", "failed", 1), "1 failed, the server's log has 0 to 0"),
+    (("failures", "torn value", 1), "failures of other names: torn value"),
+    (("service", "p99_us", 1500), "service p99_us is 1500, the server's log says 2"),
+    (("service", "p50_us", 3000), "service p50_us is 3000, the server's log says 2"),
+    (("response", "p90_us", 9000), "response p90_us is 9000, the server's log says 2"),
+]
+
+
+@pytest.mark.parametrize(("lie", "complaint"), LIES, ids=[complaint[:30] for _, complaint in LIES])
+def test_a_report_that_lies_is_found_out(lie: tuple[str, str, Any], complaint: str) -> None:
+    results = deepcopy(true_results())
+    part, name, value = lie
+    results[part][name] = value
+    found = list(compare(CELL, 0, results, true_log()))
+    assert len(found) == 1
+    assert found[0].startswith(complaint)
+
+
+def test_an_exit_code_and_trust_that_are_not_due_are_found_out() -> None:
+    assert "exit code 1, expected 0" in list(compare(CELL, 1, true_results(), true_log()))
+    faulty = [(*row[:3], "torn value" if number % 40 == 0 else "") for number, row in enumerate(true_log())]
+    found = list(compare(Cell("torn values", CONSTANT), 0, true_results(), faulty))
+    assert "exit code 0, expected 1" in found
+    assert "the verdict trusts the figures" in found
+    assert any(one.startswith("0 failed, the server's log has 1") for one in found)
+
+
+def test_a_server_that_stands_still_shows_in_what_is_expected_of_response_times() -> None:
+    """Nothing for 0.5 s: the log's service times are short, and response times follow from the schedule."""
+    log: list[Row] = []
+    free_at = [0.0] * 4
+    for number in range(600):
+        due, user = 10 + number / 300, number % 4
+        received = max(due, free_at[user])
+        free_at[user] = 11.5 if 11.0 <= received < 11.5 else received + 0.002
+        log.append((user, received, free_at[user], ""))
+    found = list(compare(CELL, 0, true_results(), log))
+    assert any(one.startswith("response p90_us is 2000") for one in found)
+    assert not any(one.startswith("service p90_us") for one in found)
+
+
+def test_the_table_has_every_cell_and_finds_its_place(tmp_path: Path) -> None:
+    outcomes = [Outcome(cell, (), 1, False) for cell in all_cells()]
+    table = markdown(outcomes)
+    assert table.count(" ok |") == len(LOADS) * len(TRUTHS)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- truth: made by `kvss load truth --write` -->\nold\n<!-- end of truth -->\nafter\n")
+    write(page, table)
+    write(page, table)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert text.count("fixed delay of 2 ms") == 1
+    assert "old" not in text
+    page.write_text("nothing")
+    with pytest.raises(Fail, match="has no place for the table"):
+        write(page, table)
