@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -279,8 +278,6 @@ class Coordinator:
 
     def on_quitting(self, **_: Any) -> None:
         """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
-        # A second Ctrl-C would lose the report, which is there in a moment.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._finish()
         if self._fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
@@ -312,7 +309,6 @@ class Coordinator:
 
     def on_quit(self, **_: Any) -> None:
         """Print the report last, below Locust's own tables; beside --json on stderr, so that stdout is JSON alone."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.results is not None and self.environment.web_ui is None:
             files.show(self.results, sys.stderr if self.environment.parsed_options.json else sys.stdout)
             if self._fatal:

@@ -1,8 +1,11 @@
 """Ties the load tester to Locust's events; importing this module is enough."""
 
+import signal
 import sys
+from itertools import count
 from typing import Any
 
+import gevent
 from locust import events
 from locust.runners import WorkerRunner
 
@@ -28,10 +31,25 @@ def add_options(parser: Any, **_: Any) -> None:
     options.add_arguments(parser)
 
 
+def _end_once_on_ctrl_c() -> None:
+    """Let the first Ctrl-C end the process in good order, and the ones that follow do nothing.
+
+    Python raises KeyboardInterrupt wherever it is, here in any greenlet, such as the one that delivers the last counts.
+    """
+    pressed = count()
+
+    def interrupt() -> None:
+        if next(pressed) == 0:
+            gevent.get_hub().handle_system_error(KeyboardInterrupt, KeyboardInterrupt())
+
+    gevent.signal_handler(signal.SIGINT, interrupt)
+
+
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def start(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
     """Make this process's side of the runs; bad options and a missing server end the process with one clear line."""
     statistics.install()
+    _end_once_on_ctrl_c()
     try:
         if isinstance(runner, WorkerRunner):
             environment.kvss = Worker(environment, runner)

@@ -1,7 +1,6 @@
 """The side of a run that a Locust worker process has: it does what the coordinator says, and tells what came of it."""
 
 import os
-import signal
 import time
 from math import inf
 from typing import Any
@@ -99,8 +98,7 @@ class Worker:
             self._tell_done(run)
 
     def on_quitting(self, **_: Any) -> None:
-        """The process is about to end, maybe by Ctrl-C; a second one must not lose the last counts."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """The process is about to end, maybe by Ctrl-C."""
         self.close()
         # Locust's own statistics of the last seconds would be lost where this process itself got the Ctrl-C.
         self._runner._send_stats()
