@@ -192,7 +192,7 @@ def serve_with_workers(listener: socket.socket, config: Config, outside: Outside
     return supervisor.run(ready, reload)
 
 
-def _service(
+def _service(  # noqa: PLR0913, PLR0917 - the same
     config: Config,
     store: Store,
     outside: Outside,
