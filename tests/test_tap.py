@@ -342,4 +342,6 @@ def test_the_tap_adds_at_most_60_us(tmp_path: Path) -> None:
         tap.connect() as tapped,
     ):
         added = sorted(p50_us(tapped) - p50_us(direct) for _ in range(15))
-    assert added[0] <= 60
+    assert (
+        added[0] <= 60
+    )  # the quietest of 15 comparisons: beside other programs the wake-ups take several times as long
