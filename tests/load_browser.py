@@ -80,8 +80,10 @@ class Browser:
         assert self.evaluate(f"{pressed}.length") == 1, text
 
     def texts(self, selector: str) -> list[str]:
-        """Return the texts of the elements there are now."""
-        found: list[str] = self.evaluate(f"[...document.querySelectorAll({selector!r})].map(e => e.textContent)")
+        """Return the texts of the elements there are now, those in frames, too."""
+        documents = "[document, ...[...document.querySelectorAll('iframe')].map(e => e.contentDocument)]"
+        script = f"{documents}.flatMap(d => [...d.querySelectorAll({selector!r})]).map(e => e.textContent)"
+        found: list[str] = self.evaluate(script)
         return found
 
     def wait_for(self, selector: str, *parts: str, within_s: float = 20) -> list[str]:

@@ -11,9 +11,16 @@ from kvss_gevent.settings.fail import Exit, Fail
 _WORDS = {
     "run": "run Locust with the users for KV/1.0; every option of Locust's and every --kv-* option may follow",
     "search": "find the highest rate at which a server keeps a promise such as p99<5ms",
+    "repeat": "make the same run several times, and show intervals over the runs",
+    "diff": "show two runs, or two sets of repeated runs, side by side",
     "truth": "run the load tester against servers whose truth is known, and compare",
 }
-_MODULES = {"search": "kvss_gevent.loadtest.search", "truth": "kvss_gevent.loadtest.truth.table"}
+_MODULES = {
+    "search": "kvss_gevent.loadtest.search",
+    "repeat": "kvss_gevent.loadtest.repeat",
+    "diff": "kvss_gevent.loadtest.report.diff",
+    "truth": "kvss_gevent.loadtest.truth.table",
+}
 _EPILOG = f"""\
 first word (run, where it is none of these):
 {chr(10).join(f"  {word:<8}{text}" for word, text in _WORDS.items())}

@@ -44,16 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help=f"{len(QUICK)} cells instead of {len(LOADS) * len(TRUTHS)}"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="only servers and loads whose name holds the text")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, between its marks")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, after every cell")
     args = parser.parse_args(argv)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
     cells = [cell for cell in cells if args.only in f"{cell.server}, {cell.load}"]
+    if args.write:
+        write(args.write, markdown([]))
     begun = time.monotonic()
-    outcomes = []
+    outcomes: list[Outcome] = []
     try:
         for number, cell in enumerate(cells, 1):
             outcome = run(cell)
             outcomes.append(outcome)
+            if args.write:
+                write(args.write, markdown(outcomes))
             print(f"{number:>4} of {len(cells)}  {outcome.mark:<10} {cell.server}; {cell.load}", flush=True)
             for complaint in outcome.complaints:
                 print(f"{'':>24}{complaint}", flush=True)
@@ -65,8 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(outcomes) - len(wrong) - disturbed} of {len(outcomes)} agree, {len(wrong)} do not, {disturbed} were "
         f"disturbed by the machine; {time.monotonic() - begun:.0f} s"
     )
-    if args.write:
-        write(args.write, markdown(outcomes))
     return Exit.FAILED if wrong else Exit.OK
 
 

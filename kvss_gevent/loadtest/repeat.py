@@ -1,0 +1,77 @@
+"""`kvss load repeat N ...`: the same run several times, and intervals over what came out."""
+
+import argparse
+import json
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kvss_gevent.loadtest.command import locust_command
+from kvss_gevent.settings.fail import Exit, Fail
+
+_SHOWN = (
+    ("answered/s", "requests", "answered_per_s"),
+    ("p50, us", "response", "p50_us"),
+    ("p99, us", "response", "p99_us"),
+    ("p99.9, us", "response", "p99.9_us"),
+    ("max, us", "response", "max_us"),
+)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return an interval that holds the median of all runs there could be, and with what probability.
+
+    The interval goes from the least to the greatest value. It misses only if all values lie on one side of the median,
+    which happens with 2 * 0.5**n.
+    """
+    return min(values), max(values), 1 - 2 * 0.5 ** len(values)
+
+
+def text(runs: Sequence[dict[str, Any]]) -> str:
+    """Return medians and intervals over some runs."""
+    _, _, probability = interval(range(len(runs)))
+    lines = [f"{'':<12}{'median':>12}{'least':>12}{'greatest':>12}   of {len(runs)} runs"]
+    for name, part, key in _SHOWN:
+        values = [run[part][key] for run in runs]
+        least, greatest, _ = interval(values)
+        lines.append(f"{name:<12}{statistics.median(values):>12,.0f}{least:>12,.0f}{greatest:>12,.0f}")
+    trusted = sum(run["verdict"]["trusted"] for run in runs)
+    lines.append(f"the true median lies between least and greatest with a probability of {probability:.0%}")
+    lines.append(f"{trusted} of {len(runs)} runs can be trusted")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run Locust N times, headless, into OUT/1 to OUT/N; the exit code is the greatest of the runs'."""
+    parser = argparse.ArgumentParser(
+        prog="kvss load repeat",
+        description="Run the load tester several times with the same options, and show intervals over the runs.",
+        epilog="such as: kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 100 -t 10s --kv-rate 1000",
+    )
+    parser.add_argument("times", type=int, metavar="N", help="how many runs, 2 at least")
+    parser.add_argument("out", type=Path, metavar="OUT", help="directory for the runs, each in one of its own")
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="options of Locust's and --kv-*")
+    args = parser.parse_args(argv)
+    if args.times < 2:
+        parser.error("N is 2 at least: one run has no interval")
+    runs = []
+    code = 0
+    for number in range(1, args.times + 1):
+        out = args.out / str(number)
+        options = [*args.options, "--headless", "--only-summary", "--kv-out", str(out)]
+        done = subprocess.run(locust_command(options), capture_output=True, text=True, check=False)
+        if not (out / "results.json").exists():
+            lines = [line for line in done.stderr.splitlines() if "/INFO/" not in line]
+            raise Fail("\n".join(lines[:1]) or f"locust ended with {done.returncode}", "see: kvss load run --help")
+        runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
+        code = max(code, done.returncode)
+        figures = runs[-1]
+        print(
+            f"run {number}: {figures['requests']['answered_per_s']:,.1f}/s answered, "
+            f"p99 {figures['response']['p99_us']:,} us, {figures['requests']['failed']:,} failed",
+            flush=True,
+        )
+    print(text(runs), end="")
+    return code or Exit.OK

@@ -1,0 +1,156 @@
+"""`kvss load diff A B`: two runs side by side, and which of their differences are more than chance.
+
+A and B are directories of --kv-out, or of `kvss load repeat` with several runs each, whose median is shown.
+A difference counts as real when all runs of one side lie beyond all of the other: with n runs each that happens by chance in 2 of
+(2n)! / n!^2 orders, 10 % for three and 1 % for five.
+With one run there is no telling how much another run would differ.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from kvss_gevent.loadtest.report.figures import PERCENTILES
+from kvss_gevent.loadtest.report.plot import curves
+from kvss_gevent.pages import shell, tables
+from kvss_gevent.settings.fail import Exit, Fail
+
+_FIGURES = (*PERCENTILES, "max_us")
+_CURVE = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The runs of one side."""
+
+    name: str
+    runs: tuple[dict[str, Any], ...]
+
+    def values(self, part: str, key: str) -> list[float]:
+        """Return a figure of every run."""
+        return [run[part][key] for run in self.runs]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One figure of both sides: medians, and whether all runs of one side lie beyond all of the other."""
+
+    name: str
+    left: float
+    right: float
+    real: bool | None
+    """None where one run a side cannot tell."""
+
+    @property
+    def change(self) -> str:
+        """Return by how much the right side is greater."""
+        return f"{(self.right - self.left) / self.left:+.1%}" if self.left else ""
+
+
+def read_side(path: Path) -> Side:
+    """Read one run, or the runs below a directory. Raises Fail where there is none."""
+    files = [path / "results.json"] if (path / "results.json").exists() else sorted(path.glob("*/results.json"))
+    runs = []
+    for file in files:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        if (run.get("format"), run.get("version")) != ("kvss-load", 2):
+            raise Fail(f"{file} is no result of this load tester's version", "run it again with --kv-out")
+        runs.append(run)
+    if not runs:
+        raise Fail(f"there are no results in {path}", "give a directory that --kv-out or kvss load repeat has written")
+    return Side(path.name, tuple(runs))
+
+
+def compare(left: Side, right: Side) -> Iterator[Difference]:
+    """Yield the differences in throughput, failures and response time."""
+    for name, part, key in (
+        ("answered/s", "requests", "answered_per_s"),
+        ("failed", "requests", "failed"),
+        *((f"response {key.removesuffix('_us')}, us", "response", key) for key in _FIGURES),
+        *((f"service {key.removesuffix('_us')}, us", "service", key) for key in _FIGURES),
+    ):
+        a, b = left.values(part, key), right.values(part, key)
+        real = None if min(len(a), len(b)) < 2 else max(a) < min(b) or max(b) < min(a)
+        yield Difference(name, statistics.median(a), statistics.median(b), real)
+
+
+def unlike(left: Side, right: Side) -> Iterator[str]:
+    """Yield the options in which the sides differ: a comparison means something where only one of them does."""
+    ours, theirs = left.runs[0]["options"], right.runs[0]["options"]
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name) and name not in ("out", "server_pid", "live"):
+            yield f"--kv-{name.replace('_', '-')}: {ours.get(name) or 'none'} and {theirs.get(name) or 'none'}"
+
+
+def text(left: Side, right: Side) -> str:
+    """Return the differences as a table for the terminal."""
+    lines = [f"{'':<20}{left.name[:14]:>15}{right.name[:14]:>15}{'change':>10}  real"]
+    for one in compare(left, right):
+        lines.append(f"{one.name:<20}{one.left:>15,.0f}{one.right:>15,.0f}{one.change:>10}  {_word(one.real)}")
+    lines.append(f"runs: {len(left.runs)} and {len(right.runs)}")
+    lines += [f"options differ: {one}" for one in unlike(left, right)]
+    lines += [f"not to be trusted: {one}" for one in _doubts(left, right)]
+    return "\n".join(lines) + "\n"
+
+
+def page(left: Side, right: Side) -> str:
+    """Return the differences as a page with both percentile curves on one axis of nines."""
+    rows: list[list[tables.Cell]] = [
+        [one.name, (f"{one.left:,.0f}", one.left), (f"{one.right:,.0f}", one.right), one.change, _word(one.real)]
+        for one in compare(left, right)
+    ]
+    picture = curves(
+        {f"{side.name} ({kind})": _curve(side, kind) for side in (left, right) for kind in ("response", "service")}
+    )
+    parts = [
+        shell.heading(f"{left.name} and {right.name}", f"{len(left.runs)} and {len(right.runs)} runs, medians."),
+        shell.figure(picture, "Percentiles in microseconds; each step to the right is one nine more."),
+        tables.table(("", left.name, right.name, "change", "real"), rows),
+        "<p>"
+        + escape("Real: all runs of one side lie beyond all runs of the other. One run a side cannot tell.")
+        + "</p>",
+    ]
+    if differing := [*unlike(left, right)]:
+        parts += ["<h2>Options that differ</h2>", shell.bullets(differing)]
+    if doubts := [*_doubts(left, right)]:
+        parts += ["<h2>Not to be trusted</h2>", shell.bullets(doubts)]
+    return shell.page(f"{left.name} and {right.name}", "\n".join(parts))
+
+
+def _curve(side: Side, kind: str) -> list[tuple[float, int]]:
+    known = {0.0: "min_us", **{percent: name for name, percent in PERCENTILES.items()}}
+    return [
+        (percent, int(statistics.median(side.values(kind, known[percent])))) for percent in _CURVE if percent in known
+    ]
+
+
+def _doubts(*sides: Side) -> Iterator[str]:
+    for side in sides:
+        doubted = sum(not run["verdict"]["trusted"] for run in side.runs)
+        if doubted:
+            yield f"{doubted} of {len(side.runs)} runs of {side.name}"
+
+
+def _word(real: bool | None) -> str:
+    return {True: "yes", False: "no", None: "?"}[real]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the differences, and write the page where asked; 0 done, 2 usage."""
+    parser = argparse.ArgumentParser(
+        prog="kvss load diff", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("left", type=Path, metavar="A")
+    parser.add_argument("right", type=Path, metavar="B")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write an HTML page")
+    args = parser.parse_args(argv)
+    left, right = read_side(args.left), read_side(args.right)
+    print(text(left, right), end="")
+    if args.page:
+        args.page.write_text(page(left, right), encoding="utf-8")
+    return Exit.OK
