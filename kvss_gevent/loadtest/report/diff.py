@@ -1,8 +1,8 @@
 """`kvss load diff A B`: two runs side by side, and which of their differences are more than chance.
 
 A and B are directories of --kv-out, or of `kvss load repeat` with several runs each, whose median is shown.
-A difference counts as real when all runs of one side lie beyond all of the other: with n runs each that happens by chance in 2 of
-(2n)! / n!^2 orders, 10 % for three and 1 % for five.
+A difference counts as real when all runs of one side lie beyond all of the other. With n runs each that happens
+by chance in 2 of (2n)! / n!^2 orders: 10 % for three runs, 1 % for five.
 With one run there is no telling how much another run would differ.
 """
 
