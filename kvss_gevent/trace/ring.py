@@ -16,8 +16,8 @@ from typing import Any
 from kvss_gevent.trace.events import Event, What
 
 RECORD = struct.Struct("<QIIII6Q32s")
-"""Sequence number, what, conversation, bytes in and out, two stamps, head: 104 bytes."""
-HEAD_KEPT = 32
+"""Sequence number, what, conversation, bytes in and out, two stamps, and as much of the head as has room."""
+RECORD_BYTES, pack_into = RECORD.size, RECORD.pack_into
 SLOTS = 64
 SLOT_EVENTS = 4096
 
@@ -58,7 +58,7 @@ class Ring:
     """
 
     def __init__(self, path: Path, slots: int = SLOTS, slot_events: int = SLOT_EVENTS) -> None:
-        size = slots * slot_events * RECORD.size
+        size = slots * slot_events * RECORD_BYTES
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, size)
@@ -82,17 +82,15 @@ class Ring:
         """Write one event whose stamps are those of a CPU clock."""
         what, conversation, began, ended, bytes_in, bytes_out, head = event
         number = self._next()
-        place = self._start + number % self._slot_events * RECORD.size
-        RECORD.pack_into(
-            self._memory, place, number + 1, what, conversation, bytes_in, bytes_out, *began, *ended, head[:HEAD_KEPT]
-        )
+        place = self._start + number % self._slot_events * RECORD_BYTES
+        pack_into(self._memory, place, number + 1, what, conversation, bytes_in, bytes_out, *began, *ended, head)
 
     def _take_slot(self) -> None:
         taken = os.read(self._free, 1)
         if not taken:
             os.write(2, b"more processes than slots for their events\n")
             os._exit(1)
-        self._start = taken[0] * self._slot_events * RECORD.size
+        self._start = taken[0] * self._slot_events * RECORD_BYTES
         self._next = itertools.count().__next__
 
     def _before_fork(self) -> None:
@@ -114,7 +112,7 @@ def read(path: Path, slot_events: int = SLOT_EVENTS) -> tuple[list[Noted], int]:
     noted: list[Noted] = []
     lost = 0
     data = path.read_bytes()
-    slot_bytes = slot_events * RECORD.size
+    slot_bytes = slot_events * RECORD_BYTES
     for process, start in enumerate(range(0, len(data), slot_bytes)):
         rows = [row for row in RECORD.iter_unpack(data[start : start + slot_bytes]) if row[0]]
         lost += max((row[0] for row in rows), default=0) - len(rows)
