@@ -89,3 +89,16 @@ def test_few_values_have_the_percentiles_that_hdrhistogram_gives_them(count: int
         ours.record(1000 * (number + 1))
     percents = [part / 4 for part in range(401)]
     assert ours.percentiles(percents) == [theirs.get_value_at_percentile(percent) for percent in percents]
+
+
+def test_what_a_closed_loop_left_out_is_added_as_hdrhistogram_does() -> None:
+    theirs, ours = reference(), Histogram()
+    for value_us, count in ((100, 1000), (5000, 3), (1_000_000, 1)):
+        for _ in range(count):
+            theirs.record_corrected_value(value_us, 200)
+        ours.record(value_us, count)
+    corrected = ours.corrected(200)
+    assert corrected.total == pytest.approx(theirs.get_total_count(), abs=5)
+    for percent in (50, 90, 99):
+        assert corrected.percentile(percent) == pytest.approx(theirs.get_value_at_percentile(percent), rel=0.002)
+    assert ours.total == 1004

@@ -15,6 +15,9 @@ from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.plot import Curve
 from kvss_gevent.settings.fail import Fail
 
+_LEAST_INTERVAL_US = 20
+"""Bounds how many requests are taken to have been missed while one lasted."""
+
 
 def show(results: dict[str, Any], out: TextIO) -> None:
     """Print the report."""
@@ -57,7 +60,7 @@ def write(results: dict[str, Any], collector: Collector, options: Options) -> No
     with (directory / "response.hlog").open("w") as out:
         started_at = datetime.fromisoformat(results["environment"]["started_at"]).timestamp()
         hdr_log.write_log(out, started_at, collector.log)
-    (directory / "report.html").write_text(run_page.render(results, _percentiles(collector)))
+    (directory / "report.html").write_text(run_page.render(results, _percentiles(collector, results)))
 
 
 def _together(collector: Collector, kind: str) -> Histogram:
@@ -68,8 +71,12 @@ def _together(collector: Collector, kind: str) -> Histogram:
     return whole
 
 
-def _percentiles(collector: Collector) -> dict[str, Curve]:
+def _percentiles(collector: Collector, results: dict[str, Any]) -> dict[str, Curve]:
     whole = {kind: _together(collector, kind) for kind in KINDS}
+    if results["loop"] == "closed" and results["requests"]["answered_per_s"]:
+        # Each user would have sent a request in this time, as it did on average.
+        interval_us = int(1e6 * results["environment"]["users"] / results["requests"]["answered_per_s"])
+        whole["an open loop's response"] = whole[RESPONSE].corrected(max(interval_us, _LEAST_INTERVAL_US))
     return {
         kind: [(percent, value_us) for percent, value_us, _ in hdr_log.distribution(histogram)]
         for kind, histogram in whole.items()

@@ -8,6 +8,11 @@ from kvss_gevent.loadtest.report import text
 from kvss_gevent.loadtest.report.plot import Curve, curves, series
 from kvss_gevent.pages import shell, tables
 
+_CURVES = "Each step to the right is one nine more: one request in 10, in 100, in 1,000."
+_CORRECTED = (
+    " A closed loop sends nothing while it waits. The second curve adds what an open loop of the same rate would have"
+    " sent meanwhile (HdrHistogram's correction for coordinated omission)."
+)
 _FIGURES = (("requests", "count"), *text.COLUMNS)
 
 
@@ -42,9 +47,7 @@ def render(results: Mapping[str, Any], percentiles: Mapping[str, Curve]) -> str:
         parts.append(tables.table(("failure", "times"), [(name, (f"{count:,}", count)) for name, count in found]))
     parts += [
         "<h2>Percentiles</h2>",
-        shell.figure(
-            curves(percentiles), "Each step to the right is one nine more: one request in 10, in 100, in 1,000."
-        ),
+        shell.figure(curves(percentiles), _CURVES + (_CORRECTED if results["loop"] == "closed" else "")),
         "<h2>Throughput over time</h2>",
         shell.figure(series(seconds, over_time, "requests a second"), "Replies that came in each second."),
         "<h2>p99 over time, response against service time</h2>",

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, after every cell")
     args = parser.parse_args(argv)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
-    cells = [cell for cell in cells if args.only in f"{cell.server}, {cell.load}"]
+    cells = [cell for cell in cells if args.only in f"{cell.server}; {cell.load};"]
     if args.write:
         write(args.write, markdown([]))
     begun = time.monotonic()
