@@ -1,4 +1,4 @@
-"""HdrHistogram's file forms .hgrm and .hlog, written so that its own tools read them. Counting is for histogram.py.
+"""HdrHistogram's file forms .hgrm and .hlog, written so that its own tools read them.
 
 Sources: HdrHistogram's outputPercentileDistribution (.hgrm), histogram log format 1.2 and V2 encoding (.hlog).
 """
