@@ -1,27 +1,15 @@
 """`kvss show`: plays a small scene against the concurrency models and draws who waits for whom, on one page."""
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from kvss_gevent import models
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.trace.analysis.parts import UnpairedError
-from kvss_gevent.trace.analysis.verdict import Story, tell
 from kvss_gevent.trace.analysis.words import sentence
 from kvss_gevent.trace.flight import FlightError, read_flight
-from kvss_gevent.trace.page import flight_page
-from kvss_gevent.trace.page.chrome_trace import chrome_trace
-from kvss_gevent.trace.page.data import page_data
-from kvss_gevent.trace.page.scene_page import render
+from kvss_gevent.trace.page import flight_page, scene_files
 from kvss_gevent.trace.scenes.catalogue import SCENES
-from kvss_gevent.trace.scenes.player import PlayError
-from kvss_gevent.trace.scenes.recording import record
-from kvss_gevent.trace.scenes.scene import Scene
-
-TRIES = 2
-"""A recording that lost events is made once more."""
 
 EPILOG = """\
 Without a scene it lists them. For a scene it writes DIR/SCENE.html, a page that
@@ -65,12 +53,23 @@ def run(args: Namespace) -> int:
         raise Fail("kvss show reads clocks of threads that only Linux has", "Run it on Linux, or in a container.")
     scene = SCENES[args.scene]
     names = _models(args.models)
-    stories = [story for name in names if (story := _story(scene, name))]
+    stories = []
+    for name in names:
+        _progress(f"{scene.name}: {name} ...")
+        story = scene_files.told(scene, name)
+        _progress("")
+        if isinstance(story, str):
+            print(f"kvss: {story}", file=sys.stderr)
+        else:
+            stories.append(story)
     if not stories:
         raise Fail("no model could be recorded", "The lines above say why.", Exit.FAILED)
     for story in sorted(stories, key=lambda story: -story.wait_ns):
         print(sentence(story))
-    page = _write(args.out, scene, stories)
+    try:
+        page = scene_files.write(args.out, scene, stories)
+    except OSError as error:
+        raise _cannot_write(error) from None
     print(f"Written: {page} and {page.with_suffix('.trace.json').name} for Perfetto.")
     return Exit.OK if len(stories) == len(names) else Exit.FAILED
 
@@ -86,7 +85,11 @@ def _show_flight(file: Path, directory: Path) -> int:
     if not longest:
         raise Fail(f"{file} holds no calls", "Nobody had asked the server for anything.", Exit.FAILED)
     page = directory / f"{file.stem}.html"
-    _save(page, flight_page.render(flight))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        page.write_text(flight_page.render(flight), encoding="utf-8")
+    except OSError as error:
+        raise _cannot_write(error) from None
     print(flight_page.said(flight))
     print(f"Written: {page}")
     return Exit.OK
@@ -110,39 +113,11 @@ def _models(given: str | None) -> list[str]:
     return chosen
 
 
-def _story(scene: Scene, model: str) -> Story | None:
-    """Record a scene with one model; None, with a line that says why, where that fails."""
-    for _ in range(TRIES):
-        _progress(f"{scene.name}: {model} ...")
-        try:
-            story = tell(record(scene, model))
-        except (PlayError, UnpairedError) as error:
-            why = str(error)
-        else:
-            _progress("")
-            return story
-    _progress("")
-    print(f"kvss: {model} could not be recorded: {why}", file=sys.stderr)
-    return None
-
-
 def _progress(text: str) -> None:
     """Show one line that the next one replaces, where somebody looks."""
     if sys.stderr.isatty():
         print(f"\r{text:40}\r", end="", file=sys.stderr, flush=True)
 
 
-def _write(directory: Path, scene: Scene, stories: list[Story]) -> Path:
-    """Write the page and the trace; returns the page's path. Raises Fail."""
-    page = directory / f"{scene.name}.html"
-    _save(page, render(stories))
-    _save(page.with_suffix(".trace.json"), json.dumps(chrome_trace(page_data(stories))))
-    return page
-
-
-def _save(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Fail(f"cannot write {path}: {error.strerror}", "Give another directory with --out.") from None
+def _cannot_write(error: OSError) -> Fail:
+    return Fail(f"cannot write {error.filename}: {error.strerror}", "Give another directory with --out.")
