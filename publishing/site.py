@@ -1,0 +1,47 @@
+"""`python -m publishing.site`: builds the documents as a site in site/, without a network, and finds dead links.
+
+Exit codes: 0 built, 1 a link is dead or a page is wrong.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "site"
+
+ELSEWHERE = re.compile(r"https://[^\"]*/iframe-worker/shim")
+SHIM = Path(__file__).with_name("iframe-worker.js")
+"""What lets search work in a page opened from the disk. The site builder would fetch it when the page is opened."""
+
+
+def main() -> int:
+    """Build the site; returns the exit code."""
+    shutil.rmtree(SITE, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f", "mkdocs.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+        check=False,
+    )
+    if done.returncode:
+        # Behind the warnings stands a traceback, which says nothing more.
+        print((done.stdout + done.stderr).partition("Traceback")[0], file=sys.stderr)
+        print("kvss docs: the site was not built\n  Mend what is named above.", file=sys.stderr)
+        return 1
+    shutil.copyfile(SHIM, SITE / "assets" / SHIM.name)
+    for page in SITE.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        up = "../" * (len(page.relative_to(SITE).parts) - 1)
+        page.write_text(ELSEWHERE.sub(f"{up}assets/{SHIM.name}", html), encoding="utf-8")
+    print(SITE / "index.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
