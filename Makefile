@@ -15,7 +15,7 @@ ALONE = { test $$? -eq 1 && echo "== the tests that failed, once more, alone" &&
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture clean
+.PHONY: help serve test setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -86,8 +86,11 @@ capture: $(VENV)/.serve ## real captures for docs/wire.md, with dumpcap; needs r
 torture: $(VENV)/.test ## kill a disk server 200 times under load, cut its power 50 times
 	$(RUN) tests/torture.py $(ARGS)
 
+docs: $(VENV)/.docs ## the documents as a site in site/, without a network once it is installed
+	$(RUN) -m publishing.site
+
 clean: ## remove .venv and what the tools leave behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,EXTRAS): an editable install, with uv where it is installed, else with venv and pip.
@@ -110,6 +113,9 @@ $(VENV)/.load: pyproject.toml
 
 $(VENV)/.lab: pyproject.toml
 	$(call install,[lab])
+
+$(VENV)/.docs: pyproject.toml
+	$(call install,[docs])
 
 $(VENV)/.test: pyproject.toml
 	$(call install,[test])

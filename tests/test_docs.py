@@ -16,7 +16,7 @@ import pytest
 from serving import serving, without_stop_line
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 RUN_ELSEWHERE = {"loadtest.md": "test_load_docs.py", "lab-sheet.md": "test_course.py"}
 """Documents full of measured numbers, whose tests know which of them may differ."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

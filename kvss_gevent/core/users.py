@@ -6,7 +6,6 @@ costs 40 ms and 16 MiB: a stolen file does not give the passwords away.
 
 import base64
 import binascii
-import fcntl
 import hashlib
 import hmac
 import os
@@ -106,6 +105,8 @@ def change_users(path: Path, name: str, user: User | None) -> bool:
 
     The file is replaced in one step, readable by its owner alone. A change takes turns with others. Raises UsersError.
     """
+    import fcntl  # here alone, so that a server and a client run where there is none
+
     try:
         real = Path(os.path.realpath(path))
         descriptor = os.open(f"{real}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
