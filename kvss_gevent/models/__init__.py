@@ -6,7 +6,7 @@ A model is a module with
     LIMITS  tuple of lines: what it cannot do by nature, and what it does not take care of
     LOSES   tuple of ids: the cases of `kvss conform` that it fails by nature
     SHARED  whether it runs in several processes, so that the store must be one that processes can share
-    serve(ground)  serves on ground.listener until SIGTERM or SIGINT; see base.py
+    serve(ground)  serves on ground.listener until SIGTERM or SIGINT; see contract.py
 
 To add one, write its file and give it a line in MODULES: `kvss serve`, `kvss models` and the tests find it there.
 
