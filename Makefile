@@ -6,16 +6,14 @@ SLO ?= p99<5ms
 PROFILE ?= quick
 ARGS ?=
 VENV := .venv
-# The first interpreter found that is new enough; PYTHON=... chooses another.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+COMMA := ,
+# The interpreter to install with; where none is given, the first that is new enough.
+PYTHON ?=
 RUN := $(VENV)/bin/python
-# A test that failed is given a second chance by itself: on a busy machine a wait can run out beside other tests.
-ALONE = { test $$? -eq 1 && echo "== the tests that failed, once more, alone" && $(RUN) -m pytest --last-failed; }
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs clean
+.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,8 +21,11 @@ help: ## list the targets
 serve: $(VENV)/.serve ## run the server; HOST=, PORT= and ARGS= pass through
 	@exec $(RUN) -m kvss_gevent serve $(HOST) $(PORT) $(ARGS)
 
-test: $(VENV)/.test ## run the tests; ARGS= passes through to pytest
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS) || $(ALONE)
+test: $(VENV)/.test ## run the tests but those that take long; ARGS= passes through to pytest
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-full: $(VENV)/.test ## run all tests; ARGS= passes through to pytest
+	$(RUN) -m pytest -n 2 --dist loadfile --full $(ARGS)
 
 setup: $(VENV)/.dev ## install every extra, for development
 
@@ -39,7 +40,7 @@ types: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(RUN) -m coverage erase
-	$(MEASURED) $(RUN) -m coverage run -m pytest $(ARGS) || $(ALONE)
+	$(MEASURED) $(RUN) -m coverage run -m pytest $(ARGS)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
@@ -93,33 +94,39 @@ clean: ## remove .venv and what the tools leave behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call install,EXTRAS): an editable install, with uv where it is installed, else with venv and pip.
+# $(call install,EXTRAS,WHAT,MB): an editable install, with uv where it is installed, else with venv and pip.
 define install
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer was found" >&2; \
-		echo "  Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
-	@if command -v uv >/dev/null; then \
-		{ test -x $(RUN) || uv venv --quiet --python $(PYTHON) $(VENV); } && uv pip install --quiet --python $(RUN) -e '.$(1)'; \
+	@echo "make: installing $(2) into $(VENV), $(3) MB on disk; that takes a minute or more" >&2
+	@python="$(PYTHON)"; for found in python3 python3.13 python3.12 python3.11; do \
+		[ -n "$$python" ] && break; \
+		$$found -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && python=$$found; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "make: no Python 3.11 or newer was found" >&2; \
+		echo "  Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; \
+	elif command -v uv >/dev/null; then \
+		{ test -x $(RUN) || uv venv --quiet --python $$python $(VENV); } && uv pip install --quiet --python $(RUN) -e '.$(1)'; \
 	else \
-		{ test -x $(RUN) || $(PYTHON) -m venv $(VENV); } && $(RUN) -m pip install --quiet --disable-pip-version-check -e '.$(1)'; \
+		{ test -x $(RUN) || $$python -m venv $(VENV); } && $(RUN) -m pip install --quiet --disable-pip-version-check -e '.$(1)'; \
 	fi
 	@touch $@
 endef
 
 $(VENV)/.serve: pyproject.toml
-	$(call install,)
+	$(call install,,the server,60)
 
 $(VENV)/.load: pyproject.toml
-	$(call install,[load])
+	$(call install,[load],the server and the load tester,100)
 
 $(VENV)/.lab: pyproject.toml
-	$(call install,[lab])
+	$(call install,[lab],the server$(COMMA) the load tester and the laboratory,300)
 
 $(VENV)/.docs: pyproject.toml
-	$(call install,[docs])
+	$(call install,[docs],what makes the site,80)
 
 $(VENV)/.test: pyproject.toml
-	$(call install,[test])
+	$(call install,[test],all that the tests need,330)
 
 $(VENV)/.dev: pyproject.toml
-	$(call install,[dev])
+	$(call install,[dev],all extras and the tools of development,400)
 	@touch $(VENV)/.serve $(VENV)/.load $(VENV)/.lab $(VENV)/.test

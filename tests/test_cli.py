@@ -10,7 +10,7 @@ from kvss_gevent.cli import COMMANDS, main
 from kvss_gevent.settings.fail import Fail
 
 READER_LEFT = 141
-PRINTS = {"serve": "--print-config", "models": "", "conform": "--list"}
+PRINTS = {"serve": "--print-config --store disk:\u00e9", "models": "", "conform": "--list"}
 """Commands that print something without a server."""
 
 
@@ -64,6 +64,7 @@ def test_a_terminal_that_knows_ascii_only_is_enough(name: str) -> None:
     assert done.stderr == ""
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
+    assert name != "serve" or 'store = "disk:\\xe9"' in done.stdout
 
 
 def test_names_that_are_not_utf_8_are_shown_as_escapes() -> None:

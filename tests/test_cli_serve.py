@@ -96,7 +96,7 @@ def test_a_port_in_use_is_exit_code_3() -> None:
         assert done.returncode == 3
         assert done.stderr == (
             f"kvss: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-            "  Stop the program that uses it, or choose another port: --port 0 picks a free one.\n"
+            "  Stop the program that uses it, or choose another port: port 0 is a free one.\n"
         )
 
 

@@ -304,7 +304,8 @@ def test_a_socket_of_the_service_manager_refuses_nobody_at_a_restart(restarts: i
 
 @pytest.mark.server
 def test_sockets_of_another_process_are_left_alone_and_two_are_refused(tmp_path: Path) -> None:
-    with serving(env={"LISTEN_FDS": "1", "LISTEN_PID": "1"}) as server:
+    gone = str(tmp_path / "no manager listens here")
+    with serving(env={"LISTEN_FDS": "1", "LISTEN_PID": "1", "NOTIFY_SOCKET": gone}) as server:
         assert server.ask(GET) == b"404 NOT_FOUND\n"
     done = subprocess.run(
         [sys.executable, "-c", PASS_ON, sys.executable, "-m", "kvss_gevent", "serve"],

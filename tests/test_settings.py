@@ -18,13 +18,14 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "serve.md"
 
 OTHER = {
     "host": "::1", "unix": "/a \"b\\\x01é", "store": "disk:x", "model": "threads", "sync": "none",
-    "stats_format": "lab", "log_level": "debug", "log_format": "json", "lab": "on", "users": "users.txt",
+    "stats_format": "lab", "log_level": "debug", "log_format": "json",
 }  # fmt: skip
 
 
 def other(name: str) -> str:
     """Return a text for a field that is not its default."""
-    return OTHER.get(name, "7")
+    switches = {option.name for option in options() if not option.metadata["kind"].placeholder}
+    return OTHER.get(name, "on" if name in switches else "7")
 
 
 @pytest.mark.parametrize("option", options(), ids=lambda option: option.name)

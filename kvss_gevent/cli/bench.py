@@ -1,7 +1,6 @@
 """`kvss bench`: loads a KV/1.0 server as hard as one process can."""
 
 import json
-import resource
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -11,6 +10,7 @@ from kvss_gevent.measure.connections import Unusable
 from kvss_gevent.measure.load import BUSY_SHARE, Load, Outcome
 from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
+from kvss_gevent.server.descriptors import raise_limit
 from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -142,15 +142,12 @@ def _us(time_us: int | None) -> str:
 def _make_room(connections: int) -> None:
     """Raise the limit of open files to fit. Raises Fail where that is not allowed."""
     wanted = connections + RESERVED_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    limit = raise_limit(wanted)
+    if limit is not None and limit < wanted:
         raise Fail(
-            f"--connections {connections} are more than the limit of open files allows, which is {hard}",
-            f"Give {hard - RESERVED_DESCRIPTORS} or less, or raise the limit: ulimit -n.",
+            f"--connections {connections} are more than the limit of open files allows, which is {limit}",
+            f"Give {limit - RESERVED_DESCRIPTORS} or less, or raise the limit: ulimit -n.",
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:

@@ -147,7 +147,7 @@ def _listen_tcp(config: Config) -> socket.socket:
     except OSError as error:
         listener.close()
         remedy = {
-            errno.EADDRINUSE: "Stop the program that uses it, or choose another port: --port 0 picks a free one.",
+            errno.EADDRINUSE: "Stop the program that uses it, or choose another port: port 0 is a free one.",
             errno.EACCES: "Ports below 1024 need special rights; choose a higher one, such as 5050.",
             errno.EADDRNOTAVAIL: "Give an address of this machine, such as 127.0.0.1.",
         }.get(error.errno or 0, "Choose another address or port.")

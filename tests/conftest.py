@@ -1,0 +1,41 @@
+"""What every run of the tests shares: long tests are left out, and only those that depend on time are run again."""
+
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+TAKES_LONG = "takes long: `make test-full` runs it"
+RERUNS = 1
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the tests that take long, too")
+
+
+def pytest_configure() -> None:
+    # In the background of a shell without job control SIGINT is ignored, and so it would be in all servers and
+    # commands that tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("full") and not config.getoption("--full"):
+            item.add_marker(pytest.mark.skip(reason=TAKES_LONG))
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    say = terminalreporter.write_line
+    long = [report for report in terminalreporter.getreports("skipped") if TAKES_LONG in str(report.longrepr)]
+    again = [report.nodeid for report in terminalreporter.getreports("rerun")]
+    if long:
+        say(f"left out: {len(long)} tests that take long; `make test-full` runs them")
+    if again:
+        say(f"run again: {len(again)} tests that depend on time and had failed")
+        for name in again:
+            say(f"  {name}")

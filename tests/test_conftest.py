@@ -1,0 +1,60 @@
+"""How the tests are run: what is left out, what is run again, and how both are shown."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+SUITE = """
+import os, signal
+from pathlib import Path
+import pytest
+
+@pytest.mark.full
+def test_long(): pass
+
+def once(name):
+    path = Path(name)
+    first = not path.exists()
+    path.touch()
+    assert not first
+
+@pytest.mark.timing
+def test_depends_on_time(): once("time")
+
+def test_fails_by_luck(): once("luck")
+
+def test_sigint_is_not_ignored(): assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def run(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    (directory / "test_suite.py").write_text(SUITE)
+    (directory / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    markers = [f"-o=markers={name}" for name in ("full\ntiming",)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *markers, *args]
+    return subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command],
+        cwd=directory, capture_output=True, text=True, timeout=50, check=False,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
+    )  # fmt: skip
+
+
+def test_long_tests_are_left_out_and_only_tests_of_time_run_again(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert "left out: 1 tests that take long; `make test-full` runs them" in done.stdout
+    assert "run again: 1 tests that depend on time and had failed\n  test_suite.py::test_depends_on_time" in done.stdout
+    assert "1 failed, 2 passed, 1 skipped, 1 rerun" in done.stdout
+    assert "FAILED test_suite.py::test_fails_by_luck" in done.stdout
+
+
+def test_everything_runs_where_all_is_asked_for_in_two_processes(tmp_path: Path) -> None:
+    for name in ("time", "luck"):
+        (tmp_path / name).touch()
+    done = run(tmp_path, "--full", "-n", "2")
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
+    assert "left out" not in done.stdout
