@@ -104,7 +104,7 @@ def shown(page: str) -> tuple[int, int]:
 
 
 def test_counts_from_before_a_reset_that_arrive_late_are_left_out() -> None:
-    master = SimpleNamespace(resets=1, collector=Collector(), _plan_workers=("a",))
+    master = SimpleNamespace(resets=1, collector=Collector(), _workers=SimpleNamespace(present=("a",)))
     for reset in (0, 1, 0):
         part = Tally()
         part.histogram(RESPONSE, "GET", HIT).record(100)

@@ -10,16 +10,16 @@ from math import inf
 from typing import Any
 
 import gevent
-from locust.runners import STATE_MISSING, MasterRunner
+from locust.runners import MasterRunner
 
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update, Window, boot_id
 from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
-from kvss_gevent.loadtest.locust_plugin.admission import Admission
 from kvss_gevent.loadtest.locust_plugin.live import LiveLines
 from kvss_gevent.loadtest.locust_plugin.server_watch import ServerWatch
+from kvss_gevent.loadtest.locust_plugin.workers import SLACK_S, Workers
 from kvss_gevent.loadtest.options import Options, read_options, texts_of
 from kvss_gevent.loadtest.report import files, results, thresholds
 from kvss_gevent.loadtest.report.collector import Collector
@@ -27,8 +27,6 @@ from kvss_gevent.settings.fail import Exit, Fail
 
 logger = logging.getLogger(__name__)
 
-_SLACK_S = 10.0
-"""How much longer than planned the master waits for its workers' last counts."""
 _LONGEST_S = 7 * 86400.0
 
 
@@ -45,12 +43,11 @@ class Coordinator:
 
     def __init__(self, environment: Any, runner: Any, web_ui: Any) -> None:
         """Hook into Locust. Raises Fail for options that cannot be and, without a web page, for a missing server."""
-        self._admission: Admission | None = None
+        self._workers: Workers | None = None
         if isinstance(runner, MasterRunner):
             # First of all: while this waits for anything, workers come.
-            self._admission = Admission(runner, bool(environment.parsed_options.processes), one_run=web_ui is None)
+            self._workers = Workers(runner, bool(environment.parsed_options.processes), one_run=web_ui is None)
             runner.register_message("kvss_update", self.on_update)
-            runner.register_message("kvss_done", self.on_done)
         self.environment = environment
         self.runner = runner
         self.run: Run | None = None
@@ -61,8 +58,6 @@ class Coordinator:
         self.measure_s = inf
         self.resets = 0
         self._fatal = self._hopeless = ""
-        self._done: dict[str, dict[str, float]] = {}
-        self._plan_workers: tuple[str, ...] = ()
         self._load_s = self._drain_s = self._guard_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
@@ -110,17 +105,14 @@ class Coordinator:
         self.results = None
         self.resets = 0
         self.collector = Collector()
-        self._done = {}
         self._started_at = time.time()
         self._users_changed = False
-        if self._admission is not None:
-            self._admission.begin()
         if environment.web_ui is not None:
             environment.web_ui._cancel_run_time_timer()
             self._take_run_time(environment.parsed_options)
         plan = self._plan(options)
         environment.parsed_options.kv_plan = asdict(plan)
-        if self._admission is None:
+        if self._workers is None:
             self.run = Run(options, plan, "local", self._deliver_local)
 
     def _plan(self, options: Options) -> RunPlan:
@@ -137,9 +129,8 @@ class Coordinator:
                 self._fatal = fail.cause
                 loaded = False
                 gevent.spawn_later(0.1, self._end)
-        clients = tuple(node.id for node in self.runner.clients.ready) if self._admission is not None else ()
-        self._plan_workers = clients
-        return RunPlan(token, clients, max(self.runner.target_user_count, 1), loaded)
+        workers = self._workers.begin() if self._workers is not None else ()
+        return RunPlan(token, workers, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
         """Begin the warm-up once all users are there. When their number changes later, the rate stays what it is.
@@ -148,7 +139,8 @@ class Coordinator:
         """
         if self.finishing:
             return
-        self._share_rate()
+        if self._workers is not None:
+            self._workers.share_rate()
         if self._conductor is None:
             self._users = self.runner.target_user_count
             self._conductor = gevent.spawn(self._conduct)
@@ -156,15 +148,6 @@ class Coordinator:
         self._users_changed |= self.runner.target_user_count != self._users
         if self.environment.reset_stats:
             self.on_reset()
-
-    def _share_rate(self) -> None:
-        """Give each worker process the part of the rate that it has of the users."""
-        if self._admission is None:
-            return
-        users = {node.id: sum(node.user_classes_count.values()) for node in self.runner.clients.all}
-        total = sum(users.values())
-        if total:
-            self.runner.send_message("kvss_shares", {client_id: count / total for client_id, count in users.items()})
 
     def on_reset(self, **_: Any) -> None:
         """Begin the measured window anew, as Locust is about to do with its own numbers: what was counted is gone.
@@ -181,10 +164,10 @@ class Coordinator:
         self.collector = Collector()
         self._started_at = time.time()
         self._server.restart()
-        if self.run is not None:
+        if self._workers is not None:
+            self._workers.reset(self.resets)
+        elif self.run is not None:
             self.run.reset(self.resets)
-        else:
-            self.runner.send_message("kvss_reset", self.resets)
 
     def _conduct(self) -> None:
         options = self.options
@@ -194,16 +177,16 @@ class Coordinator:
         self._server.begin_in(options.warmup)
         self._started_at = time.time() + options.warmup
         # A worker that has left its window must not hear of a reset: a message takes less than that.
-        self._window = (begins, begins + measure_s - (0.5 if self._admission is not None else 0.0))
+        self._window = (begins, begins + measure_s - (0.5 if self._workers is not None else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
         gevent.spawn_later(options.warmup, statistics.begin, self.environment.stats, self._started_at)
         live = gevent.spawn_later(options.warmup, LiveLines(self, sys.stderr).show)
         try:
-            if self.run is not None:
+            if self._workers is not None:
+                self._workers.open_window(asdict(Window(begins, options.warmup, measure_s, boot_id())))
+                self._await(self._workers, begins + measure_s + options.drain + SLACK_S)
+            elif self.run is not None:
                 self._drain_s = self.run.measure(begins, measure_s, self._is_dead)
-            else:
-                self.runner.send_message("kvss_window", asdict(Window(begins, options.warmup, measure_s, boot_id())))
-                self._await_workers(begins + measure_s + options.drain + _SLACK_S)
         finally:
             live.kill(block=False)
         self._end()
@@ -224,9 +207,9 @@ class Coordinator:
             self.runner.quit()
             web_ui.stop()
 
-    def _await_workers(self, ends: float) -> None:
-        while clock() < ends and self._workers_lost and not self._is_dead():
-            if clock() > self._window[1] and not self._owing():
+    def _await(self, workers: Workers, ends: float) -> None:
+        while clock() < ends and workers.lost and not self._is_dead():
+            if clock() > self._window[1] and not workers.owing:
                 break
             gevent.sleep(0.05)
 
@@ -256,24 +239,12 @@ class Coordinator:
     def on_update(self, msg: Any, **_: Any) -> None:
         """Master: add a worker's counts, unless they are from before a reset or the worker is not in the run."""
         update = Update.unpack(msg.data)
-        if update.reset == self.resets and msg.node_id in self._plan_workers:
+        if update.reset == self.resets and self._workers and msg.node_id in self._workers.present:
             self.collector.add(msg.node_id, update)
-
-    def _gather(self) -> None:
-        """Master: get the last counts of workers that have not told yet, which may take seconds on a busy machine."""
-        if self._owing():
-            self.runner.send_message("kvss_stop")
-        ends = clock() + _SLACK_S
-        while clock() < ends and self._owing():
-            gevent.sleep(0.02)
-
-    def on_done(self, msg: Any, **_: Any) -> None:
-        """Master: a worker has delivered its last counts."""
-        self._done[msg.node_id] = msg.data
 
     def on_test_stop(self, **_: Any) -> None:
         """The users are gone: close what the window did not close itself."""
-        if self._admission is None:
+        if self._workers is None:
             self._finish()
 
     def on_quitting(self, **_: Any) -> None:
@@ -281,17 +252,16 @@ class Coordinator:
         self._finish()
         if self._fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
-        elif (
-            self._workers_lost
-            or not self.keeps_requirements
-            or (self.results or {}).get("requests", {}).get("unaccounted")
-        ):
+        elif self._is_spoilt:
             self.environment.process_exit_code = int(Exit.FAILED)
 
     @property
-    def keeps_requirements(self) -> bool:
-        """Whether the run that has ended met all of --kv-require."""
-        return all(one["met"] for one in (self.results or {}).get("requirements", ()))
+    def _is_spoilt(self) -> bool:
+        """Whether the run that has ended lost a worker, missed a requirement, or has books that do not balance."""
+        if self.results is None:
+            return False
+        met = all(one["met"] for one in self.results["requirements"])
+        return not met or bool(self._workers and self._workers.lost) or bool(self.results["requests"]["unaccounted"])
 
     def _finish(self) -> None:
         if self.finishing:
@@ -299,9 +269,8 @@ class Coordinator:
         self.finishing = True
         if self.run is not None:
             self.run.close()
-        if self._admission is not None:
-            self._gather()
-            self._admission.end()
+        if self._workers is not None:
+            self._workers.gather()
         self.results = results.build(self.collector, self._conditions())
         judged = [asdict(thresholds.judge(one, self.results)) for one in self.options.require]
         self.results["requirements"] = judged
@@ -314,18 +283,10 @@ class Coordinator:
             if self._fatal:
                 files.complain(self._fatal)
 
-    @property
-    def _workers_lost(self) -> int:
-        return len(self._plan_workers) - len(self._done) if self._admission is not None else 0
-
-    def _owing(self) -> bool:
-        """Tell whether a worker that is still there has not told yet how the run ended for it."""
-        nodes = [self.runner.clients.get(worker) for worker in self._plan_workers if worker not in self._done]
-        return any(node is not None and node.state != STATE_MISSING for node in nodes)
-
     def _conditions(self) -> results.Conditions:
+        processes = dict(self._workers.done) if self._workers is not None else {}
         if self.run is not None:
-            self._done["local"] = {**self.run.summary(), "drain_s": self._drain_s}
+            processes["local"] = {**self.run.summary(), "drain_s": self._drain_s}
         return results.Conditions(
             host=self.host() or "",
             open_loop=self.options.open_loop,
@@ -336,10 +297,10 @@ class Coordinator:
             warmup_s=self.options.warmup,
             planned_s=self.measure_s,
             options=texts_of(self.environment.parsed_options),
-            processes=dict(self._done),
+            processes=processes,
             server=self._server.usage(),
             ended_because=self._fatal or self._hopeless,
             resets=self.resets,
-            workers_lost=self._workers_lost,
+            workers_lost=self._workers.lost if self._workers is not None else 0,
             users_changed=self._users_changed,
         )
