@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 import gevent
-from linearizability import UNKNOWN, Operation
 from serving import read_lines
 from store_calls import apply
 
+from kvss_gevent.conformance.races.linearizability import UNKNOWN, Operation
 from kvss_gevent.protocol.wire import Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import Store, StoreError
 

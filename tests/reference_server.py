@@ -120,11 +120,13 @@ def talking(reply_to: Answer = answer, end: bytes = b"\n") -> Converse:
 
 @contextlib.contextmanager
 def running(
-    converse: Converse, state: State | None = None, *, threads: bool = True, host: str = "127.0.0.1"
+    converse: Converse, state: State | None = None, *, threads: bool = True, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[int]:
     """Run a server on a free port, a thread for each connection or one for all; yields the port."""
     state = state or State()
-    listener = socket.create_server((host, 0), backlog=256, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = socket.create_server(
+        (host, port), backlog=256, family=socket.AF_INET6 if ":" in host else socket.AF_INET
+    )
     sockets: set[socket.socket] = set()
 
     def serve(sock: socket.socket) -> None:

@@ -10,9 +10,9 @@ import pytest
 from histories import Clients, on_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from linearizability import UNKNOWN, Operation, is_linearizable, violations
 from serving import serving
 
+from kvss_gevent.conformance.races.linearizability import UNKNOWN, Operation, is_linearizable, violations
 from kvss_gevent.protocol.wire import DEL, GET, LINE, PUT, Status
 from kvss_gevent.stores.base import Command, Store
 from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit

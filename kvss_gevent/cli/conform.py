@@ -1,12 +1,24 @@
 """`kvss conform`: grades any KV/1.0 server from outside. The cases and their running are in conformance/."""
 
+import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from kvss_gevent.conformance import export, report
-from kvss_gevent.conformance.cases import GROUPS
-from kvss_gevent.conformance.runner import DEFAULT_TIMEOUT_S, Plan, Unreachable, choose, grade, join_address
+from kvss_gevent.conformance.case import PROFILES, PROJECT
+from kvss_gevent.conformance.cases import CASES, GROUPS
+from kvss_gevent.conformance.process.submission import Submission
+from kvss_gevent.conformance.runner import (
+    DEFAULT_TIMEOUT_S,
+    Plan,
+    Unreachable,
+    grade,
+    grade_submission,
+    join_address,
+    planned,
+)
+from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -22,9 +34,10 @@ examples:
 
 groups: {", ".join(GROUPS)}
 exit codes: 0 every case passed, 1 a case failed, 2 usage,
-            3 nothing answers at HOST:PORT, 130 interrupted
+            3 nothing answers at HOST:PORT or the command does not start,
+            130 interrupted (what was measured is printed and written)
 
-A run leaves some 200 small keys in the server, all beginning with conform-;
+A run leaves some 1,500 small keys in the server, all beginning with conform-;
 every run uses new ones."""
 
 
@@ -32,9 +45,27 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `kvss conform`."""
     parser.epilog = _EPILOG
     parser.add_argument("target", nargs="?", type=_target, metavar="HOST:PORT", help="the server, such as [::1]:5050")
+    parser.add_argument(
+        "--command",
+        metavar="CMD",
+        help="start this server and grade it, such as 'java Server {port}'; without {port} it is expected on 5050. "
+        "It is started again after a crash, watched, and ended with all that it started. This is no sandbox",
+    )
+    parser.add_argument("--in", dest="directory", type=Path, metavar="DIR", help="the working directory of --command")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        default=PROJECT,
+        help="the document that gives points; what it does not ask for is advice (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the scorecard as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write it to FILE as JUnit XML")
     parser.add_argument("--group", nargs="+", action="extend", default=[], metavar="NAME", help="only these groups")
+    for flag, what in (("--only", "only these cases"), ("--exclude", "all but these cases")):
+        parser.add_argument(
+            flag, nargs="+", action="extend", default=[], metavar="WHAT", help=f"{what}: ids, groups, or 'rule N'"
+        )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="points from a JSON file, by id or group")
     parser.add_argument(
         "--stats-format", choices=(README, LAB, ANY), default=ANY, help="the form of STATS (default: any of the two)"
     )
@@ -50,37 +81,75 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Grade the server, or list the cases; returns the exit code."""
-    groups = tuple(_group(name) for name in args.group)
+    plan = make_plan(args)
     if args.list:
-        cases = choose(groups, README if args.stats_format == ANY else args.stats_format)
+        cases = planned(plan, README if args.stats_format == ANY else args.stats_format)
         print(export.cases_as_json(cases) if args.json else report.list_cases(cases), end="")
         return Exit.OK
-    if args.target is None:
-        raise Fail("HOST:PORT is missing", "give the address of the server, such as: kvss conform 127.0.0.1:5050")
+    if (args.target is None) == (args.command is None):
+        cause = "HOST:PORT is missing" if args.target is None else "HOST:PORT and --command exclude each other"
+        raise Fail(cause, "give the address of the server, such as: kvss conform 127.0.0.1:5050")
     if args.junit:
         _write(args.junit, b"", "ab")
-    try:
-        return _grade(args, Plan(groups, args.stats_format, args.timeout))
-    except KeyboardInterrupt:
-        raise Fail("interrupted", "nothing was graded", INTERRUPTED) from None
+    card = _grade(args, plan)
+    if args.junit:
+        _write(args.junit, export.as_junit(card))
+    print(export.as_json(card) if args.json else report.as_text(card), end="")
+    if not card.complete:
+        raise Fail("interrupted", f"{len(card.verdicts)} cases were run", INTERRUPTED)
+    return Exit.FAILED if card.failures else Exit.OK
 
 
-def _grade(args: Namespace, plan: Plan) -> int:
-    host, port = args.target
+def make_plan(args: Namespace) -> Plan:
+    """Return what the options ask for. Raises Fail."""
+    groups = tuple(_group(name) for name in args.group)
+    words = {word.lower() for case in CASES for word in (case.id, case.group, f"rule {case.rule}")}
+    for word in (*args.only, *args.exclude):
+        if word.lower() not in words:
+            raise Fail(f"there is no case, group or rule {word!r}", "kvss conform --list shows all of them")
+    return Plan(
+        groups,
+        args.stats_format,
+        args.timeout,
+        args.profile,
+        tuple(args.only),
+        tuple(args.exclude),
+        read_weights(args.weights) if args.weights else {},
+    )
+
+
+def read_weights(file: Path) -> dict[str, int]:
+    """Read points by id or group. Raises Fail."""
     try:
-        card = grade(host, port, plan, _show_progress)
-    except Unreachable as unreachable:
+        weights = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Fail(f"cannot read the weights in {file}: {error}", 'write {"framing": 2, "put-new": 3}') from None
+    names = {name for case in CASES for name in (case.id, case.group)}
+    if not isinstance(weights, dict) or not all(
+        name in names and type(points) is int and 0 <= points <= 1000 for name, points in weights.items()
+    ):
+        raise Fail(f"{file} holds no weights", 'write ids or groups with whole points: {"framing": 2, "put-new": 3}')
+    return weights
+
+
+def _grade(args: Namespace, plan: Plan) -> Scorecard:
+    try:
+        if args.command:
+            where = args.command
+            return grade_submission(Submission(args.command, args.directory or Path.cwd()), plan, _show_progress)
+        host, port = args.target
         where = join_address(host, port)
+        return grade(host, port, plan, _show_progress)
+    except Unreachable as unreachable:
         if args.junit:
             _write(args.junit, export.unreachable_as_junit(where, str(unreachable)))
         if args.json:
             print(export.unreachable_as_json(where, str(unreachable)), end="")
+        if args.command:
+            print(unreachable.tail, end="", file=sys.stderr)
+            raise Fail(f"the command does not start: {unreachable}", "run it by hand first", Exit.UNREACHABLE) from None
         cause = f"nothing answers at {where}: {unreachable}"
         raise Fail(cause, "start the server first, or check the address", Exit.UNREACHABLE) from None
-    if args.junit:
-        _write(args.junit, export.as_junit(card))
-    print(export.as_json(card) if args.json else report.as_text(card), end="")
-    return Exit.FAILED if card.failures else Exit.OK
 
 
 def _show_progress(done: int, total: int) -> None:

@@ -2,7 +2,7 @@
 
 The table needs no sockets: a plain case is packets in, reply lines out, and whether the connection ends.
 
-May import: protocol, settings, pages, conformance.cases.
+May import: protocol, settings, pages, conformance.
 """
 
 from kvss_gevent.conformance.case import Case

@@ -1,4 +1,4 @@
-"""What a conformance case is: a few steps as data. Running them is for check.py, the cases themselves are in table/.
+"""What a conformance case is: a few steps as data. The cases are in cases/, case_runner.py runs them.
 
 Bytes in steps are templates: `{k}` becomes a key that is new in every run, `{k511}` the same key filled up to 511
 bytes, and `{x100}` 100 letters x.
@@ -7,6 +7,7 @@ bytes, and `{x100}` 100 letters x.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from re import Pattern
 from typing import Final
 
@@ -15,6 +16,40 @@ FIRST: Final = "a"
 
 Line = bytes | Pattern[bytes]
 """A reply line without its line feed: exactly these bytes, or whatever matches the whole pattern."""
+
+
+class Source(StrEnum):
+    """The document that asks for what a case looks at."""
+
+    SHEET = "sheet"
+    README = "readme"
+    COURSE = "sheet and readme"
+    PROJECT = "project"
+    PRACTICE = "practice"
+    """Good practice, in no document: advice without points everywhere."""
+
+
+PROFILES: Final[dict[str, frozenset[Source]]] = {
+    "sheet": frozenset({Source.SHEET, Source.COURSE}),
+    "readme": frozenset({Source.README, Source.COURSE}),
+    "project": frozenset({Source.SHEET, Source.README, Source.COURSE, Source.PROJECT}),
+}
+"""From the name of a profile to the sources whose cases have points in it; all others are advice."""
+
+PROJECT: Final = "project"
+
+
+class Habit(StrEnum):
+    """A way to answer that one case judges and all other cases overlook."""
+
+    GREETING = "greeting"
+    ENDING = "ending"
+    PADDING = "padding"
+    TEXT = "text"
+    SPELLING = "spelling"
+    FAREWELL = "farewell"
+    STATS = "stats"
+
 
 _FIELD: Final = re.compile(rb"\{([kx])(\d*)\}")
 
@@ -30,21 +65,25 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Wait for these reply lines, in order. Strict also judges how a line ends, for a server that ends all in CRLF."""
+    """Wait for these reply lines, in order. strict names the one habit that is not overlooked here."""
 
     lines: tuple[Line, ...]
     on: str = FIRST
-    strict: bool = False
+    strict: Habit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Ask for STATS; each (counter, least, most) says how far it has moved since the case's last Stats step.
+    """Ask for STATS. Counters that the form of the server's STATS does not have are not looked at.
 
-    Within settle_s it is asked again until that holds: a server may notice later that a client has left.
+    moved: each (counter, least, most) says how far it has moved since the case's last Stats step. exact, least: each
+    (counter, number) says what it is, or is at least. Within settle_s it is asked again until all of that holds: a
+    server may notice later that a client has left.
     """
 
     moved: tuple[tuple[str, int, int], ...] = ()
+    exact: tuple[tuple[str, int], ...] = ()
+    least: tuple[tuple[str, int], ...] = ()
     settle_s: float = 0.0
 
 
@@ -84,15 +123,24 @@ class Closed:
     judged: bool = True
 
 
-Step = Send | Expect | Stats | Pause | HalfClose | Leave | Reset | Closed
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Many clients at one moment, by the name of a race in races/contests.py."""
+
+    name: str
+
+
+Step = Send | Expect | Stats | Pause | HalfClose | Leave | Reset | Closed | Race
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One thing that a KV/1.0 server does, with its rule of docs/protocol.md and what it is worth.
 
-    alone: nothing else may run beside it. patience: times the timeout it may take. attempts: tries before it counts as
-    failed, for what another client of the same server can disturb. form: the STATS form it is about, None for both.
+    source: the document that asks for it. alone: nothing else may run beside it. patience: times the timeout it may
+    take. attempts: tries before it counts as failed, for what another client of the same server can disturb. form: the
+    STATS form it is about, None for both. habit: what it judges and other cases overlook. fresh: it needs a server that
+    has just been started.
     """
 
     id: str
@@ -106,6 +154,9 @@ class Case:
     patience: int = 1
     attempts: int = 1
     form: str | None = None
+    source: Source = Source.PROJECT
+    habit: Habit | None = None
+    fresh: bool = False
 
     @property
     def plain(self) -> bool:
@@ -131,6 +182,28 @@ class Case:
     def closes(self) -> bool:
         """Whether the server closes the connection behind the last reply, and not because the client has done so."""
         return not self.half_closes and any(isinstance(step, Closed) for step in self.steps)
+
+    @property
+    def needs_two(self) -> bool:
+        """Whether two clients are connected at the same time."""
+        connected: set[str] = set()
+        for step in self.steps:
+            match step:
+                case Race():
+                    return True
+                case Leave() | Reset() | Closed(judged=True):
+                    connected.discard(step.on)
+                case Stats():
+                    connected.add(FIRST)
+                case Send() | Expect():
+                    connected.add(step.on)
+            if len(connected) > 1:
+                return True
+        return False
+
+    def points_in(self, profile: str) -> int:
+        """Return what the case is worth in a profile: nothing where its document does not ask for it."""
+        return self.points if self.source in PROFILES[profile] else 0
 
     @property
     def pauses_s(self) -> float:

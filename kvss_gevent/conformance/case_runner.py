@@ -1,6 +1,7 @@
-"""Runs one case against a server and says what came of it. Which cases, in which order, is for runner.py."""
+"""Runs one case against a server and says what came of it."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,26 +10,27 @@ from kvss_gevent.conformance.case import (
     Case,
     Closed,
     Expect,
+    Habit,
     HalfClose,
     Leave,
     Line,
     Pause,
+    Race,
     Reset,
     Send,
     Stats,
     Step,
-    matches,
     packets,
 )
-from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.dialect import PLAIN, Dialect, habits_of
+from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.races.contests import CONTESTS, Lost
 from kvss_gevent.conformance.score import Verdict
-from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, read_counters
-from kvss_gevent.protocol.wire import shorten
+from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, read_counters
+from kvss_gevent.protocol.wire import BYE, shorten
 
-PACKET_GAP_S: Final = 0.02
-BYTE_GAP_S: Final = 0.002
-"""Between packets that follow each other without a reply: time for the server to see the first one by itself."""
-
+_NO_END_S: Final = 20.0
+"""More for a contest with a server whose replies are known to end by silence alone."""
 _SETTLE_GAP_S: Final = 0.02
 _EXTRA_S: Final = 0.5
 _QUIET_S: Final = 0.05
@@ -40,19 +42,24 @@ class Target:
     """A server under test, and what was learnt of it beforehand.
 
     marker: its reply line to `GET end_key`, by which the end of a case is known; None where it has none.
-    crlf: it ends every reply in a carriage return and a line feed, which costs it one case and not all.
+    odd_stats: its STATS has neither form, so that counters are found by their names.
     """
 
     address: Address
     stats_form: str
     end_key: bytes
     marker: bytes | None = None
-    crlf: bool = False
+    dialect: Dialect = PLAIN
+    odd_stats: bool = False
 
 
 class _Failed(Exception):
-    def __init__(self, expected: str, received: str, *, silent: bool = False) -> None:
+    def __init__(
+        self, expected: str, received: str, *, silent: bool = False, closed: bool = False, picture: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(received)
+        self.closed = closed
+        self.picture = picture
         self.expected = expected
         self.received = received
         self.silent = silent
@@ -64,7 +71,7 @@ def run_case(case: Case, target: Target, key: bytes, timeout_s: float) -> Verdic
     for attempt in range(case.attempts):
         conversation = _Conversation(target, Deadline(timeout_s * case.patience))
         fresh = key + b"-%d" % attempt if attempt else key
-        verdict = conversation.judge(case.rendered(fresh), started)
+        verdict = conversation.judge(case.rendered(fresh), fresh, started)
         # Another client's traffic can spoil a difference of counters; a server that is silent or gone stays so.
         if verdict.passed or verdict.silent or verdict.gone:
             break
@@ -81,9 +88,12 @@ class _Conversation:
         self._counters: dict[str, int] = {}
         self._sent: list[tuple[str, str]] = []
         self._last_sent_on: str | None = None
+        self._habits = set(target.dialect.habits)
+        self._key = b""
 
-    def judge(self, case: Case, started: float) -> Verdict:
+    def judge(self, case: Case, key: bytes, started: float) -> Verdict:
         """Run the steps and return the verdict."""
+        self._key = key
         try:
             for step in case.steps:
                 self._run(step)
@@ -98,6 +108,9 @@ class _Conversation:
                 failed.received,
                 heard=self._heard(),
                 silent=failed.silent,
+                closed=failed.closed,
+                picture=failed.picture,
+                habits=self._noted(),
             )
         except Gone as gone:
             cause = f"no connection: {gone}"
@@ -106,14 +119,17 @@ class _Conversation:
         finally:
             for peer in self._peers.values():
                 peer.close()
-        return Verdict(case, True, time.monotonic() - started, heard=self._heard())
+        return Verdict(case, True, time.monotonic() - started, heard=self._heard(), habits=self._noted())
+
+    def _noted(self) -> frozenset[Habit]:
+        return frozenset(self._habits) if self._heard() else frozenset()
 
     def _heard(self) -> bool:
         return any(peer.heard_bytes for peer in self._peers.values())
 
     def _packets_shown(self) -> tuple[str, ...]:
         several = len(self._peers) > 1
-        return tuple(f"({name}) {text}" if several else text for name, text in self._sent)
+        return tuple(f"({name}) {text}" if several and name else text for name, text in self._sent)
 
     def _run(self, step: Step) -> None:
         match step:
@@ -133,12 +149,14 @@ class _Conversation:
                 self._peer(step.on).reset()
             case Closed(judged=True):
                 self._closed(step.on)
+            case Race():
+                self._race(step.name)
         if not isinstance(step, Send):
             self._last_sent_on = None
 
     def _peer(self, name: str) -> Peer:
         if name not in self._peers:
-            self._peers[name] = Peer(self._target.address, self._deadline)
+            self._peers[name] = Peer(self._target.address, self._deadline, self._target.dialect)
         return self._peers[name]
 
     def _send(self, step: Send) -> None:
@@ -147,46 +165,52 @@ class _Conversation:
         self._sent.append((step.on, shorten(step.data) + (f" in {len(parts)} packets" if step.cut else "")))
         for packet in parts:
             if self._last_sent_on == step.on:
-                self._deadline.pause(BYTE_GAP_S if step.cut else PACKET_GAP_S)
+                peer.await_read(BYTE_GAP_S if step.cut else PACKET_GAP_S)
             self._last_sent_on = step.on
             try:
                 peer.send(packet)
             except NoReply as stuck:
                 raise _Failed("the request is taken", stuck.why, silent=True) from None
 
-    def _line(self, expected: str, name: str) -> bytes:
+    def _line(self, expected: str, name: str, line: Line = b"") -> bytes:
         try:
-            return self._peer(name).line()
+            return self._peer(name).line(line if isinstance(line, bytes) else b"")
         except NoReply as missing:
             received = f"{shorten(missing.rest)}, then {missing.why}" if missing.rest else missing.why
-            raise _Failed(expected, received, silent=missing.waited) from None
+            raise _Failed(expected, received, silent=missing.waited, closed=not missing.waited) from None
 
     def _expect(self, step: Expect) -> None:
+        if step.strict in self._target.dialect.habits:
+            raise _Failed(_show_line(step.lines[0]), shorten(self._target.dialect.sample))
         for number, line in enumerate(step.lines, 1):
             expected = _show_line(line)
             if len(step.lines) > 1:
                 expected += f" (reply {number} of {len(step.lines)})"
-            got = self._line(expected, step.on)
-            if self._target.crlf and not step.strict:
-                got = got.removesuffix(b"\r")
-            if not matches(line, got):
+            try:
+                got = self._line(expected, step.on, line)
+            except _Failed as failed:
+                if line == BYE and failed.closed and step.strict is None:
+                    self._habits.add(Habit.FAREWELL)  # it says good-bye by closing
+                    return
+                raise
+            habits = habits_of(line, got)
+            if habits is None or step.strict in habits:
                 raise _Failed(expected, shorten(got))
+            self._habits |= habits
 
     def _stats(self, step: Stats) -> None:
         settled = Deadline(step.settle_s)
         before = self._counters
         while True:
-            self._counters = self._ask_stats()
-            wrong = [
-                f"{name} moved by {got} instead of {_range(least, most)}"
-                for name, least, most in step.moved
-                if not least <= (got := self._counters[name] - before[name]) <= most
-            ]
-            if not wrong:
+            self._counters = counters = self._ask_stats()
+            names: set[str] = {str(bound[0]) for bound in (*step.moved, *step.exact, *step.least)}
+            if names and not names & counters.keys():
+                raise _Failed(f"STATS has {', '.join(sorted(names))}", f"it has {', '.join(counters)}")
+            wrong = next(_wrong(step, before, counters), None)
+            if wrong is None:
                 return
             if settled.passed() or self._deadline.passed():
-                expected = ", ".join(f"{name} {_range(least, most)}" for name, least, most in step.moved)
-                raise _Failed(f"from one STATS to the next {expected}", wrong[0])
+                raise wrong
             self._deadline.pause(_SETTLE_GAP_S)
 
     def _ask_stats(self) -> dict[str, int]:
@@ -195,10 +219,23 @@ class _Conversation:
         self._peer(FIRST).send(b"KV/1.0 STATS\n")
         expected = _show_line(FORMS[form])
         line = self._line(expected, FIRST)
-        counters = read_counters(line.removesuffix(b"\r") if self._target.crlf else line, form)
-        if counters is None:
+        counters = guess_counters(line) if self._target.odd_stats else read_counters(line, form)
+        if not counters:
             raise _Failed(expected, shorten(line))
+        if self._target.odd_stats:
+            self._habits.add(Habit.STATS)
         return counters
+
+    def _race(self, name: str) -> None:
+        if not self._target.dialect.end:
+            self._deadline.extend(_NO_END_S)
+        try:
+            CONTESTS[name](self._peer, self._key)
+        except Lost as lost:
+            self._sent += [("", text) for text in lost.sent]
+            raise _Failed(lost.expected, lost.received, picture=lost.picture) from None
+        except NoReply as missing:
+            raise _Failed("a reply to each request", missing.why, silent=missing.waited) from None
 
     def _closed(self, name: str) -> None:
         expected = "the server closes the connection"
@@ -235,6 +272,22 @@ class _Conversation:
             extra = silence.rest
         if extra:
             raise _Failed("nothing more", shorten(extra))
+
+
+def _wrong(step: Stats, before: dict[str, int], now: dict[str, int]) -> Iterator[_Failed]:
+    """Yield what is wrong with counters, of those that the server has."""
+    for name, least, most in step.moved:
+        moved = now[name] - before[name] if name in now and name in before else least
+        if not least <= moved <= most:
+            expected = ", ".join(f"{one} {_range(low, high)}" for one, low, high in step.moved)
+            received = f"{name} moved by {moved} instead of {_range(least, most)}"
+            yield _Failed(f"from one STATS to the next {expected}", received)
+    for name, number in step.exact:
+        if now.get(name, number) != number:
+            yield _Failed(f"{name} {number}", f"{name} {now[name]}")
+    for name, least in step.least:
+        if now.get(name, least) < least:
+            yield _Failed(f"{name} at least {least}", f"{name} {now[name]}")
 
 
 def _show_line(line: Line) -> str:

@@ -20,6 +20,8 @@ def as_json(card: Scorecard) -> str:
             "target": card.target,
             "error": None,
             "stats_format": card.stats_form,
+            "profile": card.profile,
+            "complete": card.complete,
             **_sums(card.verdicts),
             "duration_s": round(card.duration_s, 3),
             "notes": list(card.notes),
@@ -41,10 +43,10 @@ def cases_as_json(cases: Iterable[Case]) -> str:
 
 def as_junit(card: Scorecard) -> bytes:
     """Return the scorecard as JUnit XML: one test suite for each group, one test case for each case."""
-    root = xml.Element("testsuites", _suite("kvss conform", card.duration_s, card.verdicts))
+    root = xml.Element("testsuites", _counts("kvss conform", card.duration_s, card.verdicts))
     for name, verdicts in card.groups.items():
         spent_s = sum(verdict.duration_s for verdict in verdicts)
-        suite = xml.SubElement(root, "testsuite", _suite(name, spent_s, verdicts))
+        suite = xml.SubElement(root, "testsuite", {**_counts(name, spent_s, verdicts), "skipped": "0"})
         for verdict in verdicts:
             _testcase(suite, verdict)
     return _document(root)
@@ -52,9 +54,9 @@ def as_junit(card: Scorecard) -> bytes:
 
 def unreachable_as_junit(target: str, cause: str) -> bytes:
     """Return JUnit XML with one error for a server that could not be connected to."""
-    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": "0"}
+    counts = {"tests": "1", "failures": "0", "errors": "1", "time": "0"}
     root = xml.Element("testsuites", {"name": "kvss conform", **counts})
-    suite = xml.SubElement(root, "testsuite", {"name": "connect", **counts})
+    suite = xml.SubElement(root, "testsuite", {"name": "connect", **counts, "skipped": "0"})
     element = xml.SubElement(suite, "testcase", classname="conform.connect", name="connect", time="0")
     xml.SubElement(element, "error", message=f"nothing answers at {target}: {cause}")
     return _document(root)
@@ -73,11 +75,20 @@ def _sums(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
 
 
 def _case(case: Case) -> dict[str, Any]:
-    return {"id": case.id, "group": case.group, "rule": case.rule, "points": case.points, "title": case.title}
+    return {
+        "id": case.id,
+        "group": case.group,
+        "rule": case.rule,
+        "source": case.source.value,
+        "points": case.points,
+        "title": case.title,
+    }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     result = {**_case(verdict.case), "passed": verdict.passed, "duration_s": round(verdict.duration_s, 3)}
+    if verdict.flaky:
+        result["flaky"] = True
     if verdict.passed:
         return result
     return {
@@ -86,12 +97,20 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "expected": verdict.expected,
         "received": verdict.received,
         "hint": verdict.case.hint,
+        **({"death": verdict.death, "stderr": verdict.tail} if verdict.death else {}),
+        **({"picture": list(verdict.picture)} if verdict.picture else {}),
     }
 
 
-def _suite(name: str, spent_s: float, verdicts: tuple[Verdict, ...]) -> dict[str, str]:
-    counts = {"tests": len(verdicts), "failures": sum(not v.passed for v in verdicts), "errors": 0, "skipped": 0}
+def _counts(name: str, spent_s: float, verdicts: tuple[Verdict, ...]) -> dict[str, str]:
+    """Return the attributes that common schemas allow for all suites together and for one."""
+    counts = {"tests": len(verdicts), "failures": sum(map(_is_failure, verdicts)), "errors": 0}
     return {"name": name, "time": f"{spent_s:.3f}", **{what: str(number) for what, number in counts.items()}}
+
+
+def _is_failure(verdict: Verdict) -> bool:
+    """Tell whether points are lost: advice is no failure."""
+    return not verdict.passed and bool(verdict.case.points)
 
 
 def _testcase(suite: xml.Element, verdict: Verdict) -> None:
@@ -99,7 +118,7 @@ def _testcase(suite: xml.Element, verdict: Verdict) -> None:
     element = xml.SubElement(
         suite, "testcase", classname=f"conform.{case.group}", name=case.id, time=f"{verdict.duration_s:.3f}"
     )
-    if not verdict.passed:
+    if _is_failure(verdict):
         message = f"{case.title}: expected {verdict.expected}, received {verdict.received}"
         failure = xml.SubElement(element, "failure", message=message, type=f"rule {case.rule}")
         failure.text = "\n".join((*(f"sent: {packet}" for packet in verdict.sent), f"hint: {case.hint}"))

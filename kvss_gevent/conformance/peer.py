@@ -1,13 +1,29 @@
 """One connection of a case, as seen by its client: packets out, lines in, each wait bounded by the case's deadline."""
 
+import re
 import socket
 import struct
 import sys
 import time
 from typing import Any, Final
 
+from kvss_gevent.conformance.dialect import PLAIN, Dialect
+from kvss_gevent.conformance.process.kernel import unread_bytes
+from kvss_gevent.protocol.wire import REPLY, Status
+
 Address = tuple[Any, ...]
 """What socket.connect takes: host and port, with two more numbers for IPv6."""
+
+PACKET_GAP_S: Final = 0.02
+BYTE_GAP_S: Final = 0.002
+"""Between packets, where the kernel cannot be asked whether the server has received the first one."""
+_READ_WITHIN_S: Final = 0.25
+_LOOK_S: Final = 0.0005
+_QUIET_S: Final = 0.04
+"""A reply that nothing ends is whole after so much silence."""
+_WHOLE: Final = frozenset(REPLY.values()) - {REPLY[Status.OK]}
+_CODE: Final = re.compile(rb"[245]\d\d|$")
+_NEXT_REPLY: Final = re.compile(rb"(?<=.)(?=(?:200 OK|201|204|400|404|426|500)(?:[^0-9A-Za-z]|$))", re.DOTALL)
 
 MAX_REPLY_BYTES: Final = 2 << 20
 """No case asks for a longer reply; a server that sends more without a line feed is not heard to the end."""
@@ -46,18 +62,26 @@ class Deadline:
 
     def pause(self, seconds: float) -> None:
         """Sleep, and put the deadline off by as much."""
-        self._end += seconds
+        self.extend(seconds)
         time.sleep(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """Put the deadline off."""
+        self._end += seconds
 
 
 class Peer:
     """One connection to the server under test. Raises Gone where none can be made."""
 
-    def __init__(self, address: Address, deadline: Deadline) -> None:
+    def __init__(self, address: Address, deadline: Deadline, dialect: Dialect = PLAIN) -> None:
         self.deadline = deadline
+        self._dialect = dialect
+        self._greeting_lines = dialect.greeting_lines
+        self._waiting_since = time.monotonic()
         self._buffer = bytearray()
         self._broken: str | None = None
         self.between_lines = True
+        self._reads_late = False
         self.heard_bytes = 0
         self.half_closed = False
         self.left = False
@@ -82,28 +106,106 @@ class Peer:
         except OSError as error:
             self._broken = describe(error)
 
-    def line(self) -> bytes:
-        """Return the next line without its line feed. Raises NoReply."""
+    def await_read(self, gap_s: float) -> None:
+        """Wait until the server has received what was sent, or for a while where that cannot be known."""
+        started = time.monotonic()
+        unread: int | None = None
+        try:
+            local, remote = self._sock.getsockname(), self._sock.getpeername()
+        except OSError:
+            return
+        if local[0] != remote[0] or self._reads_late:
+            self.deadline.pause(gap_s)
+            return
+        while time.monotonic() - started < _READ_WITHIN_S:
+            unread = unread_bytes(local, remote)
+            if not unread:
+                break
+            time.sleep(_LOOK_S)
+        self._reads_late = bool(unread)
+        self.deadline.extend(time.monotonic() - started)
+        if unread is None:
+            self.deadline.pause(gap_s)
+
+    def line(self, expected: bytes = b"") -> bytes:
+        """Return the next reply line without what ends it. Raises NoReply.
+
+        expected: where nothing ends a reply, it is whole as soon as it is this one, and else after some silence.
+        """
+        self._waiting_since = time.monotonic()
+        while self._greeting_lines:
+            self._cut(b"\n")
+            self._greeting_lines -= 1
+        end = self._dialect.end
+        line = self._cut(end[-1:]) if end else self._cut_without_end(expected)
+        return line.removesuffix(end[:-1]).lstrip(b"\0").removeprefix(self._dialect.prompt)
+
+    def _cut(self, end: bytes) -> bytes:
         searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
+        while (place := self._buffer.find(end, searched)) < 0 or (end == b"\0" and not place):
+            if not place:  # NUL bytes that fill up the reply before
+                del self._buffer[:1]
+                continue
             searched = len(self._buffer)
             if searched > MAX_REPLY_BYTES:
                 raise NoReply("a reply without end", bytes(self._buffer))
             if not self._receive():
-                raise NoReply(self._broken or "the server closed the connection", bytes(self._buffer))
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
+                raise NoReply(self._broken or "the server closed the connection", self.pending())
+        line = bytes(self._buffer[:place])
+        del self._buffer[: place + 1]
         return line
+
+    def _cut_without_end(self, expected: bytes) -> bytes:
+        while not self._buffer:
+            if not self._receive():
+                raise NoReply(self._broken or "the server closed the connection")
+
+        def whole(buffer: bytearray) -> bool:
+            return bytes(buffer[:20]) in _WHOLE or (bool(expected) and buffer.startswith(expected))
+
+        deadline, self.deadline = self.deadline, Deadline(_QUIET_S)
+        try:
+            while len(self._buffer) <= MAX_REPLY_BYTES and not whole(self._buffer) and self._receive():
+                self.deadline = Deadline(_QUIET_S)
+        except NoReply:
+            pass  # it is quiet
+        finally:
+            self.deadline = deadline
+        following = _NEXT_REPLY.search(self._buffer)
+        line = bytes(self._buffer[: following.start() if following else None])
+        if expected and self._buffer.startswith(expected) and _CODE.match(self._buffer, len(expected)):
+            line = expected
+        del self._buffer[: len(line)]
+        return line
+
+    def listen(self, quiet_s: float) -> bytes:
+        """Return whatever comes until it is quiet for a while or the connection ends; never raises."""
+        deadline = self.deadline
+        try:
+            while len(self._buffer) <= MAX_REPLY_BYTES:
+                self.deadline = Deadline(quiet_s)
+                if not self._receive():
+                    break
+        except NoReply:
+            pass  # it is quiet
+        self.deadline = deadline
+        heard = bytes(self._buffer)
+        self._buffer.clear()
+        return heard
 
     def rest(self) -> bytes:
         """Wait until the server closes or sends anything; return what it sent. Raises NoReply where it does neither."""
-        while not self._buffer and self._receive():
+        self._waiting_since = time.monotonic()
+        while not self.pending() and self._receive():
             pass
-        return bytes(self._buffer)
+        return self.pending()
 
     def pending(self) -> bytes:
-        """Return what has been received and not been read as a line."""
-        return bytes(self._buffer)
+        """Return what has been received and not been read as a line, without what the server adds to every line."""
+        rest = bytes(self._buffer)
+        if self._greeting_lines:
+            rest = b"".join(rest.split(b"\n", self._greeting_lines)[self._greeting_lines :])
+        return rest.strip(b"\0").removeprefix(self._dialect.prompt)
 
     def half_close(self) -> None:
         """Close the sending side."""
@@ -140,9 +242,12 @@ class Peer:
         return bool(data)
 
     def _silence(self) -> NoReply:
+        waited_s = time.monotonic() - self._waiting_since
         within = f"within {self.deadline.timeout_s:g} s"
+        if waited_s < 0.8 * self.deadline.timeout_s:
+            within = f"in the {waited_s:.1f} s that were left of the case's {self.deadline.timeout_s:g} s"
         why = f"no line feed {within}" if self._buffer else f"nothing {within}"
-        return NoReply(why, bytes(self._buffer), waited=True)
+        return NoReply(why, self.pending(), waited=True)
 
 
 def describe(error: OSError) -> str:

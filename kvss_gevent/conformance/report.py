@@ -1,15 +1,16 @@
-"""The scorecard as text for a terminal of 80 columns. As data for programs it is in export.py."""
+"""The scorecard as text for a terminal of 80 columns. export.py has it as data for programs."""
 
 import re
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import Final
 
-from kvss_gevent.conformance.case import Case
+from kvss_gevent.conformance.case import PROJECT, Case
 from kvss_gevent.conformance.score import Scorecard, Verdict, percent
 
 WIDTH: Final = 80
 SHOWN_PACKETS: Final = 4
+SHOWN_TAIL_LINES: Final = 3
 SHOWN_LIKEWISE: Final = 20
 _REPEATED: Final = 3
 _REPLY_NUMBER: Final = re.compile(r" \(reply \d+ of \d+\)$")
@@ -36,6 +37,10 @@ def list_cases(cases: Iterable[Case]) -> str:
 
 def _lines(card: Scorecard) -> Iterator[str]:
     yield f"{card.target} as a KV/1.0 server, STATS in the {card.stats_form} form"
+    if card.profile != PROJECT:
+        yield f"graded by the {card.profile}; what it does not ask for is advice without points"
+    if not card.complete:
+        yield "interrupted: only the cases below were run"
     yield ""
     yield "group          points     cases"
     for name, verdicts in card.groups.items():
@@ -44,7 +49,27 @@ def _lines(card: Scorecard) -> Iterator[str]:
     for note in card.notes:
         yield ""
         yield from wrap(note, WIDTH)
+    for habit in habits(card):
+        yield ""
+        yield from wrap(habit, WIDTH)
     yield from _failures(card.failures)
+    if card.advice:
+        yield ""
+        yield f"Advice without points: {len(card.advice)} cases of no concern to this profile failed."
+        for verdict in card.advice:
+            yield from wrap(
+                f"{verdict.case.id}: {verdict.case.title}", WIDTH, initial_indent="  ", subsequent_indent="    "
+            )
+
+
+def habits(card: Scorecard) -> Iterator[str]:
+    """Say of each habit that one case judges how many cases overlooked it."""
+    for verdict in card.verdicts:
+        habit = verdict.case.habit
+        if habit is not None and not verdict.passed:
+            others = sum(habit in other.habits for other in card.verdicts if other.passed)
+            if others:
+                yield f"{verdict.case.id} is one thing: {others} other cases overlook it and would fail for it, too."
 
 
 def _row(name: str, verdicts: tuple[Verdict, ...]) -> str:
@@ -90,7 +115,7 @@ def _kind(failure: Verdict) -> str:
 def _failure(verdict: Verdict) -> Iterator[str]:
     case = verdict.case
     points = "1 point" if case.points == 1 else f"{case.points} points"
-    yield f"FAILED {case.id} ({case.group}, rule {case.rule}, {points})"
+    yield f"{'CRASHED' if verdict.death else 'FAILED'} {case.id} ({case.group}, rule {case.rule}, {points})"
     yield from wrap(case.title, WIDTH, initial_indent="  ", subsequent_indent="  ")
     hidden = len(verdict.sent) - SHOWN_PACKETS
     if hidden > 0:
@@ -99,6 +124,11 @@ def _failure(verdict: Verdict) -> Iterator[str]:
         yield from _bytes("sent", packet)
     yield from _bytes("expected", verdict.expected)
     yield from _bytes("received", verdict.received)
+    if verdict.death:
+        yield from _prose("server", verdict.death)
+        for line in verdict.tail.splitlines()[-SHOWN_TAIL_LINES:]:
+            yield from _bytes("stderr", line.encode("ascii", "backslashreplace").decode())
+    yield from (f"  {line}" for line in verdict.picture)
     yield from _prose("hint", case.hint)
 
 

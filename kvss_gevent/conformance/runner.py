@@ -1,47 +1,77 @@
-"""Runs cases against a server, beside each other where that is fair. Adding up the points is for score.py.
+"""Runs cases against a server, beside each other where that is fair, and those that failed once more.
 
-A server that hangs, closes or dies costs only the case at hand. The whole run is bounded: see longest_s.
+A server that hangs, closes or dies costs only the case at hand; a submission that dies is started again. The whole run
+is bounded: see longest_s.
 """
 
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kvss_gevent.conformance.case import Case
+from kvss_gevent.conformance.case import PROJECT, Case, Race, Step
 from kvss_gevent.conformance.case_runner import Target, run_case
 from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
+from kvss_gevent.conformance.process.submission import NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
-from kvss_gevent.conformance.stats_forms import ANY, README, form_of
+from kvss_gevent.conformance.stats_forms import ANY, LAB, README, form_of
 
 WORKERS: Final = 8
 """Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""
 
 DEFAULT_TIMEOUT_S: Final = 2.0
+DEFAULT_BUDGET_S: Final = 150.0
+"""After so many seconds no further case of a run is begun."""
 
 _BESIDES_S: Final = 1.6
 """What a case may take beside its timeout and pauses: gaps between packets, settling, a look behind the end."""
+
+_MUTE_CASES: Final = 2 * WORKERS
+"""After so many cases without one byte from the server the rest is not tried."""
+_GREETING_S: Final = 0.08
+_QUIET_S: Final = 0.04
+_DEATH_S: Final = 0.3
+"""How long a server may take to die behind the connection that it broke."""
+
+_STATS_OF: Final = {"sheet": LAB, "readme": README}
+"""The form of STATS that a profile asks for; the project takes both."""
 
 Progress = Callable[[int, int], None]
 """Called with the cases done and the cases there are."""
 
 
 class Unreachable(Exception):
-    """Nothing answers at the address: no case was run. The message says why."""
+    """Nothing answers at the address: no case was run. The message says why, tail is the end of a command's stderr."""
+
+    def __init__(self, why: str, tail: str = "") -> None:
+        super().__init__(why)
+        self.tail = tail
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run and how: groups (none means all), the STATS form or ANY, and the timeout of one case in seconds."""
+    """What to run and how.
+
+    groups: none means all. stats_form: a form, or ANY. timeout_s: of one case. profile: which document gives points.
+    only, without: words that pick cases, each an id, a group or a rule such as `rule 3`; no `only` means all. weights:
+    points by id or group, instead of the table's. budget_s: of the whole run.
+    """
 
     groups: tuple[str, ...] = ()
     stats_form: str = ANY
     timeout_s: float = DEFAULT_TIMEOUT_S
+    profile: str = PROJECT
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    weights: Mapping[str, int] = field(default_factory=dict)
+    budget_s: float = DEFAULT_BUDGET_S
 
 
 DEFAULT_PLAN: Final = Plan()
@@ -54,54 +84,235 @@ def _ignore(_done: int, _all: int) -> None:
 def grade(host: str, port: int, plan: Plan = DEFAULT_PLAN, progress: Progress = _ignore) -> Scorecard:
     """Run the planned cases against the server at host and port.
 
-    Raises Unreachable where no connection can be made to begin with. Takes at most longest_s seconds.
+    Raises Unreachable where no connection can be made to begin with. Takes at most longest_s seconds. Where Ctrl-C
+    interrupts it, the scorecard holds what was measured.
     """
-    started = time.monotonic()
-    prefix = b"conform-" + secrets.token_hex(3).encode()
-    target, one_at_a_time = _probe(host, port, prefix + b"-end", plan)
-    cases = choose(plan.groups, target.stats_form)
-    keys = {case.id: b"%b-%03d" % (prefix, number) for number, case in enumerate(cases)}
-    verdicts: dict[str, Verdict] = {}
+    return _Run(host, port, plan, progress, None).card()
 
-    def run(case: Case) -> None:
-        verdicts[case.id] = run_case(case, target, keys[case.id], plan.timeout_s)
-        progress(len(verdicts), len(cases))
 
-    pool = ThreadPoolExecutor(1 if one_at_a_time else WORKERS)
+def grade_submission(submission: Submission, plan: Plan = DEFAULT_PLAN, progress: Progress = _ignore) -> Scorecard:
+    """Start a submission, run the planned cases against it, and end it. Raises Unreachable where it does not start."""
     try:
-        list(pool.map(run, [case for case in cases if not case.alone]))
+        submission.ensure()
+        return _Run("127.0.0.1", submission.port, plan, progress, submission).card()
+    except NotStarted as failed:
+        raise Unreachable(str(failed), failed.tail) from None
     finally:
-        pool.shutdown(cancel_futures=True)
-    mute = target.marker is None and bool(verdicts) and not any(verdict.heard for verdict in verdicts.values())
-    for case in cases:
-        if not case.alone:
-            continue
-        if mute:
+        submission.end()
+
+
+class _Run:
+    """One run over the table."""
+
+    def __init__(self, host: str, port: int, plan: Plan, progress: Progress, submission: Submission | None) -> None:
+        self._started = time.monotonic()
+        self._host, self._port, self._plan, self._progress = host, port, plan, progress
+        self._submission = submission
+        self._prefix = b"conform-" + secrets.token_hex(3).encode()
+        self._target, self._one_at_a_time = _probe(host, port, self._prefix + b"-end", plan)
+        asked = _asked_form(plan, self._target)
+        self._cases = [
+            case for case in planned(plan, self._target.stats_form, asked) if submission is not None or not case.fresh
+        ]
+        self._keys = {case.id: b"%b-%03d" % (self._prefix, number) for number, case in enumerate(self._cases)}
+        self._verdicts: dict[str, Verdict] = {}
+        self._again: list[Case] = []
+        self._running: set[str] = set()
+        self._suspects: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def card(self) -> Scorecard:
+        """Run all cases; return the scorecard."""
+        complete = True
+        try:
+            self._run_all()
+        except KeyboardInterrupt:
+            complete = False
+        verdicts = tuple(self._verdicts[case.id] for case in self._cases if case.id in self._verdicts)
+        where = join_address(self._host, self._port)
+        spent_s = time.monotonic() - self._started
+        notes = tuple(self._notes())
+        return Scorecard(where, self._target.stats_form, verdicts, notes, spent_s, self._plan.profile, complete)
+
+    def _run_all(self) -> None:
+        for case in self._cases:
+            if case.fresh:
+                self._fresh(case)
+        together = [case for case in self._cases if not case.alone]
+        self._run_pool(self._first, together)
+        for case in self._again:  # the server died during them: one of them did it
+            self._alone(case)
+        for case in self._cases:
+            if case.alone and not case.fresh:
+                self._alone(case)
+        self._run_failed_again()
+
+    def _run_pool(self, run: Callable[[Case], None], cases: list[Case]) -> None:
+        pool = ThreadPoolExecutor(1 if self._one_at_a_time else WORKERS)
+        try:
+            list(pool.map(run, cases))
+        except BaseException:
+            self._stopped = True
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _run_failed_again(self) -> None:
+        """Give each case that failed a second chance: a busy machine must not cost points."""
+        failed = [verdict for verdict in self._verdicts.values() if not verdict.passed]
+        if self._mute() or any(verdict.gone for verdict in failed):
+            return
+        cases = [
+            verdict.case for verdict in failed if not verdict.death and not verdict.skipped and not verdict.picture
+        ]
+        self._run_pool(self._second, [case for case in cases if not case.alone])
+        for case in cases:
+            if case.alone and not case.fresh and not any(map(_is_race, case.steps)):
+                self._second(case)
+
+    def _first(self, case: Case) -> None:
+        if self._stopped:
+            return
+        starts = self._ensure()
+        with self._lock:
+            self._running.add(case.id)
+        verdict = self._verdict(case)
+        died = self._died(verdict, starts)
+        with self._lock:
+            if died:
+                self._again.append(case)
+                return
+            if verdict.gone and not self._suspects:
+                self._suspects = set(self._running)
+            self._running.discard(case.id)
+        self._note(verdict)
+
+    def _second(self, case: Case) -> None:
+        if self._stopped or self._late():
+            return
+        self._ensure()
+        verdict = self._verdict(case)
+        if verdict.passed:
+            self._verdicts[case.id] = replace(verdict, tries=2)
+
+    def _alone(self, case: Case) -> None:
+        starts = self._ensure()
+        verdict = self._verdict(case)
+        if self._submission is not None and self._died(verdict, starts):
+            death = self._submission.death(_DEATH_S)
+            if death is not None:
+                verdict = replace(verdict, passed=False, death=str(death), tail=death.stderr)
+        self._note(verdict)
+
+    def _fresh(self, case: Case) -> None:
+        assert self._submission is not None
+        self._submission.restart()
+        self._moved()
+        self._alone(case)
+
+    def _ensure(self) -> int:
+        """See that a submission runs; return how often it has been started."""
+        if self._submission is None:
+            return 0
+        self._submission.ensure()
+        self._moved()
+        return self._submission.starts
+
+    def _moved(self) -> None:
+        """Take over the port of a server that was started again."""
+        assert self._submission is not None
+        address = self._target.address
+        self._target = replace(self._target, address=(address[0], self._submission.port, *address[2:]))
+
+    def _died(self, verdict: Verdict, starts: int) -> bool:
+        if self._submission is None:
+            return False
+        patience_s = _DEATH_S if verdict.closed or verdict.gone else 0.0
+        return self._submission.starts != starts or self._submission.death(patience_s) is not None
+
+    def _verdict(self, case: Case) -> Verdict:
+        if self._mute():
             cause = "not tried: the server has not answered anything before"
-            verdicts[case.id] = Verdict(case, False, 0.0, (), "an answer", cause, heard=False, silent=True)
-        else:
-            run(case)
-    ordered = tuple(verdicts[case.id] for case in cases)
-    notes = tuple(_notes(target, one_at_a_time, verdicts.values()))
-    return Scorecard(join_address(host, port), target.stats_form, ordered, notes, time.monotonic() - started)
+            return Verdict(case, False, 0.0, (), "an answer", cause, heard=False, silent=True, skipped=True)
+        if self._one_at_a_time and case.needs_two:
+            cause = "not tried: the server serves one client at a time"
+            return Verdict(case, False, 0.0, (), "two clients at once", cause, silent=True, skipped=True)
+        if self._late():
+            cause = f"not tried: the {self._plan.budget_s:g} s of the whole run are over"
+            return Verdict(case, False, 0.0, (), "an answer in time", cause, silent=True, skipped=True)
+        return run_case(case, self._target, self._keys[case.id], self._plan.timeout_s)
+
+    def _late(self) -> bool:
+        return time.monotonic() - self._started > self._plan.budget_s
+
+    def _mute(self) -> bool:
+        verdicts = list(self._verdicts.values())
+        return (
+            self._target.marker is None
+            and len(verdicts) >= _MUTE_CASES
+            and not any(verdict.heard for verdict in verdicts)
+        )
+
+    def _note(self, verdict: Verdict) -> None:
+        self._verdicts[verdict.case.id] = verdict
+        self._progress(len(self._verdicts), len(self._cases))
+
+    def _notes(self) -> Iterable[str]:
+        if self._one_at_a_time:
+            yield "The server serves one client at a time: the cases were run one after the other."
+        verdicts = list(self._verdicts.values())
+        died = [verdict for verdict in verdicts if verdict.death]
+        if died:
+            names = ", ".join(verdict.case.id for verdict in died)
+            yield f"The server died and was started again, at: {names}."
+        if verdicts and verdicts[-1].gone:
+            order = sorted(self._suspects, key=[case.id for case in self._cases].index)
+            where = f"; it was busy with: {', '.join(order)}" if order else ""
+            yield f"The server died during the run{where}. With --command it is started again after a crash."
+        flaky = [verdict.case.id for verdict in verdicts if verdict.flaky]
+        if flaky:
+            yield f"Failed at first and passed when run again: {', '.join(flaky)}."
 
 
-def choose(groups: Sequence[str], stats_form: str) -> tuple[Case, ...]:
-    """Return the cases of these groups, or of all, that apply to a form of STATS."""
-    return tuple(case for case in CASES if case.form in (None, stats_form) and (not groups or case.group in groups))
+def _is_race(step: Step) -> bool:
+    return isinstance(step, Race)
 
 
-def longest_s(cases: Iterable[Case], timeout_s: float, workers: int = WORKERS) -> float:
-    """Return a bound in seconds for a run of these cases and the probes before it: every wait to its end."""
-    beside = alone = 0.0
-    for case in cases:
-        spent = case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S)
-        if case.alone:
-            alone += spent
-        else:
-            beside += spent
-    # The slowest case may be the last to start, when the other workers have nothing left to do.
-    return 5 * timeout_s + beside / workers + alone
+def _asked_form(plan: Plan, target: Target) -> str:
+    if plan.stats_form != ANY:
+        return plan.stats_form
+    return _STATS_OF.get(plan.profile, target.stats_form)
+
+
+def planned(plan: Plan, stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
+    """Return the cases of a plan with their points, for a server that has a form of STATS and is asked for one."""
+    return tuple(
+        replace(case, points=plan.weights.get(case.id, plan.weights.get(case.group, case.points_in(plan.profile))))
+        for case in choose(plan.groups, stats_form, asked_form)
+        if (not plan.only or any(_picked(case, word) for word in plan.only))
+        and not any(_picked(case, word) for word in plan.without)
+    )
+
+
+def _picked(case: Case, word: str) -> bool:
+    return word.lower() in (case.id.lower(), case.group.lower(), f"rule {case.rule}")
+
+
+def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
+    """Return the cases of these groups, or of all, for a form of STATS; asked_form is the one to be graded."""
+    asked = asked_form or stats_form
+    return tuple(
+        case
+        for case in CASES
+        if case.form in (None, asked if case.habit else stats_form) and (not groups or case.group in groups)
+    )
+
+
+def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT_BUDGET_S) -> float:
+    """Return a bound in seconds for a run of these cases and the probes before it."""
+    longest = max(case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S) for case in cases)
+    return 7 * timeout_s + budget_s + longest
 
 
 def join_address(host: str, port: int) -> str:
@@ -114,13 +325,29 @@ def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bo
     address, first = _reach(host, port, plan.timeout_s)
     question = b"KV/1.0 GET " + end_key
     with closing(first):
-        marker = _ask(first, question)
-        one_at_a_time = marker is not None and _ask_anew(address, question, plan.timeout_s) is None
-    form = plan.stats_form
-    if form == ANY:
-        line = _ask_anew(address, b"KV/1.0 STATS", plan.timeout_s) or b""
-        form = form_of(line.removesuffix(b"\r")) or README
-    return Target(address, form, end_key, marker, marker is not None and marker.endswith(b"\r")), one_at_a_time
+        dialect = _learn(first, question)
+        marker = _ask_anew(address, question, plan.timeout_s, dialect) if dialect.sample else None
+        one_at_a_time = bool(dialect.sample) and marker is None
+    if one_at_a_time:
+        marker = _ask_anew(address, question, plan.timeout_s, dialect)
+    line = _ask_anew(address, b"KV/1.0 STATS", plan.timeout_s, dialect) if dialect.sample else None
+    found = form_of(line or b"")
+    form = found or _STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
+    if plan.stats_form != ANY:
+        form = plan.stats_form
+    return Target(address, form, end_key, marker, dialect, line is not None and found != form), one_at_a_time
+
+
+def _learn(peer: Peer, question: bytes) -> Dialect:
+    """Hear what comes before a question and behind it."""
+    greeting = peer.listen(_GREETING_S)
+    try:
+        peer.send(question + b"\n")
+        peer.rest()
+    except NoReply:
+        return PLAIN
+    reply = peer.listen(_QUIET_S)
+    return learn(greeting, reply) if reply else PLAIN
 
 
 def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
@@ -138,31 +365,11 @@ def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
     raise Unreachable(why)
 
 
-def _ask_anew(address: Address, line: bytes, timeout_s: float) -> bytes | None:
+def _ask_anew(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bytes | None:
+    """Return the reply line to one request on a new connection, None where there is none."""
     try:
-        with closing(Peer(address, Deadline(timeout_s))) as peer:
-            return _ask(peer, line)
-    except Gone:
+        with closing(Peer(address, Deadline(timeout_s), dialect)) as peer:
+            peer.send(line + b"\n")
+            return peer.line()
+    except (Gone, NoReply):
         return None
-
-
-def _ask(peer: Peer, line: bytes) -> bytes | None:
-    """Return the reply line to one request, None where there is none."""
-    try:
-        peer.send(line + b"\n")
-        return peer.line()
-    except NoReply:
-        return None
-
-
-def _notes(target: Target, one_at_a_time: bool, verdicts: Iterable[Verdict]) -> Iterable[str]:
-    if one_at_a_time:
-        yield "The server serves one client at a time: the cases were run one after the other."
-    if target.crlf:
-        yield "Replies end in CRLF instead of LF: one case fails for it, the others overlook it."
-    finished = list(verdicts)
-    gone = next((number for number, verdict in enumerate(finished) if verdict.gone), None)
-    if gone is not None and all(verdict.gone for verdict in finished[gone:][-3:]):
-        around = finished[max(0, gone - WORKERS) : gone + WORKERS]
-        suspects = [verdict.case.id for verdict in around if not verdict.passed and not verdict.gone]
-        yield "The server died during the run" + (f"; look first at: {', '.join(suspects)}." if suspects else ".")

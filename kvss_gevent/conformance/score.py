@@ -1,8 +1,8 @@
-"""Verdicts and the scorecard they add up to: data alone. Showing it is for report.py and export.py."""
+"""Verdicts and the scorecard they add up to: data alone. report.py and export.py show it."""
 
 from dataclasses import dataclass
 
-from kvss_gevent.conformance.case import Case
+from kvss_gevent.conformance.case import PROJECT, Case, Habit
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +10,9 @@ class Verdict:
     """What came of one case; all text is printable ASCII, whatever the server sent.
 
     sent: the packets, with the connection's name where there are several. expected, received: where it failed. gone:
-    no connection was made. heard: the server has sent something. silent: it failed by waiting.
+    no connection was made. heard: the server has sent something. silent: it failed by waiting. closed: it failed by a
+    connection that ended. picture: lines that show what happened. habits: what was overlooked. death: how the server
+    ended during the case, with the tail of its stderr. skipped: the case was not run. tries: how often it was run.
     """
 
     case: Case
@@ -22,6 +24,18 @@ class Verdict:
     gone: bool = False
     heard: bool = True
     silent: bool = False
+    closed: bool = False
+    picture: tuple[str, ...] = ()
+    habits: frozenset[Habit] = frozenset()
+    death: str = ""
+    tail: str = ""
+    skipped: bool = False
+    tries: int = 1
+
+    @property
+    def flaky(self) -> bool:
+        """Whether the case failed at first and passed when it was run again."""
+        return self.passed and self.tries > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,9 @@ class Scorecard:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     duration_s: float
+    profile: str = PROJECT
+    complete: bool = True
+    """False where the run was interrupted: the cases that are missing were not run."""
 
     @property
     def points(self) -> int:
@@ -46,8 +63,13 @@ class Scorecard:
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
-        """The verdicts of the cases that did not pass."""
-        return tuple(verdict for verdict in self.verdicts if not verdict.passed)
+        """The verdicts of the cases with points that did not pass."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.passed and verdict.case.points)
+
+    @property
+    def advice(self) -> tuple[Verdict, ...]:
+        """The verdicts of the cases without points that did not pass."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.passed and not verdict.case.points)
 
     @property
     def groups(self) -> dict[str, tuple[Verdict, ...]]:

@@ -1,4 +1,4 @@
-"""The two forms of the STATS reply (rule 8), read into counters. Asking for it is for check.py."""
+"""The two forms of the STATS reply (rule 8), read into counters. Another form is read by its names."""
 
 import re
 from typing import Final
@@ -32,6 +32,19 @@ EXAMPLE: Final[dict[str, bytes]] = {
 }
 
 
+_NAMED: Final = re.compile(rb"([A-Za-z_ ]+?)\s*[:=]\s*(\d+(?::\d\d)*)")
+_MEANT: Final = {
+    "uptime": re.compile(rb".*uptime.*"),
+    "get_requests": re.compile(rb"(?:.*_)?gets?(?:_.*)?"),
+    "put_requests": re.compile(rb"(?:.*_)?puts?(?:_.*)?"),
+    "del_requests": re.compile(rb"(?:.*_)?dels?(?:_.*)?"),
+    "connections": re.compile(rb".*(?:connection|client).*"),
+    "keys_stored": re.compile(rb".*(?:keys?|items|entries|size)(?:_.*)?"),
+    "commands_processed": re.compile(rb".*(?:served|commands|requests|processed).*"),
+}
+"""From the name of a counter to what other forms call it; the first that fits is taken."""
+
+
 def form_of(line: bytes) -> str | None:
     """Return the name of the form that a reply line has, None where it has neither."""
     return next((name for name, pattern in FORMS.items() if pattern.fullmatch(line)), None)
@@ -42,7 +55,21 @@ def read_counters(line: bytes, form: str) -> dict[str, int] | None:
     found = FORMS[form].fullmatch(line)
     if found is None:
         return None
-    return {name: _seconds(text) if name == "uptime" else int(text) for name, text in found.groupdict().items()}
+    counters = {name: _seconds(text) if name == "uptime" else int(text) for name, text in found.groupdict().items()}
+    if form == LAB:
+        counters["commands_processed"] -= 1  # served counts the STATS that asks (rule 8)
+    return counters
+
+
+def guess_counters(line: bytes) -> dict[str, int]:
+    """Return the counters that a STATS line of any form seems to hold: names with numbers behind them."""
+    counters: dict[str, int] = {}
+    for name, text in _NAMED.findall(line.replace(b'"', b"")):
+        words = name.strip().lower().replace(b" ", b"_")
+        known = next((meant for meant, pattern in _MEANT.items() if pattern.fullmatch(words)), None)
+        if known:
+            counters.setdefault(known, _seconds(text))
+    return counters
 
 
 def _seconds(text: bytes) -> int:

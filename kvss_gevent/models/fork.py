@@ -17,7 +17,7 @@ LIMITS = (
     "needs a store that processes share",
     "STATS counts the client's own requests and connection",
 )
-LOSES = ("stats-connections",)
+LOSES = ("stats-connections", "stats-second")
 SHARED = True
 
 

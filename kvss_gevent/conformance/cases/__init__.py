@@ -1,4 +1,4 @@
-"""The conformance table: every case, by group in the order of the scorecard. A case is data; check.py runs it.
+"""The conformance table: every case, by group in the order of the scorecard. A case is data; case_runner.py runs it.
 
 May import: conformance.
 """
@@ -6,7 +6,17 @@ May import: conformance.
 from typing import Final
 
 from kvss_gevent.conformance.case import Case
-from kvss_gevent.conformance.cases import commands, errors, framing, grammar, quit, robustness, stats, versions
+from kvss_gevent.conformance.cases import (
+    commands,
+    concurrency,
+    errors,
+    framing,
+    grammar,
+    quit,
+    robustness,
+    stats,
+    versions,
+)
 
 CASES: Final[tuple[Case, ...]] = (
     *framing.CASES,
@@ -17,6 +27,7 @@ CASES: Final[tuple[Case, ...]] = (
     *stats.CASES,
     *quit.CASES,
     *robustness.CASES,
+    *concurrency.CASES,
 )
 
 GROUPS: Final[tuple[str, ...]] = tuple(dict.fromkeys(case.group for case in CASES))

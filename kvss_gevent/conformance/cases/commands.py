@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Leave, Step, ask
+from kvss_gevent.conformance.case import Case, Leave, Source, Step, ask
 
 _case = partial(Case, group="commands", rule=7)
 
@@ -19,33 +19,45 @@ def _stored(key: bytes, value: bytes) -> tuple[Step, ...]:
 CASES: Final = (
     _case(
         id="put-new",
+        source=Source.COURSE,
         title="PUT of a new key is 201 CREATED",
         steps=ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
         hint="Look whether the key is there before storing.",
     ),
     _case(
         id="put-replace",
+        source=Source.COURSE,
         title="PUT of a key that is there is 200 OK",
         steps=(*ask(b"KV/1.0 PUT {k} old", b"201 CREATED"), *ask(b"KV/1.0 PUT {k} new", b"200 OK")),
         hint="Only a new key is 201 CREATED.",
     ),
     _case(
         id="get",
+        source=Source.COURSE,
         title="GET returns the value",
         steps=_stored(b"{k}", b"value"),
         hint="200 OK, one space, the value.",
     ),
     _case(
         id="get-missing",
+        source=Source.COURSE,
         title="GET of a key that is not there is 404 NOT_FOUND",
         steps=ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
         hint="A missing key is an ordinary answer, not a fault of the server.",
     ),
     _case(
+        id="put-equal",
+        source=Source.COURSE,
+        title="PUT of the value that is there already is 200 OK, too",
+        steps=(*ask(b"KV/1.0 PUT {k} same", b"201 CREATED"), *ask(b"KV/1.0 PUT {k} same", b"200 OK")),
+        hint="201 CREATED is about the key, not about its value.",
+    ),
+    _case(
         id="get-replaced",
+        source=Source.COURSE,
         title="GET returns the newest value",
         steps=(
-            *ask(b"KV/1.0 PUT {k} a long old value", b"201 CREATED"),
+            *ask(b"KV/1.0 PUT {k} a-long-old-value", b"201 CREATED"),
             *ask(b"KV/1.0 PUT {k} new", b"200 OK"),
             *ask(b"KV/1.0 GET {k}", b"200 OK new"),
         ),
@@ -53,18 +65,21 @@ CASES: Final = (
     ),
     _case(
         id="del",
+        source=Source.COURSE,
         title="DEL of a key that is there is 204 NO_CONTENT",
         steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT")),
         hint="DEL has no data to return: 204, not 200.",
     ),
     _case(
         id="del-missing",
+        source=Source.COURSE,
         title="DEL of a key that is not there is 404 NOT_FOUND",
         steps=ask(b"KV/1.0 DEL {k}", b"404 NOT_FOUND"),
         hint="Look whether the key is there before deleting.",
     ),
     _case(
         id="del-forgets",
+        source=Source.COURSE,
         title="After DEL the key is gone, and PUT creates it again",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
@@ -76,6 +91,7 @@ CASES: Final = (
     ),
     _case(
         id="shared",
+        source=Source.COURSE,
         title="What one client stores another one finds",
         points=2,
         steps=(
@@ -87,6 +103,7 @@ CASES: Final = (
     ),
     _case(
         id="spaces-inside",
+        source=Source.README,
         title="Spaces inside a value are kept, single and double",
         steps=_stored(b"{k}", b"two words  and   more"),
         hint=_SPACES,
@@ -111,9 +128,10 @@ CASES: Final = (
     ),
     _case(
         id="unicode",
+        source=Source.README,
         rule=1,
         title="Keys and values may be any Unicode text",
-        steps=_stored("{k}-khóa-ключ-键".encode(), "giá trị — значение — 値 💾".encode()),
+        steps=_stored("{k}-khóa-ключ-键".encode(), "giá-trị-значение-値💾".encode()),
         hint="Decode and encode as UTF-8 on both ways, whatever the system's own encoding is.",
     ),
     _case(
@@ -124,7 +142,53 @@ CASES: Final = (
         hint=_BYTES,
     ),
     _case(
+        id="value-as-is",
+        source=Source.README,
+        rule=1,
+        title="A value is not normalised either",
+        steps=_stored(b"{k}", b"e\xcc\x81-\xe1\xba\xbf-e\xcc\x82\xcc\x81"),
+        hint=_BYTES,
+    ),
+    _case(
+        id="tab-last",
+        rule=1,
+        title="A value may end with a tab",
+        steps=_stored(b"{k}", b"v\t"),
+        hint=_SPACES,
+    ),
+    _case(
+        id="nul-last",
+        rule=1,
+        title="A value may end with NUL",
+        steps=_stored(b"{k}", b"v\0"),
+        hint=_BYTES,
+    ),
+    _case(
+        id="long-keys",
+        source=Source.README,
+        title="Long keys that differ only at their end are two keys",
+        steps=(
+            *ask(b"KV/1.0 PUT {k400}-one 1", b"201 CREATED"),
+            *ask(b"KV/1.0 PUT {k400}-two 2", b"201 CREATED"),
+            *ask(b"KV/1.0 GET {k400}-one", b"200 OK 1"),
+        ),
+        hint="Compare whole keys; a char key[64] cuts them.",
+    ),
+    _case(
+        id="many-keys",
+        source=Source.COURSE,
+        alone=True,
+        patience=8,
+        title="The store holds 1,100 keys",
+        steps=(
+            *(step for n in range(1100) for step in ask(b"KV/1.0 PUT {k}-%d v%d" % (n, n), b"201 CREATED")),
+            *(step for n in (0, 499, 999, 1099) for step in ask(b"KV/1.0 GET {k}-%d" % n, b"200 OK v%d" % n)),
+        ),
+        hint="Use a container that grows; say 500 SERVER_ERROR rather than forget a key.",
+    ),
+    _case(
         id="case-sensitive",
+        source=Source.COURSE,
         rule=1,
         title="Keys that differ in case are two keys",
         steps=(*_stored(b"{k}-key", b"one"), *_stored(b"{k}-KEY", b"two")),
@@ -132,9 +196,10 @@ CASES: Final = (
     ),
     _case(
         id="value-is-data",
+        source=Source.COURSE,
         rule=1,
-        title="A value that looks like a reply, an escape or markup comes back as it is",
-        steps=_stored(b"{k}", rb'404 NOT_FOUND \n \x00 %s {} "q" &lt; KV/1.0 QUIT'),
+        title="A value that looks like a code, an escape or markup comes back as it is",
+        steps=_stored(b"{k}", rb'404\n\x00%s{}"q"&lt;KV/1.0/QUIT'),
         hint=_BYTES,
     ),
     _case(

@@ -3,37 +3,65 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, ask, pipeline
+from kvss_gevent.conformance.case import Case, Expect, Habit, Leave, Send, Source, Step, ask, pipeline
 
 _case = partial(Case, group="errors", rule=6)
 
 _OPEN = "An error is a reply like any other: send it and read on; do not close or leave the loop."
-_PHRASE = "A reply is exactly its code and phrase: with the underscore, without an explanation behind it."
+
+
+def _each(habit: Habit) -> tuple[Step, ...]:
+    """Provoke each phrase on a connection of its own, for a server may close behind an error."""
+    exchanges = (
+        (b"KV/1.0 PUT {k} v", b"201 CREATED"),
+        (b"KV/1.0 DEL {k}", b"204 NO_CONTENT"),
+        (b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
+        (b"KV/1.0 PUT keyonly", b"400 BAD_REQUEST"),
+        (b"KV/3.0 GET {k}", b"426 UPGRADE_REQUIRED"),
+    )
+    return tuple(
+        step
+        for number, (line, reply) in enumerate(exchanges, 1)
+        for step in (Send(line + b"\n", f"{number}"), Expect((reply,), f"{number}", habit), Leave(f"{number}"))
+    )
+
 
 CASES: Final = (
     _case(
-        id="phrase-400",
+        id="phrase-spelling",
+        source=Source.COURSE,
+        habit=Habit.SPELLING,
         rule=11,
-        title="A bad request is exactly 400 BAD_REQUEST",
-        steps=ask(b"KV/1.0 PUT keyonly", b"400 BAD_REQUEST"),
-        hint=_PHRASE,
+        points=2,
+        title="Each phrase is spelled as in the table of replies, with its underscore",
+        steps=_each(Habit.SPELLING),
+        hint="Write each phrase once as a constant: 404 NOT_FOUND, not 404 Not Found.",
     ),
     _case(
-        id="phrase-404",
+        id="phrase-alone",
+        source=Source.COURSE,
+        habit=Habit.TEXT,
         rule=11,
-        title="A missing key is exactly 404 NOT_FOUND",
-        steps=ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
-        hint=_PHRASE,
+        points=2,
+        title="Nothing follows the phrases 201, 204, 400, 404 and 426",
+        steps=_each(Habit.TEXT),
+        hint="A reply is its code and phrase. Only 200 OK may have data behind it.",
     ),
     _case(
-        id="phrase-426",
+        id="phrase-replaced",
+        habit=Habit.TEXT,
         rule=11,
-        title="A wrong version is exactly 426 UPGRADE_REQUIRED",
-        steps=ask(b"KV/3.0 GET {k}", b"426 UPGRADE_REQUIRED"),
-        hint=_PHRASE,
+        title="Nothing follows the 200 OK of a PUT",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
+            Send(b"KV/1.0 PUT {k} w\n"),
+            Expect((b"200 OK",), strict=Habit.TEXT),
+        ),
+        hint="The course's documents do not forbid it; a client that reads a value behind 200 OK takes it for one.",
     ),
     _case(
         id="open-after-400",
+        source=Source.README,
         points=2,
         title="The connection goes on after 400",
         steps=(*ask(b"KV/1.0 PUT {k}", b"400 BAD_REQUEST"), *ask(b"KV/1.0 PUT {k} v", b"201 CREATED")),
@@ -41,12 +69,14 @@ CASES: Final = (
     ),
     _case(
         id="open-after-404",
+        source=Source.README,
         title="The connection goes on after 404",
         steps=(*ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"), *ask(b"KV/1.0 PUT {k} v", b"201 CREATED")),
         hint=_OPEN,
     ),
     _case(
         id="open-after-426",
+        source=Source.README,
         title="The connection goes on after 426",
         steps=(*ask(b"KV/9.9 GET {k}", b"426 UPGRADE_REQUIRED"), *ask(b"KV/1.0 PUT {k} v", b"201 CREATED")),
         hint=_OPEN,
@@ -62,6 +92,7 @@ CASES: Final = (
     ),
     _case(
         id="refused-put",
+        source=Source.README,
         title="A refused PUT leaves the old value alone",
         steps=(
             *ask(b"KV/1.0 PUT {k} old", b"201 CREATED"),

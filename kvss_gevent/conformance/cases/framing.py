@@ -3,7 +3,19 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Closed, Expect, HalfClose, Leave, Pause, Send, ask, pipeline
+from kvss_gevent.conformance.case import (
+    Case,
+    Closed,
+    Expect,
+    Habit,
+    HalfClose,
+    Leave,
+    Pause,
+    Send,
+    Source,
+    ask,
+    pipeline,
+)
 
 _case = partial(Case, group="framing", rule=1)
 
@@ -14,52 +26,76 @@ _BYTES = "Decode or check a whole line, never what one recv() happened to return
 CASES: Final = (
     _case(
         id="one-line",
+        source=Source.COURSE,
         title="A request gets its reply",
         steps=ask(b"KV/1.0 PUT {k} value", b"201 CREATED"),
         hint="This is the least that every other case needs.",
     ),
     _case(
         id="reply-ends-in-lf",
+        source=Source.COURSE,
+        habit=Habit.ENDING,
         title="A reply ends in one line feed, without a carriage return",
-        steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=True)),
+        steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=Habit.ENDING)),
         hint="Send \\n, not \\r\\n; on some systems a file object in text mode writes \\r\\n by itself.",
     ),
     _case(
+        id="reply-not-padded",
+        source=Source.COURSE,
+        habit=Habit.PADDING,
+        title="A reply has no NUL bytes before or behind its line",
+        steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=Habit.PADDING)),
+        hint="Send as many bytes as the reply has, strlen(reply), not the size of the buffer.",
+    ),
+    _case(
+        id="no-greeting",
+        source=Source.COURSE,
+        habit=Habit.GREETING,
+        title="The server says nothing before it is asked",
+        steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=Habit.GREETING)),
+        hint="A client takes the first line for the reply to its first request: send no welcome and no prompt.",
+    ),
+    _case(
         id="byte-by-byte",
+        source=Source.COURSE,
         points=2,
         title="A request that comes byte by byte is answered once, when it is whole",
         steps=(
-            Send(b"KV/1.0 PUT {k} a value\n", cut=1),
+            Send(b"KV/1.0 PUT {k} value\n", cut=1),
             Expect((b"201 CREATED",)),
-            *ask(b"KV/1.0 GET {k}", b"200 OK a value"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK value"),
         ),
         hint=_RECV,
     ),
     _case(
         id="cut-in-version",
+        source=Source.COURSE,
         title="A packet may end in the middle of a word",
         steps=(Send(b"KV/1"), Send(b".0 PUT {k} v\n"), Expect((b"201 CREATED",))),
         hint=_RECV,
     ),
     _case(
         id="cut-before-lf",
+        source=Source.COURSE,
         title="A request is not run before its line feed has come",
         steps=(
             Send(b"KV/1.0 PUT {k} first"),
-            Send(b" second\n"),
+            Send(b"-second\n"),
             Expect((b"201 CREATED",)),
-            *ask(b"KV/1.0 GET {k}", b"200 OK first second"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK first-second"),
         ),
         hint=_RECV,
     ),
     _case(
         id="lf-alone",
+        source=Source.COURSE,
         title="The line feed may come in a packet of its own",
         steps=(Send(b"KV/1.0 PUT {k} v"), Send(b"\n"), Expect((b"201 CREATED",))),
         hint=_RECV,
     ),
     _case(
         id="one-and-a-half",
+        source=Source.README,
         points=2,
         title="A packet may hold one request and the first half of the next",
         steps=(
@@ -72,6 +108,7 @@ CASES: Final = (
     ),
     _case(
         id="two-in-one",
+        source=Source.README,
         points=2,
         title="Two requests in one packet get two replies",
         steps=pipeline((b"KV/1.0 PUT {k} v", b"KV/1.0 GET {k}"), (b"201 CREATED", b"200 OK v")),
@@ -88,6 +125,7 @@ CASES: Final = (
     ),
     _case(
         id="in-order",
+        source=Source.README,
         points=2,
         title="Replies come in the order of the requests",
         steps=pipeline(
@@ -146,14 +184,15 @@ CASES: Final = (
     ),
     _case(
         id="utf8-cut",
+        source=Source.README,
         points=2,
         title="A character may be cut in two by a packet's end",
         steps=(
             Send(b"KV/1.0 PUT {k} caf\xc3"),
-            Send(b"\xa9 \xf0\x9f"),
+            Send(b"\xa9\xf0\x9f"),
             Send(b"\x92\xbe\n"),
             Expect((b"201 CREATED",)),
-            *ask(b"KV/1.0 GET {k}", b"200 OK caf\xc3\xa9 \xf0\x9f\x92\xbe"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK caf\xc3\xa9\xf0\x9f\x92\xbe"),
         ),
         hint=_BYTES,
     ),
@@ -188,12 +227,25 @@ CASES: Final = (
         hint="A line that was cut off may have lost its end: drop it.",
     ),
     _case(
+        id="incomplete-del",
+        rule=4,
+        title="A last DEL without its line feed is not run",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} kept", b"201 CREATED"),
+            Send(b"KV/1.0 DEL {k}"),
+            Leave(),
+            Pause(0.05),
+            *ask(b"KV/1.0 GET {k}", b"200 OK kept", on="b"),
+        ),
+        hint="A line that was cut off may have lost its end: DEL user4 may be the first half of DEL user42.",
+    ),
+    _case(
         id="incomplete-not-run",
         rule=4,
         title="A last line without its line feed is not run",
         steps=(
             *ask(b"KV/1.0 PUT {k} kept", b"201 CREATED"),
-            Send(b"KV/1.0 PUT {k} cut o"),
+            Send(b"KV/1.0 PUT {k} cut-o"),
             Leave(),
             Pause(0.05),
             *ask(b"KV/1.0 GET {k}", b"200 OK kept", on="b"),

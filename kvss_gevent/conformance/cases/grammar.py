@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, ask
+from kvss_gevent.conformance.case import Case, Source, ask
 
 _case = partial(Case, group="grammar", rule=6)
 
@@ -16,6 +16,9 @@ _REFUSED: Final = (
     ("no-command", b"KV/1.0", "A version without a command is refused", _COUNT),
     ("empty-command", b"KV/1.0 ", "A version and a space, without a command, is refused", _COUNT),
     ("lower-case-get", b"KV/1.0 get {k}", "Commands are upper case: get is refused", _UPPER),
+    ("lower-case-del", b"KV/1.0 del {k}", "Commands are upper case: del is refused", _UPPER),
+    ("lower-case-stats", b"KV/1.0 stats", "Commands are upper case: stats is refused", _UPPER),
+    ("lower-case-quit", b"KV/1.0 quit", "Commands are upper case: quit is refused", _UPPER),
     ("mixed-case-put", b"KV/1.0 Put {k} v", "Commands are upper case: Put is refused", _UPPER),
     ("get-no-key", b"KV/1.0 GET", "GET without a key is refused", _COUNT),
     ("get-empty-key", b"KV/1.0 GET ", "GET with an empty key is refused", _SPLIT),
@@ -35,9 +38,17 @@ _REFUSED: Final = (
     ("tab-command", b"KV/1.0 GET\t{k}", "A tab does not separate a command from its key", _SPLIT),
 )
 
+_OWN: Final = {"get-trailing-space", "stats-surplus", "quit-surplus", "stats-trailing-space"}
+"""What the course's documents leave open."""
+
+
+def _source(name: str) -> Source:
+    return Source.PROJECT if name in _OWN else Source.COURSE
+
+
 CASES: Final = (
     *(
-        _case(id=name, title=title, steps=ask(line, b"400 BAD_REQUEST"), hint=hint)
+        _case(id=name, title=title, steps=ask(line, b"400 BAD_REQUEST"), hint=hint, source=_source(name))
         for name, line, title, hint in _REFUSED
     ),
     _case(

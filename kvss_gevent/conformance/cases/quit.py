@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Pause, Send, ask
+from kvss_gevent.conformance.case import Case, Closed, Expect, Habit, Leave, Pause, Send, Source, ask
 
 _case = partial(Case, group="QUIT", rule=9)
 
@@ -12,12 +12,15 @@ _STOP = "Leave the loop over the lines of a packet too, not only the loop over r
 CASES: Final = (
     _case(
         id="quit-bye",
+        source=Source.SHEET,
+        habit=Habit.FAREWELL,
         title="QUIT is answered with 200 OK bye",
-        steps=(*ask(b"KV/1.0 QUIT", b"200 OK bye"), Closed(judged=False)),
+        steps=(Send(b"KV/1.0 QUIT\n"), Expect((b"200 OK bye",), strict=Habit.FAREWELL), Closed(judged=False)),
         hint="Send the reply before closing.",
     ),
     _case(
         id="quit-closes",
+        source=Source.COURSE,
         title="The server closes the connection behind QUIT",
         steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), *ask(b"KV/1.0 QUIT", b"200 OK bye"), Closed()),
         hint="Close the socket; returning from the handler may not do it.",
@@ -52,6 +55,7 @@ CASES: Final = (
     ),
     _case(
         id="quit-own",
+        source=Source.README,
         title="QUIT ends one client's connection and nobody else's",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Expect, Leave, Pause, Reset, Send, Step, ask
+from kvss_gevent.conformance.case import Case, Expect, Leave, Pause, Reset, Send, Source, Step, ask
 
 _case = partial(Case, group="robustness", rule=3)
 _heavy = partial(_case, alone=True, patience=3)
@@ -64,6 +64,7 @@ CASES: Final = (
     ),
     _case(
         id="reset-mid-line",
+        source=Source.README,
         rule=4,
         title="A client that breaks off in the middle of a line harms nobody",
         steps=(
@@ -76,6 +77,7 @@ CASES: Final = (
     ),
     _case(
         id="reset-unread",
+        source=Source.README,
         rule=4,
         title="A client that breaks off without reading its replies harms nobody",
         steps=(
@@ -88,6 +90,7 @@ CASES: Final = (
     ),
     _case(
         id="slow-beside-quick",
+        source=Source.README,
         rule=1,
         points=2,
         title="A client in the middle of a line does not keep another one waiting",
@@ -104,6 +107,8 @@ CASES: Final = (
     ),
     _case(
         id="hundred-clients",
+        patience=6,
+        source=Source.README,
         rule=1,
         points=2,
         alone=True,

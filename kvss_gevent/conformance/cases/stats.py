@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Expect, Leave, Pause, Send, Stats, ask
+from kvss_gevent.conformance.case import Case, Expect, Habit, Leave, Pause, Reset, Send, Source, Stats, ask
 from kvss_gevent.conformance.stats_forms import FORMS, LAB, README
 
 _case = partial(Case, group="STATS", rule=8)
@@ -13,21 +13,27 @@ _FORM = "One line, every name, colon, semicolon and space as in the course docum
 _COUNT = "Count each request once, where it is answered, in one place that all connections share."
 _EACH = "Count a well-formed request whether or not its key was there; do not count a refused one."
 
+_OPEN = "Count up at accept and down in a finally clause when the connection ends, however it ends."
+
 CASES: Final = (
     _case(
         id="stats-form",
+        source=Source.README,
         points=2,
         form=README,
+        habit=Habit.STATS,
         title="STATS has the course document's form, uptime as H:MM:SS",
-        steps=ask(b"KV/1.0 STATS", FORMS[README]),
+        steps=(Send(b"KV/1.0 STATS\n"), Expect((FORMS[README],), strict=Habit.STATS)),
         hint=_FORM,
     ),
     _case(
         id="stats-form-lab",
+        source=Source.SHEET,
         points=2,
         form=LAB,
+        habit=Habit.STATS,
         title="STATS has the lab sheet's form",
-        steps=ask(b"KV/1.0 STATS", FORMS[LAB]),
+        steps=(Send(b"KV/1.0 STATS\n"), Expect((FORMS[LAB],), strict=Habit.STATS)),
         hint="200 OK keys=<number> uptime=<seconds>s served=<number>, and nothing else.",
     ),
     *(
@@ -45,6 +51,7 @@ CASES: Final = (
     ),
     _case(
         id="stats-uptime",
+        source=Source.COURSE,
         title="The uptime grows with the clock",
         steps=(Stats(), Pause(1.2), Stats(moved=(("uptime", 1, 3),))),
         hint="Remember when the server started and take the difference at each STATS.",
@@ -63,6 +70,7 @@ CASES: Final = (
     ),
     _counting(
         id="stats-keys",
+        source=Source.COURSE,
         title="keys_stored (keys) follows new, replaced and deleted keys",
         steps=(
             Stats(),
@@ -77,6 +85,7 @@ CASES: Final = (
     ),
     _counting(
         id="stats-gets",
+        source=Source.README,
         form=README,
         title="get_requests counts GETs, found or not",
         steps=(
@@ -90,6 +99,7 @@ CASES: Final = (
     ),
     _counting(
         id="stats-puts",
+        source=Source.README,
         form=README,
         title="put_requests counts PUTs, new or replacing",
         steps=(
@@ -102,6 +112,7 @@ CASES: Final = (
     ),
     _counting(
         id="stats-dels",
+        source=Source.README,
         form=README,
         title="del_requests counts DELs, found or not",
         steps=(
@@ -129,6 +140,7 @@ CASES: Final = (
     ),
     _counting(
         id="stats-connections",
+        source=Source.README,
         form=README,
         title="connections is the number open now: it rises and falls with clients",
         points=2,
@@ -139,8 +151,62 @@ CASES: Final = (
             Stats(moved=(("connections", 2, 2),)),
             Leave(on="b"),
             Leave(on="c"),
-            Stats(moved=(("connections", -2, -2),), settle_s=1.0),
+            Stats(moved=(("connections", -2, -2),), settle_s=2.0),
         ),
-        hint="Count up at accept and down in a finally clause when the connection ends, however it ends.",
+        hint=_OPEN,
+    ),
+    _counting(
+        id="stats-after-reset",
+        form=README,
+        source=Source.README,
+        title="connections falls when clients break off, too",
+        steps=(
+            Stats(),
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK v", on="c"),
+            Reset(on="b"),
+            Reset(on="c"),
+            Stats(moved=(("connections", 0, 0),), settle_s=2.0),
+        ),
+        hint=_OPEN,
+    ),
+    _counting(
+        id="stats-second",
+        source=Source.COURSE,
+        title="STATS counts the requests of all clients, not of its own connection",
+        steps=(
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
+            *(step for _ in range(5) for step in ask(b"KV/1.0 GET {k}", b"200 OK v", on="b")),
+            Leave(on="b"),
+            Stats(least=(("commands_processed", 6), ("get_requests", 5))),
+        ),
+        hint=_COUNT,
+    ),
+    _case(
+        id="stats-fresh",
+        source=Source.COURSE,
+        fresh=True,
+        alone=True,
+        title="A server that has just started counts no keys, one connection and no GET, PUT or DEL",
+        steps=(
+            Stats(
+                exact=(
+                    ("keys_stored", 0),
+                    ("connections", 1),
+                    ("get_requests", 0),
+                    ("put_requests", 0),
+                    ("del_requests", 0),
+                )
+            ),
+        ),
+        hint="Counters begin at 0.",
+    ),
+    _case(
+        id="stats-fresh-commands",
+        fresh=True,
+        alone=True,
+        title="A server that has just started has answered nothing before its first STATS",
+        steps=(Stats(exact=(("commands_processed", 0),)),),
+        hint="commands_processed begins at 0 and does not count this STATS; served counts it and is 1.",
     ),
 )

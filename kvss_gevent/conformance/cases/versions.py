@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Pause, Send, ask
+from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Pause, Send, Source, ask
 
 _case = partial(Case, group="versions", rule=5)
 
@@ -23,16 +23,34 @@ _UPGRADE: Final = (
     ("empty-crlf-line", b"\r", "An empty line from telnet is 426"),
     ("leading-space", b" KV/1.0 GET {k}", "A space before the version is 426"),
     ("tab-version", b"KV/1.0\tGET\t{k}", "A tab does not end the version"),
+    ("byte-order-mark", b"\xef\xbb\xbfKV/1.0 GET {k}", "A byte order mark before the version is 426"),
     ("version-first", b"KV/2.0 NONSENSE", "A wrong version with a wrong command is 426, not 400"),
 )
 
+_OWN: Final = {
+    "empty-line",
+    "empty-crlf-line",
+    "leading-space",
+    "tab-version",
+    "version-first",
+    "byte-order-mark",
+}
+"""What the course's documents leave open."""
+
 CASES: Final = (
     *(
-        _case(id=name, title=title, steps=ask(line, b"426 UPGRADE_REQUIRED"), hint=_FIRST)
+        _case(
+            id=name,
+            title=title,
+            steps=ask(line, b"426 UPGRADE_REQUIRED"),
+            hint=_FIRST,
+            source=Source.PROJECT if name in _OWN else Source.COURSE,
+        )
         for name, line, title in _UPGRADE
     ),
     _case(
         id="wrong-version-not-run",
+        source=Source.COURSE,
         title="A PUT with a wrong version is not run",
         steps=(
             *ask(b"KV/1.1 PUT {k} v", b"426 UPGRADE_REQUIRED"),

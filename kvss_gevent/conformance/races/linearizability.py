@@ -1,4 +1,4 @@
-"""Tells whether a concurrent history of PUT, GET and DEL is linearizable. histories.py records histories.
+"""Tells whether a concurrent history of PUT, GET and DEL is linearizable.
 
 The algorithm is Wing and Gong's search with Lowe's cache of configurations already seen, key by key, for keys are
 independent objects: take any operation that began before every other open one ended, if the value at hand allows its

@@ -1,0 +1,172 @@
+"""Runs one command until it ends, breaks a limit, or standard input closes; then ends all its descendants.
+
+A program of its own, run as a file with the standard library alone. It is the subreaper of what it starts, so that
+processes that left their group come back to it. Argument: a JSON object (see Submission). Output: one JSON object.
+It is no sandbox: the command may do whatever its user may.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+TICK_S: Final = 0.1
+TAIL_BYTES: Final = 2000
+_FOLDER_TICKS: Final = 10
+_MAX_FILES: Final = 20_000
+_SET_CHILD_SUBREAPER: Final = 36
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Keeper:
+    """One command and its limits."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._tails = {"stdout": b"", "stderr": b""}
+        self._output_bytes = 0
+        self._status: int | None = None
+        self._broken = ""
+        self._ticks = 0
+        self._ends_at = time.monotonic() + spec["wall_s"]
+
+    def run(self) -> dict[str, Any]:
+        """Run the command to its end; return what there is to say about it."""
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", self._spec["command"]],
+            cwd=self._spec["directory"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=self._limit,  # noqa: PLW1509 - there are no threads here
+        )
+        assert child.stdout is not None
+        assert child.stderr is not None
+        selector = selectors.DefaultSelector()
+        for stream, name in ((sys.stdin, "stdin"), (child.stdout, "stdout"), (child.stderr, "stderr")):
+            selector.register(stream, selectors.EVENT_READ, name)
+        due = time.monotonic()
+        while not self._broken:
+            for key, _ in selector.select(max(0.0, due - time.monotonic())):
+                data = os.read(key.fd, 1 << 16)
+                if key.data == "stdin":
+                    self._broken = "asked to stop"
+                elif data:
+                    self._output_bytes += len(data)
+                    self._tails[key.data] = (self._tails[key.data] + data)[-TAIL_BYTES:]
+                else:
+                    selector.unregister(key.fileobj)
+            if self._ended(child.pid):
+                break
+            if time.monotonic() >= due:
+                due = time.monotonic() + TICK_S
+                self._broken = self._broken or self._check()
+        pids = descendants(os.getpid())
+        end_all()
+        return {
+            "status": self._status,
+            "limit": self._broken,
+            "left": len(pids),
+            **{name: tail.decode(errors="replace") for name, tail in self._tails.items()},
+        }
+
+    def _limit(self) -> None:
+        size = self._spec["file_bytes"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def _ended(self, main: int) -> bool:
+        """Reap what has ended; tell whether nothing is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if not pid:
+                return False
+            if pid == main:
+                self._status = os.waitstatus_to_exitcode(status)
+
+    def _check(self) -> str:
+        """Return which limit is broken, nothing where none is."""
+        spec, pids = self._spec, descendants(os.getpid())
+        self._ticks += 1
+        if time.monotonic() > self._ends_at:
+            return f"more than {spec['wall_s']:g} s"
+        if len(pids) > spec["processes"]:
+            return f"more than {spec['processes']} processes"
+        if sum(map(resident_bytes, pids)) > spec["memory_bytes"]:
+            return f"more than {spec['memory_bytes'] >> 20} MiB of memory"
+        if self._output_bytes > spec["output_bytes"]:
+            return f"more than {spec['output_bytes'] >> 20} MiB of output"
+        if self._ticks % _FOLDER_TICKS == 0 and folder_bytes(spec["directory"]) > spec["folder_bytes"]:
+            return f"more than {spec['folder_bytes'] >> 20} MiB in its folder"
+        return ""
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below one."""
+    pids = [pid]
+    for one in pids:
+        try:
+            for task in Path(f"/proc/{one}/task").iterdir():
+                pids += map(int, (task / "children").read_text(encoding="ascii").split())
+        except OSError:
+            continue
+    return pids[1:]
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has in use."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+def folder_bytes(directory: str) -> int:
+    """Return how much a folder holds; a folder of very many files counts as endless."""
+    total = files = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            files += 1
+            if files > _MAX_FILES:
+                return 1 << 60
+            try:
+                total += Path(place, name).lstat().st_blocks * 512
+            except OSError:
+                continue
+    return total
+
+
+def end_all(within_s: float = 5.0) -> None:
+    """Kill all descendants. They are stopped first, so that they cannot start others meanwhile."""
+    until = time.monotonic() + within_s
+    while (pids := descendants(os.getpid())) and time.monotonic() < until:
+        for sign in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                try:
+                    os.kill(pid, sign)
+                except ProcessLookupError:
+                    continue
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # who runs us closes our standard input
+    print(json.dumps(Keeper(json.loads(sys.argv[1])).run()), flush=True)

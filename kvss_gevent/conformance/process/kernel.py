@@ -1,0 +1,81 @@
+"""What Linux knows about sockets and processes, from /proc; elsewhere nothing is known."""
+
+import re
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+_ROW: Final = re.compile(rb"^ *\d+: \w+:(\w{4}) \S+ (\w\w) \S+ \S+ \S+ +\d+ +\d+ (\d+)", re.MULTILINE)
+_LISTEN: Final = b"0A"
+
+_SOCK_DIAG: Final = 4
+_BY_FAMILY: Final = 20
+_ANY: Final = 0xFFFFFFFF
+_QUEUE_AT: Final = 16 + 4 + 48 + 4
+"""Behind the netlink header, four bytes, the socket's id and a timer stands idiag_rqueue."""
+
+
+def listens(port: int) -> bool:
+    """Tell whether anybody listens on a TCP port of this machine. It is not connected to."""
+    return any(state == _LISTEN and local == port for local, state, _ in _sockets())
+
+
+def unread_bytes(client: tuple[Any, ...], server: tuple[Any, ...]) -> int | None:
+    """Return how much of what a local client has sent its server, both as addresses, has not received.
+
+    None where it is unknown. Asks for this one socket (sock_diag(7)), which takes 50 us however many there are.
+    """
+    family = socket.AF_INET6 if len(server) == 4 else socket.AF_INET
+    hosts = [socket.inet_pton(family, host[0]).ljust(16, b"\0") for host in (server, client)]
+    ports = struct.pack("!HH", server[1], client[1])
+    wanted = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _ANY) + ports + b"".join(hosts)
+    wanted += struct.pack("=III", 0, _ANY, _ANY)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as netlink:
+            netlink.settimeout(1.0)
+            netlink.send(struct.pack("=IHHII", 16 + len(wanted), _BY_FAMILY, 1, 1, 0) + wanted)
+            answer = netlink.recv(4096)
+    except (OSError, AttributeError):
+        return None
+    kind = struct.unpack_from("=IH", answer)[1]
+    return int(struct.unpack_from("=I", answer, _QUEUE_AT)[0]) if kind == _BY_FAMILY else None
+
+
+def listening_ports(pids: list[int]) -> list[int]:
+    """Return the TCP ports on which any of these processes listens."""
+    ports = {inode: local for local, state, inode in _sockets() if state == _LISTEN}
+    found = set()
+    for pid in pids:
+        try:
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                name = str(descriptor.readlink())
+                if name.startswith("socket:["):
+                    found.add(ports.get(int(name[8:-1])))
+        except OSError:
+            continue
+    return sorted(port for port in found if port is not None)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have started."""
+    pids = [pid]
+    for one in pids:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                pids += [int(child) for child in children.read_text().split()]
+            except OSError:
+                continue
+    return pids[1:]
+
+
+def _sockets() -> Iterator[tuple[int, bytes, int]]:
+    """Yield local port, state and inode of each TCP socket."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            text = Path(table).read_bytes()
+        except OSError:
+            continue
+        for local, state, inode in _ROW.findall(text):
+            yield int(local, 16), state, int(inode)
