@@ -19,6 +19,7 @@ from kvss_gevent.conformance.case_runner import Target, run_case
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
+from kvss_gevent.conformance.process.kernel import listens
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README, form_of
@@ -37,8 +38,8 @@ _MUTE_CASES: Final = 2 * WORKERS
 """After so many cases without one byte from the server the rest is not tried."""
 _GREETING_S: Final = 0.08
 _QUIET_S: Final = 0.04
-_DEATH_S: Final = 0.3
-"""How long a server may take to die behind the connection that it broke."""
+_DEATH_S: Final = 3.0
+"""How long the end of a server that listens no more may take to be known."""
 
 _STATS_OF: Final = {"sheet": LAB, "readme": README}
 """The form of STATS that a profile asks for; the project takes both."""
@@ -228,8 +229,11 @@ class _Run:
     def _died(self, verdict: Verdict, starts: int) -> bool:
         if self._submission is None:
             return False
-        patience_s = _DEATH_S if verdict.closed or verdict.gone else 0.0
-        return self._submission.starts != starts or self._submission.death(patience_s) is not None
+        if self._submission.starts != starts:
+            return True
+        ended = not verdict.passed and not listens(self._submission.port)
+        death = self._submission.death(_DEATH_S if ended else 0.0)
+        return death is not None or self._submission.starts != starts
 
     def _verdict(self, case: Case) -> Verdict:
         if self._mute():
