@@ -59,15 +59,14 @@ load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO="p99<5m
 	$(RUN) -m kvss_gevent load search --slo "$(SLO)" --host $(HOST):$(PORT) $(ARGS)
 
 compare: $(VENV)/.lab ## all concurrency models in one report, in about 7 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
-	$(RUN) -m kvss_gevent.compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \
+	$(RUN) -m kvss_gevent compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \
 		$(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
 compare-again: $(VENV)/.lab ## the quick comparison twice, and whether both say the same
-	$(RUN) -m kvss_gevent.compare again --models "$(MODELS)" $(ARGS)
+	$(RUN) -m kvss_gevent compare again --models "$(MODELS)" $(ARGS)
 
 report-sample: $(VENV)/.lab ## measure the sample report in docs/sample-report anew
-	rm -rf docs/sample-report
-	$(RUN) -m kvss_gevent.compare run --out docs/sample-report $(ARGS)
+	$(RUN) -m kvss_gevent compare run --force --out docs/sample-report $(ARGS)
 
 truth: $(VENV)/.load ## the load tester against servers whose truth is known, in 25 minutes at most; ARGS=--quick
 	$(RUN) -m kvss_gevent load truth $(ARGS)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.summary import Seen
 
 MACHINE = {
     "processor": "a processor",
@@ -48,12 +48,14 @@ def journal(directory: Path, *parts: Iterable[Row], repeats: int = 3) -> Journal
     settings = {
         "profile": "quick",
         "repeats": repeats,
+        "generations": 6,
+        "may_add": True,
         "server_cores": 1,
         "contestants": [name for name in names if name != "null"],
         "experiments": list(dict.fromkeys(row.cell.experiment for row in together)),
         "left_out": {},
         "cells": [[row.cell.experiment, row.cell.model, row.cell.repeat] for row in together],
-        "command": "python -m kvss_gevent.compare run",
+        "command": "kvss compare run",
         "machine": MACHINE,
     }
     made = Journal.create(directory, settings)

@@ -1,4 +1,4 @@
-"""`python -m kvss_gevent.compare` as a person uses it: a run, an interrupted one that goes on, what is refused."""
+"""`kvss compare` as a person uses it: a run, an interrupted one that goes on, what is refused."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SMALL = ("--models", "gevent,select", "--experiments", "idle", "--repeats", "1")
 
 def compare(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "kvss_gevent.compare", *words],
+        [sys.executable, "-m", "kvss_gevent", "compare", *words],
         capture_output=True,
         text=True,
         timeout=50,
@@ -43,17 +43,19 @@ def test_a_run_says_how_far_it_is_and_prints_where_the_report_is(tmp_path: Path)
     assert lines[1].endswith(" 0 s left")
     settings = json.loads((tmp_path / "report" / "rows.json").read_text())["settings"]
     assert settings["contestants"] == ["gevent", "select"]
-    assert settings["command"].startswith("python -m kvss_gevent.compare run --models gevent,select")
+    assert settings["command"].startswith("kvss compare run --models gevent,select")
     again = compare("run", *SMALL, "--out", str(tmp_path / "report"))
     assert again.returncode == 2
     assert "has a report already" in again.stderr
+    assert "--force" in again.stderr
+    assert compare("run", *SMALL, "--out", str(tmp_path / "report"), "--force").returncode == 0
 
 
 @pytest.mark.server
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     words = ["run", "--models", "gevent,select,protocol", "--experiments", "idle", "--repeats", "2", "--out", "report"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "kvss_gevent.compare", *words],
+        [sys.executable, "-m", "kvss_gevent", "compare", *words],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -65,8 +67,8 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     said = process.stderr.read()
     process.stderr.close()
     assert process.wait(20) == 130
-    assert "kvss compare: interrupted after " in said
-    assert "  Go on with: python -m kvss_gevent.compare run --resume report" in said
+    assert "kvss: interrupted after " in said
+    assert "  Go on with: kvss compare run --resume report" in said
     assert "Traceback" not in said
     kept = len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) - 1
     assert 1 <= kept < 6
@@ -81,7 +83,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.server
 def test_nothing_is_left_of_a_run_that_is_killed(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "kvss_gevent.compare", "run", "--models", "gevent", "--experiments", "stall"]
+    words = [sys.executable, "-m", "kvss_gevent", "compare", "run", "--models", "gevent", "--experiments", "stall"]
     process = subprocess.Popen(
         [*words, "--out", "report"],
         stderr=subprocess.DEVNULL,
@@ -105,9 +107,9 @@ def runs(pid: int) -> bool:
 
 @pytest.mark.server
 def test_a_repetition_is_compared(tmp_path: Path) -> None:
-    done = compare("again", "--models", "gevent,trio", "--experiments", "burn", "--repeats", "1", cwd=tmp_path)
+    done = compare("again", "--models", "gevent,trio", "--experiments", "lines", "--repeats", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("both say the same")
+    assert done.stdout.splitlines()[-1].startswith("all 2 runs say the same")
     assert len(list((tmp_path / "reports").iterdir())) == 2
 
 
@@ -136,7 +138,7 @@ def test_diff_prints_real_differences_and_what_is_not_the_same(tmp_path: Path) -
         (("run", "--resume", "nowhere"), "cannot read nowhere"),
         (("report", "nowhere"), "cannot read nowhere"),
         (("diff", "nowhere", "there"), "cannot read nowhere"),
-        ((), "COMMAND"),
+        ((), "WORD"),
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_code_2(words: tuple[str, ...], cause: str) -> None:
@@ -151,4 +153,4 @@ def test_a_report_that_cannot_be_written_is_exit_code_3(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = compare("run", *SMALL, "--out", str(tmp_path / "file" / "report"))
     assert done.returncode == 3
-    assert done.stderr.startswith("kvss compare: cannot write to ")
+    assert done.stderr.startswith("kvss: cannot write to ")

@@ -5,33 +5,49 @@ from collections import Counter
 import pytest
 
 from kvss_gevent.compare import experiments
+from kvss_gevent.compare.estimate import LEAST_GENERATIONS
 from kvss_gevent.compare.measuring.contestant import NULL
-from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose
+from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose, is_paired
+from kvss_gevent.compare.rows import ALL
 from kvss_gevent.models import MODULES
 
 QUICK, FULL = PROFILES["quick"], PROFILES["full"]
 
 
-def test_quick_has_the_core_experiments_three_times_and_full_has_all_five_times() -> None:
+def test_quick_has_the_core_experiments_and_full_has_all_more_often() -> None:
     quick, full = choose(QUICK), choose(FULL)
-    assert [experiments.number_of(name) for name in quick.experiments] == [1, 2, 4, 6, 9]
-    assert quick.repeats == 3
+    assert quick.experiments == ("connections", "rate", "idle", "burn", "cost", "calls", "lines")
     assert full.experiments == experiments.NAMES
-    assert full.repeats == 5
+    assert full.repeats > quick.repeats >= 2
     assert set(MODULES) < set(quick.contestants)
 
 
+def test_a_paired_experiment_has_a_cell_for_each_generation_and_enough_of_them() -> None:
+    for profile in (QUICK, FULL):
+        generations = [cell for cell in choose(profile).cells() if cell.experiment == "cost"]
+        assert {cell.model for cell in generations} == {ALL}
+        assert len(generations) == profile.generations >= LEAST_GENERATIONS
+    assert "gevent+again" in choose(QUICK).of("cost")
+    assert "gevent+again" not in choose(QUICK).of("burn")
+
+
 def test_every_cell_is_there_once_and_models_come_in_another_order_each_time() -> None:
-    plan = choose(QUICK)
+    plan = choose(QUICK, repeats=3)
     cells = plan.cells()
     assert max(Counter(cells).values()) == 1
     orders = [
-        [cell.model for cell in cells if (cell.experiment, cell.repeat) == ("cost", repeat)] for repeat in (1, 2, 3)
+        [cell.model for cell in cells if (cell.experiment, cell.repeat) == ("connections", repeat)]
+        for repeat in (1, 2, 3)
     ]
     assert len(set(map(tuple, orders))) == 3
-    assert {frozenset(order) for order in orders} == {frozenset((*plan.contestants, NULL))}
+    assert {frozenset(order) for order in orders} == {frozenset((*MODULES, "gevent+disk", "threads+disk", NULL))}
     assert plan.cells() == cells, "a run that is resumed has the same cells"
     assert choose(QUICK, seed=2).cells() != cells
+
+
+def test_what_is_always_the_same_is_not_repeated() -> None:
+    cells = choose(FULL, ["gevent"], ["lines"]).cells()
+    assert len(cells) == 1
 
 
 def test_repeats_are_spread_over_the_run() -> None:
@@ -57,7 +73,7 @@ def test_experiments_have_names_and_numbers() -> None:
     ("models", "chosen", "message"),
     [
         (["gevnet"], [], "there is no model 'gevnet'"),
-        ([], ["15"], "there is no experiment '15'"),
+        ([], ["99"], "there is no experiment '99'"),
         ([], ["0"], "there is no experiment '0'"),
         ([], ["speed"], "there is no experiment 'speed'"),
     ],
@@ -83,6 +99,6 @@ def test_an_experiment_has_all_that_it_consists_of(name: str) -> None:
         assert getattr(module, part).strip()
     assert isinstance(module.CORE, bool)
     assert module.PANELS
-    assert callable(module.measure)
+    assert callable(module.measure_together if is_paired(name) else module.measure)
     assert callable(module.findings)
     assert (module.__doc__ or "").startswith(f"Experiment {experiments.number_of(name)}: ")

@@ -9,8 +9,11 @@ import pytest
 from browser import probe
 from compare_rows import journal, rows
 
+from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.report import document
 from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+
+LAST = cost.PACES[-1]
 
 
 @pytest.fixture
@@ -20,8 +23,10 @@ def made(tmp_path: Path) -> Journal:
         rows("connections", "gevent", {1: figures(9_000), 32: figures(90_000), 256: figures(100_000)}, limited=True),
         rows("connections", "threads", {1: figures(8_000), 32: figures(70_000), 256: figures(50_000)}),
         rows("connections", "null", {1: figures(9_500), 32: figures(110_000), 256: figures(120_000)}),
-        rows("cost", "gevent", {32: {"cpu_us": 8.25, "switches": 0.01, "generator_us": 8.0}}),
-        rows("cost", "threads", {32: {"cpu_us": 11.5, "switches": 1.0, "generator_us": 9.0}}),
+        rows("cost", "gevent", {LAST.per_s: {"cpu_us": 8.25}}, repeats=6, case=str(LAST)),
+        rows("cost", "threads", {LAST.per_s: {"cpu_us": 16.5}}, repeats=6, case=str(LAST)),
+        rows("lines", "gevent", {0: {"lines": 400}}, repeats=1),
+        rows("lines", "threads", {0: {"lines": 60}}, repeats=1),
         rows("burn", "gevent", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 501_000, "p50_us": 300_000}}),
         rows("burn", "threads", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 21_000, "p50_us": 9_000}}),
     )
@@ -41,17 +46,18 @@ def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
         table = list(csv.DictReader(file))
     assert len(table) == len(made.rows)
     costs = {row["model"]: row["cpu_us"] for row in table if row["experiment"] == "cost"}
-    assert costs == {"gevent": "8.25", "threads": "11.5"}
+    assert costs == {"gevent": "8.25", "threads": "16.5"}
     assert {row["failed"] for row in table} == {"", "the server did not start: <no room>"}
 
 
-def test_there_is_a_picture_of_every_experiment(made: Journal) -> None:
-    document.write(made)
-    for name in ("connections", "cost", "burn"):
+def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journal) -> None:
+    page = document.write(made).read_text()
+    for name in ("connections-rate-per", "connections-p99", "cost-cpu", "cost-ratio", "burn-max", "lines-lines"):
         assert (made.directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         svg = (made.directory / f"{name}.svg").read_text()
-        assert "<svg" in svg
-        assert "matplotlib" in svg
+        assert "kvss compare, " in svg, "where it is from"
+        assert f"{name}.svg" in page
+    assert "Who is cheaper" in (made.directory / "cost-ratio.svg").read_text()
 
 
 def test_the_same_rows_make_the_same_page(made: Journal) -> None:
@@ -62,12 +68,13 @@ def test_the_same_rows_make_the_same_page(made: Journal) -> None:
 def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Journal) -> None:
     page = document.write(made).read_text()
     for words in (
-        "prefork in burn: the server did not start: &lt;no room&gt;",
+        "prefork, on disk could not be measured: the server did not start: &lt;no room&gt;.",
         "rate, stall, idle, slow",
-        "python -m kvss_gevent.compare run",
-        "python -m kvss_gevent serve 127.0.0.1 0 --model threads",
-        "the generator was at its end",
-        "Of 3 known truths 3 came out",
+        "kvss compare run",
+        "taskset -c 0 python -m kvss_gevent serve --port 0 --model threads",
+        "The generator was saturated, so that the server may be better: gevent (tuned).",
+        "Of 2 known truths 2 came out, 0 did not, and 0 could not be determined.",
+        "2.00 [2.00 to 2.00]",
         "a processor",
     ):
         assert words in page
@@ -77,7 +84,9 @@ def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     words = "Other processes were in the way in "
     assert words not in document.write(made).read_text()
     made.add([Row(Cell("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
-    assert f"{words}17%" in document.write(made).read_text()
+    assert f"{words}{9 / (len(made.rows) - 1):.0%}" in document.write(made).read_text()
+    last = list(document.as_text(made))[-4:]
+    assert any(line.startswith("   Other processes") for line in last), "it is read at the end"
 
 
 def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
@@ -97,8 +106,8 @@ def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_o
         assert width - 20 <= frame["width"] <= width
         assert frame["needs"] <= frame["width"], f"{name} overflows"
         assert frame["resources"] == []
-        assert len(frame["pictures"]) == 3
-        assert all(natural > 0 and 0 < shown <= width for natural, shown in frame["pictures"])
-        assert frame["once"] == ["8.25", "11.5"]
-        assert frame["twice"] == ["11.5", "8.25"]
+        assert len(frame["pictures"]) == 7
+        assert all(natural > 0 and 0 < shown <= max(width, 640) for natural, shown in frame["pictures"])
+        assert [cell[:4] for cell in frame["once"]] == ["1", "2.00"]
+        assert [cell[:4] for cell in frame["twice"]] == ["2.00", "1"]
         assert "Concurrency models under KV/1.0" in frame["text"]

@@ -13,41 +13,58 @@ import pytest
 from serving import wait_until
 
 from kvss_gevent.compare import experiments
-from kvss_gevent.compare.measuring import cell_runner
+from kvss_gevent.compare.experiments import cost
+from kvss_gevent.compare.measuring import cell_runner, contestant, interleave
 from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.compare.measuring.cores import divide
 from kvss_gevent.compare.measuring.experiment_context import QUICK, Profile, Workbench
-from kvss_gevent.compare.rows import Cell, Point, Row
+from kvss_gevent.compare.measuring.paced import Pace
+from kvss_gevent.compare.plan import choose
+from kvss_gevent.compare.rows import ALL, Cell, Point, Row
 
-SHORT = Profile("quick", 1, 0.2, 0.05)
+SHORT = Profile("quick", 1, 2, 2, 0.2, 0.05)
+PLAN = choose(QUICK)
+
 pytestmark = pytest.mark.server
 
 
 def measured(experiment: str, model: str) -> dict[float, Point]:
-    rows = cell_runner.measure(Cell(experiment, model, 1), SHORT, divide())
+    rows = cell_runner.measure(Cell(experiment, model, 1), choose(SHORT, [model] if model != "null" else []), divide())
     assert not any(row.failed for row in rows), rows
     return {row.point.x: row.point for row in rows}
 
 
-@pytest.mark.parametrize("model", ["gevent", "threads", "gevent+disk", "null"])
-def test_cost_counts_cpu_and_switches(model: str) -> None:
-    (point,) = measured("cost", model).values()
-    assert 0.5 < point.figures["cpu_us"] < 1000
-    assert point.figures["rate_per_s"] > 100
-    if model == "threads":
-        assert point.figures["switches"] > 0.5, "a thread that serves one request at a time waits for each"
+def test_a_generation_measures_all_by_turns() -> None:
+    plan = choose(SHORT, ["gevent", "trio", "threads+disk", "sequential"], ["cost"])
+    rows = cell_runner.measure(Cell("cost", ALL, 1), plan, divide())
+    assert not any(row.failed for row in rows), rows
+    costs = {(row.cell.model, row.point.case): row.point.figures.get("cpu_us", 0.0) for row in rows}
+    for pace in cost.PACES[:1]:
+        for name in ("gevent", "trio", "threads+disk", "sequential", "null"):
+            assert 1 < costs[name, str(pace)] < 2000
+        assert costs["null", str(pace)] < costs["trio", str(pace)]
+    assert ("sequential", str(cost.PACES[-1])) not in costs, "it has one client, which cannot send 32 at once"
 
 
-def test_a_rate_that_the_server_can_do_is_answered_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kvss_gevent.compare.experiments import rate
+def test_a_contestant_that_does_not_start_leaves_the_others_their_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(contestant: str, *_: object, **__: object) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit('no room')"] if contestant == "trio" else usual[contestant]
 
-    monkeypatch.setattr(rate, "QUICK", (500,))
-    (row,) = cell_runner.measure(Cell("rate", "gevent", 1), Profile("quick", 1, 1.0, 0.2), divide())
-    point = row.point
-    assert point.figures["answered_per_s"] == pytest.approx(500, rel=0.15)
-    assert point.figures["offered_per_s"] == pytest.approx(500, rel=0.15)
-    assert 0 < point.figures["p50_us"] <= point.figures["p99_us"]
-    assert not point.errors
+    cores = divide()
+    usual = {name: contestant.command(name, Path(), cores=cores) for name in ("gevent", "select")}
+    monkeypatch.setattr(interleave, "command", command)
+    found = list(interleave.generation(("gevent", "trio", "select"), (Pace(500, 1),), cores, rounds=2, slice_s=0.02))
+    assert ("trio", "the server did not start: no room") in found
+    assert {name for name, one in found if isinstance(one, Point)} == {"gevent", "select"}
+
+
+def test_calls_are_counted_by_name() -> None:
+    rows = cell_runner.measure(Cell("calls", "threads", 1), choose(SHORT), divide())
+    singly = rows[0].point
+    assert (singly.x, singly.case) == (1, "one at a time")
+    if "calls" in singly.figures:  # not where no tracer may be used
+        assert 1.8 < singly.figures["calls"] < 6
+        assert singly.figures["recvfrom"] == pytest.approx(1, abs=0.3)
 
 
 def test_a_server_for_one_client_leaves_the_others_without_an_answer() -> None:
@@ -63,6 +80,7 @@ def test_threads_and_descriptors_of_idle_connections_are_counted() -> None:
     assert points[500].figures["each_kib"] > 1
 
 
+@pytest.mark.timing
 def test_one_burn_stops_a_loop_and_no_threads() -> None:
     assert measured("burn", "select")[1].figures["max_us"] > 400_000
     # On a machine that others use, threads may have bad luck, too, but not again and again.
@@ -71,7 +89,7 @@ def test_one_burn_stops_a_loop_and_no_threads() -> None:
 
 def fake(monkeypatch: pytest.MonkeyPatch, measure: Callable[[Workbench], Iterator[Point]], **more: Any) -> list[Row]:
     monkeypatch.setattr(experiments, "load", lambda _: SimpleNamespace(measure=measure, **more))
-    return cell_runner.measure(Cell("fake", "gevent", 1), QUICK, divide())
+    return cell_runner.measure(Cell("fake", "gevent", 1), PLAN, divide())
 
 
 def test_a_cell_that_cannot_be_measured_is_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +116,7 @@ def test_a_mistake_and_a_crash_are_rows_too(
     assert reason in row.failed
 
 
+@pytest.mark.timing
 def test_a_cell_that_takes_too_long_is_ended_with_its_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = tmp_path / "pid"
 
@@ -123,6 +142,7 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
     assert row.failed == "the server did not start: --max-line is 'nonsense'"
 
 
+@pytest.mark.timing
 def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(bench: Workbench) -> Iterator[Point]:
         with bench.serving("--lab") as server:  # 5 ms each, one after the other: 200 a second at the most

@@ -25,6 +25,7 @@ COMMANDS = {
     "client": "talk to a server: interactive, from a script, or one command",
     "demo": "watch the protocol at work on a server of its own",
     "bench": "load a server as hard as one process can",
+    "compare": "compare all concurrency models in one report",
     "conform": "grade any KV/1.0 server",
     "load": "test a server under load, with Locust",
     "user": "add, change, list and remove the users of a server",

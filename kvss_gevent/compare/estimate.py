@@ -1,53 +1,103 @@
-"""Medians with intervals, and what they say about a difference. Pure: numbers in, numbers out."""
+"""What repeated measurements say: a median with an interval, the ratio of two models with a verdict. Pure numbers."""
 
-import random
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from enum import Enum
+from typing import Final
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
+CONFIDENCE: Final = 0.95
+LEAST_GENERATIONS: Final = 6
+"""Fewer pairs give no verdict."""
+
+BAND: Final = 1.05
+"""Two models whose costs differ by less than this factor are tied: memory layout alone moves a cost by some percent."""
+
+T_95: Final = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom; more of them hardly change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A median with the ends of its bootstrap interval, from n repeats."""
+    """A median with an interval, from n repeats. covers: how probable it is that the interval has the true median."""
 
     median: float
     low: float
     high: float
     n: int
-
-    def overlaps(self, other: "Estimate") -> bool:
-        """Tell whether two intervals have a value in common."""
-        return self.low <= other.high and other.low <= self.high
+    covers: float = CONFIDENCE
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the median and its percentile bootstrap interval (B. Efron, 1979); at least one value.
+    """Return the median with the narrowest interval between two of the values that covers it with 95 %.
 
-    With three to five repeats the interval is nearly the range of the values, and says no more than that.
+    Any distribution will do: n values leave the true median outside the k-th from either end with the probability of
+    fewer than k heads, or tails, of n coins. Five values or fewer cannot reach 95 %: their interval is their range,
+    which covers the median with less, three with 75 %.
     """
-    return _estimate(tuple(sorted(values)))
+    ordered = sorted(values)
+    n = len(ordered)
+    from_end = 1
+    while from_end < n / 2 and _coverage(n, from_end + 1) >= CONFIDENCE:
+        from_end += 1
+    return Estimate(statistics.median(ordered), ordered[from_end - 1], ordered[n - from_end], n, _coverage(n, from_end))
 
 
-@lru_cache(maxsize=10_000)
-def _estimate(values: tuple[float, ...]) -> Estimate:
-    pick = random.Random(1)  # the same rows make the same report
-    medians = sorted(statistics.median(pick.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    tail = int(RESAMPLES * (1 - CONFIDENCE) / 2)
-    return Estimate(statistics.median(values), medians[tail], medians[-1 - tail], len(values))
+def _coverage(n: int, from_end: int) -> float:
+    return 1.0 - sum(math.comb(n, heads) for heads in range(from_end)) / 2.0 ** (n - 1)
 
 
-def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
-    """Return the ratio of two medians with its bootstrap interval; the two were measured independently."""
-    pick = random.Random(1)
-    ratios = sorted(
-        statistics.median(pick.choices(over, k=len(over))) / statistics.median(pick.choices(under, k=len(under)))
-        for _ in range(RESAMPLES)
-    )
-    tail = int(RESAMPLES * (1 - CONFIDENCE) / 2)
-    return Estimate(
-        statistics.median(over) / statistics.median(under), ratios[tail], ratios[-1 - tail], min(len(over), len(under))
-    )
+def judge(found: Estimate, holds: Callable[[float], bool]) -> bool | None:
+    """Tell whether something holds for a whole interval; None where it holds for one end of it only."""
+    low, high = holds(found.low), holds(found.high)
+    return low if low is high else None
+
+
+class Verdict(Enum):
+    """What a whole interval says of the cost of one model beside another's."""
+
+    AHEAD = "ahead"
+    TIED = "tied"
+    BEHIND = "behind"
+    OPEN = "not determined"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How many times the cost of another model one has: the mean over n generations of servers, with its interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Tied where the interval lies within the band around 1, ahead or behind where it lies outside, else open."""
+        if self.n < LEAST_GENERATIONS:
+            return Verdict.OPEN
+        if self.low >= 1 / BAND and self.high <= BAND:
+            return Verdict.TIED
+        if self.high < 1 / BAND:
+            return Verdict.AHEAD
+        return Verdict.BEHIND if self.low > BAND else Verdict.OPEN
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f} to {self.high:.2f}]"
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """Return the ratio of two costs, given for each generation, with the t-interval of the mean of its logarithm.
+
+    Two costs of one generation were measured by turns within milliseconds of each other, so that what the machine did
+    meanwhile divides out. At least two generations, all costs above 0.
+    """
+    logs = [math.log(one / other) for one, other in zip(ours, theirs, strict=True)]
+    n = len(logs)
+    mean = statistics.fmean(logs)
+    half = T_95[min(n - 1, len(T_95)) - 1] * statistics.stdev(logs) / math.sqrt(n)
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)

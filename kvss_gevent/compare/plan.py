@@ -1,4 +1,4 @@
-"""Which cells a run has, and in which order. Measuring them is for runner.py."""
+"""Which cells a run has, and in which order."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from kvss_gevent import models
 from kvss_gevent.compare import experiments
-from kvss_gevent.compare.measuring.contestant import NULL, ON_DISK, model_of
+from kvss_gevent.compare.measuring.contestant import AGAIN, NULL, ON_DISK, model_of
 from kvss_gevent.compare.measuring.experiment_context import FULL, QUICK, Profile
-from kvss_gevent.compare.rows import Cell
+from kvss_gevent.compare.rows import ALL, Cell
 
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 
-CONTESTANTS = (*models.MODULES, f"gevent{ON_DISK}")
-"""All models; and the product on disk, for fork and prefork to be compared with, which cannot keep data in memory."""
+CONTESTANTS = (*models.MODULES, f"gevent{ON_DISK}", f"threads{ON_DISK}", f"gevent{AGAIN}")
+"""All models; two of them on disk, for fork and prefork to be compared with, which cannot keep data in memory; and the
+product once more, for what equal servers differ by."""
 
 
 class WrongChoice(ValueError):
@@ -31,8 +32,11 @@ class Plan:
     contestants: tuple[str, ...]
     experiments: tuple[str, ...]
     repeats: int
+    generations: int
     left_out: dict[str, str]
     seed: int = 1
+    may_add: bool = True
+    """Whether generations may be added; not where the number of repeats was asked for."""
 
     def cells(self) -> list[Cell]:
         """Return the cells in the order of measuring: repeat by repeat, within it the models of an experiment shuffled.
@@ -41,11 +45,14 @@ class Plan:
         """
         shuffle = random.Random(self.seed).shuffle
         cells = []
-        for repeat in range(1, self.repeats + 1):
+        for repeat in range(1, max(self.repeats, self.generations) + 1):
             for name in self.experiments:
-                row = [Cell(name, contestant, repeat) for contestant in self.of(name)]
-                shuffle(row)
-                cells += row
+                if is_paired(name):
+                    cells += [Cell(name, ALL, repeat)] * (repeat <= self.generations)
+                elif repeat <= min(self.repeats, getattr(experiments.load(name), "REPEATS", self.repeats)):
+                    row = [Cell(name, contestant, repeat) for contestant in self.of(name)]
+                    shuffle(row)
+                    cells += row
         return cells
 
     def of(self, name: str) -> list[str]:
@@ -53,7 +60,13 @@ class Plan:
         module = experiments.load(name)
         only: Sequence[str] = getattr(module, "ONLY", self.contestants)
         without = getattr(module, "WITHOUT", {})
-        taking_part = [name for name in self.contestants if name in only and model_of(name) not in without]
+        taking_part = [
+            contestant
+            for contestant in self.contestants
+            if contestant in only
+            and model_of(contestant) not in without
+            and (is_paired(name) or not contestant.endswith(AGAIN))
+        ]
         return [*taking_part, NULL] if getattr(module, "CALIBRATED", False) else taking_part
 
 
@@ -72,14 +85,18 @@ def choose(
     for name in names:
         if model_of(name) not in models.MODULES:
             raise WrongChoice(
-                f"there is no model {name!r}; there are {', '.join(models.MODULES)}, each also as NAME{ON_DISK}"
+                f"there is no model {name!r}; there are {', '.join(models.MODULES)}, "
+                f"each also as NAME{ON_DISK} and NAME{AGAIN}"
             )
     asked = tuple(chosen) or tuple(
         name for name in experiments.NAMES if not profile.quick or experiments.load(name).CORE
     )
     for name in asked:
         if _named(name) not in experiments.NAMES:
-            raise WrongChoice(f"there is no experiment {name!r}; there are {', '.join(experiments.NAMES)}, or 1 to 14")
+            raise WrongChoice(
+                f"there is no experiment {name!r}; there are {', '.join(experiments.NAMES)}, "
+                f"or 1 to {len(experiments.NAMES)}"
+            )
     wanted = {_named(name) for name in asked}
     left_out = {name: row.why_not for name in names if (row := models.describe(model_of(name))).why_not}
     return Plan(
@@ -87,9 +104,16 @@ def choose(
         tuple(name for name in dict.fromkeys(names) if name not in left_out),
         tuple(name for name in experiments.NAMES if name in wanted),
         repeats or profile.repeats,
+        repeats or profile.generations,
         left_out,
         seed,
+        may_add=repeats is None,
     )
+
+
+def is_paired(name: str) -> bool:
+    """Tell whether an experiment measures all contestants by turns."""
+    return bool(getattr(experiments.load(name), "PAIRED", False))
 
 
 def _named(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "kvss-compare"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,13 @@ class Point:
     disturbed: bool = False
 
 
+ALL = "*"
+"""In place of a model: the cell of a paired experiment, which measures all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One repeat of one experiment with one model: what is measured, or fails, in one piece."""
+    """One repeat of one experiment with one model, or with ALL: what is measured, or fails, in one piece."""
 
     experiment: str
     model: str
@@ -128,8 +132,8 @@ class Journal:
         self.rows += rows
 
     def done(self) -> set[Cell]:
-        """Return the cells that have rows."""
-        return {row.cell for row in self.rows}
+        """Return the cells that have rows, under their models and, for paired experiments, under ALL."""
+        return {cell for row in self.rows for cell in (row.cell, Cell(row.cell.experiment, ALL, row.cell.repeat))}
 
     def of(self, experiment: str) -> Iterator[Row]:
         """Yield the rows of an experiment."""

@@ -32,3 +32,10 @@ def size_of(size_bytes: float) -> str:
         if size_bytes >= factor:
             return f"{size_bytes / factor:g} {unit}"
     return f"{size_bytes:g} B"
+
+
+def figure_of(value: float) -> str:
+    """Return a number with as many digits as are of use."""
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -9,7 +9,7 @@ from asyncio import Protocol, Transport
 from typing import cast
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.models.contract import BLOCKING_STORE, Ground
+from kvss_gevent.models.contract import BACKLOG, BLOCKING_STORE, Ground
 
 IDEA = "asyncio: one object per connection, called when bytes have come"
 LIMITS = ("one core; whatever takes long keeps every client waiting", BLOCKING_STORE)
@@ -82,6 +82,6 @@ async def main(ground: Ground) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await loop.create_server(lambda: Client(service), sock=ground.listener)
+    server = await loop.create_server(lambda: Client(service), sock=ground.listener, backlog=BACKLOG)
     await stop.wait()
     server.close()

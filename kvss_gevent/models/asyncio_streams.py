@@ -7,7 +7,7 @@ import asyncio
 import signal
 from asyncio import StreamReader, StreamWriter
 
-from kvss_gevent.models.contract import BLOCKING_STORE, RECV_BYTES, Ground
+from kvss_gevent.models.contract import BACKLOG, BLOCKING_STORE, RECV_BYTES, Ground
 
 IDEA = "asyncio: one coroutine per connection, with streams"
 LIMITS = (
@@ -48,6 +48,6 @@ async def main(ground: Ground) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = await asyncio.start_server(talk, sock=ground.listener)
+    server = await asyncio.start_server(talk, sock=ground.listener, backlog=BACKLOG)
     await stop.wait()
     server.close()

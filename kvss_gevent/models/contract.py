@@ -19,6 +19,9 @@ from kvss_gevent.settings.config import Config
 logger = logging.getLogger("kvss")
 
 RECV_BYTES = 1 << 16
+
+BACKLOG = 4096
+"""Connections that the kernel keeps until they are accepted. asyncio listens again, and would make it 100."""
 PAUSE_S = 0.1
 """How long accepting rests where the machine has no room for one more client."""
 

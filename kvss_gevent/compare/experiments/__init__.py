@@ -8,19 +8,23 @@ An experiment is a module with
     BY_HAND   how to see the same with the tools at hand; PID stands for the server's process
     CORE      whether the quick profile has it
     PANELS    how its plot is drawn; see Panel
-    measure(bench)   one repeat with one contestant: yields Points; raises FailedError
+    measure(bench)   one repeat with one contestant: yields Points; raises FailedError. Or, where PAIRED,
+    measure_together(bench)   one generation with all contestants: yields names with Points, or with why there is none
+    is_settled(seen)   whether more generations would decide nothing
     findings(seen)   what the numbers say, sentences made from them; see Finding
 
 and where it needs them
 
+    PAIRED      whether all contestants are measured by turns
     CALIBRATED  whether the null server is measured beside the contestants
     ONLY        the contestants it is about, where it is not about all
     WITHOUT     contestants that have no part in it, with the reason
+    REPEATS     how often at the most, where more would say the same
     LIMIT_S     how long a cell may take at the most
 
 To add one, write its file and give it a line in NAMES.
 
-May import: protocol, measure, loadtest.engine, compare, compare.measuring, compare.report.
+May import: protocol, models, measure, loadtest.engine, compare, compare.measuring.
 """
 
 from dataclasses import dataclass
@@ -43,21 +47,36 @@ NAMES: Final = (
     "depth",
     "value",
     "overload",
+    "calls",
+    "remedies",
+    "isolation",
+    "cores",
+    "backpressure",
+    "hotkey",
+    "stop",
+    "lines",
+    "priming",
 )
 """In the order of the report; the number of an experiment is its place here, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One set of axes. kind `lines`: figure against x; `bars`: figure at x `at` (the largest where None).
+    """One picture, which has one message.
 
-    scale multiplies the figure to get the unit of the label. even: every x as far from the next, whatever it is.
-    capped: a generator at its end makes the figure worse than the server is, so that it is drawn hollow.
+    kind `lines`: a figure against x, a small picture for each contestant where there are many; `dots`: a figure at x
+    `at` (the largest where None), a column for each case; `ratios`: how many times the reference's figure a contestant
+    has, with the band of ties.
+
+    title: the message. scale multiplies the figure to get the unit of the label. even: every x as far from the next,
+    whatever it is. capped: a saturated generator makes the figure worse than the server is, so that it is drawn hollow.
+    name: added to the file's name where an experiment draws one figure twice.
     """
 
     figure: str
     label: str
     kind: str = "lines"
+    title: str = ""
     scale: float = 1.0
     log_x: bool = True
     log_y: bool = True
@@ -65,6 +84,8 @@ class Panel:
     case: str | None = None
     even: bool = False
     capped: bool = True
+    reference: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed, milliseconds
 
 TITLE = "A store that blocks for 10 ms"

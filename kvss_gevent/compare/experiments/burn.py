@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed, milliseconds
 
 TITLE = "One handler burns CPU for 500 ms"

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL
+from kvss_gevent.compare.measuring.contestant import CLIENTS, NULL, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
-from kvss_gevent.compare.words import listed, many, times
+from kvss_gevent.compare.summary import Seen
+from kvss_gevent.compare.words import listed, many
 
 TITLE = "Throughput and latency against connections"
 VARIES = "connections, each with one request under way"
@@ -20,13 +20,17 @@ CORE = True
 CALIBRATED = True
 LIMIT_S = 120.0
 PANELS = (
-    Panel("rate_per_s", "requests per second"),
-    Panel("p50_us", "p50, microseconds"),
-    Panel("p99_us", "p99, microseconds"),
+    Panel(
+        "rate_per_s", "requests per second", title="More connections help until the server, or the generator, is full"
+    ),
+    Panel("p99_us", "p99, microseconds", title="In a closed loop every connection more is one more in the queue"),
 )
 
 QUICK = (1, 32, 256)
 FULL = (1, 2, 5, 10, 32, 100, 256, 500, 1000, 2000)
+
+NULL_BAND = 0.8
+"""Of the null server's rate: who reaches it may be quicker than the generator."""
 
 
 def measure(bench: Workbench) -> Iterator[Point]:
@@ -42,19 +46,27 @@ def findings(seen: Seen) -> Iterator[Finding]:
     most = max(seen.xs())
     rates = seen.ranking("rate_per_s", at=most, lowest_first=False)
     whole = [(name, rate) for name, rate in rates if not seen.errors(name, most).get("starved connections")]
-    if len(whole) > 1:
-        (best, best_rate), (last, last_rate) = whole[0], whole[-1]
-        marked = ", which was all that the generator could ask for" if seen.limited(best, most) else ""
+    null = seen.get(NULL, most, "rate_per_s") if seen.null else None
+    banded = [name for name, rate in whole if null and rate.high > NULL_BAND * null.low and seen.limited(name, most)]
+    if banded:
         yield Finding(
-            f"With {most:,.0f} connections {best} answered most, {best_rate.median:,.0f} requests per second{marked}; "
-            f"{last} answered least of those that served every client, {last_rate.median:,.0f}, "
-            f"{times(best_rate.median / last_rate.median)} fewer."
+            f"With {most:,.0f} connections {listed(map(label_of, banded))} answered nearly as much as the null server "
+            "can be asked for: the generator was what was measured, and they have no rank."
+        )
+    ranked = [(name, rate) for name, rate in whole if name not in banded]
+    if ranked:
+        yield Finding(
+            f"With {most:,.0f} connections, requests per second of the others that served every client: "
+            + listed(f"{label_of(name)} {rate.median:,.0f}" for name, rate in ranked)
+            + "."
         )
     alone = [name for name, _ in rates if seen.errors(name, most).get("starved connections")]
     if alone:
         yield Finding(
             "Left clients without an answer at that number: "
-            + listed(f"{name} ({many(seen.errors(name, most)['starved connections'], 'client')})" for name in alone)
+            + listed(
+                f"{label_of(name)} ({many(seen.errors(name, most)['starved connections'], 'client')})" for name in alone
+            )
             + "."
         )
     if "sequential" in seen.contestants:
@@ -64,10 +76,10 @@ def findings(seen: Seen) -> Iterator[Finding]:
             served == 1,
             "sequential serves one client",
         )
-    if "pool" in seen.contestants and most > CLIENTS_OF_A_POOL:
+    if "pool" in seen.contestants and most > CLIENTS:
         served = most - seen.errors("pool", most).get("starved connections", 0)
         yield Finding(
-            f"pool, with {CLIENTS_OF_A_POOL} threads, served {many(served, 'client')} of {most:,.0f}.",
-            served == CLIENTS_OF_A_POOL,
+            f"pool, with {CLIENTS} threads, served {many(served, 'client')} of {most:,.0f}.",
+            served == CLIENTS,
             "pool levels at its size",
         )

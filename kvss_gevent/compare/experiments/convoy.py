@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import milliseconds, times
 
 TITLE = "The convoy at the interpreter's lock"
@@ -31,7 +31,7 @@ BURNING = b"KV/1.0 BURN 200"
 def measure(bench: Workbench) -> Iterator[Point]:
     """Ask 20 times a second beside 0, 1 and 2 clients that burn, with three switch intervals."""
     for interval_ms in INTERVALS_MS:
-        with bench.serving("--lab", interval_s=interval_ms / 1000) as server:
+        with bench.serving("--lab", setup=f"sys.setswitchinterval({interval_ms / 1000})") as server:
             for burners in (0, 1, 2):
                 beside = [asking(server.port, BURNING)] * burners
                 case = f"switch interval {interval_ms:g} ms"

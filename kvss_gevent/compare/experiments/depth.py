@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL, is_on_disk
+from kvss_gevent.compare.measuring.contestant import CLIENTS, is_on_disk
 from kvss_gevent.compare.measuring.experiment_context import Workbench
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import times
 
 TITLE = "Pipeline depth"
@@ -28,7 +28,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
     """Saturate with deeper and deeper pipelines."""
     with bench.serving() as server:
         for depth in QUICK if bench.profile.quick else FULL:
-            point, _, _ = bench.saturate(server, depth, bench.load(CLIENTS_OF_A_POOL, depth))
+            point, _, _ = bench.saturate(server, depth, bench.load(CLIENTS, depth))
             yield point
 
 

@@ -5,13 +5,15 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+from kvss_gevent.compare.estimate import judge
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import FailedError
+from kvss_gevent.compare.measuring.contestant import FailedError, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
-from kvss_gevent.compare.words import listed, times
+from kvss_gevent.compare.summary import Seen
+from kvss_gevent.compare.words import listed
 from kvss_gevent.measure.process_usage import Size, size
 
 TITLE = "Memory of idle connections"
@@ -24,8 +26,19 @@ BY_HAND = "grep Pss: /proc/PID/smaps_rollup; ls /proc/PID/task /proc/PID/fd | wc
 CORE = True
 LIMIT_S = 180.0
 PANELS = (
-    Panel("pss_mib", "memory (PSS), MiB"),
-    Panel("each_kib", "KiB for each connection", kind="bars", log_x=True),
+    Panel(
+        "each_kib",
+        "KiB of the server's memory for each idle connection",
+        kind="dots",
+        title="What a model keeps for a client that only stays connected",
+    ),
+    Panel(
+        "kernel_kib",
+        "KiB of the kernel's memory for each idle connection, both ends",
+        kind="dots",
+        title="What the kernel keeps besides: sockets, and stacks and tables of threads and processes",
+    ),
+    Panel("pss_mib", "memory (PSS), MiB", title="Memory grows with every idle connection, at each model's own price"),
 )
 
 QUICK = (0, 100, 500)
@@ -34,19 +47,24 @@ FEW = 10
 """Fewer connections than this do not tell what one costs."""
 
 ANSWER_LIMIT_S = 20.0
+SETTLE_S = 0.2
+"""For threads and processes of earlier clients to end, before the memory of no clients is read."""
 REQUEST = b"KV/1.0 GET nothing\n"
 
 
 def measure(bench: Workbench) -> Iterator[Point]:
     """Connect more and more clients to one server, each of which asks once."""
     with bench.serving() as server, Crowd(server.port) as crowd:
-        first: Size | None = None
+        with Crowd(server.port) as earlier:
+            earlier.grow(bench.places)  # its threads or processes, where it has a fixed number, exist from here on
+        time.sleep(SETTLE_S)
+        first: tuple[Size, int] | None = None
         for wanted in QUICK if bench.profile.quick else FULL:
             answered = crowd.grow(wanted)
             if wanted and not answered:
                 raise FailedError("no connection was answered")
-            now = size(server.pid)
-            first = first or now
+            now, kernel_kib = size(server.pid), kernel_memory_kib()
+            first = first or (now, kernel_kib)
             figures: dict[str, float] = {
                 "pss_mib": now.pss_bytes / 2**20,
                 "threads": now.threads,
@@ -55,11 +73,21 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 "answered": answered,
             }
             if answered >= FEW:
-                figures["each_kib"] = (now.pss_bytes - first.pss_bytes) / answered / 1024
+                figures["each_kib"] = (now.pss_bytes - first[0].pss_bytes) / answered / 1024
+                figures["kernel_kib"] = (kernel_kib - first[1]) / answered
             errors = {"unanswered connections": wanted - answered} if answered < wanted else {}
             yield Point(wanted, figures, errors)
             if answered < wanted:
                 return  # more would not be answered either
+
+
+def kernel_memory_kib() -> int:
+    """Return what the kernel uses for sockets, stacks of threads and page tables, of the whole machine.
+
+    A connection of loopback has both ends in it, the client's too.
+    """
+    found = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return sum(int(found[name].split()[0]) for name in ("Slab", "KernelStack", "PageTables"))
 
 
 class Crowd:
@@ -110,9 +138,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     if len(each) > 1:
         order = sorted(each, key=lambda name: each[name].median)
         yield Finding(
-            f"An idle connection costs {each[order[0]].median:,.1f} KiB with {order[0]} and "
-            f"{each[order[-1]].median:,.0f} KiB with {order[-1]}, "
-            f"{times(each[order[-1]].median / max(each[order[0]].median, 0.1))} as much."
+            f"An idle connection costs {each[order[0]].median:,.1f} KiB with {label_of(order[0])} and "
+            f"{each[order[-1]].median:,.0f} KiB with {label_of(order[-1])}, without what the kernel keeps."
         )
     loops = [name for name in ("select", "protocol", "uvloop", "asyncio", "gevent") if name in each]
     if "threads" in each and loops:
@@ -122,6 +149,6 @@ def findings(seen: Seen) -> Iterator[Finding]:
         yield Finding(
             f"threads has a thread for each connection, {threads.median:,.0f} at {whole['threads']:,.0f} connections, "
             f"and pays {each['threads'].median:,.0f} KiB for each; the loops, {listed(loops)}, from {least:,.1f} on.",
-            threads.median > whole["threads"] and each["threads"].median > 2 * least,
+            judge(each["threads"], lambda kib: kib > 2 * least and threads.median > whole["threads"]),
             "threads pays memory for each connection",
         )

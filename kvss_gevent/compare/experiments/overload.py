@@ -7,8 +7,8 @@ from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.measuring.open_loop import offer
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed
 from kvss_gevent.loadtest.engine.run import TICK_S
 from kvss_gevent.measure.load import BUSY_SHARE

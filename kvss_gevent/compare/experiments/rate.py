@@ -1,89 +1,101 @@
-"""Experiment 2: how long clients wait at a given rate, up to past what the server can do."""
+"""Experiment 2: how long clients wait at shares of what each server can do, when requests are work."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 
+from kvss_gevent.compare.estimate import judge
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL
+from kvss_gevent.compare.measuring.contestant import FailedError, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
-from kvss_gevent.compare.report.summary import Seen
+from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed, milliseconds
 
-TITLE = "Response time against offered rate"
-VARIES = "requests per second offered, on 32 connections, whatever the server does"
+TITLE = "The knee: response time against the share of a server's maximum"
+VARIES = "offered rate, as a share of the most that this server answers"
 TEACHES = (
-    "Response time stays flat until the server has nearly no time to spare, and then has no bound: the hockey stick. "
-    "Capacity planning is about staying left of the knee, and a closed loop never shows it."
+    "Response time stays near the floor until a server has hardly any time to spare, and then has no bound: the hockey "
+    "stick. Past the maximum the queue grows for as long as the load lasts, and the wait depends on that alone."
 )
 BY_HAND = (
-    "locust -f loadtest/kvss_locust.py --headless -H 127.0.0.1:5050 -u 32 -r 100 -t 5s --kv-rate "
-    "8000 --kv-mix 80:20:0 --only-summary"
+    "kvss serve --lab & kvss load -H 127.0.0.1:5050 --headless -u 32 -r 100 -t 5s --kv-rate 3000 "
+    "--kv-mix 80:20:0 --only-summary"
 )
 CORE = True
 LIMIT_S = 120.0
-PANELS = (
-    Panel("p50_us", "response time p50, microseconds"),
-    Panel("p99_us", "response time p99, microseconds"),
-    Panel("answered_per_s", "answered per second"),
-)
 
-QUICK = (4000, 8000, 16000, 32000)
-FULL = (1000, 2000, 4000, 5600, 8000, 11000, 16000, 22000, 32000, 45000, 64000)
-KEPT_UP = 0.95
-"""Of what is offered: a server that answers less is past its knee."""
+WORK = b"KV/1.0 BURN 0.2"
+"""Each request computes for 0.2 ms, so that the generator needs next to nothing beside the server."""
+
+SHARES = (0.5, 0.8, 0.9, 1.0, 1.1)
+BELOW, ABOVE = 0.8, 1.1
+QUEUE = 3.0
+"""Times the p99 of below: what a queue makes of it, at the least."""
+
+PANELS = (
+    Panel(
+        "p99_us",
+        "p99, ms",
+        title="Every model has a knee: p99 against the share of its own maximum",
+        scale=0.001,
+        log_x=False,
+    ),
+    Panel(
+        "p50_us",
+        "p50, ms",
+        title="Half of all requests wait, too, once the server is past it",
+        scale=0.001,
+        log_x=False,
+    ),
+    Panel(
+        "answered_share",
+        "answered in time, share of what was due",
+        title="Past the maximum not everything is answered in time",
+        log_x=False,
+        log_y=False,
+    ),
+)
 
 
 def measure(bench: Workbench) -> Iterator[Point]:
-    """Offer more and more, and one rate more after the server or the generator could not keep up."""
-    fallen_behind = False
-    with bench.serving() as server:
-        for rate in QUICK if bench.profile.quick else FULL:
-            seconds = bench.profile.seconds * (0.8 if bench.profile.quick else 1)
-            point, _ = bench.offer(server, rate, rate=rate, users=CLIENTS_OF_A_POOL, seconds=seconds)
-            yield point
-            if fallen_behind:
-                return
-            fallen_behind = point.limited or not keeps_up(point.figures)
-
-
-def keeps_up(figures: Mapping[str, float]) -> bool:
-    """Tell whether nearly all that was due was answered."""
-    return figures["answered_per_s"] >= KEPT_UP * figures["offered_per_s"]
-
-
-def knee(seen: Seen, name: str) -> float:
-    """Return the highest rate that a contestant answered nearly in full, 0 where there is none."""
-    kept = 0.0
-    for rate in seen.xs(name):
-        offered, answered = seen.get(name, rate, "offered_per_s"), seen.get(name, rate, "answered_per_s")
-        if offered and answered and answered.median >= KEPT_UP * offered.median:
-            kept = rate
-    return kept
+    """Find out what the server can do, then offer shares of it."""
+    seconds = max(bench.profile.seconds, 0.5)
+    with bench.serving("--lab") as server:
+        most = offer(server.port, seconds, rate=None, users=bench.places, line=WORK)
+        if not most.answered:
+            raise FailedError("no request was answered")
+        able = most.answered / most.seconds
+        for share in SHARES:
+            point, offered = bench.offer(
+                server, share, rate=share * able, users=bench.places, line=WORK, seconds=seconds, drain_s=1.5
+            )
+            figures = {
+                **point.figures,
+                "able_per_s": able,
+                "answered_share": point.figures["answered_per_s"] / max(point.figures["offered_per_s"], 1e-9),
+            }
+            # Past its maximum a server leaves something unanswered for as long as one likes: that is the result.
+            late = {} if share >= 1 else point.errors
+            yield replace(point, figures=figures, errors=late, limited=point.limited and offered.cpu_share > 0.9)
 
 
 def findings(seen: Seen) -> Iterator[Finding]:
-    """Up to which rate each keeps up, and what clients wait at a rate that most can do."""
-    knees = {name: knee(seen, name) for name in seen.contestants}
-    served = {name: rate for name, rate in knees.items() if rate}
-    if not served:
-        return
-    best, worst = max(served.values()), min(served.values())
-    capped = [name for name in served if any(seen.limited(name, rate) for rate in seen.xs(name))]
-    yield Finding(
-        f"Up to {best:,.0f} requests per second were answered in full by "
-        + listed(name for name, rate in served.items() if rate == best)
-        + (
-            f"; {listed(name for name, rate in served.items() if rate == worst)} kept up to {worst:,.0f} only."
-            if worst < best
-            else "."
-        )
-        + (" Where points are hollow the generator, not the server, was at its end." if capped else "")
-    )
-    waits = seen.ranking("p99_us", at=worst)
-    waits = [(name, wait) for name, wait in waits if name in served]
-    if len(waits) > 1:
-        (quick, least), (slow, longest) = waits[0], waits[-1]
+    """What the maxima are, and whether each waits longer past it."""
+    able = dict(seen.ranking("able_per_s", at=SHARES[0], lowest_first=False))
+    if able:
         yield Finding(
-            f"At {worst:,.0f} per second one request in a hundred waited {milliseconds(least.median)} with {quick} and "
-            f"{milliseconds(longest.median)} with {slow}."
+            "With 0.2 ms of work in each request the most were "
+            + listed(f"{label_of(name)} {found.median:,.0f}/s" for name, found in able.items())
+            + "."
         )
+    for name in seen.contestants:
+        below, past = seen.get(name, BELOW, "p99_us"), seen.get(name, ABOVE, "p99_us")
+        if below and past:
+            growth = judge(past, lambda value, low=below.high: value > QUEUE * low)  # type: ignore[misc]
+            yield Finding(
+                f"{label_of(name)}: p99 {milliseconds(below.median)} at {BELOW:g} of its maximum, "
+                f"{milliseconds(past.median)} at {ABOVE:g}.",
+                growth,
+                f"{name} has a knee",
+            )

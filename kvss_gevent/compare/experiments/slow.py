@@ -8,10 +8,10 @@ import gevent
 import gevent.socket
 
 from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import CLIENTS_OF_A_POOL
+from kvss_gevent.compare.measuring.contestant import CLIENTS
 from kvss_gevent.compare.measuring.experiment_context import Workbench
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed, milliseconds
 
 TITLE = "Latency beside slow clients"
@@ -85,7 +85,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
     if out:
         yield Finding(
             f"Beside {most:,.0f} slow clients, requests to {listed(out)} went unanswered.",
-            {"sequential", "pool"} & set(seen.contestants) <= set(out) if most > CLIENTS_OF_A_POOL else None,
+            {"sequential", "pool"} & set(seen.contestants) <= set(out) if most > CLIENTS else None,
             "slow clients fill sequential and pool",
         )
     if unmoved:

@@ -8,8 +8,8 @@ import gevent
 
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.experiment_context import Workbench
-from kvss_gevent.compare.report.summary import Seen
 from kvss_gevent.compare.rows import Point
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import milliseconds
 from kvss_gevent.measure.launch import Launched
 

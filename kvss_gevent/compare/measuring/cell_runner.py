@@ -13,18 +13,19 @@ import tempfile
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import gevent
 
 from kvss_gevent.compare import experiments
-from kvss_gevent.compare.measuring.contestant import FailedError, raise_descriptor_limit
+from kvss_gevent.compare.measuring.contestant import FailedError, label_of, raise_descriptor_limit
 from kvss_gevent.compare.measuring.cores import Cores
-from kvss_gevent.compare.measuring.experiment_context import Profile, Workbench
-from kvss_gevent.compare.plan import Plan
-from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.measuring.experiment_context import Generation, Workbench
+from kvss_gevent.compare.plan import Plan, is_paired
+from kvss_gevent.compare.rows import ALL, Cell, Journal, Point, Row
+from kvss_gevent.compare.summary import Seen
 from kvss_gevent.models.processes import end_with
 
 LIMIT_S = 60.0
@@ -32,37 +33,58 @@ LIMIT_S = 60.0
 
 FIRST_GUESS_S = 3.0
 
-Measured = list[Row]
 Tell = Callable[[str], None]
 
 
 def run(plan: Plan, journal: Journal, cores: Cores, tell: Tell) -> None:
-    """Measure what the journal does not have yet; tell takes a line for each cell."""
-    todo = [cell for cell in plan.cells() if cell not in journal.done()]
+    """Measure what the journal does not have yet, then more generations where they may decide something.
+
+    tell takes a line for each cell.
+    """
+    done = journal.done()
+    todo = [cell for cell in plan.cells() if cell not in done]
     took_s: dict[str, list[float]] = defaultdict(list)
-    for number, cell in enumerate(todo, 1):
-        begun_s = time.monotonic()
-        rows = measure(cell, plan.profile, cores)
+    begun_s = time.monotonic()
+
+    def measure_one(cell: Cell, number: int, of: int, left: Sequence[Cell]) -> None:
+        cell_begun_s = time.monotonic()
+        rows = measure(cell, plan, cores)
         journal.add(rows)
-        took_s[cell.experiment].append(time.monotonic() - begun_s)
-        left_s = _left_s(todo[number:], took_s)
-        failed = next((f": {row.failed}" for row in rows if row.failed), "")
+        took_s[cell.experiment].append(time.monotonic() - cell_begun_s)
+        failed = next((f": {row.cell.model}: {row.failed}" for row in rows if row.failed), "")
+        who = "all" if cell.model == ALL else label_of(cell.model)
         tell(
-            f"[{number}/{len(todo)}] {cell.experiment:<12} {cell.model:<13} {cell.repeat}/{plan.repeats}  "
-            f"{took_s[cell.experiment][-1]:5.1f} s, {_span(left_s)} left{failed}"
+            f"[{number}/{of}] {cell.experiment:<12} {who:<18} #{cell.repeat:<2} "
+            f"{took_s[cell.experiment][-1]:5.1f} s, {_span(_left_s(left, took_s))} left{failed}"
         )
 
+    for number, cell in enumerate(todo, 1):
+        measure_one(cell, number, len(todo), todo[number:])
+    for name in filter(is_paired, plan.experiments):
+        module = experiments.load(name)
+        last = plan.generations
+        while (
+            plan.may_add
+            and last < plan.profile.most_generations
+            and time.monotonic() - begun_s < plan.profile.budget_s
+            and not module.is_settled(Seen(journal.of(name), plan.contestants))
+        ):
+            last += 1
+            cell = Cell(name, ALL, last)
+            if cell not in done:
+                measure_one(cell, last, plan.profile.most_generations, ())
 
-def measure(cell: Cell, profile: Profile, cores: Cores) -> Measured:
+
+def measure(cell: Cell, plan: Plan, cores: Cores) -> list[Row]:
     """Measure one cell in a process of its own; returns its rows, or one that says why there are none."""
     module = experiments.load(cell.experiment)
-    limit_s = getattr(module, "LIMIT_S", LIMIT_S) * (1 if profile.quick else 3)
+    limit_s = getattr(module, "LIMIT_S", LIMIT_S) * (1 if plan.profile.quick else 3)
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_be_generator, args=(cell, profile, cores, theirs, os.getpid()))
+    process = context.Process(target=_be_generator, args=(cell, plan, cores, theirs, os.getpid()))
     process.start()
     theirs.close()
-    outcome: list[Point] | str = f"took longer than {limit_s:g} s"
+    outcome: list[Row] | str = f"took longer than {limit_s:g} s"
     try:
         if ours.poll(limit_s):
             outcome = ours.recv()
@@ -78,23 +100,20 @@ def measure(cell: Cell, profile: Profile, cores: Cores) -> Measured:
         ours.close()
     if isinstance(outcome, str):
         return [Row(cell, Point(0, {}), outcome)]
-    return [Row(cell, point) for point in outcome]
+    return outcome
 
 
-def _be_generator(
-    cell: Cell, profile: Profile, cores: Cores, out: "Connection[list[Point] | str, None]", parent: int
-) -> None:
+def _be_generator(cell: Cell, plan: Plan, cores: Cores, out: "Connection[list[Row] | str, None]", parent: int) -> None:
     """Be the process of a cell."""
     end_with(parent)  # and its server ends with this process
     gevent.reinit()  # an event loop that the parent may have had is not this process's
     os.setpgid(0, 0)
     os.sched_setaffinity(0, cores.generator)
     raise_descriptor_limit()
-    outcome: list[Point] | str
+    outcome: list[Row] | str
     with tempfile.TemporaryDirectory(prefix="kvss-compare-") as directory:
         try:
-            bench = Workbench(cell.model, profile, cores, Path(directory))
-            outcome = list(experiments.load(cell.experiment).measure(bench)) or "it measured nothing"
+            outcome = list(_rows(cell, plan, cores, Path(directory))) or "it measured nothing"
         except FailedError as failed:
             outcome = str(failed)
         except Exception as mistake:
@@ -104,7 +123,18 @@ def _be_generator(
     out.close()
 
 
-def _left_s(todo: list[Cell], took_s: dict[str, list[float]]) -> float:
+def _rows(cell: Cell, plan: Plan, cores: Cores, directory: Path) -> Iterator[Row]:
+    module = experiments.load(cell.experiment)
+    if cell.model == ALL:
+        for name, found in module.measure_together(Generation(plan.of(cell.experiment), cores)):
+            own = Cell(cell.experiment, name, cell.repeat)
+            yield Row(own, Point(0, {}), found) if isinstance(found, str) else Row(own, found)
+    else:
+        for point in module.measure(Workbench(cell.model, plan.profile, cores, directory)):
+            yield Row(cell, point)
+
+
+def _left_s(todo: Sequence[Cell], took_s: dict[str, list[float]]) -> float:
     """Guess how long the rest takes from what its experiments took so far."""
     known = [sum(took) / len(took) for took in took_s.values()]
     usual = sum(known) / len(known) if known else FIRST_GUESS_S

@@ -1,7 +1,8 @@
-"""What is compared: the command of each contestant's server, and running it on its own processors.
+"""What is compared: contestants, the commands of their servers, and running one on its own processors.
 
-A contestant is a model's name, or NAME+disk for the model on a disk store: what runs in several processes cannot keep
-its data in memory, and a model to compare it with should not either. `null` is null_server.py.
+A contestant is a model's name; NAME+disk is the model on a disk store, for what runs in several processes cannot keep
+its data in memory, and is compared with models that do not either; NAME+again is the model once more, which shows how
+far apart two equal servers come out. `null` is null_server.py.
 """
 
 import contextlib
@@ -11,44 +12,69 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvss_gevent import models
-from kvss_gevent.measure.launch import Launched, NotStarted, launched
+from kvss_gevent.compare.measuring.cores import Cores
+from kvss_gevent.measure.launch import Launched, NotStarted, kvss, launched
 
 NULL = "null"
 ON_DISK = "+disk"
-CLIENTS_OF_A_POOL = 32
-"""--pool-size of pool and prefork, and the number of connections wherever that number is not what is varied."""
+AGAIN = "+again"
+
+CLIENTS = 32
+"""Connections wherever their number is not what is varied, and the threads of pool."""
+
+LABELS = {"gevent": "gevent (tuned)", "gevent-plain": "gevent (textbook)", NULL: "null server"}
+"""Names for readers: the product is tuned, and every other model is as its textbook has it."""
 
 PROGRAM = """
 import sys
-sys.setswitchinterval({interval_s})
+{setup}
 from kvss_gevent.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
 class FailedError(Exception):
-    """A cell cannot be measured; the message says why."""
+    """Something cannot be measured; the message says why."""
 
 
 def model_of(contestant: str) -> str:
     """Return the model that a contestant is."""
-    return contestant.removesuffix(ON_DISK)
+    return contestant.removesuffix(AGAIN).removesuffix(ON_DISK)
+
+
+def label_of(contestant: str) -> str:
+    """Return a contestant's name for readers."""
+    label = LABELS.get(model_of(contestant), model_of(contestant))
+    if contestant.endswith(AGAIN):
+        return f"{label}, again"
+    return f"{label}, on disk" if contestant != NULL and is_on_disk(contestant) else label
 
 
 def is_on_disk(contestant: str) -> bool:
     """Tell whether a contestant keeps its data on disk. Raises models.Absent."""
-    return contestant.endswith(ON_DISK) or bool(models.load(contestant).SHARED)
+    return contestant.endswith(ON_DISK) or (contestant != NULL and bool(models.load(model_of(contestant)).SHARED))
+
+
+def places_of(contestant: str, cores: Cores) -> int:
+    """Return how many clients a contestant is measured with: CLIENTS, or as many as it can serve at a time.
+
+    prefork has as many processes as it has processors, and each serves one client at a time.
+    """
+    model = model_of(contestant)
+    return {"sequential": 1, "prefork": len(cores.server)}.get(model, CLIENTS)
 
 
 def command(
-    contestant: str, directory: Path, flags: tuple[str, ...] = (), interval_s: float | None = None
+    contestant: str, directory: Path, flags: tuple[str, ...] = (), setup: str = "", *, cores: Cores
 ) -> list[str]:
-    """Return the command that serves a contestant; interval_s is the interpreter's switch interval."""
+    """Return the command that serves a contestant; setup is Python that the server runs before anything else."""
     if contestant == NULL:
         return [sys.executable, "-m", "kvss_gevent.compare.measuring.null_server"]
-    start = ["-m", "kvss_gevent"] if interval_s is None else ["-c", PROGRAM.format(interval_s=interval_s)]
-    words = [sys.executable, *start, "serve", "127.0.0.1", "0", "--model", model_of(contestant)]
-    words += ["--pool-size", str(CLIENTS_OF_A_POOL)]
+    words = kvss("--model", model_of(contestant))
+    if setup:
+        words[1:3] = ["-c", PROGRAM.format(setup=setup)]
+    if model_of(contestant) in ("pool", "prefork"):
+        words += ["--pool-size", str(places_of(contestant, cores))]
     if is_on_disk(contestant):
         words += ["--store", f"disk:{directory}/{contestant}.kv", "--sync", "none"]
     return [*words, *flags]

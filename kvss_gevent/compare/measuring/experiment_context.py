@@ -3,18 +3,20 @@
 import itertools
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.socket
 
-from kvss_gevent.compare.measuring.contestant import NULL, FailedError, command, serving
+from kvss_gevent.compare.measuring.contestant import FailedError, command, places_of, serving
 from kvss_gevent.compare.measuring.cores import Cores, busy_s
+from kvss_gevent.compare.measuring.interleave import generation
 from kvss_gevent.compare.measuring.open_loop import Offered, offer
+from kvss_gevent.compare.measuring.paced import Pace, prime
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.measure import closed_loop
 from kvss_gevent.measure.connections import Unusable
@@ -42,8 +44,14 @@ class Profile:
 
     name: str
     repeats: int
+    generations: int
+    """Of a paired experiment, at the least."""
+    most_generations: int
+    """Where intervals are still wide and there is time."""
     seconds: float
     warmup_s: float
+    budget_s: float = 400.0
+    """After this time no generations are added."""
 
     @property
     def quick(self) -> bool:
@@ -51,8 +59,22 @@ class Profile:
         return self.name == "quick"
 
 
-QUICK = Profile("quick", 3, 0.5, 0.1)
-FULL = Profile("full", 5, 2.0, 0.5)
+QUICK = Profile("quick", 2, 6, 12, 0.4, 0.1)
+FULL = Profile("full", 7, 10, 30, 2.0, 0.5, 4 * 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a paired experiment is given: all its contestants at once."""
+
+    contestants: Sequence[str]
+    cores: Cores
+
+    def by_turns(
+        self, paces: Sequence[Pace], rounds: int, slice_s: float, *, primed: bool = True
+    ) -> Iterator[tuple[str, Point | str]]:
+        """Measure all contestants by turns; see interleave.generation."""
+        return generation(self.contestants, paces, self.cores, rounds=rounds, slice_s=slice_s, primed=primed)
 
 
 @dataclass(slots=True)
@@ -63,20 +85,25 @@ class Workbench:
     profile: Profile
     cores: Cores
     directory: Path
-    commands: list[list[str]] = field(default_factory=list)
-    """The servers that were started."""
 
     @property
-    def is_null(self) -> bool:
-        """Whether it is the null server that is measured."""
-        return self.contestant == NULL
+    def places(self) -> int:
+        """How many clients the contestant is measured with, where that is not what is varied."""
+        return places_of(self.contestant, self.cores)
 
     @contextmanager
-    def serving(self, *flags: str, interval_s: float | None = None) -> Iterator[Launched]:
-        """Run a server of the contestant until the block ends. Raises FailedError."""
-        words = command(self.contestant, self.directory, flags, interval_s)
-        self.commands.append(words)
-        with serving(words, self.cores.server) as server:
+    def serving(
+        self,
+        *flags: str,
+        setup: str = "",
+        primed: bool = True,
+        processors: frozenset[int] = frozenset(),
+    ) -> Iterator[Launched]:
+        """Run a server of the contestant until the block ends, on its processors or others. Raises FailedError."""
+        words = command(self.contestant, self.directory, flags, setup, cores=self.cores)
+        with serving(words, processors or self.cores.server) as server:
+            if primed:
+                prime(server.port)
             yield server
 
     def saturate(self, server: Launched, x: float, load: Load, case: str = "") -> tuple[Point, Usage, Outcome]:

@@ -1,4 +1,4 @@
 """What a comparison says: sentences, tables, plots, the page, and differences between two reports.
 
-May import: models, compare, compare.experiments, compare.measuring.
+May import: models, pages, compare, compare.experiments, compare.measuring.
 """

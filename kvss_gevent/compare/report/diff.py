@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvss_gevent.compare.estimate import Estimate, ratio
+from kvss_gevent.compare.estimate import T_95, Ratio, Verdict
+from kvss_gevent.compare.experiments import cost
+from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.report.document import findings, measured, see
 from kvss_gevent.compare.rows import Journal
 from kvss_gevent.compare.words import listed
@@ -17,9 +19,8 @@ COMPARED = ("cpu_us", "rate_per_s", "answered_per_s", "p50_us", "p99_us", "max_u
 LEAST = 1.05
 """A smaller factor is not worth a line."""
 
-SIGMAS = 3.0
-CLEAR = 1.05
-"""One model is cheaper than another only where intervals are apart and the medians differ by this factor."""
+SEVERITY = 1.5
+"""Intervals are so many times as wide as those of a single comparison: a report has hundreds of figures."""
 
 Place = tuple[str, str, str, float, str]
 """Experiment, model, case, x, figure."""
@@ -32,7 +33,7 @@ class Difference:
     place: Place
     first: float
     second: float
-    factor: Estimate
+    factor: Ratio
     real: bool
 
 
@@ -47,9 +48,9 @@ class Comparison:
 def compare(first: Journal, second: Journal) -> Comparison:
     """Compare what both reports have.
 
-    A difference is real where the bootstrap interval of the ratio of medians leaves out 1 and the ratio is further from
-    1 than the spread of the repeats, pooled over the models of the experiment, makes likely. What all models have in
-    common is told apart: it is the machine's, or something that concerns all.
+    The interval of a factor is that of a difference of two means of logarithms, by Student's t, with the scatter of the
+    repeats pooled over the models of the experiment. A difference is real where its whole interval is further from 1
+    than LEAST. What all models have in common is told apart: it is the machine's, or something that concerns all.
     """
     ours, theirs = dict(_values(first)), dict(_values(second))
     by_figure: dict[tuple[str, str], list[Place]] = defaultdict(list)
@@ -59,24 +60,25 @@ def compare(first: Journal, second: Journal) -> Comparison:
     shifts: dict[tuple[str, str], float] = {}
     differences = []
     for key, places in by_figure.items():
-        logs = [math.log(statistics.median(theirs[place]) / statistics.median(ours[place])) for place in places]
-        shift = math.exp(statistics.median(logs)) if len(places) > 2 else 1.0
-        shifts[key] = shift
-        spread = _pooled_spread([values for place in places for values in (ours[place], theirs[place])])
+        logs = {place: _mean_log(theirs[place]) - _mean_log(ours[place]) for place in places}
+        shift = statistics.median(logs.values()) if len(places) > 2 else 0.0
+        shifts[key] = math.exp(shift)
+        spread, degrees = _pooled_spread([values for place in places for values in (ours[place], theirs[place])])
         for place in places:
-            one = ratio(theirs[place], ours[place])
-            factor = Estimate(one.median / shift, one.low / shift, one.high / shift, one.n)
-            # A median of n values scatters 1.25 / sqrt(n) times as much as one value.
-            likely = SIGMAS * spread * 1.25 * math.sqrt(2 / one.n)
-            real = (
-                not factor.low <= 1 <= factor.high
-                and abs(math.log(factor.median)) > max(likely, math.log(LEAST))
-                and one.n > 1
-            )
+            n = min(len(ours[place]), len(theirs[place]))
+            error = spread * math.sqrt(1 / len(ours[place]) + 1 / len(theirs[place]))
+            half = T_95[min(max(degrees, 1), len(T_95)) - 1] * error * SEVERITY
+            log = logs[place] - shift
+            factor = Ratio(math.exp(log), math.exp(log - half), math.exp(log + half), n)
+            real = n > 1 and (factor.low > LEAST or factor.high < 1 / LEAST)
             differences.append(
                 Difference(place, statistics.median(ours[place]), statistics.median(theirs[place]), factor, real)
             )
     return Comparison(shifts, differences)
+
+
+def _mean_log(values: list[float]) -> float:
+    return statistics.fmean(map(math.log, values))
 
 
 def _values(journal: Journal) -> Iterator[tuple[Place, list[float]]]:
@@ -91,41 +93,43 @@ def _values(journal: Journal) -> Iterator[tuple[Place, list[float]]]:
                             yield (name, who, case, x, figure), values
 
 
-def _pooled_spread(groups: list[list[float]]) -> float:
-    """Return the standard deviation of a value's logarithm around its group's mean, over all groups."""
-    squares = degrees = 0.0
+def _pooled_spread(groups: list[list[float]]) -> tuple[float, int]:
+    """Return the standard deviation of a value's logarithm around its group's mean over all groups, and its degrees."""
+    squares, degrees = 0.0, 0
     for values in groups:
-        logs = [math.log(value) for value in values]
-        mean = statistics.fmean(logs)
-        squares += sum((one - mean) ** 2 for one in logs)
-        degrees += len(logs) - 1
-    return math.sqrt(squares / degrees) if degrees else 0.0
+        mean = _mean_log(values)
+        squares += sum((math.log(value) - mean) ** 2 for value in values)
+        degrees += len(values) - 1
+    return (math.sqrt(squares / degrees) if degrees else 0.0), degrees
 
 
 def contradictions(first: Journal, second: Journal) -> list[str]:
-    """Return in what a repetition says otherwise: the order of models in CPU per request, and known truths."""
+    """Return in what a repetition says otherwise: verdicts on CPU per request, and known truths; open ones do not."""
     found = []
-    if "cost" in measured(first) and "cost" in measured(second):
-        ours, theirs = (dict(see(one, "cost").ranking("cpu_us")) for one in (first, second))
-        names = [name for name in ours if name in theirs]
-        for number, one in enumerate(names):
-            for other in names[number + 1 :]:
-                if cheaper(ours[one], ours[other]) and cheaper(theirs[other], theirs[one]):
-                    found.append(f"{one} cost less CPU than {other}, and now costs more")
-    ours_hold, theirs_hold = verdicts(first), verdicts(second)
+    ours_verdicts, theirs_verdicts = cost_verdicts(first), cost_verdicts(second)
+    for (one, pace), verdict in ours_verdicts.items():
+        other = theirs_verdicts.get((one, pace), Verdict.OPEN)
+        if Verdict.OPEN not in (verdict, other) and verdict is not other:
+            found.append(f"{label_of(one)} at {pace} was {verdict.value}, and now is {other.value}")
+    ours_hold, theirs_hold = truths(first), truths(second)
     for key, holds in ours_hold.items():
         if key in theirs_hold and theirs_hold[key] != holds:
             found.append(f"{key!r} {'held' if holds else 'did not hold'}, and now {'does not' if holds else 'does'}")
     return found
 
 
-def cheaper(one: Estimate, other: Estimate) -> bool:
-    """Tell whether one is clearly less than the other."""
-    return one.high < other.low and one.median * CLEAR < other.median
+def cost_verdicts(journal: Journal) -> dict[tuple[str, str], Verdict]:
+    """Return what a report says of each model's CPU beside the product's, by model and pace."""
+    if "cost" not in measured(journal):
+        return {}
+    seen = see(journal, "cost")
+    return {
+        (name, str(pace)): ratio.verdict for pace in cost.PACES for name, ratio in cost.ratios_at(seen, pace).items()
+    }
 
 
-def verdicts(journal: Journal) -> dict[str, bool]:
-    """Return which known truths came out."""
+def truths(journal: Journal) -> dict[str, bool]:
+    """Return which known truths came out and which did not; those that were not determined are left out."""
     return {
         one.key: one.holds
         for name in measured(journal)
@@ -140,12 +144,12 @@ def as_text(comparison: Comparison) -> Iterator[str]:
         if abs(math.log(shift)) > math.log(LEAST):
             yield f"all models, {experiment}: {figure} is {shift:.2f} times what it was; below is what goes beyond"
     real = [one for one in comparison.differences if one.real]
-    for one in sorted(real, key=lambda one: -abs(math.log(one.factor.median))):
+    for one in sorted(real, key=lambda one: -abs(math.log(one.factor.value))):
         experiment, model, case, x, figure = one.place
         where = f"{model}, {experiment} at {x:g}" + (f", {case}" if case else "")
         yield (
             f"real   {where}: {figure} {one.first:,.4g} -> {one.second:,.4g}, "
-            f"{one.factor.median:.2f} times ({one.factor.low:.2f} to {one.factor.high:.2f})"
+            f"{one.factor.value:.2f} times ({one.factor.low:.2f} to {one.factor.high:.2f})"
         )
     models = sorted({one.place[1] for one in comparison.differences})
     yield (

@@ -1,4 +1,4 @@
-"""Makes the report of a journal: sentences, tables and plots from its rows, written into its directory."""
+"""Makes the report of a journal: sentences, tables and pictures from its rows, written into its directory."""
 
 import csv
 import json
@@ -8,18 +8,19 @@ from typing import Any
 
 from kvss_gevent import models
 from kvss_gevent.compare import experiments
-from kvss_gevent.compare.estimate import Estimate
-from kvss_gevent.compare.experiments import Finding
-from kvss_gevent.compare.measuring.contestant import NULL, ON_DISK, command, is_on_disk, model_of
-from kvss_gevent.compare.measuring.cores import quietly
+from kvss_gevent.compare.estimate import LEAST_GENERATIONS, Estimate
+from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.contestant import NULL, command, label_of, model_of
+from kvss_gevent.compare.measuring.cores import Cores, quietly
 from kvss_gevent.compare.report import plots
-from kvss_gevent.compare.report.report_page import Page, Section, Table, render
-from kvss_gevent.compare.report.summary import Seen
-from kvss_gevent.compare.rows import Journal
-from kvss_gevent.compare.words import listed, many
+from kvss_gevent.compare.report.report_page import Page, Picture, Section, Table, render
+from kvss_gevent.compare.report.summary_table import summary_table
+from kvss_gevent.compare.rows import FORMAT, VERSION, Journal
+from kvss_gevent.compare.summary import Seen
+from kvss_gevent.compare.words import figure_of, listed, many
+from kvss_gevent.pages.tables import Cell
 
 PAGE = "index.html"
-
 FEW_DISTURBED = 0.05
 """Of the measurements: fewer are outvoted by the other repeats."""
 
@@ -28,18 +29,27 @@ def write(journal: Journal) -> Path:
     """Write page, pictures and tables beside the journal; returns the page's path. Raises OSError."""
     directory = journal.directory
     seen = {name: see(journal, name) for name in measured(journal)}
-    pictures: dict[str, bytes] = {}
+    pictures: dict[str, list[Picture]] = {}
     for name, one in seen.items():
         module = experiments.load(name)
-        figure = plots.draw(module.PANELS, one, module.VARIES)
-        if figure is not None:
-            pictures[name] = plots.as_bytes(figure, "svg")
-            (directory / f"{name}.svg").write_bytes(pictures[name])
-            (directory / f"{name}.png").write_bytes(plots.as_bytes(figure, "png"))
+        for panel in module.PANELS:
+            figure = plots.draw(panel, one, module.VARIES, _source(journal, name))
+            if figure is None:
+                continue
+            file = picture_name(name, panel)
+            svg = plots.as_bytes(figure, "svg")
+            (directory / f"{file}.svg").write_bytes(svg)
+            (directory / f"{file}.png").write_bytes(plots.as_bytes(figure, "png"))
+            pictures.setdefault(name, []).append(Picture(file, svg, f"{panel.title or panel.label}."))
     _write_rows(journal)
     path = directory / PAGE
     path.write_text(render(page(journal, seen, pictures)))
     return path
+
+
+def picture_name(experiment: str, panel: Panel) -> str:
+    """Return the file name of a panel's picture, without its ending."""
+    return f"{experiment}-{panel.name or panel.figure.rsplit('_', 1)[0].replace('_', '-')}"
 
 
 def measured(journal: Journal) -> list[str]:
@@ -59,34 +69,37 @@ def findings(name: str, seen: Seen) -> list[Finding]:
 
 
 def as_text(journal: Journal) -> Iterator[str]:
-    """Yield the sentences of the report as lines for a terminal; what is not as known is marked."""
+    """Yield the sentences of the report as lines for a terminal; what should not be believed comes last."""
+    marks = {True: "[ok] ", False: "[NOT] ", None: "[not determined] "}
+    doubts = list(_doubts_of_all(journal))
     for name in measured(journal):
         seen = see(journal, name)
         yield f"{experiments.number_of(name)}. {experiments.load(name).TITLE}"
         for one in findings(name, seen):
-            yield f"   {'NOT AS KNOWN: ' if one.holds is False else ''}{one.text}"
-        for who, why in seen.failed.items():
-            yield f"   {who} could not be measured: {why}."
+            yield f"   {marks[one.holds] if one.key else ''}{one.text}"
+        doubts += [f"{experiments.load(name).TITLE}: {doubt}" for doubt in _doubts(seen)]
+    yield "Not to be believed" if doubts else "Nothing stands in doubt."
+    for doubt in doubts:
+        yield f"   {doubt}"
 
 
-def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, bytes]) -> Page:
+def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Picture]]) -> Page:
     """Put the page together."""
     settings, machine = journal.settings, journal.settings["machine"]
-    sections = [_section(name, one, pictures.get(name, b"")) for name, one in seen.items()]
-    known = [holds for section in sections for _, holds in section.sentences if holds is not None]
-    apart = set(machine["server_processors"]).isdisjoint(machine["generator_processors"])
+    sections = [_section(name, one, pictures.get(name, [])) for name, one in seen.items()]
+    known = [holds for section in sections for _, holds in section.truths]
     lead = (
         f"{many(len(settings['contestants']), 'server')} under {many(len(seen), 'experiment')}, {settings['profile']} "
-        f"profile, {many(settings['repeats'], 'repeat')} each, on {machine['processor']}, {machine['python']}. "
-        f"Of {many(len(known), 'known truth')} {sum(known)} came out. Figures are medians; in brackets stands the "
-        "bootstrap interval of the repeats."
-        + _disturbed(journal)
-        + ("" if apart else " Server and generator shared one processor: rates and times are those of both together.")
+        f"profile, on {machine['processor']}, {machine['python']}. "
+        f"Of {many(len(known), 'known truth')} {known.count(True)} came out, {known.count(False)} did not, and "
+        f"{known.count(None)} could not be determined. gevent (tuned) is this project's server; the others are what "
+        "their textbooks show."
     )
     return Page(
         "Concurrency models under KV/1.0",
         lead,
-        _summary(seen, settings["contestants"]),
+        list(_doubts_of_all(journal)),
+        summary_table(seen, settings["contestants"]),
         sections,
         _facts(settings),
         _commands(settings),
@@ -94,130 +107,103 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, bytes]) ->
     )
 
 
-def _disturbed(journal: Journal) -> str:
-    """Say so where other processes were in the way."""
+def _source(journal: Journal, name: str) -> str:
+    machine = journal.settings["machine"]
+    repeats = len({row.cell.repeat for row in journal.of(name)})
+    return f"kvss compare, {name}, {many(repeats, 'repeat')}, {machine['began'].split()[0]}, {machine['processor']}"
+
+
+def _doubts_of_all(journal: Journal) -> Iterator[str]:
+    """Say what casts a doubt on all of the report."""
     points = [row.point for row in journal.rows if not row.failed]
     share = sum(point.disturbed for point in points) / max(len(points), 1)
-    if share < FEW_DISTURBED:
-        return ""
-    return (
-        f" Other processes were in the way in {share:.0%} of the measurements: "
-        "measure again on a machine that does nothing else."
-    )
-
-
-def _summary(seen: dict[str, Seen], contestants: list[str]) -> Table:
-    """Return the table over all experiments; a column for each that was measured."""
-    columns: list[tuple[str, dict[str, tuple[str, float]]]] = []
-
-    def add(head: str, cells: dict[str, tuple[str, float]]) -> None:
-        if cells:
-            columns.append((head, cells))
-
-    if one := seen.get("cost"):
-        for head, figure in (
-            ("CPU per request, us", "cpu_us"),
-            ("context switches per request", "switches"),
-            ("system calls per request", "calls"),
-        ):
-            add(head, {name: _cell(found) for name, found in one.ranking(figure)})
-    if one := seen.get("connections"):
-        add("most requests per second", {name: _most(one, name) for name in one.contestants})
-    if one := seen.get("rate"):
-        at = min(one.xs())
-        add(f"p99 at {at:,.0f}/s, us", {name: _cell(found) for name, found in one.ranking("p99_us", at=at)})
-    if one := seen.get("idle"):
-        add("KiB per idle connection", {name: _cell(found) for name, found in one.ranking("each_kib")})
-    if one := seen.get("burn"):
-        add(
-            "longest wait beside BURN 500, ms",
-            {name: _cell(found, 0.001) for name, found in one.ranking("max_us", at=1)},
+    if share >= FEW_DISTURBED:
+        yield (
+            f"Other processes were in the way in {share:.0%} of the measurements: "
+            "measure again on a machine that does nothing else."
         )
-    loses = {name: models.describe(model_of(name)).loses for name in contestants}
-    rows = [
-        [
-            f"{name} (on disk)" if is_on_disk(name) and not name.endswith(ON_DISK) else name,
-            *(cells.get(name, "") for _, cells in columns),
-            ", ".join(loses[name]) or "nothing",
-        ]
-        for name in contestants
-    ]
-    return Table(("model", *(head for head, _ in columns), "fails of the conformance table, by nature"), rows)
+    machine = journal.settings["machine"]
+    if not set(machine["server_processors"]).isdisjoint(machine["generator_processors"]):
+        yield "Server and generator shared one processor: rates and times are those of both together."
 
 
-def _most(seen: Seen, name: str) -> tuple[str, float]:
-    """Return the highest rate over all numbers of connections."""
-    best = max((found.median, x) for x in seen.xs(name) if (found := seen.get(name, x, "rate_per_s")))
-    return f"{'over ' if seen.limited(name, best[1]) else ''}{best[0]:,.0f}", best[0]
+def _doubts(seen: Seen) -> Iterator[str]:
+    """Say what of an experiment should not be believed, and who has no figure."""
+    for who, why in seen.failed.items():
+        yield f"{label_of(who)} could not be measured: {why}."
+    for who, what in seen.unserved().items():
+        yield f"{label_of(who)} did not serve all, and has no times and no rank by them, {what}."
+    places = [(who, x, case) for who in seen.contestants for case in seen.cases() for x in seen.xs(who, case)]
+    if limited := dict.fromkeys(label_of(who) for who, x, case in places if seen.limited(who, x, case)):
+        yield f"The generator was saturated, so that the server may be better: {listed(limited)}."
+    if disturbed := dict.fromkeys(label_of(who) for who, x, case in places if seen.disturbed(who, x, case)):
+        yield f"Other processes were in the way: {listed(disturbed)}."
 
 
-def _cell(found: Estimate, scale: float = 1.0) -> tuple[str, float]:
-    return _number(found.median * scale), found.median * scale
-
-
-def _number(value: float) -> str:
-    if 0 < value < 0.01:
-        return "<0.01"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _section(name: str, seen: Seen, picture: bytes) -> Section:
+def _section(name: str, seen: Seen, pictures: list[Picture]) -> Section:
     module = experiments.load(name)
     found = findings(name, seen)
-    notes = [f"{who} could not be measured: {why}." for who, why in seen.failed.items()]
-    if any(seen.limited(who, x, case) for who in seen.contestants for case in seen.cases() for x in seen.xs(who, case)):
-        notes.append(
-            "Where the generator was at its end (hollow in the plot, marked in the table) the server may be better."
-        )
-    said = " ".join(one.text for one in found)
     return Section(
         name,
         f"{experiments.number_of(name)}. {module.TITLE}",
         module.TEACHES,
-        [(one.text, one.holds) for one in found],
-        picture,
-        f"{module.TITLE}, against {module.VARIES}. {said}",
-        notes,
+        [(one.text, one.holds) for one in found if not one.key],
+        [(one.text, one.holds) for one in found if one.key],
+        pictures,
+        list(_doubts(seen)),
         [_table(module.VARIES, seen)] if seen.rows else [],
     )
 
 
 def _table(varies: str, seen: Seen) -> Table:
-    """Return every figure of every point: medians with intervals, errors beside them."""
+    """Return every figure of every point: medians with intervals, and what to think of them."""
     figures = list(dict.fromkeys(figure for row in seen.rows for figure in row.point.figures))
     cases = seen.cases()
-    rows: list[list[str | tuple[str, float]]] = []
+    rows: list[list[Cell]] = []
+    covers: dict[int, float] = {}
     for who in [*seen.contestants, *([NULL] if seen.null else [])]:
         for case in cases:
             for x in seen.xs(who, case):
-                row: list[str | tuple[str, float]] = [who, *([case] if len(cases) > 1 else []), (f"{x:g}", x)]
+                row: list[Cell] = [label_of(who), *([case] if len(cases) > 1 else []), (f"{x:g}", x)]
                 for figure in figures:
                     one = seen.get(who, x, figure, case)
                     row.append(_interval(one) if one else "")
-                errors = listed(f"{number:,} {kind}" for kind, number in seen.errors(who, x, case).items())
-                row += [errors, "yes" if seen.limited(who, x, case) else ""]
-                rows.append(row)
-    head = ["model", *(["case"] if len(cases) > 1 else []), "x", *figures, "errors", "generator at its end"]
-    return Table(head, rows, f"All figures; x is {varies}")
+                    if one:
+                        covers[one.n] = one.covers
+                marks = [f"{number:,} {kind}" for kind, number in seen.errors(who, x, case).items()]
+                marks += ["generator saturated"] * seen.limited(who, x, case)
+                marks += ["disturbed"] * seen.disturbed(who, x, case)
+                rows.append([*row, listed(marks)])
+    head = ["model", *(["case"] if len(cases) > 1 else []), "x", *figures, "marks"]
+    words = listed(f"with {many(n, 'repeat')} {share:.0%}" for n, share in sorted(covers.items()))
+    return Table(head, rows, f"All figures; x is {varies}. Intervals cover the median {words}")
 
 
 def _interval(one: Estimate) -> tuple[str, float]:
-    return f"{_number(one.median)} ({_number(one.low)} to {_number(one.high)})", one.median
+    return f"{figure_of(one.median)} [{figure_of(one.low)} to {figure_of(one.high)}]", one.median
 
 
 def _facts(settings: dict[str, Any]) -> dict[str, str]:
     machine = settings["machine"]
     shown = {key.replace("_", " "): value for key, value in machine.items() if key != "packages"}
     shown |= machine["packages"]
-    shown |= {"profile": settings["profile"], "repeats": settings["repeats"], "experiments": settings["experiments"]}
+    shown |= {
+        "profile": settings["profile"],
+        "repeats": settings["repeats"],
+        "generations of a paired experiment": f"{settings['generations']}, and more where intervals were wide",
+        "verdicts": f"by t-intervals over at least {LEAST_GENERATIONS} generations of servers",
+        "experiments": settings["experiments"],
+    }
     return {key: listed(map(str, value)) if isinstance(value, list) else str(value) for key, value in shown.items()}
 
 
 def _commands(settings: dict[str, Any]) -> dict[str, str]:
+    machine = settings["machine"]
+    cores = Cores(frozenset(machine["server_processors"]), frozenset(machine["generator_processors"]))
     commands = {"this report": settings["command"]}
     for name in settings["contestants"]:
-        words = command(name, Path("DIRECTORY"))
-        commands[f"server {name}"] = quietly(words)
+        words = quietly(command(name, Path("DIRECTORY"), cores=cores))
+        commands[f"server {label_of(name)}"] = f"taskset -c {','.join(map(str, sorted(cores.server)))} {words}"
     for name in settings["experiments"]:
         commands[f"{name}, by hand"] = experiments.load(name).BY_HAND
     return commands
@@ -235,16 +221,17 @@ def _left_out(journal: Journal, seen: dict[str, Seen]) -> Iterator[str]:
     done = {(cell.experiment, cell.model, cell.repeat) for cell in journal.done()}
     if planned - done:
         yield f"{len(planned - done)} of {len(planned)} cells: the run was interrupted."
-    for name, one in seen.items():
+    for name in seen:
         for who, why in getattr(experiments.load(name), "WITHOUT", {}).items():
-            yield f"{who} in {name}: {why}."
-        for who, why in one.failed.items():
-            yield f"{who} in {name}: {why}"
-    if "cost" in seen and not any(row.point.figures.get("calls") for row in seen["cost"].rows):
-        yield "System calls per request: neither perf nor strace may be used here (Debian: apt-get install strace)."
+            yield f"{label_of(who)} in {name}: {why}."
+    if "calls" in seen and not any(row.point.figures.get("calls") for row in seen["calls"].rows):
+        yield "System calls per request: strace may not be used here (Debian: apt-get install strace)."
     if settings["machine"]["gil"] == "on":
         yield "Threads without the interpreter's lock: this Python has it; a free-threaded one can run the same models."
-    yield "Subinterpreters: no model uses them yet."
+    loses = {name: models.describe(model_of(name)).loses for name in settings["contestants"]}
+    for name, cases in loses.items():
+        if cases and not name.endswith("+disk"):
+            yield f"{label_of(name)} fails of the conformance table, by nature: {listed(cases)}."
 
 
 def _write_rows(journal: Journal) -> None:
@@ -261,5 +248,5 @@ def _write_rows(journal: Journal) -> None:
             writer.writerow(
                 (*(row[name] for name in fixed), *values, errors, row["limited"], row["disturbed"], row["failed"])
             )
-    whole = {"format": "kvss-compare", "version": 1, "settings": journal.settings, "rows": rows}
+    whole = {"format": FORMAT, "version": VERSION, "settings": journal.settings, "rows": rows}
     (journal.directory / "rows.json").write_text(json.dumps(whole, indent=1) + "\n")

@@ -1,17 +1,19 @@
-"""`python -m kvss_gevent.compare`: measure, report, and compare reports. Exit codes are in the help."""
+"""`kvss compare`: every concurrency model under the same experiments, in one report; and reports compared."""
 
 import argparse
 import os
 import random
+import shutil
 import sys
 import time
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.compare.rows import Journal, UnreadableError
 from kvss_gevent.settings.fail import Exit, Fail
+
+if TYPE_CHECKING:
+    from kvss_gevent.compare.rows import Journal
 
 REPORTS = Path("reports")
 EPILOG = """\
@@ -20,68 +22,59 @@ measured is kept, and --resume goes on).
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        if missing := [name for name in ("matplotlib", "locust", "psutil") if not find_spec(name)]:
-            raise Fail(f"the laboratory needs {', '.join(missing)}", "pip install 'kvss-gevent[lab,load]'")
-        code: int = args.run(args)
-        return code
-    except Fail as fail:
-        print(f"kvss compare: {fail.cause}\n  {fail.remedy}", file=sys.stderr)
-        return fail.code
-    except UnreadableError as error:
-        print(f"kvss compare: {error.cause}\n  {error.remedy}", file=sys.stderr)
-        return Exit.USAGE
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
-
-
-def _parser() -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the words of `kvss compare`."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m kvss_gevent.compare",
-        description="The same protocol under every concurrency model, compared in one report.",
-        epilog=EPILOG,
-        formatter_class=raw,
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="measure and make a report", epilog=EPILOG, formatter_class=raw)
-    _add_choices(run)
-    run.add_argument("--out", type=Path, help="directory of the report (reports/ and the time)")
-    run.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
-    run.set_defaults(run=run_command)
-    again = commands.add_parser(
+    parser.epilog = EPILOG
+    words = parser.add_subparsers(metavar="WORD", required=True)
+    measure = words.add_parser("run", help="measure and make a report", epilog=EPILOG, formatter_class=raw)
+    _add_choices(measure)
+    measure.add_argument("--out", type=Path, metavar="DIR", help="directory of the report (reports/ and the time)")
+    measure.add_argument("--force", action="store_true", help="replace a report that is in DIR already")
+    measure.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
+    measure.set_defaults(word=run_command)
+    again = words.add_parser(
         "again",
-        help="measure twice and tell whether both say the same",
-        description="Measures twice and compares the order of models in CPU per request, where their intervals are "
-        "apart, and which known truths came out.",
+        help="measure several times and tell whether all say the same",
+        description="Measures several times and compares each run with the first: the verdicts on CPU per request, and "
+        "which known truths came out. What was not determined contradicts nothing.",
         epilog=EPILOG,
         formatter_class=raw,
     )
     _add_choices(again)
-    again.set_defaults(run=again_command)
-    report = commands.add_parser("report", help="make the report of a run anew from its rows")
+    again.add_argument("--times", type=_number, default=2, metavar="N", help="how many runs (2)")
+    again.set_defaults(word=again_command)
+    report = words.add_parser("report", help="make the report of a run anew from its rows")
     report.add_argument("directory", type=Path, metavar="DIR")
-    report.set_defaults(run=report_command)
-    diff = commands.add_parser("diff", help="tell which differences between two reports are real")
+    report.set_defaults(word=report_command)
+    diff = words.add_parser("diff", help="tell which differences between two reports are real")
     diff.add_argument("first", type=Path, metavar="A")
     diff.add_argument("second", type=Path, metavar="B")
-    diff.set_defaults(run=diff_command)
-    return parser
+    diff.set_defaults(word=diff_command)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one word; returns its exit code. Raises Fail."""
+    if missing := [name for name in ("matplotlib", "locust") if not find_spec(name)]:
+        raise Fail(f"the laboratory needs {', '.join(missing)}", "pip install 'kvss-gevent[lab,load]'")
+    from kvss_gevent.compare.rows import UnreadableError
+
+    try:
+        code: int = args.word(args)
+    except UnreadableError as error:
+        raise Fail(error.cause, error.remedy) from None
+    return code
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="quick", choices=["quick", "full"], help="how much to measure (quick)")
     parser.add_argument("--models", default="", metavar="A,B", help="which models (all); NAME+disk keeps data on disk")
     parser.add_argument("--experiments", default="", metavar="A,B", help="which, by name or number (the profile's)")
-    parser.add_argument("--repeats", type=_repeats, metavar="N", help="how often (3 in quick, 5 in full)")
-    parser.add_argument("--server-cores", type=_repeats, default=1, metavar="N", help="processors of the server (1)")
+    parser.add_argument("--repeats", type=_number, metavar="N", help="how often (the profile's)")
+    parser.add_argument("--server-cores", type=_number, default=1, metavar="N", help="processors of the server (1)")
 
 
-def _repeats(text: str) -> int:
+def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100")
     return int(text)
@@ -89,6 +82,8 @@ def _repeats(text: str) -> int:
 
 def run_command(args: argparse.Namespace) -> int:
     """Measure and report."""
+    if args.out and args.force and (args.out / "rows.jsonl").exists():
+        shutil.rmtree(args.out)
     return _run(args, args.out or REPORTS / time.strftime("%Y-%m-%d-%H%M%S"), args.resume)
 
 
@@ -96,12 +91,14 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     from kvss_gevent.compare.measuring import cell_runner
     from kvss_gevent.compare.measuring.cores import describe, divide, quietly
     from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose
+    from kvss_gevent.compare.rows import Journal
 
     settings: dict[str, Any] = {"seed": random.randrange(1 << 31)}
     if resume:
         journal = Journal.read(resume)
         settings = journal.settings
-        args.profile, args.repeats = settings["profile"], settings["repeats"]
+        args.profile = settings["profile"]
+        args.repeats = None if settings["may_add"] else settings["repeats"]
         args.models, args.experiments = ",".join(settings["contestants"]), ",".join(settings["experiments"])
         args.server_cores = settings["server_cores"]
     try:
@@ -110,25 +107,29 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         cores = divide(args.server_cores)
     except ValueError as error:  # WrongChoice is one
         kind = "choice" if isinstance(error, WrongChoice) else "--server-cores"
-        raise Fail(f"{kind}: {error}", "python -m kvss_gevent.compare run --help says what can be chosen.") from None
+        raise Fail(f"{kind}: {error}", "kvss compare run --help says what can be chosen.") from None
     if not plan.contestants:
         raise Fail(f"none of the chosen models can run: {plan.left_out}", "pip install 'kvss-gevent[lab]'")
     if not resume:
         settings |= {
             "profile": plan.profile.name,
             "repeats": plan.repeats,
+            "generations": plan.generations,
+            "may_add": plan.may_add,
             "server_cores": args.server_cores,
             "contestants": list(plan.contestants),
             "experiments": list(plan.experiments),
             "left_out": plan.left_out,
             "cells": [[cell.experiment, cell.model, cell.repeat] for cell in plan.cells()],
-            "command": quietly([sys.executable, "-m", "kvss_gevent.compare", *sys.argv[1:]]),
+            "command": quietly(["kvss", *sys.argv[1:]]),
             "machine": describe(cores),
         }
         try:
             journal = Journal.create(directory, settings)
         except FileExistsError:
-            raise Fail(f"{directory} has a report already", f"Go on with it by --resume {directory}.") from None
+            raise Fail(
+                f"{directory} has a report already", f"Go on with it by --resume {directory}, or replace it by --force."
+            ) from None
         except OSError as error:
             raise Fail(f"cannot write to {directory}: {error.strerror}", "Give another --out.", 3) from None
     for name, why in plan.left_out.items():
@@ -138,38 +139,45 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     except KeyboardInterrupt:
         whole = len(plan.cells())
         print(
-            f"kvss compare: interrupted after {len(journal.done())} of {whole} cells\n"
-            f"  Go on with: python -m kvss_gevent.compare run --resume {journal.directory}",
+            f"kvss: interrupted after {len(journal.done())} of {whole} cells\n"
+            f"  Go on with: kvss compare run --resume {journal.directory}",
             file=sys.stderr,
         )
         return 130
     except OSError as error:
         raise Fail(f"cannot write to {journal.directory}: {error.strerror}", "Make room, then --resume.", 3) from None
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     _show(journal)
     return Exit.OK
 
 
 def again_command(args: argparse.Namespace) -> int:
-    """Measure twice and look for contradictions."""
+    """Measure several times and look for contradictions with the first run."""
     from kvss_gevent.compare.report.diff import contradictions
+    from kvss_gevent.compare.rows import Journal
 
     base = REPORTS / time.strftime("%Y-%m-%d-%H%M%S")
-    journals = []
-    for number in (1, 2):
+    first: Journal | None = None
+    found = []
+    for number in range(1, args.times + 1):
         directory = base.with_name(f"{base.name}-{number}")
         if code := _run(args, directory):
             return code
-        journals.append(Journal.read(directory))
-    found = contradictions(*journals)
+        journal = Journal.read(directory)
+        first = first or journal
+        found += [f"run {number}: {line}" for line in contradictions(first, journal)]
     for line in found:
         print(f"contradiction: {line}")
     if not found:
-        print("both say the same: the order in CPU per request where intervals are apart, and every known truth")
+        print(f"all {args.times} runs say the same: the verdicts on CPU per request, and every known truth")
     return Exit.FAILED if found else Exit.OK
 
 
 def report_command(args: argparse.Namespace) -> int:
     """Make the report anew."""
+    from kvss_gevent.compare.rows import Journal
+
     journal = Journal.read(args.directory)
     if not journal.rows:
         raise Fail(f"{args.directory} has no rows yet", f"Go on with it: run --resume {args.directory}.")
@@ -177,7 +185,7 @@ def report_command(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _show(journal: Journal) -> None:
+def _show(journal: "Journal") -> None:
     """Make the report, print what it says and, last, where its page is. Raises Fail."""
     from kvss_gevent.compare.report import document
 
@@ -195,6 +203,7 @@ def _show(journal: Journal) -> None:
 def diff_command(args: argparse.Namespace) -> int:
     """Compare two reports."""
     from kvss_gevent.compare.report.diff import as_text, compare
+    from kvss_gevent.compare.rows import Journal
 
     first, second = Journal.read(args.first), Journal.read(args.second)
     for name in ("processor", "kernel", "python"):
@@ -210,4 +219,9 @@ def _names(text: str) -> list[str]:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Tell how far a run is; on a terminal each line takes the place of the one before."""
+    if sys.stderr.isatty():
+        width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+        print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)

@@ -1,10 +1,14 @@
-"""The rows of one experiment put together: medians with intervals. Sentences about them are the experiments'."""
+"""The rows of one experiment put together: medians with intervals, ratios by generation, and who has no figure."""
 
 from collections.abc import Iterable, Sequence
 
-from kvss_gevent.compare.estimate import Estimate, estimate
+from kvss_gevent.compare.estimate import Estimate, Ratio, estimate, paired_ratio
 from kvss_gevent.compare.measuring.contestant import NULL
 from kvss_gevent.compare.rows import Row
+from kvss_gevent.compare.words import listed
+
+TIMES = frozenset({"p50_us", "p99_us", "max_us", "response_us", "first_reply_p50_us", "first_reply_p99_us"})
+"""Figures that are of those who were answered only."""
 
 
 class Seen:
@@ -39,9 +43,42 @@ class Seen:
         )
 
     def values(self, name: str, x: float, figure: str, case: str = "") -> list[float]:
-        """Return a figure's value of each repeat."""
+        """Return a figure's value of each repeat.
+
+        A time of those who were answered says nothing where others were not: such a repeat has none.
+        """
+        return list(self._by_repeat(name, x, figure, case).values())
+
+    def _by_repeat(self, name: str, x: float, figure: str, case: str) -> dict[int, float]:
         rows = self._points.get((name, case, x), ())
-        return [row.point.figures[figure] for row in rows if figure in row.point.figures]
+        return {
+            row.cell.repeat: row.point.figures[figure]
+            for row in rows
+            if figure in row.point.figures and not (figure in TIMES and row.point.errors)
+        }
+
+    def ratio(self, name: str, reference: str, x: float, figure: str, case: str = "") -> Ratio | None:
+        """Return how many times the reference's figure a contestant has, over the generations that have both."""
+        ours, theirs = self._by_repeat(name, x, figure, case), self._by_repeat(reference, x, figure, case)
+        both = sorted(ours.keys() & theirs.keys())
+        if len(both) < 2:
+            return None
+        return paired_ratio([ours[one] for one in both], [theirs[one] for one in both])
+
+    def unserved(self) -> dict[str, str]:
+        """Return the contestants that left something unserved, each with where and what."""
+        found: dict[str, list[str]] = {}
+        for name, case, x in self._points:
+            errors = self.errors(name, x, case)
+            if name != NULL and errors:
+                what = listed(f"{number:,} {kind}" for kind, number in errors.items())
+                found.setdefault(name, []).append(f"at {x:g}{f', {case}' if case else ''}: {what}")
+        return {name: "; ".join(places) for name, places in found.items()}
+
+    def disturbed(self, name: str, x: float, case: str = "") -> bool:
+        """Tell whether other processes were in the way of at least half of the repeats."""
+        rows = self._points.get((name, case, x), ())
+        return bool(rows) and sum(row.point.disturbed for row in rows) * 2 >= len(rows)
 
     def get(self, name: str, x: float, figure: str, case: str = "") -> Estimate | None:
         """Return a figure's median with its interval; None where it was not measured."""
