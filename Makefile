@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs clean
+.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -89,6 +89,9 @@ torture: $(VENV)/.test ## kill a disk server 200 times under load, cut its power
 docs: $(VENV)/.docs ## the documents as a site in site/, without a network once it is installed
 	$(RUN) -m publishing.site
 
+dist: $(VENV)/.dev ## the wheel and the source distribution in dist/
+	$(RUN) -m build --quiet --outdir dist
+
 clean: ## remove .venv and what the tools leave behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -128,4 +131,4 @@ $(VENV)/.test: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(call install,[dev],all extras and the tools of development,400)
-	@touch $(VENV)/.serve $(VENV)/.load $(VENV)/.lab $(VENV)/.test
+	@touch $(VENV)/.serve $(VENV)/.load $(VENV)/.lab $(VENV)/.test $(VENV)/.docs

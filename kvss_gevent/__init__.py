@@ -47,7 +47,7 @@ __all__ = [
     "Retry",
     "Stats",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ASYNC = {
     "AsyncKVClient": "kvss_gevent.client.asyncio_client",
