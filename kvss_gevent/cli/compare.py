@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one word; returns its exit code. Raises Fail."""
     if missing := [name for name in ("matplotlib", "locust") if not find_spec(name)]:
-        raise Fail(f"the laboratory needs {', '.join(missing)}", "pip install 'kvss-gevent[lab,load]'")
+        raise Fail(f"the laboratory needs {', '.join(missing)}", "In the checkout: pip install -e '.[lab,load]'")
     from kvss_gevent.compare.rows import UnreadableError
 
     try:
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         kind = "choice" if isinstance(error, WrongChoice) else "--server-cores"
         raise Fail(f"{kind}: {error}", "kvss compare run --help says what can be chosen.") from None
     if not plan.contestants:
-        raise Fail(f"none of the chosen models can run: {plan.left_out}", "pip install 'kvss-gevent[lab]'")
+        raise Fail(f"none of the chosen models can run: {plan.left_out}", "In the checkout: pip install -e '.[lab]'")
     if not resume:
         settings |= {
             "profile": plan.profile.name,

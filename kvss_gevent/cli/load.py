@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:  # noqa: RET503 - execv does not return
         args.show_help()
         return Exit.OK
     if find_spec("locust") is None:
-        raise Fail("the load tester needs Locust", "install it: pip install 'kvss-gevent[load]'")
+        raise Fail("the load tester needs Locust", "In the checkout: pip install -e '.[load]'")
     word = words[0] if words and words[0] in _WORDS else "run"
     rest = words[1:] if words[:1] == [word] else words
     if word in _MODULES:

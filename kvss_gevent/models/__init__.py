@@ -84,7 +84,7 @@ def load(name: str) -> ModuleType:
         extra = NEEDS.get(name)
         raise Absent(
             f"the model {name} needs the package {error.name}, which is not installed",
-            f"pip install 'kvss-gevent[{extra}]'" if extra else f"pip install {error.name}",
+            f"In the checkout: pip install -e '.[{extra}]'" if extra else f"pip install {error.name}",
             Exit.UNREACHABLE,
         ) from None
 

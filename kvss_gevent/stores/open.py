@@ -33,7 +33,7 @@ def open_store(config: Config) -> Store:
             raise
         raise CannotOpen(
             f"{scheme}: needs the package {error.name}, which is not installed",
-            f"pip install 'kvss-gevent[{EXTRAS[scheme]}]'",
+            f"In the checkout: pip install -e '.[{EXTRAS[scheme]}]'",
         ) from None
     store: Store = opener(rest, config)
     return store
