@@ -290,7 +290,7 @@ def test_a_model_whose_library_is_absent_is_exit_code_3(no_trio: dict[str, str])
     done = kvss("serve", "--port", "0", "--model", "trio", env=no_trio)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        "kvss: the model trio needs the package trio, which is not installed\n  pip install -e '.[lab]'\n"
+        "kvss: the model trio needs the package trio, which is not installed\n  In the checkout: pip install -e '.[lab]'\n"
     )
 
 
@@ -300,7 +300,7 @@ def test_the_table_shows_what_is_absent_and_why(no_trio: dict[str, str]) -> None
     assert [(row["name"], row["why_not"]) for row in absent] == [
         (
             "trio",
-            "the model trio needs the package trio, which is not installed: pip install -e '.[lab]'",
+            "the model trio needs the package trio, which is not installed: In the checkout: pip install -e '.[lab]'",
         )
     ]
     assert "not available: the model trio needs" in kvss("models", env=no_trio).stdout

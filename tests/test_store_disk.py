@@ -222,7 +222,7 @@ def test_without_lmdb_the_command_names_the_extra(path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 3
-    assert "kvss-gevent[disk]" in done.stderr
+    assert ".[disk]" in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
 
