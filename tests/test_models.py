@@ -290,7 +290,8 @@ def test_a_model_whose_library_is_absent_is_exit_code_3(no_trio: dict[str, str])
     done = kvss("serve", "--port", "0", "--model", "trio", env=no_trio)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        "kvss: the model trio needs the package trio, which is not installed\n  In the checkout: pip install -e '.[lab]'\n"
+        "kvss: the model trio needs the package trio, which is not installed\n"
+        "  In the checkout: pip install -e '.[lab]'\n"
     )
 
 
