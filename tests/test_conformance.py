@@ -360,3 +360,20 @@ def test_a_submission_that_does_not_start_says_why(command: str, why: str, tmp_p
     bounds = Bounds(start_s=1.5, processes=20, output_bytes=1 << 20, memory_bytes=100 << 20)
     with pytest.raises(Unreachable, match=why):
         grade_submission(Submission(command, tmp_path, bounds))
+
+
+def test_a_case_that_failed_once_by_a_busy_machine_keeps_its_points_and_the_report_says_so() -> None:
+    slow: set[bytes] = set()
+
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        reply, ends = answer(state, line)
+        if line.endswith(b" old") and not slow:
+            slow.add(line)  # it is stored, and its reply comes too late
+            state.stopping.wait(1.0)
+        return reply, ends
+
+    with running(talking(reply_to)) as port:
+        card = grade("127.0.0.1", port, Plan(only=("put-replace",), timeout_s=0.4))
+    assert slow
+    assert [(verdict.passed, verdict.flaky) for verdict in card.verdicts] == [(True, True)]
+    assert card.notes == ("Failed at first and passed when run again: put-replace.",)

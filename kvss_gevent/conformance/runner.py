@@ -4,6 +4,7 @@ A server that hangs, closes or dies costs only the case at hand; a submission th
 is bounded: see longest_s.
 """
 
+import os
 import secrets
 import socket
 import threading
@@ -33,6 +34,9 @@ DEFAULT_BUDGET_S: Final = 150.0
 
 _BESIDES_S: Final = 1.6
 """What a case may take beside its timeout and pauses: gaps between packets, settling, a look behind the end."""
+
+MOST_PATIENCE: Final = 8.0
+"""Times the timeout that a case may take at most when it is run again on a busy machine."""
 
 _MUTE_CASES: Final = 2 * WORKERS
 """After so many cases without one byte from the server the rest is not tried."""
@@ -122,6 +126,8 @@ class _Run:
         self._suspects: set[str] = set()
         self._lock = threading.Lock()
         self._stopped = False
+        self._patience = 1.0
+        self._suffix = b""
 
     def card(self) -> Scorecard:
         """Run all cases; return the scorecard."""
@@ -149,8 +155,8 @@ class _Run:
                 self._alone(case)
         self._run_failed_again()
 
-    def _run_pool(self, run: Callable[[Case], None], cases: list[Case]) -> None:
-        pool = ThreadPoolExecutor(1 if self._one_at_a_time else WORKERS)
+    def _run_pool(self, run: Callable[[Case], None], cases: list[Case], workers: int = WORKERS) -> None:
+        pool = ThreadPoolExecutor(1 if self._one_at_a_time else workers)
         try:
             list(pool.map(run, cases))
         except BaseException:
@@ -164,12 +170,19 @@ class _Run:
         failed = [verdict for verdict in self._verdicts.values() if not verdict.passed]
         if self._mute() or any(verdict.gone for verdict in failed):
             return
-        cases = [
-            verdict.case for verdict in failed if not verdict.death and not verdict.skipped and not verdict.picture
-        ]
-        self._run_pool(self._second, [case for case in cases if not case.alone])
+        # A contest that was lost by its replies is proof; one that ran out of time is not. The case in a verdict has the
+        # key of the first run, under which something may be stored by now: run the table's.
+        worth = {
+            verdict.case.id
+            for verdict in failed
+            if not verdict.death and not verdict.skipped
+            if verdict.silent or not any(map(_is_race, verdict.case.steps))
+        }
+        cases = [case for case in self._cases if case.id in worth]
+        self._patience, self._suffix = _busyness(), b"-again"
+        self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
         for case in cases:
-            if case.alone and not case.fresh and not any(map(_is_race, case.steps)):
+            if case.alone and not case.fresh:
                 self._second(case)
 
     def _first(self, case: Case) -> None:
@@ -245,7 +258,7 @@ class _Run:
         if self._late():
             cause = f"not tried: the {self._plan.budget_s:g} s of the whole run are over"
             return Verdict(case, False, 0.0, (), "an answer in time", cause, silent=True, skipped=True)
-        return run_case(case, self._target, self._keys[case.id], self._plan.timeout_s)
+        return run_case(case, self._target, self._keys[case.id] + self._suffix, self._plan.timeout_s * self._patience)
 
     def _late(self) -> bool:
         return time.monotonic() - self._started > self._plan.budget_s
@@ -277,6 +290,11 @@ class _Run:
         flaky = [verdict.case.id for verdict in verdicts if verdict.flaky]
         if flaky:
             yield f"Failed at first and passed when run again: {', '.join(flaky)}."
+
+
+def _busyness() -> float:
+    """Return how many processes want each core, from 1 to MOST_PATIENCE: so much slower may a right server be."""
+    return min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), MOST_PATIENCE)
 
 
 def _is_race(step: Step) -> bool:
