@@ -13,7 +13,7 @@ from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.report import document
 from kvss_gevent.compare.rows import Cell, Journal, Point, Row
 
-LAST = cost.PACES[-1]
+FIRST, LAST = cost.PACES[0], cost.PACES[-1]
 
 
 @pytest.fixture
@@ -25,6 +25,8 @@ def made(tmp_path: Path) -> Journal:
         rows("connections", "null", {1: figures(9_500), 32: figures(110_000), 256: figures(120_000)}),
         rows("cost", "gevent", {LAST.per_s: {"cpu_us": 8.25}}, repeats=6, case=str(LAST)),
         rows("cost", "threads", {LAST.per_s: {"cpu_us": 16.5}}, repeats=6, case=str(LAST)),
+        rows("cost", "gevent", {FIRST.per_s: {"cpu_us": 20.0}}, repeats=6, case=str(FIRST)),
+        rows("cost", "threads", {FIRST.per_s: {"cpu_us": 40.0}}, repeats=6, case=str(FIRST)),
         rows("lines", "gevent", {0: {"lines": 400}}, repeats=1),
         rows("lines", "threads", {0: {"lines": 60}}, repeats=1),
         rows("burn", "gevent", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 501_000, "p50_us": 300_000}}),
@@ -45,7 +47,7 @@ def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
     with (made.directory / "rows.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == len(made.rows)
-    costs = {row["model"]: row["cpu_us"] for row in table if row["experiment"] == "cost"}
+    costs = {row["model"]: row["cpu_us"] for row in table if row["case"] == str(LAST)}
     assert costs == {"gevent": "8.25", "threads": "16.5"}
     assert {row["failed"] for row in table} == {"", "the server did not start: <no room>"}
 

@@ -33,15 +33,14 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
     kvss.write_text(f'#!/bin/sh\nexec {sys.executable} -m kvss_gevent "$@"\n')
     kvss.chmod(0o755)
     done = subprocess.run(
-        ["bash", "-c", command.replace("5055", str(free_port()))],
+        ["bash", "-c", re.sub(r"--repeats \d", "--repeats 2", command.replace("5055", str(free_port())))],
         cwd=tmp_path,
         env={
             **os.environ,
             "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
         },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=55,
         check=False,
@@ -51,11 +50,12 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
         assert [line.split()[0] for line in printed] == [line.split()[0] for line in shown]
         assert printed[-1].startswith("starved       9 connections")
         return
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stderr
     # Which model comes first depends on the machine; the heading, the page's place and that there are sentences do not.
     assert printed[0] == shown[0]
     assert printed[-1] == shown[-1]
-    assert all(line.startswith("   ") for line in printed[1:-1])
+    outside = [line for line in printed[1:-1] if not line.startswith("   ")]
+    assert outside in (["Nothing stands in doubt."], ["Not to be believed"])
     assert len(printed) > 2
     assert (tmp_path / printed[-1]).exists()
 

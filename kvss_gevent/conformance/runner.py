@@ -170,8 +170,8 @@ class _Run:
         failed = [verdict for verdict in self._verdicts.values() if not verdict.passed]
         if self._mute() or any(verdict.gone for verdict in failed):
             return
-        # A contest that was lost by its replies is proof; one that ran out of time is not. The case in a verdict has the
-        # key of the first run, under which something may be stored by now: run the table's.
+        # A contest that was lost by its replies is proof; one that ran out of time is not. The case in a verdict has
+        # the key of the first run, under which something may be stored by now: run the table's.
         worth = {
             verdict.case.id
             for verdict in failed

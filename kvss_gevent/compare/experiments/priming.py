@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kvss_gevent.compare.estimate import BAND, LEAST_GENERATIONS, paired_ratio
 from kvss_gevent.compare.experiments import Finding, Panel
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Generation
@@ -41,7 +42,7 @@ PANELS = (
 def measure_together(bench: Generation) -> Iterator[tuple[str, Point | str]]:
     """Measure new servers, and others that were primed."""
     for case, primed in ((NEW, False), (SERVED, True)):
-        for name, found in bench.by_turns((PACE,), 6, 0.04, primed=primed):
+        for name, found in bench.by_turns((PACE,), 6, 0.04, primed=primed, stored=False):
             yield name, found if isinstance(found, str) else replace(found, case=case)
 
 
@@ -52,15 +53,14 @@ def is_settled(_: Seen) -> bool:
 
 def findings(seen: Seen) -> Iterator[Finding]:
     """Whose cost changes, and by how much."""
-    costs = {
-        name: (new, served)
-        for name in seen.contestants
-        if (new := seen.get(name, PACE.per_s, "cpu_us", NEW))
-        and (served := seen.get(name, PACE.per_s, "cpu_us", SERVED))
-    }
-    changed = [
-        f"{label_of(name)} from {new.median:.1f} to {served.median:.1f} us"
-        for name, (new, served) in costs.items()
-        if new.low > served.high or served.low > new.high
-    ]
-    yield Finding(f"Once clients had come and gone, a request cost another amount with {listed(changed) or 'nobody'}.")
+    changed: list[str] = []
+    same: list[str] = []
+    for name in seen.contestants:
+        new, served = (seen.values(name, PACE.per_s, "cpu_us", case) for case in (NEW, SERVED))
+        if len(new) == len(served) >= LEAST_GENERATIONS:
+            ratio = paired_ratio(new, served)
+            (same if ratio.low <= BAND and ratio.high >= 1 / BAND else changed).append(f"{label_of(name)} {ratio}")
+    yield Finding(
+        f"A new server's cost as a multiple of its later one: {listed(changed) or 'nobody differs'}; "
+        f"no difference is determined for {listed(same) or 'nobody'}."
+    )

@@ -71,10 +71,12 @@ class Generation:
     cores: Cores
 
     def by_turns(
-        self, paces: Sequence[Pace], rounds: int, slice_s: float, *, primed: bool = True
+        self, paces: Sequence[Pace], rounds: int, slice_s: float, *, primed: bool = True, stored: bool = True
     ) -> Iterator[tuple[str, Point | str]]:
         """Measure all contestants by turns; see interleave.generation."""
-        return generation(self.contestants, paces, self.cores, rounds=rounds, slice_s=slice_s, primed=primed)
+        return generation(
+            self.contestants, paces, self.cores, rounds=rounds, slice_s=slice_s, primed=primed, stored=stored
+        )
 
 
 @dataclass(slots=True)

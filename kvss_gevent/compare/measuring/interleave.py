@@ -27,7 +27,14 @@ SATURATED_SHARE = 0.8
 
 
 def generation(  # noqa: PLR0913 - three are asked for, the others have names
-    contestants: Sequence[str], paces: Sequence[Pace], cores: Cores, *, rounds: int, slice_s: float, primed: bool = True
+    contestants: Sequence[str],
+    paces: Sequence[Pace],
+    cores: Cores,
+    *,
+    rounds: int,
+    slice_s: float,
+    primed: bool = True,
+    stored: bool = True,
 ) -> Iterator[tuple[str, Point | str]]:
     """Measure one generation; yields each contestant with its points, one for each pace, or with why there is none.
 
@@ -43,7 +50,9 @@ def generation(  # noqa: PLR0913 - three are asked for, the others have names
                 server = stack.enter_context(serving(command(name, directory, cores=cores), cores.server))
                 if primed:
                     prime(server.port)
-                clients[name] = stack.enter_context(PacedClients(server.port, server.pid, places_of(name, cores)))
+                clients[name] = stack.enter_context(
+                    PacedClients(server.port, server.pid, places_of(name, cores), stored=stored)
+                )
             except FailedError as failed:
                 yield name, str(failed)
         slices: dict[tuple[str, Pace], list[Slice]] = defaultdict(list)

@@ -48,12 +48,13 @@ class Slice:
 
 
 class PacedClients:
-    """The connections of one server. To be closed, best by `with`."""
+    """The connections of one server, to be closed. stored: its keys are stored first, by a client that leaves."""
 
-    def __init__(self, port: int, pid: int, connections: int) -> None:
+    def __init__(self, port: int, pid: int, connections: int, *, stored: bool = True) -> None:
         load = Load(connections=connections)
         address, family = resolve("127.0.0.1", port)
-        store_keys(address, family, load)
+        if stored:
+            store_keys(address, family, load)
         self._pid = pid
         self._socks = connect_all(address, family, connections)
         if len(self._socks) < connections:
