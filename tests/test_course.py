@@ -57,7 +57,11 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
     outside = [line for line in printed[1:-1] if not line.startswith("   ")]
     assert outside in (["Nothing stands in doubt."], ["Not to be believed"])
     assert len(printed) > 2
-    assert (tmp_path / printed[-1]).exists()
+    page = tmp_path / printed[-1]
+    assert page.exists()
+    if "--experiments burn" in command:
+        assert 'href="scenes/burn.html"' in page.read_text()
+        assert (page.parent / "scenes" / "burn.html").exists()
 
 
 def test_the_template_links_figures_that_a_report_has() -> None:

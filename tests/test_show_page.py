@@ -9,6 +9,7 @@ import pytest
 
 from kvss_gevent import models
 from kvss_gevent.cli import main
+from kvss_gevent.compare import experiments
 from kvss_gevent.trace.analysis.verdict import Story, tell
 from kvss_gevent.trace.analysis.words import row_label, sentence
 from kvss_gevent.trace.page.chrome_trace import chrome_trace
@@ -153,6 +154,12 @@ def test_every_scene_has_three_answers_and_a_size_that_a_slide_can_show() -> Non
         assert scene.question.endswith("?")
         assert 2 <= len(scene.clients) <= 8
         assert scene.length_ms < 1000
+
+
+def test_the_scenes_that_the_laboratory_links_are_there() -> None:
+    linked = {scene for name in experiments.NAMES if (scene := experiments.scene_of(name))}
+    assert linked <= set(SCENES)
+    assert {"burn", "sleep", "slow", "storm"} <= linked
 
 
 def test_the_command_writes_page_and_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,11 +145,40 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         )
         return 130
     except OSError as error:
-        raise Fail(f"cannot write to {journal.directory}: {error.strerror}", "Make room, then --resume.", 3) from None
+        raise _cannot_write(journal, error) from None
+    _show_scenes(journal)
     if sys.stderr.isatty():
         print(file=sys.stderr)
     _show(journal)
     return Exit.OK
+
+
+def _show_scenes(journal: "Journal") -> None:
+    """Record the scenes that belong to the experiments, with the same models, for the report to link. Raises Fail."""
+    from kvss_gevent.compare import experiments
+    from kvss_gevent.compare.measuring.contestant import model_of
+    from kvss_gevent.compare.report.document import SCENES
+    from kvss_gevent.models import MODULES
+    from kvss_gevent.trace.page import scene_files
+    from kvss_gevent.trace.scenes.catalogue import SCENES as CATALOGUE
+
+    names = dict.fromkeys(filter(None, map(experiments.scene_of, journal.settings["experiments"])))
+    models = [name for name in dict.fromkeys(map(model_of, journal.settings["contestants"])) if name in MODULES]
+    for name in names if sys.platform == "linux" else ():
+        _tell(f"scene {name}")
+        told = [scene_files.told(CATALOGUE[name], model) for model in models]
+        for why in (one for one in told if isinstance(one, str)):
+            _tell(f"scene {name}: {why}")
+        stories = [one for one in told if not isinstance(one, str)]
+        try:
+            if stories:
+                scene_files.write(journal.directory / SCENES, CATALOGUE[name], stories)
+        except OSError as error:
+            raise _cannot_write(journal, error) from None
+
+
+def _cannot_write(journal: "Journal", error: OSError) -> Fail:
+    return Fail(f"cannot write to {journal.directory}: {error.strerror}", "Make room, then --resume.", 3)
 
 
 def again_command(args: argparse.Namespace) -> int:

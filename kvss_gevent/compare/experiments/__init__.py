@@ -18,6 +18,7 @@ and where it needs them
     PAIRED      whether all contestants are measured by turns
     CALIBRATED  whether the null server is measured beside the contestants
     ONLY        the contestants it is about, where it is not about all
+    SCENE       the scene of `kvss show` in which the same can be seen
     WITHOUT     contestants that have no part in it, with the reason
     REPEATS     how often at the most, where more would say the same
     LIMIT_S     how long a cell may take at the most
@@ -103,6 +104,11 @@ class Finding:
 def load(name: str) -> ModuleType:
     """Import an experiment's module."""
     return import_module(f"{__name__}.{name}")
+
+
+def scene_of(name: str) -> str:
+    """Return the scene that shows what an experiment measures; empty where there is none."""
+    return str(getattr(load(name), "SCENE", ""))
 
 
 def number_of(name: str) -> int:

@@ -21,6 +21,7 @@ BY_HAND = (
 )
 WITHOUT = {"sequential": "it serves one client at a time, and those that block are others"}
 CORE = False
+SCENE = "sleep"
 PANELS = (
     Panel("p50_us", "p50 of another client, microseconds", log_x=False),
     Panel("slept_per_s", "blocking requests answered per second", log_x=False, log_y=False),

@@ -17,6 +17,7 @@ TEACHES = (
 BY_HAND = "kvss serve --lab & printf 'KV/1.0 BURN 500\\n' | nc -N 127.0.0.1 5050 & time kvss client GET a"
 WITHOUT = {"sequential": "it serves one client at a time, and the one that burns is another"}
 CORE = True
+SCENE = "burn"
 PANELS = (
     Panel("max_us", "longest wait of another client, ms", kind="bars", at=1, scale=0.001),
     Panel("p50_us", "p50 of another client, ms", kind="bars", at=1, scale=0.001),

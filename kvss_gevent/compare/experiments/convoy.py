@@ -20,6 +20,7 @@ BY_HAND = (
     "bench 127.0.0.1:5050 --connections 1 --seconds 2"
 )
 CORE = False
+SCENE = "cores"
 ONLY = ("threads", "pool")
 PANELS = (Panel("p50_us", "p50 of a paced client, microseconds", log_x=False),)
 

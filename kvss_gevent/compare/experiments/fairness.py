@@ -22,6 +22,7 @@ TEACHES = (
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 3 --depth 256 & kvss bench 127.0.0.1:5050 --connections 29"
 WITHOUT = {"sequential": "it serves one client at a time"}
 CORE = False
+SCENE = "flood"
 PANELS = (
     Panel("fairness", "Jain's index of fairness", log_y=False, case="alone"),
     Panel("rate_per_s", "requests of all single clients per second", case="beside 3 floods"),

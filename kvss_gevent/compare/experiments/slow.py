@@ -22,6 +22,7 @@ TEACHES = (
 )
 BY_HAND = "printf 'KV/1.0 PUT half' | nc 127.0.0.1 5050 & kvss bench 127.0.0.1:5050 --connections 4"
 CORE = False
+SCENE = "slow"
 LIMIT_S = 120.0
 PANELS = (Panel("p99_us", "p99 of other clients, microseconds", log_x=False),)
 

@@ -23,6 +23,7 @@ BY_HAND = (
     "locust -f loadtest/kvss_locust.py ConnectPerRequest --headless -H 127.0.0.1:5050 -u 32 -r 100 -t 5s --only-summary"
 )
 CORE = False
+SCENE = "storm"
 PANELS = (
     Panel("accepted_per_s", "connections accepted and answered per second"),
     Panel("first_reply_p99_us", "p99 of the time to the first reply, microseconds"),

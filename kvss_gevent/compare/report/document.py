@@ -21,6 +21,8 @@ from kvss_gevent.compare.words import figure_of, listed, many
 from kvss_gevent.pages.tables import Cell
 
 PAGE = "index.html"
+SCENES = "scenes"
+"""The directory, beside the page, of what `kvss show` drew."""
 FEW_DISTURBED = 0.05
 """Of the measurements: fewer are outvoted by the other repeats."""
 
@@ -87,6 +89,9 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Pictu
     """Put the page together."""
     settings, machine = journal.settings, journal.settings["machine"]
     sections = [_section(name, one, pictures.get(name, [])) for name, one in seen.items()]
+    for section in sections:
+        scene = f"{SCENES}/{experiments.scene_of(section.anchor)}.html"
+        section.scene = scene if (journal.directory / scene).exists() else ""
     known = [holds for section in sections for _, holds in section.truths]
     lead = (
         f"{many(len(settings['contestants']), 'server')} under {many(len(seen), 'experiment')}, {settings['profile']} "

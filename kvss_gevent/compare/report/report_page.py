@@ -39,6 +39,8 @@ class Section:
     pictures: Sequence[Picture] = ()
     doubts: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    scene: str = ""
+    """Where the page of `kvss show` lies that shows the same; empty where there is none."""
 
 
 @dataclass(slots=True)
@@ -89,6 +91,8 @@ def _section(section: Section) -> str:
         data = base64.b64encode(picture.svg).decode()
         image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(picture.words, quote=True)}">'
         parts.append(shell.figure(image, f"{picture.words} Files: {picture.name}.png, {picture.name}.svg."))
+    if section.scene:
+        parts.append(f'<p><a href="{escape(section.scene)}">Who waits for whom</a>: the same, in one second.</p>')
     if section.doubts:
         parts.append(f'<div class="doubts">{shell.bullets(section.doubts)}</div>')
     parts += [shell.folded(one.caption, table(one.head, one.rows, sortable=True)) for one in section.tables]
