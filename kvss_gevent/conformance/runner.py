@@ -258,7 +258,9 @@ class _Run:
         if self._late():
             cause = f"not tried: the {self._plan.budget_s:g} s of the whole run are over"
             return Verdict(case, False, 0.0, (), "an answer in time", cause, silent=True, skipped=True)
-        return run_case(case, self._target, self._keys[case.id] + self._suffix, self._plan.timeout_s * self._patience)
+        # A case that is patient by itself is not given a busy machine's patience on top.
+        timeout_s = self._plan.timeout_s * max(1.0, self._patience / case.patience)
+        return run_case(case, self._target, self._keys[case.id] + self._suffix, timeout_s)
 
     def _late(self) -> bool:
         return time.monotonic() - self._started > self._plan.budget_s

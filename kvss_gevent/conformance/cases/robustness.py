@@ -107,7 +107,7 @@ CASES: Final = (
     ),
     _case(
         id="hundred-clients",
-        patience=6,
+        patience=2,
         source=Source.README,
         rule=1,
         points=2,
