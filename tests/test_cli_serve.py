@@ -109,7 +109,7 @@ def test_a_port_in_use_is_exit_code_3() -> None:
     ],
 )
 def test_a_host_that_is_not_ours(host: str, cause: str) -> None:
-    done = kvss("serve", host, "0")
+    done = kvss("serve", host, "0", "--open")
     assert done.returncode in (2, 3)
     assert cause in done.stderr
     assert "Traceback" not in done.stderr
@@ -170,10 +170,10 @@ def test_variables_reach_the_server() -> None:
 
 @pytest.mark.server
 def test_a_public_address_is_served_with_a_warning() -> None:
-    with serving("0.0.0.0") as server:
+    with serving("0.0.0.0", "--open") as server:
         assert server.ask(b"KV/1.0 GET a\n") == b"404 NOT_FOUND\n"
         _, log = server.stop()
-        assert "there is no authentication yet" in log
+        assert "--open lets them in" in log
 
 
 @pytest.mark.server

@@ -1,5 +1,6 @@
 """Users over the wire (rules 12 and 14): who may do what, how guesses are slowed down, and that nothing leaks."""
 
+import contextlib
 import os
 import signal
 import ssl
@@ -222,8 +223,8 @@ def test_a_server_with_tls_and_users(tmp_path: Path, users_file: Path) -> None:
         with server.connect() as silent:
             silent.settimeout(14)
             started_s = time.monotonic()
-            with pytest.raises(ConnectionResetError):
-                silent.recv(1)
+            with contextlib.suppress(ConnectionResetError):
+                assert silent.recv(1) == b""
             assert 9 < time.monotonic() - started_s < 13
         code, log = server.stop()
     assert code == 0

@@ -8,7 +8,7 @@ from serving import read_all, serving, wait_until
 
 pytestmark = pytest.mark.server
 
-BIG = b"x" * 900_000
+BIG = b"x" * 200_000
 
 
 def slow_reader(port: int) -> socket.socket:

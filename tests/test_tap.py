@@ -285,9 +285,8 @@ def test_files_stay_within_their_size_and_both_can_be_read(tmp_path: Path) -> No
 @needs_tshark
 def test_tls_passes_and_is_read_with_its_key_log(tmp_path: Path) -> None:
     assert main(["tls", "make-dev", str(tmp_path)]) == 0
-    from kvss_gevent.server.tls import server_context
-
     from kvss_gevent.client.sync import KVClient
+    from kvss_gevent.server.security.tls import server_context
 
     context = server_context(tmp_path / "server.pem", tmp_path / "server-key.pem")
     path, keys = tmp_path / "tls.pcapng", tmp_path / "keys.txt"

@@ -21,7 +21,7 @@ import powercut
 from lmdb.verify import verify
 from serving import read_lines, serving
 
-from kvss_gevent.protocol.wire import Status, Verb, build_request, parse_reply
+from kvss_gevent.protocol.wire import OK_PREFIX, Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.store import DiskStore
 
@@ -156,7 +156,8 @@ def contents(path: Path) -> dict[bytes, bytes]:
             keys = [key for key in txn.cursor().iternext(values=False) if b" " not in key]
         values = store.read([(Verb.GET, key, b"") for key in keys], 1 << 40)
         return {
-            key: value if isinstance(value, bytes) else b"unreadable" for key, value in zip(keys, values, strict=True)
+            key: value[len(OK_PREFIX) : -1] if value.startswith(OK_PREFIX) else b"unreadable"
+            for key, value in zip(keys, values, strict=True)
         }
     finally:
         store.close()

@@ -10,6 +10,7 @@ ended shuts the socket down: its greenlet then reads the end of the stream.
 
 import logging
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,8 +38,10 @@ SMALL_RECV_BYTES = 448
 """Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
 LARGE_RECV_BYTES = 64 << 10
 
-ACCEPTS_PER_LEAVE = 8
-"""Clients accepted before the next is left to a freer worker: a storm of them must not be taken up one in 2 ms."""
+SHORT_QUEUE = 16
+"""Where more clients wait to be accepted none is left to a freer worker: a storm must not be taken up one in 2 ms."""
+QUEUE_LENGTH = struct.Struct("24xI")
+"""Of a listening socket's TCP_INFO: tcpi_unacked is the length of its queue."""
 
 STRANGERS_LOG_INTERVAL_S = 10.0
 """Clients of other protocols are logged at most this often."""
@@ -77,8 +80,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self.config = config
         self.connections: set[Connection] = set()
         self._someone_is_freer = someone_is_freer or _nobody
-        self._left_it = ACCEPTS_PER_LEAVE + 1
-        """Clients accepted since one was left to a freer worker."""
+        self._left_it = False
         self._doorman = Doorman()
         self._strangers = RareLog(STRANGERS_LOG_INTERVAL_S)
         self._loop = gevent.get_hub().loop
@@ -95,12 +97,12 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
-        if self._left_it > ACCEPTS_PER_LEAVE and self._someone_is_freer():
-            self._left_it = 0  # only once: it may be stuck, or have as much to do
+        if not self._left_it and self._someone_is_freer() and self._queue_length() <= SHORT_QUEUE:
+            self._left_it = True  # only once: it may be stuck, or have as much to do
             self.stop_accepting()
             gevent.spawn_later(LEAVE_S, self._accept_again)
             return None
-        self._left_it += 1
+        self._left_it = False
         try:
             descriptor, address = self.socket._accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
@@ -136,6 +138,14 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     def _is_admitted(self, conversation: Any) -> bool:
         return not self.needs_login or conversation.is_admitted
+
+    def _queue_length(self) -> int:
+        """Return how many clients wait to be accepted; 0 where the system does not tell."""
+        try:
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUE_LENGTH.size)
+            return int(QUEUE_LENGTH.unpack(info)[0])
+        except (AttributeError, OSError, struct.error):
+            return 0
 
     def _accept_again(self) -> None:
         if self.started:

@@ -90,8 +90,15 @@ class TlsTransport:
             if not parts:
                 raise
         except ssl.SSLZeroReturnError:
-            pass
+            self._end_reading()
         return b"".join(parts) if len(parts) != 1 else parts[0]
+
+    def _end_reading(self) -> None:
+        """Have the next recv return the end: the client said so, and the socket itself may never."""
+        try:
+            self._sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass  # the client is gone
 
     def send(self, data: bytes | memoryview) -> int:
         """Encrypt and send; return how many plain bytes have gone. Raises BlockingIOError, OSError."""
