@@ -170,7 +170,7 @@ NO_POSIX = """
 import sys
 for name in ("resource", "fcntl", "termios", "pwd", "grp", "syslog", "tty", "pty"):
     sys.modules[name] = None
-import os, select, signal
+import os, select, signal, subprocess  # the last has ways of its own for each system
 for module, names in (
     (os, ("fork", "waitstatus_to_exitcode", "getuid", "get_blocking", "set_blocking", "sysconf")),
     (select, ("poll",)),

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 REPORTS = Path("reports")
 EPILOG = """\
+examples:
+  kvss compare run --models threads,gevent --experiments cost,burn
+  kvss compare again --times 2
+  kvss compare diff reports/A reports/B
+
 exit codes: 0 done, 1 `again` found a contradiction, 2 usage, 3 the report cannot be written, 130 interrupted (what was
 measured is kept, and --resume goes on).
 """
