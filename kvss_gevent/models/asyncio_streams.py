@@ -48,6 +48,8 @@ async def main(ground: Ground) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = await asyncio.start_server(talk, sock=ground.listener, backlog=BACKLOG)
+    server = await asyncio.start_server(talk, sock=ground.listener)
+    # Its own number is also how often it tries again without descriptors, so it is left as it is; the queue is not.
+    ground.listener.listen(BACKLOG)
     await stop.wait()
     server.close()
