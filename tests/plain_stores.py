@@ -8,7 +8,7 @@ class BatchStore:
     """A memory store that hides its table, so that a session has to use apply; it remembers the batches."""
 
     blocks = False
-    gathers = True
+    run = None
 
     def __init__(self, at_most: int = 1_000_000) -> None:
         self.inner = MemoryStore()
@@ -44,6 +44,6 @@ class FailingStore(BatchStore):
 class FailingMemoryStore(MemoryStore):
     """A store with a table whose own code is broken."""
 
-    def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
+    def run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Break."""
         raise ZeroDivisionError("planted")

@@ -16,7 +16,7 @@ class SlowStore:
     """Keeps what it is asked until the test answers."""
 
     blocks = True
-    gathers = True
+    run = None
     replies = ReplyTable()
     wait_s = 0.3
 

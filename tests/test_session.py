@@ -103,7 +103,7 @@ def by_the_oracle(stream: bytes) -> bytes:
 def test_replies_are_the_oracles_wherever_the_stream_is_cut(way: str, stream: bytes, cuts: list[int]) -> None:
     session = Session(WAYS[way](LIMITS))
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    packets = [stream[a:b] for a, b in pairwise(edges)]
+    packets = [stream[a:b] for a, b in pairwise(edges) if a < b]
     assert feed(session, *packets) == by_the_oracle(stream)
 
 

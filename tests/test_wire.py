@@ -1,11 +1,13 @@
 """KV/1.0's pure functions against each other and against the rules that the conformance table cannot see."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kvss_gevent.core.service import Service
 from kvss_gevent.protocol import wire
 from kvss_gevent.protocol.wire import Status, Verb
+from kvss_gevent.stores.base import ReplyTable
 
 keys = (
     st.text(st.characters(exclude_characters=" \n", codec="utf-8"), min_size=1)
@@ -21,6 +23,36 @@ def test_what_is_built_parses_to_the_same(verb: Verb, key: bytes, value: bytes) 
     assert request.count(b"\n") == 1
     line = request.removesuffix(b"\n").removesuffix(b"\r")  # as rule 1 has it
     assert wire.parse_request(line) == (verb, key, value if verb is Verb.PUT else b"")
+
+
+class Asked:
+    """A store that answers with what it is asked."""
+
+    replies = ReplyTable()
+    blocks = False
+
+    def run(self, verb: Verb, key: bytes, value: bytes) -> bytes:
+        return b"%d %b %b" % (verb, key, value if verb is Verb.PUT else b"\n")
+
+
+fields = st.sampled_from(
+    [b"KV/1.0", b"GET", b"PUT", b"DEL", b"k", b"k" * 511, b"k" * 512, b"", b"KV/1.1", b"get", b"v\xc3\xa9"]
+)
+
+
+@given(line=st.lists(fields, max_size=6).map(b" ".join))
+@example(line=b"KV/1.0 GET ")
+@example(line=b"KV/1.0 DEL ")
+@example(line=b"KV/1.0 PUT  v")
+@example(line=b"KV/1.0 PUT k ")
+@example(line=b"KV/1.0 GET " + b"k" * 512)
+def test_a_session_takes_the_same_lines_for_get_put_and_del(line: bytes) -> None:
+    verb, key, value = wire.parse_request(line)
+    reply = Service(Asked()).open().receive(line + b"\n")  # type: ignore[arg-type]
+    if verb in (Verb.GET, Verb.PUT, Verb.DEL):
+        assert reply == b"%d %b %b\n" % (verb, key, value)
+    else:
+        assert reply == wire.LINE[Status(verb)]
 
 
 @pytest.mark.parametrize("verb", [Verb.STATS, Verb.QUIT])

@@ -14,8 +14,8 @@ from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.users import Role, User
-from kvss_gevent.protocol.wire import GET, LINE, OK_PREFIX, QUIT, Status, is_foreign, parse, refusal
-from kvss_gevent.stores.base import Batch, Store
+from kvss_gevent.protocol.wire import GET, LINE, OK_PREFIX, QUIT, Status, is_foreign, parse_request
+from kvss_gevent.stores.base import Batch, Run, Store
 
 LINE_BYTES: Final = 4096
 """Of a line before somebody is logged in."""
@@ -33,7 +33,8 @@ class ReadOnlyStore:
     """A store as the role read sees it: whatever writes is forbidden."""
 
     def __init__(self, store: Store) -> None:
-        self.replies, self.gathers, self.blocks = store.replies, store.gathers, store.blocks
+        self.replies, self.blocks = store.replies, store.blocks
+        self.run = _for_reading(store.run) if store.run else None
         self._store = store
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
@@ -54,6 +55,10 @@ class ReadOnlyStore:
 
     def close(self) -> None:
         """Do nothing: the store is closed by its owner."""
+
+
+def _for_reading(run: Run) -> Run:
+    return lambda verb, key, value: run(verb, key, value) if verb == GET else FORBIDDEN
 
 
 class Converses(Protocol):
@@ -209,11 +214,11 @@ class LoginConversation:
         if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
             self.closed = is_foreign(line[:600])
             return LINE[Status.BAD_REQUEST]
-        request = parse(line)
-        if request is None:
+        verb, _, _ = parse_request(line[:-1])
+        if isinstance(verb, Status):
             self.closed = is_foreign(line)
-            return LINE[refusal(line)]
-        if request.lastindex == QUIT:
+            return LINE[verb]
+        if verb is QUIT:
             self.closed = True
             return OK_PREFIX + b"bye\n"
         return UNAUTHORIZED

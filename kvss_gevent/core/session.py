@@ -1,35 +1,54 @@
 """One KV/1.0 conversation without a socket: bytes in, reply bytes out.
 
 The cost of a request decides the shape of this file. A packet that is one GET of a stored key is answered by one
-look-up of the packet itself in the store's table. Every other line takes one way: looked up in the table, else parsed,
-else given to the store, together with the lines around it that the table does not answer. Replies do not depend on
-where packets were cut.
+look-up of the packet itself in the store's table. Every other line takes one way: looked up in the table, else split
+into fields, else given to the store: at once, or in one batch with the lines around it where the store wants that.
+Replies do not depend on where packets were cut.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 from kvss_gevent.core.conversation import Shared
 from kvss_gevent.protocol.wire import (
     BYE,
     DEL,
+    GET,
+    GET_PREFIX,
     JUDGED_BYTES,
     LINE,
+    MAX_KEY_BYTES,
+    OK_PREFIX,
     PUT,
+    QUIT,
     STATS,
     TLS_HELLO,
     VERSION,
     Status,
     is_foreign,
-    parse,
-    refusal,
+    parse_request,
 )
-from kvss_gevent.stores.base import Command, ReplyTable
+from kvss_gevent.stores.base import Command
+
+CR, LF = 13, 10
+"""Numbers, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
+
+LONGEST_HIT_BYTES = 128
+"""A longer packet is hardly ever one GET: it is cut into lines before any look-up."""
+LONGEST_GET_BYTES = len(GET_PREFIX) + MAX_KEY_BYTES + 1
+"""No longer line is looked up in the table: only the hash of 1 KiB costs as much as two look-ups."""
 
 UNUSABLE = VERSION + b"\n"
 """Stands in for a line that is too long or not UTF-8: a lone version gets 400, as those do (rules 2 and 3)."""
 FOREIGN = VERSION + b" \n"
 """The same for one that is of another protocol: it gets 400, too, and ends the connection (rule 5b)."""
+
+
+LookUp = Callable[[bytes], bytes | None]
+
+no_table: LookUp = deque[bytes](maxlen=0).append
+"""Stands in for a look-up that finds nothing: one call into C that does not hash the line."""
 
 
 class Session:
@@ -39,25 +58,12 @@ class Session:
     returns at most limits.reply_bytes of replies, or one reply. A store that gathers may return one reply more.
     """
 
-    __slots__ = (
-        "_begun",
-        "_longest",
-        "_look_up",
-        "_server",
-        "_waiting",
-        "closed",
-        "foreign",
-        "more",
-        "partial",
-        "quiet",
-    )
+    __slots__ = ("_begun", "_look_up", "_server", "_waiting", "closed", "foreign", "more", "partial", "quiet")
 
     def __init__(self, server: Shared) -> None:
         self._server = server
-        self._look_up = server.store.replies.get
+        self._look_up: LookUp = server.store.replies.get
         self._waiting: Sequence[bytes] = ()
-        self._longest = 1
-        """No waiting line is longer."""
         self._begun = False
         self.closed = False
         self.foreign = ""
@@ -69,123 +75,141 @@ class Session:
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they arrived; return the replies to the first slice of the requests that they complete."""
         self.quiet = False
-        begun, self._begun = self._begun, True
         if self.partial is None and not self.more:
-            reply = self._look_up(data)
-            if reply is not None:
-                self._server.stats.commands += 1
-                return reply
-            if not begun and data[:1] == TLS_HELLO:
-                return self._refuse_tls()
-            self._longest = len(data)
-            if data.find(b"\n") == len(data) - 1 >= 0:
-                self._waiting = (data,) if self._is_plain(data) else (self._clean(data),)
-                return self.proceed()
-        if data and not self.closed:
-            lines = self._cut(data)
-            self._waiting = [*self._waiting, *lines] if self.more else lines
-        return self.proceed()
+            if len(data) <= LONGEST_HIT_BYTES:
+                reply = self._look_up(data)
+                if reply is not None:
+                    self._begun = True
+                    self._server.stats.commands += 1
+                    return reply
+            if not self._begun:
+                self._begun = True
+                if data[:1] == TLS_HELLO:
+                    return self._refuse_tls()
+        plain = data.isascii() and CR not in data and 0 < len(data) <= self._server.limits.line_bytes
+        if data.find(b"\n") == len(data) - 1 and plain and self.partial is None and not self.more:
+            return self._answer_slice((data,), no_table)
+        lines = BytesIO(data).readlines()
+        # Where lines are long, on average, to look up all of them costs more than it saves.
+        look_up = self._look_up if len(data) <= len(lines) * LONGEST_GET_BYTES else no_table
+        if not plain or data[-1] != LF or self.partial is not None:
+            lines = self._clean(lines)
+        return self._answer_slice([*self._waiting, *lines] if self.more else lines, look_up)
 
     def proceed(self) -> bytes:
         """Return the replies to the next slice of waiting requests."""
-        waiting, server = self._waiting, self._server
-        if not waiting:
+        return self._answer_slice(self._waiting, self._look_up)
+
+    def _answer_slice(self, waiting: Sequence[bytes], look_up: LookUp) -> bytes:
+        """Return the replies to the first lines of these, and have the others wait."""
+        if not waiting or self.closed:
             return b""
+        server = self._server
         limits = server.limits
         lines = waiting if len(waiting) <= limits.slice_lines else waiting[: limits.slice_lines]
-        replies: list[bytes] = []
-        left_bytes = limits.reply_bytes
-        table = server.store.replies
-        while len(replies) < len(lines) and not self.closed:
-            # As many lines as cannot exceed what is left, whatever the table answers; one, if none would fit.
-            done, most = len(replies), left_bytes // max(table.largest_bytes, self._longest)
-            if most <= 0:
-                if done:
-                    break
-                most = 1
-            if server.store.gathers or most >= len(lines) - done:
-                self._answer(lines[done:] if done else lines, replies, left_bytes)
+        replies = self._answer(lines, look_up, limits.reply_bytes)
+        while len(replies) < len(lines) and server.store.run is not None and not self.closed:
+            left_bytes = limits.reply_bytes - sum(map(len, replies))
+            if left_bytes < server.store.replies.largest_bytes:
                 break
-            self._answer(lines[done : done + most], replies, left_bytes)
-            left_bytes -= sum(map(len, replies[done:]))
+            replies += self._answer(lines[len(replies) :], look_up, left_bytes)
         answered = len(replies)
         server.stats.commands += answered
-        if answered == len(waiting) or self.closed:
-            self._waiting = ()
-            self.more = False
-        else:
-            self._waiting = waiting[answered:]
-            self.more = True
+        if self.more or answered < len(waiting):
+            self._waiting = () if self.closed else waiting[answered:]
+            self.more = len(self._waiting) > 0
         return b"".join(replies)
 
-    def _answer(self, lines: Sequence[bytes], replies: list[bytes], left_bytes: int) -> None:
-        """Append the replies to lines, in order, as far as the store and left_bytes allow."""
-        look_up, append = self._look_up, replies.append
+    def _answer(  # noqa: PLR0912 - one loop: a call for each line would cost a tenth of it
+        self, lines: Sequence[bytes], look_up: LookUp, left_bytes: int
+    ) -> list[bytes]:
+        """Return the replies to lines, in order, at least one: fewer than lines where left_bytes may not be enough."""
+        server = self._server
+        stats, run, table = server.stats, server.store.run, server.store.replies
+        if len(lines) * table.largest_bytes > left_bytes:
+            lines = lines[: left_bytes // table.largest_bytes or 1]
+        large_bytes = left_bytes // len(lines) - len(OK_PREFIX)
+        replies: list[bytes] = []
+        append = replies.append
         batch: list[Command] = []
+        puts = dels = 0
         for line in lines:
             reply = look_up(line)
-            if reply is not None and batch:
-                # What waits in the batch may change the answer.
-                if self._apply(batch, replies, left_bytes) < 0:
-                    return
-                batch = []
-                reply = look_up(line)
             if reply is not None:
                 append(reply)
                 continue
-            request = parse(line)
-            verb = request.lastindex if request else None
-            if request and verb and verb <= DEL:
-                batch.append((verb, request[verb], line[request.end() :] if verb == PUT else b""))
+            match line.split(b" ", 3):
+                case [b"KV/1.0", b"PUT", key, value] if 0 < len(key) <= MAX_KEY_BYTES and value != b"\n":
+                    verb = PUT
+                    puts += 1
+                case [b"KV/1.0", b"GET", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
+                    verb, key, value = GET, rest[:-1], b""
+                case [b"KV/1.0", b"DEL", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
+                    verb, key, value = DEL, rest[:-1], b""
+                    dels += 1
+                case _:
+                    # STATS counts the keys stored and the requests: what stands before it is run first.
+                    waiting, batch = batch, []
+                    left_bytes = self._apply(waiting, replies, left_bytes)
+                    stats.puts += puts
+                    stats.dels += dels
+                    puts = dels = 0
+                    if left_bytes < 0:
+                        break
+                    append(self._other(line, len(replies)))
+                    if self.closed or len(replies[-1]) > large_bytes:
+                        break
+                    continue
+            if run is None:
+                batch.append((verb, key, value))
                 continue
-            # STATS counts the keys stored: what stands before it is run first.
-            left_bytes = self._apply(batch, replies, left_bytes)
-            if left_bytes < 0:
-                return
-            batch = []
-            append(self._other(line, verb, len(replies)))
-            if self.closed:
-                return
-        self._apply(batch, replies, left_bytes)
+            try:
+                append(run(verb, key, value))
+            except Exception as fault:
+                append(server.fault_reply(fault))
+            if len(value) > large_bytes:
+                break  # GETs of this value may need more than is left
+        if batch:
+            self._apply(batch, replies, left_bytes)
+        if puts or dels:
+            stats.puts += puts
+            stats.dels += dels
+        return replies
 
     def _apply(self, batch: Sequence[Command], replies: list[bytes], left_bytes: int) -> int:
         """Run a batch and append its replies; return what is left of left_bytes, below 0 where the store stopped."""
+        if not batch:
+            return left_bytes
         server = self._server
-        while batch:
-            failed = False
-            try:
-                answers = server.store.apply(batch, left_bytes)
-            except Exception as fault:
-                failed = True
-                done = getattr(fault, "done", None)
-                reply = server.fault_reply(fault)
-                answers = [reply] * len(batch) if done is None else [*done, reply]
-            replies += answers
-            if server.store.gathers:
-                left_bytes -= sum(map(len, answers))
-            for verb, _, _ in batch[: len(answers)]:
-                if verb == PUT:
-                    server.stats.puts += 1
-                elif verb == DEL:
-                    server.stats.dels += 1
-            if len(answers) < len(batch) and not failed:
-                return -1
-            batch = batch[len(answers) :]
-        return left_bytes
+        try:
+            answers = server.store.apply(batch, left_bytes)
+        except Exception as fault:
+            answers = [server.fault_reply(fault)] * len(batch)
+        replies += answers
+        left_bytes -= sum(map(len, answers))
+        if len(answers) == len(batch):
+            return left_bytes
+        for verb, _, _ in batch[len(answers) :]:
+            if verb is PUT:
+                server.stats.puts -= 1
+            elif verb is DEL:
+                server.stats.dels -= 1
+        return -1
 
-    def _other(self, line: bytes, verb: int | None, answered: int) -> bytes:
+    def _other(self, line: bytes, answered: int) -> bytes:
         """Return the reply to a line that no store is asked for; `answered` lines of this slice stand before it."""
         server = self._server
-        if verb == STATS:
+        verb, _, _ = parse_request(line[:-1])
+        if verb is STATS:
             try:
                 reply = server.stats_reply(server.stats.commands + answered)
             except Exception as fault:
                 reply = server.fault_reply(fault)
-        elif verb:
+        elif verb is QUIT:
             reply = BYE + b"\n"
             self._close()
         else:
-            reply = server.extra_reply(line) or LINE[refusal(line)]
+            reply = server.extra_reply(line) or LINE[Status(verb)]
             if line is FOREIGN or is_foreign(line):
                 self._close("HTTP or the like")
         server.stats.others += 1
@@ -194,7 +218,7 @@ class Session:
     def _close(self, foreign: str = "") -> None:
         self.closed = True
         self.foreign = foreign
-        self._look_up = _NOTHING.get
+        self._look_up = no_table
 
     def _refuse_tls(self) -> bytes:
         """Refuse a TLS client at once: it sends no line feed and waits (rule 5b)."""
@@ -203,43 +227,32 @@ class Session:
         self._server.stats.others += 1
         return LINE[Status.UPGRADE_REQUIRED]
 
-    def _cut(self, data: bytes) -> list[bytes]:
-        """Return the lines that data completes, and keep its rest in `partial`."""
+    def _clean(self, lines: list[bytes]) -> list[bytes]:
+        """Return the lines that are complete, each fit to be run; keep the rest in `partial`."""
+        line_bytes = self._server.limits.line_bytes
         # One byte over the limit is kept: it may be a carriage return, which does not count. More than that makes a
         # line too long whatever follows, so it need not be kept (rule 2), except for what it is judged by (rule 5b).
-        room = max(self._server.limits.line_bytes + 2, JUDGED_BYTES)
-        lines = BytesIO(data).readlines()
-        rest = b"" if data.endswith(b"\n") else lines.pop()
-        plain = self._is_plain(data)
+        room = max(line_bytes + 2, JUDGED_BYTES)
         if self.partial is not None and lines:
             self.partial += lines[0][: room - len(self.partial)]
-            if not self.partial.endswith(b"\n"):
+            if lines[0][-1] != LF:
+                return []
+            if self.partial[-1] != LF:
                 self.partial += b"\n"
             lines[0] = bytes(self.partial)
-            plain = plain and self._is_plain(lines[0])
             self.partial = None
-        if rest:
-            if self.partial is None:
-                self.partial = bytearray()
-            self.partial += rest[: room - len(self.partial)]
-        if lines:
-            self._longest = max(self._longest if self.more else 1, len(data), len(lines[0]))
-        return lines if plain else [self._clean(line) for line in lines]
+        if lines and lines[-1][-1] != LF:
+            self.partial = bytearray(lines.pop()[:room])
+        return [self._clean_line(line, line_bytes) for line in lines]
 
-    def _is_plain(self, data: bytes) -> bool:
-        """Tell whether no line of these can be too long, or not UTF-8, or end in a carriage return."""
-        return len(data) <= self._server.limits.line_bytes and data.isascii() and b"\r" not in data
-
-    def _clean(self, line: bytes) -> bytes:
+    @staticmethod
+    def _clean_line(line: bytes, line_bytes: int) -> bytes:
         """Drop a carriage return from the end of a line; replace a line that is too long or not UTF-8."""
-        if line.endswith(b"\r\n"):
+        if line[-2:] == b"\r\n":
             line = line[:-2] + b"\n"
-        if len(line) <= self._server.limits.line_bytes + 1 and _is_utf8(line):
+        if len(line) <= line_bytes + 1 and _is_utf8(line):
             return line
         return FOREIGN if is_foreign(line[:JUDGED_BYTES]) else UNUSABLE
-
-
-_NOTHING = ReplyTable()
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -1,6 +1,6 @@
 """What a store is: commands as data in, reply lines out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvss_gevent.protocol.wire import GET
@@ -19,10 +19,6 @@ Job = tuple[Batch, int]
 
 class StoreError(Exception):
     """The store could not do it. What is not acknowledged may have taken effect, or not (rule 10)."""
-
-    done: Sequence[bytes] | None = None
-    """None where the batch failed whole. Else one command failed, and these are the replies to those before it; those
-    behind it have not been run."""
 
     logged = False
     """Whether the store has said so in the log itself, so that nobody else need say it again."""
@@ -48,6 +44,10 @@ class ReplyTable(dict[bytes, bytes]):
         self.largest_bytes = 1
 
 
+Run = Callable[[int, bytes, bytes], bytes]
+"""Takes a Command's three parts and returns its reply line. Raises StoreError."""
+
+
 class Store(Protocol):
     """Keys and values behind every session of a server."""
 
@@ -57,8 +57,13 @@ class Store(Protocol):
     The table is the store and not a copy of it: there is nothing to keep in step.
     """
 
-    gathers: bool
-    """Whether a batch is one transaction or one round trip, so that a session gives it whole slices."""
+    @property
+    def run(self) -> "Run | None":
+        """Runs one command at once, where that is as cheap as in a batch; None where sessions must give whole slices.
+
+        The latter is for stores to which a batch is one transaction or one round trip.
+        """
+        ...
 
     blocks: bool
     """Whether apply may wait, for a disk or a network: then the caller must not be in the hub's own greenlet."""
@@ -69,7 +74,7 @@ class Store(Protocol):
         At least one command is run. The store may stop early, with fewer replies than commands, once they exceed
         limit_bytes together, so that a long pipeline of large values stays bounded in memory. Returning means that
         writes are as durable as this store makes them. A command that failed alone has 500 for its reply, and the store
-        has logged why. Raises StoreError for the batch whole, or for one command; see there.
+        has logged why. Raises StoreError for the batch whole.
         """
         ...
 

@@ -25,7 +25,6 @@ class MemoryStore:
     go on. None is no bound.
     """
 
-    gathers = False
     blocks = False
 
     def __init__(self, max_bytes: int | None = None) -> None:
@@ -33,42 +32,43 @@ class MemoryStore:
         self.used_bytes = 0
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
 
+    def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+        """Run one command and return its reply line. Raises StoreError for a PUT for which there is no memory."""
+        request = GET_PREFIX + key + b"\n"
+        replies = self.replies
+        old = replies.get(request)
+        if verb is PUT:
+            reply = OK_PREFIX + value
+            if old is None:
+                self._grow(len(request) + len(reply) + ENTRY_OVERHEAD_BYTES, len(reply))
+            elif len(old) != len(reply):
+                self._grow(len(reply) - len(old), len(reply))
+            replies[request] = reply
+            return CREATED if old is None else OK
+        if old is None:
+            return NOT_FOUND
+        if verb is GET:
+            return old
+        del replies[request]
+        self.used_bytes -= len(request) + len(old) + ENTRY_OVERHEAD_BYTES
+        return NO_CONTENT
+
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order; see Store. Raises StoreError for a PUT for which there is no memory."""
-        replies = self.replies
         answers: list[bytes] = []
-        for verb, key, value in batch:
-            request = GET_PREFIX + key + b"\n"
-            old = replies.get(request)
-            if verb == PUT:
-                reply = OK_PREFIX + value
-                if old is None:
-                    self._grow(len(request) + len(reply) + ENTRY_OVERHEAD_BYTES, reply, answers)
-                elif len(old) != len(reply):
-                    self._grow(len(reply) - len(old), reply, answers)
-                replies[request] = reply
-                answers.append(CREATED if old is None else OK)
-            elif verb == GET:
-                answers.append(NOT_FOUND if old is None else old)
-                limit_bytes -= len(answers[-1])
-                if limit_bytes < 0:
-                    break
-            elif old is None:
-                answers.append(NOT_FOUND)
-            else:
-                del replies[request]
-                self.used_bytes -= len(request) + len(old) + ENTRY_OVERHEAD_BYTES
-                answers.append(NO_CONTENT)
+        for command in batch:
+            answers.append(self.run(*command))
+            limit_bytes -= len(answers[-1])
+            if limit_bytes < 0:
+                break
         return answers
 
-    def _grow(self, grown_bytes: int, reply: bytes, answers: list[bytes]) -> None:
+    def _grow(self, grown_bytes: int, reply_bytes: int) -> None:
         used_bytes = self.used_bytes + grown_bytes
         if used_bytes > self._max_bytes and grown_bytes > 0:
-            fault = StoreError(f"the memory store is full: {self.used_bytes} of {self._max_bytes} bytes are used")
-            fault.done = answers
-            raise fault
+            raise StoreError(f"the memory store is full: {self.used_bytes} of {self._max_bytes} bytes are used")
         self.used_bytes = used_bytes
-        self.replies.largest_bytes = max(self.replies.largest_bytes, len(reply))
+        self.replies.largest_bytes = max(self.replies.largest_bytes, reply_bytes)
 
     def count(self) -> int:
         """Return the number of keys stored."""

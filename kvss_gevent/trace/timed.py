@@ -11,9 +11,10 @@ class TimedStore:
     """Notes every batch that one conversation gives to a store."""
 
     blocks = True
+    run = None
 
     def __init__(self, store: Store, number: int, note: Note, clock: Clock) -> None:
-        self.gathers, self.replies = store.gathers, store.replies
+        self.replies = store.replies
         self._store, self._number, self._note, self._clock = store, number, note, clock
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:

@@ -48,7 +48,7 @@ class GroupCommit:
     longer than latest_s for the event loop to be idle.
     """
 
-    gathers = True
+    run = None
 
     def __init__(
         self,

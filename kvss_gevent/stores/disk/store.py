@@ -46,7 +46,7 @@ class DiskStore:
     is for one thread at a time. Raises CannotOpen.
     """
 
-    gathers = True
+    run = None
     blocks = True
 
     def __init__(self, path: Path, sync: str = "always", max_bytes: int = 0) -> None:

@@ -35,7 +35,7 @@ class AskedStore(Store, Protocol):
 class GreenletStore:
     """The Store over an AskedStore, for greenlets of one hub: made and closed in the hub's thread."""
 
-    gathers = True
+    run = None
     blocks = True
 
     def __init__(self, store: AskedStore) -> None:

@@ -15,9 +15,9 @@ class StallingStore:
     """
 
     blocks = True
+    run = None
 
     def __init__(self, store: Store, wait_s: Callable[[float], object]) -> None:
-        self.gathers = store.gathers
         self.replies = ReplyTable()  # every key is looked at
         self._store, self._wait_s = store, wait_s
 
