@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from reference_server import State, running
+from reference_server import State, running, talking
 
-from kvss_gevent.conformance.case import Case, Leave, ask
-from kvss_gevent.conformance.case_runner import Target, run_case
+from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Send, ask
+from kvss_gevent.conformance.case_runner import MOST_PACKETS, Target, run_case
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
 from kvss_gevent.conformance.report import as_text
@@ -91,3 +91,28 @@ def test_a_hundred_per_cent_means_every_point(points: int, possible: int, shown:
 
 def test_an_empty_scorecard_has_no_points() -> None:
     assert Scorecard("t", README, (), (), 0.0).points == 0
+
+
+def test_a_verdict_remembers_what_went_over_the_connections() -> None:
+    steps = (Send(b"KV/1.0 PU"), Send(b"T {k} v\n"), Expect((b"201 CREATED",)), *ask(b"KV/1.0 QUIT", b"200 OK bye"))
+    with running(talking()) as port:
+        target = Target(("127.0.0.1", port), README, b"end", b"404 NOT_FOUND")
+        verdict = run_case(Case("i", "g", 1, "t", (*steps, Closed()), "h"), target, b"key", 2.0)
+        asked = run_case(Case("i", "g", 1, "t", ask(b"KV/1.0 GET {k}", b"200 OK v"), "h"), target, b"key", 2.0)
+    assert [(packet.sent, packet.data, packet.end) for packet in verdict.packets] == [
+        (True, "'KV/1.0 PU'", ""),
+        (True, r"'T key v\n'", ""),
+        (False, r"'201 CREATED\n'", ""),
+        (True, r"'KV/1.0 QUIT\n'", ""),
+        (False, r"'200 OK bye\n'", ""),
+        (False, "", "closes"),
+    ]
+    assert [packet.data for packet in asked.packets] == [r"'KV/1.0 GET key\n'", r"'200 OK v\n'"], "the end is not shown"
+
+
+def test_of_many_packets_the_last_are_remembered() -> None:
+    with running(talking()) as port:
+        target = Target(("127.0.0.1", port), README, b"end", b"404 NOT_FOUND")
+        steps = ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND") * MOST_PACKETS
+        verdict = run_case(Case("i", "g", 1, "t", steps, "h"), target, b"key", 2.0)
+    assert len(verdict.packets) == MOST_PACKETS

@@ -1,6 +1,7 @@
 """Runs one case against a server and says what came of it."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -25,10 +26,12 @@ from kvss_gevent.conformance.case import (
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, habits_of
 from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Deadline, Gone, NoReply, Peer
 from kvss_gevent.conformance.races.contests import CONTESTS, Lost
-from kvss_gevent.conformance.score import Verdict
+from kvss_gevent.conformance.score import Packet, Verdict
 from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, read_counters
 from kvss_gevent.protocol.wire import BYE, shorten
 
+MOST_PACKETS: Final = 40
+"""Of a case so many packets are remembered, the last ones."""
 _NO_END_S: Final = 20.0
 """More for a contest with a server whose replies are known to end by silence alone."""
 _SETTLE_GAP_S: Final = 0.02
@@ -89,6 +92,8 @@ class _Conversation:
         self._sent: list[tuple[str, str]] = []
         self._last_sent_on: str | None = None
         self._habits = set(target.dialect.habits)
+        self._began = time.monotonic()
+        self._packets: deque[Packet] = deque(maxlen=MOST_PACKETS)
         self._key = b""
 
     def judge(self, case: Case, key: bytes, started: float) -> Verdict:
@@ -98,6 +103,7 @@ class _Conversation:
             for step in case.steps:
                 self._run(step)
             self._check_nothing_more()
+            packets = tuple(self._packets)
         except _Failed as failed:
             return Verdict(
                 case,
@@ -111,6 +117,7 @@ class _Conversation:
                 closed=failed.closed,
                 picture=failed.picture,
                 habits=self._noted(),
+                packets=tuple(self._packets),
             )
         except Gone as gone:
             cause = f"no connection: {gone}"
@@ -119,7 +126,8 @@ class _Conversation:
         finally:
             for peer in self._peers.values():
                 peer.close()
-        return Verdict(case, True, time.monotonic() - started, heard=self._heard(), habits=self._noted())
+        spent_s = time.monotonic() - started
+        return Verdict(case, True, spent_s, heard=self._heard(), habits=self._noted(), packets=packets)
 
     def _noted(self) -> frozenset[Habit]:
         return frozenset(self._habits) if self._heard() else frozenset()
@@ -156,7 +164,12 @@ class _Conversation:
 
     def _peer(self, name: str) -> Peer:
         if name not in self._peers:
-            self._peers[name] = Peer(self._target.address, self._deadline, self._target.dialect)
+
+            def note(sent: bool, data: bytes, end: str) -> None:
+                shown = shorten(data) if data else ""
+                self._packets.append(Packet(name, sent, time.monotonic() - self._began, shown, end))
+
+            self._peers[name] = Peer(self._target.address, self._deadline, self._target.dialect, note)
         return self._peers[name]
 
     def _send(self, step: Send) -> None:
@@ -259,6 +272,7 @@ class _Conversation:
         if not peers:
             return
         peer = peers[-1]
+        before = tuple(self._packets)
         can_ask = self._target.marker is not None and not peer.half_closed and peer.between_lines
         peer.deadline = Deadline(min(_EXTRA_S, self._deadline.left_s()) if can_ask else _QUIET_S)
         try:
@@ -272,6 +286,8 @@ class _Conversation:
             extra = silence.rest
         if extra:
             raise _Failed("nothing more", shorten(extra))
+        self._packets.clear()  # nothing of this belongs to the case
+        self._packets.extend(before)
 
 
 def _wrong(step: Stats, before: dict[str, int], now: dict[str, int]) -> Iterator[_Failed]:

@@ -5,6 +5,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from kvss_gevent.conformance.dialect import PLAIN, Dialect
@@ -29,6 +30,14 @@ MAX_REPLY_BYTES: Final = 2 << 20
 """No case asks for a longer reply; a server that sends more without a line feed is not heard to the end."""
 
 _RESET_AT_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+Note = Callable[[bool, bytes, str], None]
+"""Called with whether the checker did it, the bytes of a packet, and how the connection ended, if it did."""
+
+
+def _note_nothing(_sent: bool, _data: bytes, _end: str) -> None:
+    pass
 
 
 class NoReply(Exception):
@@ -73,8 +82,11 @@ class Deadline:
 class Peer:
     """One connection to the server under test. Raises Gone where none can be made."""
 
-    def __init__(self, address: Address, deadline: Deadline, dialect: Dialect = PLAIN) -> None:
+    def __init__(
+        self, address: Address, deadline: Deadline, dialect: Dialect = PLAIN, note: Note = _note_nothing
+    ) -> None:
         self.deadline = deadline
+        self.note = note
         self._dialect = dialect
         self._greeting_lines = dialect.greeting_lines
         self._waiting_since = time.monotonic()
@@ -98,6 +110,7 @@ class Peer:
     def send(self, data: bytes) -> None:
         """Send one packet. Raises NoReply where the server does not take it; a broken connection shows when reading."""
         self.between_lines = data.endswith(b"\n")
+        self.note(True, data, "")
         try:
             self._sock.settimeout(self.deadline.left_s())
             self._sock.sendall(data)
@@ -210,6 +223,7 @@ class Peer:
     def half_close(self) -> None:
         """Close the sending side."""
         self.half_closed = True
+        self.note(True, b"", "sends no more")
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -217,11 +231,15 @@ class Peer:
 
     def reset(self) -> None:
         """Break the connection off."""
+        self.note(True, b"", "breaks off")
+        self.left = True
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self.close()
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
+        if not self.left:
+            self.note(True, b"", "closes")
         self.left = True
         self._sock.close()
 
@@ -236,7 +254,9 @@ class Peer:
             raise self._silence() from None
         except OSError as error:
             self._broken = describe(error)
+            self.note(False, b"", "breaks off")
             return False
+        self.note(False, data, "" if data else "closes")
         self._buffer += data
         self.heard_bytes += len(data)
         return bool(data)

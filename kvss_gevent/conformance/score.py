@@ -6,6 +6,21 @@ from kvss_gevent.conformance.case import PROJECT, Case, Habit
 
 
 @dataclass(frozen=True, slots=True)
+class Packet:
+    """What one send() or recv() of the checker carried, or, without data, the end that one side made.
+
+    client: the name of the connection. sent: by the checker; else by the server. at_s: since the case began.
+    data: quoted and shortened, printable ASCII. end: how the connection ended there, in words.
+    """
+
+    client: str
+    sent: bool
+    at_s: float
+    data: str = ""
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of one case; all text is printable ASCII, whatever the server sent.
 
@@ -13,6 +28,7 @@ class Verdict:
     no connection was made. heard: the server has sent something. silent: it failed by waiting. closed: it failed by a
     connection that ended. picture: lines that show what happened. habits: what was overlooked. death: how the server
     ended during the case, with the tail of its stderr. skipped: the case was not run. tries: how often it was run.
+    packets: what went over the connections, the last of them where they are many.
     """
 
     case: Case
@@ -31,11 +47,31 @@ class Verdict:
     tail: str = ""
     skipped: bool = False
     tries: int = 1
+    packets: tuple[Packet, ...] = ()
 
     @property
     def flaky(self) -> bool:
         """Whether the case failed at first and passed when it was run again."""
         return self.passed and self.tries > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A known bug that the verdicts betray: its name, a sentence, what to do, and the failed cases that show it.
+
+    evidence: the verdicts that betray it, the clearest first. explains: all failed cases that come of it.
+    """
+
+    name: str
+    sentence: str
+    advice: str
+    evidence: tuple[Verdict, ...]
+    explains: tuple[Verdict, ...]
+
+    @property
+    def points(self) -> int:
+        """The points that it costs."""
+        return sum(verdict.case.points for verdict in self.explains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +86,8 @@ class Scorecard:
     profile: str = PROJECT
     complete: bool = True
     """False where the run was interrupted: the cases that are missing were not run."""
+    causes: tuple[Finding, ...] = ()
+    """What most likely lies behind the failures, the dearest first."""
 
     @property
     def points(self) -> int:
