@@ -1,12 +1,13 @@
 """The `kvss` command: what every subcommand does with help, typing errors, and a standard output that fails."""
 
+import argparse
 import os
 import subprocess
 import sys
 
 import pytest
 
-from kvss_gevent.cli import COMMANDS, main
+from kvss_gevent.cli import COMMANDS, main, whole_parser
 from kvss_gevent.settings.fail import Fail
 
 READER_LEFT = 141
@@ -26,18 +27,29 @@ def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples_and_fits_the_terminal(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+PARSERS = {parser.prog: parser for parser in whole_parser().walk()}
+
+
+@pytest.mark.parametrize("prog", [prog for prog in PARSERS if prog != "kvss"])
+def test_help_of_every_parser_has_examples_and_fits_the_terminal(prog: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for columns in (40, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
-        assert main([name, "--help"]) == 0
-        text = capsys.readouterr().out
-        assert "examples:\n" in text
-        assert f"kvss {name}" in text
+        text = PARSERS[prog].format_help()
+        assert f"  {prog}" in text.partition("examples:\n")[2]
         if columns == 80:
             assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"kvss {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prog", PARSERS)
+def test_every_argument_says_what_it_is(prog: str) -> None:
+    arguments = [action for action in PARSERS[prog]._actions if not isinstance(action, argparse._SubParsersAction)]
+    assert [argument for argument in arguments if not argument.help] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from load_servers import serving
 
+from kvss_gevent.cli import main
 from kvss_gevent.loadtest import repeat
 from kvss_gevent.loadtest.report import diff
 from kvss_gevent.loadtest.report.figures import PERCENTILES
@@ -50,7 +51,7 @@ def test_one_run_a_side_cannot_tell_and_options_and_doubts_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left, right = side(tmp_path / "a", 100) / "1", side(tmp_path / "b", 950, mix="1:1:0") / "1"
-    assert diff.main([str(left), str(right), "--page", str(tmp_path / "page.html")]) == 0
+    assert main(["load", "diff", str(left), str(right), "--page", str(tmp_path / "page.html")]) == 0
     out = capsys.readouterr().out
     assert "options differ: --kv-mix: none and 1:1:0" in out
     assert "not to be trusted: 1 of 1 runs of 1" in out
@@ -83,7 +84,7 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(count: int) -> N
 def test_repeats_are_made_and_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as port:
         options = ["-H", f"127.0.0.1:{port}", "-u", "1", "-r", "100", "-t", "1", "--kv-warmup", "0s", "--kv-keys", "20"]
-        assert repeat.main(["2", str(tmp_path / "a"), *options]) == 0
+        assert main(["load", "repeat", "2", str(tmp_path / "a"), *options]) == 0
     out = capsys.readouterr().out
     assert "between least and greatest with a probability of 50%" in out
     found = diff.read_side(tmp_path / "a")

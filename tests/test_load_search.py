@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kvss_gevent.loadtest.search import EXIT_UNCLEAR, Trial, UnclearError, judge, main, read_slo, search, seconds_for
+from kvss_gevent.cli import main
+from kvss_gevent.loadtest.search import EXIT_UNCLEAR, Trial, UnclearError, judge, read_slo, search, seconds_for
 from kvss_gevent.settings.fail import Fail
 
 
@@ -118,10 +119,8 @@ def test_a_percentile_gets_the_requests_it_needs() -> None:
 
 @pytest.mark.parametrize("arguments", [["--slo", "p98<5ms"], ["--slo", "p99"], ["--users", "0"], ["--precision", "2"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    assert main(["load", "search", *arguments]) == 2
+    assert "`kvss load search --help` says what it takes." in capsys.readouterr().err
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, knee: float, doubt: str = "") -> int:
@@ -129,7 +128,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, knee: float, doubt: str = "") -> i
         return trial(rate, knee, doubt)
 
     monkeypatch.setattr("kvss_gevent.loadtest.search.run_once", tried)
-    return main(["--slo", "p99<5ms", "--start", "1000"])
+    return main(["load", "search", "--slo", "p99<5ms", "--start", "1000"])
 
 
 def test_the_answer_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +161,7 @@ def test_what_was_found_before_an_end_that_came_early_is_told(
         return trial(rate, rate)
 
     monkeypatch.setattr("kvss_gevent.loadtest.search.run_once", tried)
-    assert main(["--start", "1000"]) == code
+    assert main(["load", "search", "--start", "1000"]) == code
     out, err = capsys.readouterr()
     assert out.endswith("the search did not end; the highest rate that held p99<5ms: 2,000 requests/s\n")
     assert ("no server" in err) == (code == 3)
@@ -170,11 +169,11 @@ def test_what_was_found_before_an_end_that_came_early_is_told(
 
 @pytest.mark.server
 def test_bad_options_for_locust_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seconds", "1", "--", "--kv-mix", "foo"]) == 2
+    assert main(["load", "search", "--seconds", "1", "--", "--kv-mix", "foo"]) == 2
     assert capsys.readouterr().err.startswith("argument --kv-mix: unknown mix 'foo'")
 
 
 @pytest.mark.server
 def test_a_missing_server_ends_the_search_with_its_complaint(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--host", "127.0.0.1:1", "--seconds", "1"]) == 3
+    assert main(["load", "search", "--host", "127.0.0.1:1", "--seconds", "1"]) == 3
     assert "no server at 127.0.0.1:1: cannot connect: Connection refused" in capsys.readouterr().err

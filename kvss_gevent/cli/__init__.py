@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from kvss_gevent.cli.parser import Parser
+from kvss_gevent.cli.parser import Parser, add_subcommand, sentence
 from kvss_gevent.cli.streams import READER_LEFT, OutputLost, prepare
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "user": "add, change, list and remove the users of a server",
     "tap": "show or record what clients and a server say to each other",
     "wireshark": "teach Wireshark KV/1.0, and make captures for a lecture",
+    "completions": "teach a shell to complete the words of kvss",
     "tls": "make certificates for a classroom",
     "show": "draw who waits for whom in each concurrency model",
 }
@@ -111,10 +112,19 @@ def _dispatch(args: list[str]) -> int:
 def _command(name: str) -> tuple[Parser, Any]:
     """Return the parser of a command, and its run."""
     module = import_module(f"kvss_gevent.cli.{name}")
-    summary = COMMANDS[name]
-    parser = Parser(prog=f"kvss {name}", description=f"{summary[0].upper()}{summary[1:]}.")
+    parser = Parser(prog=f"kvss {name}", description=sentence(COMMANDS[name]))
     module.add_arguments(parser)
     return parser, module.run
+
+
+def whole_parser() -> Parser:
+    """Return one parser with all commands in it, of which completions, the manual and the reference are made."""
+    parser = Parser(prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it.")
+    parser.add_argument("--version", action="store_true", help="tell the version")
+    words = parser.add_subparsers(metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        import_module(f"kvss_gevent.cli.{name}").add_arguments(add_subcommand(words, name, summary))
+    return parser
 
 
 def _unknown(name: str, args: Iterable[str]) -> Fail:

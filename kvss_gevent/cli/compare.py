@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.settings.fail import Exit, Fail
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ EPILOG = """\
 examples:
   kvss compare run --models threads,gevent --experiments cost,burn
   kvss compare again --times 2
+  kvss compare report reports/A
   kvss compare diff reports/A reports/B
 
 exit codes: 0 done, 1 `again` found a contradiction, 2 usage, 3 the report cannot be written, 130 interrupted (what was
@@ -29,32 +31,30 @@ measured is kept, and --resume goes on).
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the words of `kvss compare`."""
-    raw = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     words = parser.add_subparsers(metavar="WORD", required=True)
-    measure = words.add_parser("run", help="measure and make a report", epilog=EPILOG, formatter_class=raw)
+    measure = add_subcommand(words, "run", "measure and make a report", EPILOG)
     _add_choices(measure)
     measure.add_argument("--out", type=Path, metavar="DIR", help="directory of the report (reports/ and the time)")
     measure.add_argument("--force", action="store_true", help="replace a report that is in DIR already")
     measure.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
     measure.set_defaults(word=run_command)
-    again = words.add_parser(
+    again = add_subcommand(
+        words,
         "again",
-        help="measure several times and tell whether all say the same",
-        description="Measures several times and compares each run with the first: the verdicts on CPU per request, and "
-        "which known truths came out. What was not determined contradicts nothing.",
-        epilog=EPILOG,
-        formatter_class=raw,
+        "measure several times and tell whether all say the same",
+        "Each run is compared with the first: the verdicts on CPU per request, and which known truths came out. What "
+        f"was not determined contradicts nothing.\n\n{EPILOG}",
     )
     _add_choices(again)
     again.add_argument("--times", type=_number, default=2, metavar="N", help="how many runs (2)")
     again.set_defaults(word=again_command)
-    report = words.add_parser("report", help="make the report of a run anew from its rows")
-    report.add_argument("directory", type=Path, metavar="DIR")
+    report = add_subcommand(words, "report", "make the report of a run anew from its rows", EPILOG)
+    report.add_argument("directory", type=Path, metavar="DIR", help="directory of the report")
     report.set_defaults(word=report_command)
-    diff = words.add_parser("diff", help="tell which differences between two reports are real")
-    diff.add_argument("first", type=Path, metavar="A")
-    diff.add_argument("second", type=Path, metavar="B")
+    diff = add_subcommand(words, "diff", "tell which differences between two reports are real", EPILOG)
+    diff.add_argument("first", type=Path, metavar="A", help="directory of a report")
+    diff.add_argument("second", type=Path, metavar="B", help="directory of another")
     diff.set_defaults(word=diff_command)
 
 

@@ -5,57 +5,80 @@ import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.cli.parser import Parser, add_subcommand
+from kvss_gevent.settings.fail import Fail
 
+_RUN = "run"
 _WORDS = {
-    "run": "run Locust with the users for KV/1.0; every option of Locust's and every --kv-* option may follow",
-    "search": "find the highest rate at which a server keeps a promise such as p99<5ms",
-    "repeat": "make the same run several times, and show intervals over the runs",
-    "diff": "show two runs, or two sets of repeated runs, side by side",
-    "truth": "run the load tester against servers whose truth is known, and compare",
+    "search": (
+        "kvss_gevent.loadtest.search",
+        "find the highest rate that keeps a promise such as p99<5ms",
+    ),
+    "repeat": ("kvss_gevent.loadtest.repeat", "make the same run several times, and show intervals over the runs"),
+    "diff": ("kvss_gevent.loadtest.report.diff", "show two runs, or two sets of repeated runs, side by side"),
+    "truth": (
+        "kvss_gevent.loadtest.truth.table",
+        "run the load tester against servers whose truth is known, and compare its report with their logs",
+    ),
 }
-_MODULES = {
-    "search": "kvss_gevent.loadtest.search",
-    "repeat": "kvss_gevent.loadtest.repeat",
-    "diff": "kvss_gevent.loadtest.report.diff",
-    "truth": "kvss_gevent.loadtest.truth.table",
-}
-_EPILOG = f"""\
-first word (run, where it is none of these):
-{chr(10).join(f"  {word:<8}{text}" for word, text in _WORDS.items())}
-
+_EXAMPLES = """\
 examples:
-  kvss load -H 127.0.0.1:5050                                  the web page, on 127.0.0.1:8089
-  kvss load -H 127.0.0.1:5050 --headless -u 10 -r 100 -t 10s   ten seconds without a page
-  kvss load run --help                                         all options
-  kvss load search --help"""
+  kvss load -H 127.0.0.1:5050
+      the web page, on 127.0.0.1:8089
+  kvss load -H 127.0.0.1:5050 --headless -u 10 -r 100 -t 10s
+      ten seconds without a page
+  kvss load run --help
+      all options, those of Locust's, too
+"""
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Take every word as it is: options are Locust's, or those of the first word."""
-    parser.epilog = _EPILOG
-    parser.usage = "kvss load [WORD] [OPTION ...]"
-    parser.prefix_chars = ""
-    parser.add_argument("words", nargs=REMAINDER, metavar="OPTION", help="options of Locust's, or of the first word")
-    parser.set_defaults(show_help=parser.print_help)
+class _OwnOptions:
+    """Declares the load tester's own options without what only Locust's parser understands."""
+
+    def __init__(self, parser: ArgumentParser) -> None:
+        self._parser = parser
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """Add one option."""
+        del settings["env_var"], settings["include_in_web_ui"]
+        return self._parser.add_argument(*names, **settings)
+
+    def set_defaults(self, **_: Any) -> None:
+        """Leave Locust's defaults to Locust."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the words. Behind `run`, which is meant where no word is given, every option passes through."""
+    parser.epilog = f"Without a WORD, `{_RUN}` is meant.\n\n{_EXAMPLES}  kvss load search --help\n"
+    parser.default_word = _RUN
+    words = parser.add_subparsers(metavar="WORD", dest="word", required=True)
+    run_parser = add_subcommand(
+        words, _RUN, "run Locust with the users for KV/1.0; every option of Locust's may follow", _EXAMPLES
+    )
+    _declare_run(run_parser)
+    for word, (module, summary) in _WORDS.items():
+        import_module(module).add_arguments(add_subcommand(words, word, summary))
+
+
+def _declare_run(parser: Parser) -> None:
+    from kvss_gevent.loadtest import options
+
+    options.add_arguments(_OwnOptions(parser))
+    parser.add_argument("words", nargs=REMAINDER, metavar="OPTION", help="options of Locust's")
+    parser.prefix_chars = ""  # every word is taken as it is, --help too: Locust reads them
 
 
 def run(args: Namespace) -> int:  # noqa: RET503 - execv does not return
     """Run one of the words; returns the exit code. `run` does not return: Locust takes the process over."""
-    words: list[str] = args.words
-    if words[:1] in (["-h"], ["--help"]):
-        args.show_help()
-        return Exit.OK
     if find_spec("locust") is None:
         raise Fail("the load tester needs Locust", "In the checkout: pip install -e '.[load]'")
-    word = words[0] if words and words[0] in _WORDS else "run"
-    rest = words[1:] if words[:1] == [word] else words
-    if word in _MODULES:
-        code: int = import_module(_MODULES[word]).main(rest)
+    if args.word in _WORDS:
+        code: int = import_module(_WORDS[args.word][0]).run(args)
         return code
     from kvss_gevent.loadtest.command import locust_command
 
-    command = locust_command(rest)
+    command = locust_command(args.words)
     sys.stdout.flush()
     os.execv(command[0], command)

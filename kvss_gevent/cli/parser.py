@@ -3,7 +3,7 @@
 import argparse
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -19,10 +19,29 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "formatter_class": Help, "allow_abbrev": False})
         self._words: Sequence[str] = ()
+        self.default_word = ""
+        """The subcommand that is meant where none is named; "" for none."""
+
+    def subcommands(self) -> dict[str, "Parser"]:
+        """Return the parsers of the subcommands by name."""
+        return {
+            name: parser
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for name, parser in action.choices.items()
+        }
+
+    def walk(self) -> Iterator["Parser"]:
+        """Yield this parser and those of all subcommands, each before its own."""
+        yield self
+        for parser in self.subcommands().values():
+            yield from parser.walk()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and remember the words for `error`."""
         self._words = args or ()
+        if self.default_word and (not args or args[0] not in {"-h", "--help", *self.subcommands()}):
+            args = [self.default_word, *args]
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -39,6 +58,17 @@ class Parser(argparse.ArgumentParser):
         if surplus:
             message = f"{words[0]!r} is a word too many"
         raise Fail(f"{command}: {message}", f"`{self.prog} --help` says what it takes.", usage=usage)
+
+
+def add_subcommand(words: Any, name: str, summary: str, epilog: str | None = None) -> Parser:
+    """Add the parser of a subcommand to what add_subparsers returned; its description is the summary as a sentence."""
+    parser: Parser = words.add_parser(name, help=summary, description=sentence(summary), epilog=epilog)
+    return parser
+
+
+def sentence(summary: str) -> str:
+    """Return a summary as a sentence: with a capital letter and a full stop."""
+    return f"{summary[0].upper()}{summary[1:]}."
 
 
 class Help(argparse.HelpFormatter):

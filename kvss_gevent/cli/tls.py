@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.settings.fail import Exit, Fail
 
 EXAMPLES = """examples:
@@ -24,14 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = EXAMPLES
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    summary = "write ca.pem, server.pem and server-key.pem into a folder"
-    make = actions.add_parser(
-        "make-dev",
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    make = add_subcommand(actions, "make-dev", "write ca.pem, server.pem and server-key.pem into a folder", EXAMPLES)
     make.add_argument("folder", type=Path, metavar="DIR", help="made where it is not there")
     make.add_argument("--name", action="append", default=[], help="a name or address of the server; may be repeated")
     make.add_argument("--force", action="store_true", help="replace the files that are there")

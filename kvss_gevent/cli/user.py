@@ -5,6 +5,7 @@ import getpass
 import sys
 from pathlib import Path
 
+from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.core.users import Role, User, UsersError, change_users, check_name, hash_password, list_users
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -31,16 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("list", "show names and roles"),
         ("remove", "take a user out"),
     ):
-        one = actions.add_parser(
-            action,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        one = add_subcommand(actions, action, summary, EXAMPLES)
         one.add_argument("file", type=Path, metavar="FILE", help="the file of users; `add` makes it")
         if action != "list":
-            one.add_argument("name", metavar="NAME")
+            one.add_argument("name", metavar="NAME", help="the name that logs in")
         if action == "add":
             one.add_argument(
                 "--role",

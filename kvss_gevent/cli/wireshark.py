@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.wire_tools.install import PROFILE, dissector, install
 
@@ -12,6 +13,7 @@ EXAMPLES = f"""\
 examples:
   kvss wireshark install                      then: wireshark -C {PROFILE}
   kvss wireshark statistics talk.pcapng       requests by command, replies by code, times
+  kvss wireshark show-path                    where the dissector is
   tshark -X lua_script:$(kvss wireshark show-path) -r talk.pcapng -Y kv      without installing anything
   kvss wireshark capture DIR                  real captures for a lecture; needs root or the group wireshark
 
@@ -26,11 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = EXAMPLES
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("install", help=f"install the dissector and the profile {PROFILE} for this user")
-    actions.add_parser("show-path", help="print the path of the dissector's file")
-    statistics = actions.add_parser("statistics", help="count and time the requests in a capture file, with tshark")
-    statistics.add_argument("file", type=Path, metavar="FILE")
-    capture = actions.add_parser("capture", help="run the scenes of docs/wire.md and capture each, with dumpcap")
+    add_subcommand(actions, "install", f"install the dissector and the profile {PROFILE} for this user", EXAMPLES)
+    add_subcommand(actions, "show-path", "print the path of the dissector's file", EXAMPLES)
+    statistics = add_subcommand(
+        actions, "statistics", "count and time the requests in a capture file, with tshark", EXAMPLES
+    )
+    statistics.add_argument("file", type=Path, metavar="FILE", help="a capture, such as talk.pcapng")
+    capture = add_subcommand(
+        actions, "capture", "run the scenes of docs/wire.md, and capture each with dumpcap", EXAMPLES
+    )
     capture.add_argument("folder", type=Path, metavar="DIR", help="made where it is not there")
     capture.add_argument("scenes", nargs="*", metavar="SCENE", help="only these (all)")
 

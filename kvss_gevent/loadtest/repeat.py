@@ -43,19 +43,25 @@ def text(runs: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run Locust N times, headless, into OUT/1 to OUT/N; the exit code is the greatest of the runs'."""
-    parser = argparse.ArgumentParser(
-        prog="kvss load repeat",
-        description="Run the load tester several times with the same options, and show intervals over the runs.",
-        epilog="such as: kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 100 -t 10s --kv-rate 1000",
-    )
+EPILOG = """\
+examples:
+  kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 100 -t 10s --kv-rate 1000
+
+exit codes: the greatest of the runs', 2 usage"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `kvss load repeat`."""
+    parser.epilog = EPILOG
     parser.add_argument("times", type=int, metavar="N", help="how many runs, 2 at least")
     parser.add_argument("out", type=Path, metavar="OUT", help="directory for the runs, each in one of its own")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="options of Locust's and --kv-*")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run Locust N times, headless, into OUT/1 to OUT/N; the exit code is the greatest of the runs'. Raises Fail."""
     if args.times < 2:
-        parser.error("N is 2 at least: one run has no interval")
+        raise Fail("N is 2 at least: one run has no interval", "Give a greater N.")
     runs = []
     code = 0
     for number in range(1, args.times + 1):

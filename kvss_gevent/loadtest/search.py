@@ -138,30 +138,40 @@ def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirem
         return judge(rate, json.loads(path.read_text()), requirements)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Search and print; 0 found, 1 nothing holds, 2 usage, 3 no server, 4 too busy to tell, 130 Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="kvss load search",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded,\n"
-        "            4 the machine is too busy to tell, 130 Ctrl-C\n"
-        "options after -- are given to locust, such as: -- --kv-mix 50:50:0 --processes 2",
-    )
+HELP_SAYS = "`kvss load search --help` says what it takes."
+EPILOG = """\
+examples:
+  kvss load search --slo 'p99<5ms' --host 127.0.0.1:5050
+  kvss load search --users 50 -- --kv-mix 50:50:0 --processes 2
+
+What follows -- is given to Locust.
+
+exit codes:
+  0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded, 4 the machine is too busy to tell, 130 Ctrl-C"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `kvss load search`."""
+    parser.epilog = EPILOG
     parser.add_argument("--slo", default="p99<5ms", help="what is required, as in --kv-require (default p99<5ms)")
     parser.add_argument("--host", default="127.0.0.1:5050", help="the server (default 127.0.0.1:5050)")
     parser.add_argument("--users", type=int, default=10, help="connections (default 10)")
     parser.add_argument("--seconds", type=int, default=5, help="measured window of each run, at least (default 5)")
     parser.add_argument("--start", type=float, default=1000, help="first rate per second (default 1000)")
     parser.add_argument("--precision", type=float, default=0.02, help="end when the gap is this share (default 0.02)")
-    parser.add_argument("options", nargs="*", metavar="LOCUST_OPTION")
-    args = parser.parse_args(argv)
+    parser.add_argument("options", nargs="*", metavar="LOCUST_OPTION", help="what is given to Locust")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search and print; 0 found, 1 nothing holds, 3 no server, 4 too busy to tell, 130 Ctrl-C. Raises Fail."""
     try:
         requirements = read_slo(args.slo)
     except ValueError as error:
-        parser.error(f"--slo: {error}")
+        raise Fail(f"--slo: {error}", HELP_SAYS) from None
     if args.users < 1 or args.seconds < 1 or not 0 < args.precision < 1 or not 1 <= args.start <= _MOST_RATE:
-        parser.error("--users and --seconds are at least 1, --start is 1 to 1,000,000, --precision between 0 and 1")
+        raise Fail(
+            "--users and --seconds are at least 1, --start is 1 to 1,000,000, --precision between 0 and 1", HELP_SAYS
+        )
     held = [0.0]
 
     def try_rate(rate: float) -> Trial:

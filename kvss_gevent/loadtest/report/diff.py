@@ -9,7 +9,7 @@ With one run there is no telling how much another run would differ.
 import argparse
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -140,15 +140,24 @@ def _word(real: bool | None) -> str:
     return {True: "yes", False: "no", None: "?"}[real]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the differences, and write the page where asked; 0 done, 2 usage."""
-    parser = argparse.ArgumentParser(
-        prog="kvss load diff", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("left", type=Path, metavar="A")
-    parser.add_argument("right", type=Path, metavar="B")
+EPILOG = """\
+examples:
+  kvss load diff out/a out/b
+  kvss load diff out/a out/b --page diff.html
+
+exit codes: 0 done, 2 usage"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `kvss load diff`."""
+    parser.epilog = EPILOG
+    parser.add_argument("left", type=Path, metavar="A", help="a directory of --kv-out or of `kvss load repeat`")
+    parser.add_argument("right", type=Path, metavar="B", help="another")
     parser.add_argument("--page", type=Path, metavar="FILE", help="also write an HTML page")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the differences, and write the page where asked. Raises Fail."""
     left, right = read_side(args.left), read_side(args.right)
     print(text(left, right), end="")
     if args.page:

@@ -1,13 +1,13 @@
 """`kvss load truth`: the table of known truths, printed and, with --write, put into a page."""
 
 import argparse
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, TRUTHS, Cell, all_cells
-from kvss_gevent.loadtest.truth.harness import Outcome, run
+from kvss_gevent.loadtest.truth.harness import Outcome
+from kvss_gevent.loadtest.truth.harness import run as run_cell
 from kvss_gevent.settings.fail import Exit, Fail
 
 _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of truth -->"
@@ -33,19 +33,26 @@ def write(page: Path, table: str) -> None:
     page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the cells; 0 all agree, 1 one does not, 130 Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="kvss load truth",
-        description="Run the load tester against servers whose truth is known, and compare its report with their logs.",
-        epilog="exit codes: 0 the reports agree with the logs, 1 one does not, 130 Ctrl-C",
-    )
+EPILOG = """\
+examples:
+  kvss load truth --quick
+  kvss load truth --only poisson
+
+exit codes: 0 the reports agree with the logs, 1 one does not, 130 Ctrl-C"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `kvss load truth`."""
+    parser.epilog = EPILOG
     parser.add_argument(
         "--quick", action="store_true", help=f"{len(QUICK)} cells instead of {len(LOADS) * len(TRUTHS)}"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="only servers and loads whose name holds the text")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, after every cell")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the cells; 0 all agree, 1 one does not, 130 Ctrl-C."""
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
     cells = [cell for cell in cells if args.only in f"{cell.server}; {cell.load};"]
     if args.write:
@@ -54,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     try:
         for number, cell in enumerate(cells, 1):
-            outcome = run(cell)
+            outcome = run_cell(cell)
             outcomes.append(outcome)
             if args.write:
                 write(args.write, markdown(outcomes))
@@ -70,7 +77,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"disturbed by the machine; {time.monotonic() - begun:.0f} s"
     )
     return Exit.FAILED if wrong else Exit.OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

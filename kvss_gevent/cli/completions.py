@@ -1,0 +1,59 @@
+"""`kvss completions`: the script with which a shell completes commands, options, and what options take."""
+
+import argparse
+import re
+from pathlib import Path
+
+import shtab
+
+from kvss_gevent.cli.parser import Parser
+from kvss_gevent.models import MODULES
+from kvss_gevent.settings.fail import Exit
+
+SHELLS = ("bash", "zsh", "fish")
+EPILOG = """\
+examples:
+  source <(kvss completions bash)                  in bash, until it ends
+  kvss completions bash > ~/.local/share/bash-completion/completions/kvss
+  kvss completions zsh > ~/.zfunc/_kvss            where fpath has ~/.zfunc
+  kvss completions fish > ~/.config/fish/completions/kvss.fish
+
+Start a new shell after it.
+
+exit codes: 0 printed, 2 usage
+"""
+_ALTERNATIVES = re.compile(r"[\w-]+(\|[\w-]+)+")
+_FILES = {"FILE": shtab.FILE, "PATH": shtab.FILE, "PAGE": shtab.FILE, "DIR": shtab.DIRECTORY, "OUT": shtab.DIRECTORY}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `kvss completions`."""
+    parser.epilog = EPILOG
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the script; returns the exit code."""
+    from kvss_gevent.cli import whole_parser
+
+    print(script(whole_parser(), args.shell))
+    return Exit.OK
+
+
+def script(parser: Parser, shell: str) -> str:
+    """Return the completions of a whole parser for one of SHELLS. The parser is of no other use afterwards."""
+    for one in parser.walk():
+        one.prefix_chars = "-"
+        for action in one._actions:
+            _say_what_it_takes(action)
+    return shtab.complete(parser, shell)
+
+
+def _say_what_it_takes(action: argparse.Action) -> None:
+    takes = str(action.metavar or "")
+    if action.dest == "model":
+        action.choices = tuple(MODULES)
+    elif _ALTERNATIVES.fullmatch(takes):
+        action.choices = takes.split("|")
+    elif takes in _FILES or action.type is Path:
+        action.complete = _FILES.get(takes, shtab.FILE)  # type: ignore[attr-defined]
