@@ -338,6 +338,45 @@ def test_one_crash_costs_one_case_and_the_report_names_it(tmp_path: Path) -> Non
     assert "The server died and was started again, at: no-command, quit-surplus." in card.notes
 
 
+def test_a_server_that_closes_first_and_dies_later_is_blamed_for_the_right_case(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(
+        "import os, sys, time\n"
+        "from reference_server import answer, running, talking\n"
+        "def reply_to(state, line):\n"
+        "    if line == b'KV/1.0': raise ValueError\n"
+        "    return answer(state, line)\n"
+        "def converse(sock, state):\n"
+        "    try: talking(reply_to)(sock, state)\n"
+        "    except ValueError: sock.close(), time.sleep(0.3), os._exit(7)\n"
+        "serving = running(converse, threads=False, port=int(sys.argv[1]))\n"
+        "serving.__enter__()\n"
+        "time.sleep(100)\n"
+    )
+    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
+    card = grade_submission(Submission(command, tmp_path), Plan(("grammar",), timeout_s=0.5))
+    assert [(verdict.case.id, verdict.death) for verdict in card.failures] == [
+        ("no-command", "it ended with exit status 7")
+    ]
+
+
+def test_a_server_that_one_case_hangs_is_started_again_for_the_others(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(
+        "import sys, time\n"
+        "from reference_server import answer, running, talking\n"
+        "def reply_to(state, line):\n"
+        "    if line == b'KV/1.0': time.sleep(100)\n"
+        "    return answer(state, line)\n"
+        "serving = running(talking(reply_to), threads=False, port=int(sys.argv[1]))\n"
+        "serving.__enter__()\n"
+        "time.sleep(100)\n"
+    )
+    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
+    card = grade_submission(Submission(command, tmp_path), Plan(("grammar",), timeout_s=0.3))
+    assert [(verdict.case.id, verdict.death) for verdict in card.failures] == [
+        ("no-command", "it gave no client an answer any more and was ended")
+    ]
+
+
 def test_all_that_a_submission_has_started_is_ended(tmp_path: Path) -> None:
     mark = f"1{os.getpid()}"
     hidden = f"(setsid sh -c 'trap \"\" TERM HUP INT; sleep {mark}' &); (setsid sleep {mark} &); sleep 0.2; exit 1"

@@ -9,6 +9,7 @@ import secrets
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,7 +22,7 @@ from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import listens
-from kvss_gevent.conformance.process.submission import NotStarted, Submission
+from kvss_gevent.conformance.process.submission import Death, NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README, form_of
 
@@ -121,7 +122,10 @@ class _Run:
         ]
         self._keys = {case.id: b"%b-%03d" % (self._prefix, number) for number, case in enumerate(self._cases)}
         self._verdicts: dict[str, Verdict] = {}
-        self._again: list[Case] = []
+        self._again: dict[str, Case] = {}
+        self._passed: deque[tuple[int, Case]] = deque(maxlen=WORKERS)
+        self._accident = ""
+        self._lost = ""
         self._running: set[str] = set()
         self._suspects: set[str] = set()
         self._lock = threading.Lock()
@@ -148,12 +152,28 @@ class _Run:
                 self._fresh(case)
         together = [case for case in self._cases if not case.alone]
         self._run_pool(self._first, together)
-        for case in self._again:  # the server died during them: one of them did it
-            self._alone(case)
+        self._try_suspects()
         for case in self._cases:
             if case.alone and not case.fresh:
                 self._alone(case)
         self._run_failed_again()
+
+    def _try_suspects(self) -> None:
+        """Run alone the cases beside which the server died: so the one that ends it is known, and costs no other."""
+        if self._submission is not None:
+            starts = self._submission.starts
+            if self._death(starts) is not None:  # behind the last case
+                self._suspect(starts)
+        suspects = [case for case in self._cases if case.id in self._again]
+        fresh = False
+        for case in suspects:
+            if not fresh:
+                self._restart()
+            self._alone(case)
+            fresh = self._verdicts[case.id].passed
+        if suspects and not any(self._verdicts[case.id].death for case in suspects):
+            names = ", ".join(case.id for case in suspects)
+            self._accident = f"The server died once beside these cases, and not when each was run alone: {names}."
 
     def _run_pool(self, run: Callable[[Case], None], cases: list[Case], workers: int = WORKERS) -> None:
         pool = ThreadPoolExecutor(1 if self._one_at_a_time else workers)
@@ -179,10 +199,16 @@ class _Run:
             if verdict.silent or not any(map(_is_race, verdict.case.steps))
         }
         cases = [case for case in self._cases if case.id in worth]
+        if not cases:
+            return
         self._patience, self._suffix = _busyness(), b"-again"
+        self._restart()
+        self._again.clear()
         self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
         for case in cases:
-            if case.alone and not case.fresh:
+            if case.fresh:
+                self._restart()
+            if case.alone or case.fresh or case.id in self._again:
                 self._second(case)
 
     def _first(self, case: Case) -> None:
@@ -192,66 +218,100 @@ class _Run:
         with self._lock:
             self._running.add(case.id)
         verdict = self._verdict(case)
-        died = self._died(verdict, starts)
+        died = self._ended(starts) or (not verdict.passed and self._death(starts) is not None)
         with self._lock:
-            if died:
-                self._again.append(case)
+            if died or self._ended(starts):
+                self._again[case.id] = case
+                self._suspect(starts)
                 return
             if verdict.gone and not self._suspects:
                 self._suspects = set(self._running)
+            if verdict.passed:
+                self._passed.append((starts, case))
             self._running.discard(case.id)
         self._note(verdict)
+
+    def _suspect(self, starts: int) -> None:
+        """Suspect the cases that passed last, too, before a start of the server came to its end."""
+        self._again |= {case.id: case for start, case in self._passed if start == starts}
 
     def _second(self, case: Case) -> None:
         if self._stopped or self._late():
             return
-        self._ensure()
+        starts = self._ensure()
         verdict = self._verdict(case)
         if verdict.passed:
-            self._verdicts[case.id] = replace(verdict, tries=2)
+            first = self._verdicts[case.id]
+            self._verdicts[case.id] = replace(
+                verdict, tries=2, sent=first.sent, expected=first.expected, received=first.received
+            )
+        elif self._death(starts) is not None:
+            self._again[case.id] = case
 
     def _alone(self, case: Case) -> None:
         starts = self._ensure()
         verdict = self._verdict(case)
-        if self._submission is not None and self._died(verdict, starts):
-            death = self._submission.death(_DEATH_S)
-            if death is not None:
-                verdict = replace(verdict, passed=False, death=str(death), tail=death.stderr)
+        death = self._death(starts)
+        if death is not None:
+            verdict = replace(verdict, passed=False, death=str(death), tail=death.stderr)
         self._note(verdict)
 
     def _fresh(self, case: Case) -> None:
-        assert self._submission is not None
-        self._submission.restart()
-        self._moved()
+        self._restart()
         self._alone(case)
 
     def _ensure(self) -> int:
         """See that a submission runs; return how often it has been started."""
-        if self._submission is None:
-            return 0
-        self._submission.ensure()
-        self._moved()
-        return self._submission.starts
+        return self._started_by(Submission.ensure)
 
-    def _moved(self) -> None:
-        """Take over the port of a server that was started again."""
-        assert self._submission is not None
+    def _restart(self) -> None:
+        self._started_by(Submission.restart)
+
+    def _started_by(self, start: Callable[[Submission], None]) -> int:
+        """Start a submission, take over its new port, and return how often it has been started."""
+        if self._submission is None or self._lost:
+            return 0
+        try:
+            start(self._submission)
+        except NotStarted as failed:
+            self._lost = str(failed)
         address = self._target.address
         self._target = replace(self._target, address=(address[0], self._submission.port, *address[2:]))
+        return self._submission.starts
 
-    def _died(self, verdict: Verdict, starts: int) -> bool:
-        if self._submission is None:
-            return False
-        if self._submission.starts != starts:
-            return True
-        ended = not verdict.passed and not listens(self._submission.port)
-        death = self._submission.death(_DEATH_S if ended else 0.0)
-        return death is not None or self._submission.starts != starts
+    def _ended(self, starts: int) -> bool:
+        """Tell whether the start of a submission with this number is known to be over."""
+        return self._submission is not None and (self._submission.starts != starts or self._submission.died)
+
+    def _death(self, starts: int) -> Death | None:
+        """Return how a submission ended behind a case, None where it lives: it still answers.
+
+        A connection that ends is no sign: a server's last connection can end long before its process does.
+        """
+        if self._submission is None or self._lost:
+            return None
+        if self._target.marker is None:  # it has never answered
+            return self._submission.death(0.0 if listens(self._submission.port) else _DEATH_S)
+        within_s = _DEATH_S
+        try:
+            deadline = Deadline(self._plan.timeout_s * _busyness())
+            with closing(Peer(self._target.address, deadline, self._target.dialect)) as peer:
+                peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
+                if peer.rest():
+                    return None
+        except NoReply:
+            within_s = 0.0
+        except Gone:
+            pass
+        return self._submission.death(within_s) or self._submission.give_up(starts)
 
     def _verdict(self, case: Case) -> Verdict:
         if self._mute():
             cause = "not tried: the server has not answered anything before"
             return Verdict(case, False, 0.0, (), "an answer", cause, heard=False, silent=True, skipped=True)
+        if self._lost:
+            cause = f"not tried: the server does not start again: {self._lost}"
+            return Verdict(case, False, 0.0, (), "a server", cause, heard=False, silent=True, skipped=True)
         if self._one_at_a_time and case.needs_two:
             cause = "not tried: the server serves one client at a time"
             return Verdict(case, False, 0.0, (), "two clients at once", cause, silent=True, skipped=True)
@@ -285,6 +345,10 @@ class _Run:
         if died:
             names = ", ".join(verdict.case.id for verdict in died)
             yield f"The server died and was started again, at: {names}."
+        if self._accident:
+            yield self._accident
+        if self._lost:
+            yield f"The server died and could not be started again: {self._lost}."
         if verdicts and verdicts[-1].gone:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,8 @@ from kvss_gevent.conformance.process.kernel import descendants, listening_ports,
 FIXED_PORT: Final = 5050
 """Where a command without `{port}` is expected to listen."""
 
-MAX_STARTS: Final = 40
-"""A server that has crashed so often is not started again."""
+MAX_STARTS: Final = 150
+"""A server that has crashed so often is not started again; the time of the run ends most of them before."""
 
 _POLL_S: Final = 0.02
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
@@ -39,13 +39,19 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a command ended: its exit status (negative for a signal), the limit it broke, the tail of its stderr."""
+    """How a command ended: its exit status (negative for a signal), the limit it broke, the tail of its stderr.
+
+    hung: it ran on, but no client had an answer any more.
+    """
 
     status: int | None
     limit: str
     stderr: str
+    hung: bool = False
 
     def __str__(self) -> str:
+        if self.hung:
+            return "it gave no client an answer any more and was ended"
         if self.limit:
             return f"it used {self.limit} and was ended"
         status = self.status or 0
@@ -98,6 +104,14 @@ class Submission:
         with self._lock:
             if self._keeper is None or self.died:
                 self._start()
+
+    def give_up(self, starts: int) -> Death | None:
+        """End a command that answers nobody any more; None where another thread has already started it again."""
+        with self._lock:
+            if self.starts != starts:
+                return None
+            self._stop()
+            return replace(self._death, limit="", hung=True) if self._death else None
 
     def restart(self) -> None:
         """End what runs and start the command anew. Raises NotStarted."""
