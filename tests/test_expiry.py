@@ -5,30 +5,38 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvss_gevent.stores.expiry import ExpiringKeys
+from kvss_gevent.stores.expiry import NS, ExpiringKeys
 
 
 class Clock:
     def __init__(self) -> None:
         self.now_s = 1000.25
 
-    def __call__(self) -> float:
-        return self.now_s
+    def __call__(self) -> int:
+        return round(self.now_s * NS)
 
 
-def reclaimed(keys: ExpiringKeys, most: int = 10_000) -> list[tuple[bytes, bytes]]:
-    ended: list[tuple[bytes, bytes]] = []
-    keys.reclaim(most, lambda key, value: ended.append((key, value)))
-    return ended
+class Ended(list[tuple[bytes, bytes]]):
+    """What an ExpiringKeys has told to have ended."""
+
+    def __call__(self, key: bytes, value: bytes) -> None:
+        self.append((key, value))
+
+
+def ignore(key: bytes, value: bytes) -> None:
+    pass
 
 
 def test_a_key_is_there_until_its_deadline_and_gone_from_then_on() -> None:
     clock = Clock()
-    keys = ExpiringKeys(clock)
+    keys = ExpiringKeys(ignore, clock)
     keys.put(b"a", b"value", 10)
-    clock.now_s += 9.999
+    assert keys.seconds_left(b"a") == 10
+    clock.now_s += 0.001
+    assert keys.seconds_left(b"a") == 10
+    clock.now_s += 9.998
     assert keys.get(b"a") == b"value"
-    assert 0 < (keys.seconds_left(b"a") or 0) <= 0.002
+    assert keys.seconds_left(b"a") == 1
     clock.now_s += 0.001
     assert keys.get(b"a") is None
     assert keys.seconds_left(b"a") is None
@@ -37,33 +45,36 @@ def test_a_key_is_there_until_its_deadline_and_gone_from_then_on() -> None:
 
 def test_what_has_ended_is_told_once_and_what_was_taken_out_is_not() -> None:
     clock = Clock()
-    keys = ExpiringKeys(clock)
+    ended = Ended()
+    keys = ExpiringKeys(ended, clock)
     for name in (b"a", b"b", b"c"):
         keys.put(name, b"value of " + name, 5)
     assert keys.pop(b"b") == b"value of b"
     clock.now_s += 7
-    assert sorted(reclaimed(keys)) == [(b"a", b"value of a"), (b"c", b"value of c")]
-    assert reclaimed(keys) == []
-    assert len(keys) == 0
+    assert keys.get(b"c") is None
+    assert ended == [(b"c", b"value of c")]
+    keys.reclaim(10)
+    assert ended == [(b"c", b"value of c"), (b"a", b"value of a")]
+    assert keys.entries == {}
 
 
 def test_reclaiming_is_done_in_steps_of_a_given_size() -> None:
     clock = Clock()
-    keys = ExpiringKeys(clock)
+    keys = ExpiringKeys(ignore, clock)
     for number in range(1000):
         keys.put(b"%d" % number, b"", 1 + number % 2)
     clock.now_s += 10
     steps = 0
-    while keys.reclaim(100, lambda key, value: None):
+    while keys.reclaim(100):
         steps += 1
-        assert len(keys) == 1000 - 100 * steps
-    assert len(keys) == 0
+        assert len(keys.entries) == 1000 - 100 * steps
+    assert keys.entries == {}
     assert steps in (9, 10)
 
 
 def test_a_deadline_that_moves_is_kept_and_takes_no_room_for_ever() -> None:
     clock = Clock()
-    keys = ExpiringKeys(clock)
+    keys = ExpiringKeys(ignore, clock)
     tracemalloc.start()
     for number in range(50_000):
         keys.put(b"key", b"", 1_000_000_000 - number)  # nearer each time
@@ -84,7 +95,7 @@ def test_a_deadline_costs_at_most_40_bytes_a_key() -> None:
     for name in names:
         plain[name] = b"12345678"[:0] + value[:32] + value[:32]
     plain_bytes, _ = tracemalloc.get_traced_memory()
-    keys = ExpiringKeys(Clock())
+    keys = ExpiringKeys(ignore, Clock())
     for number, name in enumerate(names):
         keys.put(name, value, 60 + number % 600)
     used_bytes = tracemalloc.get_traced_memory()[0] - plain_bytes
@@ -106,30 +117,33 @@ def test_a_deadline_costs_at_most_40_bytes_a_key() -> None:
 )
 def test_it_is_a_dict_with_deadlines(steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
-    keys = ExpiringKeys(clock)
+    ended = Ended()
+    keys = ExpiringKeys(ended, clock)
     expected: dict[bytes, tuple[float, bytes]] = {}
+    untold: dict[bytes, float] = {}
     for count, (step, number, amount) in enumerate(steps):
         key, value = b"%d" % number, b"%d" % count
+        deadline_s, stored = expected.get(key, (0.0, b""))
+        if deadline_s > clock.now_s and step in ("put", "pop"):
+            del untold[stored]
         if step == "put":
             keys.put(key, value, amount)
             expected[key] = clock.now_s + amount, value
+            untold[value] = clock.now_s + amount
         elif step == "pop":
-            found = keys.pop(key)
-            live = expected.get(key)
-            assert found == (live[1] if live and live[0] > clock.now_s else None)
-            if found is not None:
-                del expected[key]
+            assert keys.pop(key) == (stored if deadline_s > clock.now_s else None)
+            expected.pop(key, None)
         elif step == "wait":
             clock.now_s += amount / 4
         else:
-            for ended, value in reclaimed(keys, amount):
-                deadline_s, stored = expected.pop(ended)
-                assert deadline_s <= clock.now_s
-                assert stored == value
+            keys.reclaim(amount)
         for name in map(b"%d".__mod__, range(6)):
-            live = expected.get(name)
-            assert keys.get(name) == (live[1] if live and live[0] > clock.now_s else None)
+            deadline_s, stored = expected.get(name, (0.0, b""))
+            assert keys.get(name) == (stored if deadline_s > clock.now_s else None)
+        while ended:
+            assert untold.pop(ended.pop()[1]) <= clock.now_s
     clock.now_s += 100
-    while keys.reclaim(7, lambda key, value: None):
+    while keys.reclaim(7):
         pass
-    assert len(keys) == 0
+    assert keys.entries == {}
+    assert {value for _, value in ended} == set(untold)

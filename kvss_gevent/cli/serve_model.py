@@ -52,7 +52,14 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             except Fail as fail:
                 logger.error("a process cannot serve: %s", fail.cause)
                 raise SystemExit(fail.code) from None
-        return Service(stores[0], limits, stats_format=config.stats_format, converse=converse, lab=lab)
+        return Service(
+            stores[0],
+            limits,
+            strict=config.strict or is_shared(config.store),
+            stats_format=config.stats_format,
+            converse=converse,
+            lab=lab,
+        )
 
     with listening(config) as listener:
         if model.SHARED:

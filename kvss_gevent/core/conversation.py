@@ -1,10 +1,10 @@
 """What a server's loop and a conversation know of each other, and what a conversation needs of its service."""
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
-from kvss_gevent.protocol.wire import MAX_LINE_BYTES
+from kvss_gevent.protocol.wire import MAX_LINE_BYTES, Request
 from kvss_gevent.stores.base import Store
 
 
@@ -72,6 +72,8 @@ class Shared(Protocol):
     store: Store
     limits: Limits
     stats: Counters
+    parse: Callable[[bytes], Request]
+    """See wire.parse_request."""
 
     def stats_reply(self, commands: int, /) -> bytes: ...
     def fault_reply(self, fault: Exception, /) -> bytes: ...

@@ -14,7 +14,7 @@ from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.users import Role, User
-from kvss_gevent.protocol.wire import GET, LINE, OK_PREFIX, QUIT, Status, is_foreign, parse_request
+from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Status, is_foreign
 from kvss_gevent.stores.base import Batch, Run, Store
 
 LINE_BYTES: Final = 4096
@@ -39,11 +39,11 @@ class ReadOnlyStore:
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run the commands that read, in order; see Store."""
-        reads = [command for command in batch if command[0] == GET]
+        reads = [command for command in batch if command[0] in READING_VERBS]
         replies = iter(self._store.apply(reads, limit_bytes) if reads else ())
         answers = []
         for verb, _, _ in batch:
-            reply = next(replies, None) if verb == GET else FORBIDDEN
+            reply = next(replies, None) if verb in READING_VERBS else FORBIDDEN
             if reply is None:
                 break
             answers.append(reply)
@@ -58,7 +58,7 @@ class ReadOnlyStore:
 
 
 def _for_reading(run: Run) -> Run:
-    return lambda verb, key, value: run(verb, key, value) if verb == GET else FORBIDDEN
+    return lambda verb, key, value: run(verb, key, value) if verb in READING_VERBS else FORBIDDEN
 
 
 class Converses(Protocol):
@@ -214,7 +214,7 @@ class LoginConversation:
         if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
             self.closed = is_foreign(line[:600])
             return LINE[Status.BAD_REQUEST]
-        verb, _, _ = parse_request(line[:-1])
+        verb, _, _ = self._service.parse(line[:-1])
         if isinstance(verb, Status):
             self.closed = is_foreign(line)
             return LINE[verb]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kvss_gevent.core.conversation import Conversation, Counters, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.session import Session
-from kvss_gevent.protocol.wire import LINE, OK_PREFIX, Status
+from kvss_gevent.protocol.wire import LINE, OK_PREFIX, Request, Status, parse_request, parse_strictly
 from kvss_gevent.stores.base import Store, StoreError
 
 logger = logging.getLogger("kvss")
@@ -44,6 +44,7 @@ class Service:
         store: Store,
         limits: Limits | None = None,
         *,
+        strict: bool = False,
         stats_format: str = "readme",
         stats: Counters | None = None,
         colleagues: Sequence[Counters] = (),
@@ -56,6 +57,7 @@ class Service:
         self.stats: Counters = stats or Stats()
         self.colleagues = colleagues
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
+        self.parse: Callable[[bytes], Request] = parse_strictly if strict else parse_request
         self.lab = lab
         self.converse = converse
         """Makes what a client has that need not log in, or has."""

@@ -14,6 +14,7 @@ from kvss_gevent.core.conversation import Shared
 from kvss_gevent.protocol.wire import (
     BYE,
     DEL,
+    EXPIRY_VERBS,
     GET,
     GET_PREFIX,
     JUDGED_BYTES,
@@ -27,7 +28,6 @@ from kvss_gevent.protocol.wire import (
     VERSION,
     Status,
     is_foreign,
-    parse_request,
 )
 from kvss_gevent.stores.base import Command
 
@@ -120,7 +120,7 @@ class Session:
             self.more = len(self._waiting) > 0
         return b"".join(replies)
 
-    def _answer(  # noqa: PLR0912 - one loop: a call for each line would cost a tenth of it
+    def _answer(  # noqa: PLR0912, PLR0915 - one loop: a call for each line would cost a tenth of it
         self, lines: Sequence[bytes], look_up: LookUp, left_bytes: int
     ) -> list[bytes]:
         """Return the replies to lines, in order, at least one: fewer than lines where left_bytes may not be enough."""
@@ -132,6 +132,7 @@ class Session:
         replies: list[bytes] = []
         append = replies.append
         batch: list[Command] = []
+        verb: int
         puts = dels = 0
         for line in lines:
             reply = look_up(line)
@@ -148,18 +149,23 @@ class Session:
                     verb, key, value = DEL, rest[:-1], b""
                     dels += 1
                 case _:
-                    # STATS counts the keys stored and the requests: what stands before it is run first.
-                    waiting, batch = batch, []
-                    left_bytes = self._apply(waiting, replies, left_bytes)
-                    stats.puts += puts
-                    stats.dels += dels
-                    puts = dels = 0
-                    if left_bytes < 0:
-                        break
-                    append(self._other(line, len(replies)))
-                    if self.closed or len(replies[-1]) > large_bytes:
-                        break
-                    continue
+                    verb, key, value = server.parse(line[:-1])
+                    if verb in EXPIRY_VERBS:
+                        value += b"\n"
+                        stats.others += 1
+                    else:
+                        # STATS counts the keys stored and the requests: what stands before it is run first.
+                        waiting, batch = batch, []
+                        left_bytes = self._apply(waiting, replies, left_bytes)
+                        stats.puts += puts
+                        stats.dels += dels
+                        puts = dels = 0
+                        if left_bytes < 0:
+                            break
+                        append(self._other(verb, line, len(replies)))
+                        if self.closed or len(replies[-1]) > large_bytes:
+                            break
+                        continue
             if run is None:
                 batch.append((verb, key, value))
                 continue
@@ -194,12 +200,13 @@ class Session:
                 server.stats.puts -= 1
             elif verb is DEL:
                 server.stats.dels -= 1
+            elif verb is not GET:
+                server.stats.others -= 1
         return -1
 
-    def _other(self, line: bytes, answered: int) -> bytes:
+    def _other(self, verb: int, line: bytes, answered: int) -> bytes:
         """Return the reply to a line that no store is asked for; `answered` lines of this slice stand before it."""
         server = self._server
-        verb, _, _ = parse_request(line[:-1])
         if verb is STATS:
             try:
                 reply = server.stats_reply(server.stats.commands + answered)

@@ -12,6 +12,8 @@ DEFAULT_PORT: Final = 5050
 VERSION: Final = b"KV/1.0"
 MAX_KEY_BYTES: Final = 511
 MAX_LINE_BYTES: Final = 1 << 20
+MAX_EXPIRY_S: Final = 1_000_000_000
+"""The longest time that a key can be given (rule 15)."""
 
 
 class Status(IntEnum):
@@ -29,20 +31,33 @@ class Status(IntEnum):
 
 
 class Verb(IntEnum):
-    """The commands of KV/1.0 (rule 6)."""
+    """The commands of KV/1.0 (rule 6), and from PUTEX on those of keys that expire (rule 15)."""
 
     GET = 1
     PUT = 2
     DEL = 3
     STATS = 4
     QUIT = 5
+    PUTEX = 6
+    EXPIRE = 7
+    TTL = 8
+    PERSIST = 9
 
 
 # Looked up once: an attribute of an enum costs 40 ns, and these stand on the path of every request that is parsed.
 GET, PUT, DEL, STATS, QUIT = Verb.GET, Verb.PUT, Verb.DEL, Verb.STATS, Verb.QUIT
+PUTEX, EXPIRE, TTL, PERSIST = Verb.PUTEX, Verb.EXPIRE, Verb.TTL, Verb.PERSIST
+
+EXPIRY_VERBS: Final = frozenset({PUTEX, EXPIRE, TTL, PERSIST})
+READING_VERBS: Final = frozenset({GET, TTL})
+"""Verbs of keys that write nothing."""
+KEY_VERBS: Final = frozenset({GET, PUT, DEL}) | EXPIRY_VERBS
 
 Request = tuple[Verb | Status, bytes, bytes]
-"""Verb, key, value; an absent key or value is empty. A refused request has the status of its refusal for a verb."""
+"""Verb, key, value; an absent key or value is empty. A refused request has the status of its refusal for a verb.
+
+The value of EXPIRE is its seconds, in decimal digits; that of PUTEX is its seconds, one space, and the value to store.
+"""
 
 REPLY: Final[dict[Status, bytes]] = {status: b"%d %s" % (status, status.name.encode()) for status in Status}
 """The reply line of each status, without data and without the line feed."""
@@ -76,7 +91,7 @@ def is_foreign(line: bytes) -> bool:
 
 
 def parse_request(line: bytes) -> Request:
-    """Parse one request line, without its line feed, that is known to be UTF-8 (rules 5 to 7).
+    """Parse one request line, without its line feed, that is known to be UTF-8 (rules 5 to 7 and 15).
 
     A session has the three cases of GET, PUT and DEL in its loop, too: calls of this would cost it 5 % of a PUT.
     """
@@ -92,20 +107,50 @@ def parse_request(line: bytes) -> Request:
         case [b"KV/1.0", b"QUIT"]:
             return QUIT, b"", b""
         case [b"KV/1.0", *_]:
-            return Status.BAD_REQUEST, b"", b""
+            return _parse_expiry(line)
     return Status.UPGRADE_REQUIRED, b"", b""
 
 
-def build_request(verb: Verb, key: bytes = b"", value: bytes = b"") -> bytes:
-    """Return the request line with its line feed.
+def parse_strictly(line: bytes) -> Request:
+    """Do the same for a server of the five commands of the course document and no others."""
+    request = parse_request(line)
+    return (Status.BAD_REQUEST, b"", b"") if request[0] in EXPIRY_VERBS else request
 
-    Raises ValueError, saying what is wrong, for a key or value that KV/1.0 cannot carry (rules 1, 3 and 7).
+
+def _parse_expiry(line: bytes) -> Request:
+    match line.split(b" ", 4)[1:]:
+        case [b"PUTEX", seconds, key, value] if value and 0 < len(key) <= MAX_KEY_BYTES and (time := _time(seconds)):
+            return PUTEX, key, b"%b %b" % (time, value)
+        case [b"EXPIRE", key, seconds] if 0 < len(key) <= MAX_KEY_BYTES and (time := _time(seconds)):
+            return EXPIRE, key, time
+        case [b"TTL", key] if 0 < len(key) <= MAX_KEY_BYTES:
+            return TTL, key, b""
+        case [b"PERSIST", key] if 0 < len(key) <= MAX_KEY_BYTES:
+            return PERSIST, key, b""
+    return Status.BAD_REQUEST, b"", b""
+
+
+def _time(seconds: bytes) -> bytes:
+    """Return the digits of a time without zeros in front; nothing for what is no time (rule 15)."""
+    digits = seconds.lstrip(b"0")
+    fits = digits.isdigit() and len(digits) <= len(str(MAX_EXPIRY_S)) and int(digits) <= MAX_EXPIRY_S
+    return digits if fits else b""
+
+
+def build_request(verb: Verb, key: bytes = b"", value: bytes = b"", seconds: int = 0) -> bytes:
+    """Return the request line with its line feed; seconds are for PUTEX and EXPIRE.
+
+    Raises ValueError, saying what is wrong, for what KV/1.0 cannot carry (rules 1, 3, 7 and 15).
     """
     parts = [verb.name.encode()]
-    if verb in (Verb.GET, Verb.PUT, Verb.DEL):
+    if verb is PUTEX:
+        parts.append(checked_seconds(seconds))
+    if verb in KEY_VERBS:
         parts.append(checked_key(key))
-    if verb is Verb.PUT:
+    if verb in (PUT, PUTEX):
         parts.append(checked_value(value))
+    if verb is EXPIRE:
+        parts.append(checked_seconds(seconds))
     return request_line(*parts)
 
 
@@ -154,6 +199,13 @@ def checked_value(value: bytes) -> bytes:
     if b"\n" in value:
         raise ValueError("a value has no line feed: KV/1.0 ends a request there")
     return _checked_utf8(value, "value")
+
+
+def checked_seconds(seconds: int) -> bytes:
+    """Return the digits of a time that a key can be given; raises ValueError for any other."""
+    if type(seconds) is not int or not 0 < seconds <= MAX_EXPIRY_S:
+        raise ValueError(f"a key lasts a whole number of seconds from 1 to {MAX_EXPIRY_S}, and not {seconds!r}")
+    return b"%d" % seconds
 
 
 def _checked_utf8(data: bytes, what: str) -> bytes:

@@ -25,7 +25,7 @@ from kvss_gevent.server.client_memory import ClientMemory, default_bound
 from kvss_gevent.server.connection import Connection, Doorman, close, held_input, host_of
 from kvss_gevent.server.rare_log import RareLog
 from kvss_gevent.server.security.tls import PlainClientError, TlsError
-from kvss_gevent.server.sweeper import sweep
+from kvss_gevent.server.sweeper import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.hub_wait import hub_switch
@@ -94,6 +94,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._by_host: Counter[str] = Counter()
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
         self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory, self._is_admitted)
+        self._reclaimer = gevent.spawn(reclaim, service.store) if isinstance(service.store, Reclaimed) else None
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
@@ -295,6 +296,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
         """
         self.close()
         self._sweeper.kill()
+        if self._reclaimer:
+            self._reclaimer.kill()
         for connection in list(self.connections):
             connection.stop_receiving()
         deadline_s = time.monotonic() + timeout_s

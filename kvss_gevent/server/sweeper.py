@@ -1,12 +1,12 @@
-"""One greenlet that looks at all connections once a second: who is idle, whose line or handshake takes too long.
+"""Greenlets that look now and then: for clients that are idle or too slow, and for keys that have ended.
 
-One pass over all costs less than a timer for each request, and a limit of seconds need not be exact.
+One pass over all connections costs less than a timer for each request, and a limit of seconds need not be exact.
 """
 
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gevent
 
@@ -22,6 +22,25 @@ STOOD_STILL_S = 1.0
 """A pass that comes later than this by as much found the server standing still; that is no client's fault."""
 ADMISSION_S = 10.0
 """For a TLS handshake and a login (rule 14)."""
+
+RECLAIM_INTERVAL_S = 0.2
+RECLAIM_KEYS = 500
+"""Keys that are forgotten in one go, about 0.5 ms of work."""
+RECLAIM_PAUSE_S = 0.0002
+"""Between two goes; sockets are looked at meanwhile."""
+
+
+@runtime_checkable
+class Reclaimed(Protocol):
+    """A store that must be told to forget keys that have ended; see MemoryStore."""
+
+    def reclaim(self, most: int, /) -> bool: ...
+
+
+def reclaim(store: Reclaimed) -> None:
+    """Run as a greenlet: have the store forget keys that have ended, a few at a time."""
+    while True:
+        gevent.sleep(RECLAIM_PAUSE_S if store.reclaim(RECLAIM_KEYS) else RECLAIM_INTERVAL_S)
 
 
 def sweep(

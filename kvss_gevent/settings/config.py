@@ -52,6 +52,7 @@ class Config:
     )
     workers: int = option(1, kinds.WORKERS, "processes that share the port; more than one need a shared store")
     model: str = option("gevent", kinds.NAME, "how clients are served; `kvss models` tells them apart")
+    strict: bool = option(False, kinds.SWITCH, "know the five commands of the course document and no others")
     lab: bool = option(False, kinds.SWITCH, "also answer BURN ms and SLEEP ms: any client can keep the server busy")
     pool_size: int = option(32, kinds.POOL, "clients at once with --model pool or prefork")
     max_connections: int = option(

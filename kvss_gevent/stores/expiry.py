@@ -9,95 +9,92 @@ grow without bound.
 import struct
 import time
 from collections.abc import Callable
+from typing import Final
 
-_DEADLINE = struct.Struct("=d")
+NS: Final = 1_000_000_000
+"""In a second. Times are whole nanoseconds: a sum of them is exact."""
+
+_DEADLINE = struct.Struct("=q")
 _PREFIX_BYTES = _DEADLINE.size
 _FEW = 1000
 """Double places that are not worth making the wheel anew."""
 
 
 class ExpiringKeys:
-    """A mapping from bytes to bytes whose entries are gone from their deadline on; clock returns seconds.
+    """A mapping from bytes to bytes whose entries are gone from their deadline on; clock returns nanoseconds.
 
-    An entry that has ended is not returned by any method, whether it has been reclaimed or not.
+    An entry that has ended is not returned by any method, whether it has been forgotten or not. ended(key, value) is
+    called once for each, when it is forgotten: by reclaim, or by whoever comes across it.
     """
 
-    __slots__ = ("_clock", "_entries", "_places", "_second", "_wheel")
+    __slots__ = ("_clock", "_ended", "_places", "_second", "_wheel", "entries")
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ended: Callable[[bytes, bytes], object], clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._ended = ended
         self._clock = clock
-        self._entries: dict[bytes, bytes] = {}
+        self.entries: dict[bytes, bytes] = {}
+        """Deadline and value by key, with entries that have ended and are not forgotten yet."""
         self._wheel: dict[int, list[bytes]] = {}
-        self._second = int(clock())
+        self._second = clock() // NS
         """All seconds before this one have been emptied."""
         self._places = 0
         """Entries of all lists of the wheel."""
 
-    def __len__(self) -> int:
-        """Return the number of entries, with those that have ended and are not reclaimed yet."""
-        return len(self._entries)
-
-    def put(self, key: bytes, value: bytes, seconds: float) -> None:
+    def put(self, key: bytes, value: bytes, seconds: int) -> None:
         """Store an entry that ends after so many seconds."""
-        deadline_s = self._clock() + seconds
-        old = self._entries.get(key)
-        self._entries[key] = _DEADLINE.pack(deadline_s) + value
-        if old is None or deadline_s < _DEADLINE.unpack_from(old)[0]:
-            self._place(key, deadline_s)
-            if self._places > 2 * len(self._entries) + _FEW:
+        deadline_ns = self._clock() + seconds * NS
+        old = self._find(key)
+        self.entries[key] = _DEADLINE.pack(deadline_ns) + value
+        if old is None or deadline_ns < _deadline_of(old):
+            self._place(key, deadline_ns)
+            if self._places > 2 * len(self.entries) + _FEW:
                 self._make_anew()
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None."""
-        entry = self._entries.get(key)
-        if entry is None or _DEADLINE.unpack_from(entry)[0] <= self._clock():
-            return None
-        return entry[_PREFIX_BYTES:]
+        entry = self._find(key)
+        return None if entry is None else entry[_PREFIX_BYTES:]
 
-    def seconds_left(self, key: bytes) -> float | None:
-        """Return how long the entry will last, or None where there is none."""
-        entry = self._entries.get(key)
-        left_s = _DEADLINE.unpack_from(entry)[0] - self._clock() if entry is not None else 0.0
-        return left_s if left_s > 0 else None
+    def seconds_left(self, key: bytes) -> int | None:
+        """Return how long the entry will last, rounded up, or None where there is none."""
+        entry = self._find(key)
+        return None if entry is None else max(-((self._clock() - _deadline_of(entry)) // NS), 1)
 
     def pop(self, key: bytes) -> bytes | None:
-        """Take an entry out; return its value, or None where there was none or it had ended.
-
-        Where it had ended, whoever counts its bytes is told by reclaim.
-        """
+        """Take an entry out; return its value, or None where there was none."""
         value = self.get(key)
         if value is not None:
-            del self._entries[key]
+            del self.entries[key]
         return value
 
-    def reclaim(self, most: int, ended: Callable[[bytes, bytes], object]) -> bool:
-        """Look at no more than `most` places whose second has passed; return whether some are left.
-
-        ended(key, value) is called for each entry that has ended and is forgotten now.
-        """
-        now_s = self._clock()
-        while self._second < int(now_s):
+    def reclaim(self, most: int) -> bool:
+        """Look at no more than `most` keys whose second has passed; return whether some are left."""
+        now = self._clock() // NS
+        while self._second < now:
             keys = self._wheel.get(self._second)
             while keys:
                 if most <= 0:
                     return True
                 most -= 1
                 self._places -= 1
-                self._look_at(keys.pop(), now_s, ended)
+                self._look_at(keys.pop())
             self._wheel.pop(self._second, None)
-            self._second = self._next_second(int(now_s))
+            self._second = self._next_second(now)
         return False
 
-    def _look_at(self, key: bytes, now_s: float, ended: Callable[[bytes, bytes], object]) -> None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return  # taken out, or forgotten by way of its other place
-        deadline_s = _DEADLINE.unpack_from(entry)[0]
-        if deadline_s <= now_s:
-            del self._entries[key]
-            ended(key, entry[_PREFIX_BYTES:])
-        elif int(deadline_s) != self._second:
-            self._place(key, deadline_s)
+    def _look_at(self, key: bytes) -> None:
+        entry = self._find(key)
+        if entry is not None and _deadline_of(entry) // NS != self._second:  # it has moved
+            self._place(key, _deadline_of(entry))
+
+    def _find(self, key: bytes) -> bytes | None:
+        """Return the entry of a key; forget it where it has ended."""
+        entry = self.entries.get(key)
+        if entry is None or _deadline_of(entry) > self._clock():
+            return entry
+        del self.entries[key]
+        self._ended(key, entry[_PREFIX_BYTES:])
+        return None
 
     def _next_second(self, until: int) -> int:
         """Return the next second with places; a step at a time, unless most of the seconds between are empty."""
@@ -105,12 +102,17 @@ class ExpiringKeys:
             return min((second for second in self._wheel if second < until), default=until)
         return self._second + 1
 
-    def _place(self, key: bytes, deadline_s: float) -> None:
-        self._wheel.setdefault(int(deadline_s), []).append(key)
+    def _place(self, key: bytes, deadline_ns: int) -> None:
+        self._wheel.setdefault(deadline_ns // NS, []).append(key)
         self._places += 1
 
     def _make_anew(self) -> None:
         self._wheel = {}
         self._places = 0
-        for key, entry in self._entries.items():
-            self._place(key, _DEADLINE.unpack_from(entry)[0])
+        for key, entry in self.entries.items():
+            self._place(key, _deadline_of(entry))
+
+
+def _deadline_of(entry: bytes) -> int:
+    deadline_ns: int = _DEADLINE.unpack_from(entry)[0]
+    return deadline_ns

@@ -1,14 +1,20 @@
 """The default store: a dict in this process, lost when it ends, as in the course document."""
 
-from kvss_gevent.protocol.wire import GET, GET_PREFIX, LINE, OK_PREFIX, PUT, Status
+import time
+from collections.abc import Callable
+
+from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, GET_PREFIX, LINE, OK_PREFIX, PUT, PUTEX, TTL, Status
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Batch, CannotOpen, ReplyTable, StoreError
+from kvss_gevent.stores.base import Batch, CannotOpen, ReplyTable, StoreError, split_seconds
+from kvss_gevent.stores.expiry import ExpiringKeys
 
 OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
 NOT_FOUND = LINE[Status.NOT_FOUND]
 
 ENTRY_OVERHEAD_BYTES = 200
 """What an entry costs beside its bytes: two object headers, rounding, its share of a dict that has just grown."""
+MOST_COUNTING = 1000
+"""Keys that have ended and are forgotten at once where somebody counts: a millisecond, for servers without a timer."""
 
 
 def open_url(rest: str, config: Config) -> "MemoryStore":
@@ -22,21 +28,25 @@ class MemoryStore:
     """A dict from request line to reply line, with an optional bound on memory.
 
     max_bytes counts request and reply lines and ENTRY_OVERHEAD_BYTES for each key; past it PUT fails while GET and DEL
-    go on. None is no bound.
+    go on. None is no bound. A key that expires is kept out of the dict: look-ups there need not see to deadlines.
     """
 
     blocks = False
 
-    def __init__(self, max_bytes: int | None = None) -> None:
+    def __init__(self, max_bytes: int | None = None, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.replies = ReplyTable()
         self.used_bytes = 0
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
+        self._expiring = ExpiringKeys(self._forgotten, clock)
+        self._deadlines = self._expiring.entries
 
     def run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Run one command and return its reply line. Raises StoreError for a PUT for which there is no memory."""
         request = GET_PREFIX + key + b"\n"
         replies = self.replies
         old = replies.get(request)
+        if old is None and request in self._deadlines:
+            return self._run_expiring(verb, request, value)
         if verb is PUT:
             reply = OK_PREFIX + value
             if old is None:
@@ -45,13 +55,54 @@ class MemoryStore:
                 self._grow(len(reply) - len(old), len(reply))
             replies[request] = reply
             return CREATED if old is None else OK
+        if verb is GET:
+            return NOT_FOUND if old is None else old
+        if verb is not DEL:
+            return self._run_expiring(verb, request, value)
         if old is None:
             return NOT_FOUND
-        if verb is GET:
-            return old
         del replies[request]
-        self.used_bytes -= len(request) + len(old) + ENTRY_OVERHEAD_BYTES
+        self._forgotten(request, old)
         return NO_CONTENT
+
+    def _run_expiring(self, verb: int, request: bytes, value: bytes) -> bytes:
+        """Run a command of expiry, or any command on a key that expires."""
+        old = self.replies.get(request) or self._expiring.get(request)
+        if verb in (PUT, PUTEX):
+            seconds, value = split_seconds(value) if verb == PUTEX else (0, value)
+            reply = OK_PREFIX + value
+            grown_bytes = len(reply) - (len(old) if old else -len(request) - ENTRY_OVERHEAD_BYTES)
+            self._grow(grown_bytes, len(reply))
+            self._keep(request, reply, seconds)
+            return OK if old else CREATED
+        if old is None:
+            return NOT_FOUND
+        if verb == TTL:
+            return b"200 OK %d\n" % (self._expiring.seconds_left(request) or -1)
+        if verb == DEL:
+            self._expiring.pop(request)
+            self._forgotten(request, old)
+            return NO_CONTENT
+        if verb == GET:
+            return old
+        self._keep(request, old, split_seconds(value)[0] if verb == EXPIRE else 0)
+        return OK
+
+    def _keep(self, request: bytes, reply: bytes, seconds: int) -> None:
+        """Have an entry where it belongs; 0 seconds: it does not expire."""
+        if seconds:
+            self.replies.pop(request, None)
+            self._expiring.put(request, reply, seconds)
+        else:
+            self._expiring.pop(request)
+            self.replies[request] = reply
+
+    def _forgotten(self, request: bytes, reply: bytes) -> None:
+        self.used_bytes -= len(request) + len(reply) + ENTRY_OVERHEAD_BYTES
+
+    def reclaim(self, most: int) -> bool:
+        """Forget up to `most` keys that have ended; return whether more have. A server calls it now and then."""
+        return self._expiring.reclaim(most)
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order; see Store. Raises StoreError for a PUT for which there is no memory."""
@@ -71,8 +122,9 @@ class MemoryStore:
         self.replies.largest_bytes = max(self.replies.largest_bytes, reply_bytes)
 
     def count(self) -> int:
-        """Return the number of keys stored."""
-        return len(self.replies)
+        """Return the number of keys stored. Some that ended in the last second may be among them."""
+        self.reclaim(MOST_COUNTING)
+        return len(self.replies) + len(self._deadlines)
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
