@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -164,3 +165,24 @@ def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.Monkey
 def test_a_message_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Fail("a\x1b[31mb\nc", "d\x07e").show()
     assert capsys.readouterr().err == "kvss: a\\x1b[31mb\\nc\n  d\\x07e\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only what forks has hooks for it")
+def test_ctrl_c_in_a_hook_of_fork_still_ends_a_command() -> None:
+    script = """
+import os, signal, sys, time
+from kvss_gevent import cli
+from kvss_gevent.cli import models
+def run(args):
+    os.register_at_fork(before=lambda: signal.raise_signal(signal.SIGINT))
+    if not os.fork():
+        os._exit(0)
+    time.sleep(20)
+models.run = run
+sys.argv[1:] = ["models"]
+sys.exit(cli.main())
+"""
+    started_s = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert time.monotonic() - started_s < 15

@@ -209,3 +209,25 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_asked(
         received(TlsTransport(ours, context), ours, 1)
     ours.close()
     thread.join(10)
+
+
+def test_last_words_and_the_end_in_one_packet(
+    authority: trustme.CA, context: ssl.SSLContext, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    transport = TlsTransport(ours, context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(authority).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while not transport.ready:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        theirs.sendall(outgoing.read())
+        with contextlib.suppress(BlockingIOError):
+            transport.recv(65536)
+        with contextlib.suppress(BlockingIOError):
+            incoming.write(theirs.recv(65536, socket.MSG_DONTWAIT))
+    client.write(b"last words")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.unwrap()
+    theirs.sendall(outgoing.read())
+    assert received(transport, ours, 1000) == b"last words"

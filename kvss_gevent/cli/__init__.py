@@ -9,6 +9,7 @@ wire_tools, pages.
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one `kvss` command; returns its exit code, 130 where Ctrl-C ended it."""
     if argv is None:
         prepare()
+        sys.unraisablehook = _keep_interrupts
         argv = sys.argv[1:]
     try:
         try:
@@ -75,6 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         code = _show("there is not enough memory", "End other programs, or ask for less.")
     return code
+
+
+def _keep_interrupts(unraisable: Any) -> None:
+    """Have Ctrl-C come once more where Python only prints it: in a hook of fork, such as logging's, or a finalizer."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _show(cause: str, remedy: str) -> int:

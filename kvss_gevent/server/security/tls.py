@@ -86,6 +86,7 @@ class TlsTransport:
         try:
             while part := self._tls.read(CHUNK_BYTES):
                 parts.append(part)
+            self._end_reading()  # b"", as long as we have not said so ourselves
         except ssl.SSLWantReadError:
             if not parts:
                 raise
