@@ -11,6 +11,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from lmdb.verify import verify
+from serving import wait_until
 from store_calls import Result, apply, results, sent
 
 from kvss_gevent.protocol.wire import Verb
@@ -385,17 +386,19 @@ def test_an_environment_that_cannot_be_opened_again_is_tried_with_each_write(
 
 
 def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvss_gevent.stores.disk.store.KEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr("kvss_gevent.stores.disk.store.READER_CHECK_INTERVAL_S", 0.02)
     store = DiskStore(path)
     code = (
-        "import lmdb, os, sys; env = lmdb.open(sys.argv[1], subdir=False); txn = env.begin(); "
-        "txn.get(b'a'); print('reading', flush=True); os.kill(os.getpid(), 9)"
+        "import lmdb, sys, time; env = lmdb.open(sys.argv[1], subdir=False); txn = env.begin(); "
+        "txn.get(b'a'); print('reading', flush=True); time.sleep(20)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.DEVNULL) as reader:
-        reader.wait(20)
-    assert str(reader.pid) in store._env.readers()
-    monkeypatch.setattr("kvss_gevent.stores.disk.store.READER_CHECK_INTERVAL_S", 0.0)
-    put(store, b"a", b"1")
-    assert str(reader.pid) not in store._env.readers()
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        assert str(reader.pid) in store._env.readers()
+        reader.kill()
+    wait_until(lambda: str(reader.pid) not in store._env.readers())
     store.close()
 
 

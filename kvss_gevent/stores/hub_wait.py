@@ -9,7 +9,7 @@ from types import MethodType
 from typing import Any
 
 from gevent.hub import get_hub
-from greenlet import getcurrent, greenlet
+from greenlet import greenlet as Greenlet
 
 
 def hub_switch() -> Callable[[], Any]:
@@ -17,19 +17,20 @@ def hub_switch() -> Callable[[], Any]:
 
     Hub.switch would first look for a hook on the current greenlet, which a raw greenlet has not.
     """
-    return MethodType(greenlet.switch, get_hub())
+    return MethodType(Greenlet.switch, get_hub())
 
 
 class Wait:
-    """One wait of the greenlet that makes it, for what was asked; its outcome comes once, from the hub."""
+    """One wait of a greenlet; its outcome comes once, from the hub.
 
-    __slots__ = ("asked", "greenlet", "outcome")
+    Whoever makes one fills it in: an __init__ would be one more call for every write.
+    """
 
-    def __init__(self, asked: Any = None) -> None:
-        self.asked = asked
-        self.greenlet: greenlet | None = getcurrent()
-        self.outcome: Any = None
-        """None until it is over."""
+    asked: Any = None
+    greenlet: Greenlet | None = None
+    """Who waits; None once it no longer does."""
+    outcome: Any = None
+    """None until it is over."""
 
     def finish(self, outcome: Any) -> None:
         """Leave the outcome and wake the greenlet, which runs at once; later outcomes are dropped."""

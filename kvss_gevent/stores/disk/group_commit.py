@@ -7,11 +7,11 @@ clients waiting.
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gevent
+from greenlet import getcurrent
 
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Batch, Job, ReplyTable, Store, StoreError
@@ -66,7 +66,7 @@ class GroupCommit:
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
         self._max_waiting_bytes = max_waiting_bytes
-        self._waiting: deque[Wait] = deque()
+        self._waiting: list[Wait] = []
         """Each has asked for (job, bytes of its values)."""
         self._waiting_bytes = 0
         self._running: list[Wait] = []
@@ -96,10 +96,13 @@ class GroupCommit:
             raise StoreError(f"the disk has not answered for {self._stall_s:g} s")
         if self._waiting_bytes + size_bytes > self._max_waiting_bytes and self._waiting:
             raise StoreError(f"more writes wait for the disk than {self._max_waiting_bytes} bytes")
-        wait = Wait(((batch, limit_bytes), size_bytes))
+        wait = Wait()
+        wait.asked = (batch, limit_bytes), size_bytes
+        wait.greenlet = getcurrent()
         self._waiting.append(wait)
         self._waiting_bytes += size_bytes
-        self._schedule()
+        if not self._scheduled and not self._running:
+            self._schedule()
         try:
             while wait.outcome is None:
                 self._switch_to_hub()
@@ -116,8 +119,6 @@ class GroupCommit:
         Clients that were just answered have their next writes under way then. To begin before that would make two
         groups of clients take turns, with half as much in each transaction and a quarter more CPU for each write.
         """
-        if self._scheduled or self._running or not self._waiting:
-            return
         self._scheduled = True
         if self._thread is None:
             self._loop.run_callback(self._begin)  # it has the same thread to wait for, and replies wait for it
@@ -133,8 +134,7 @@ class GroupCommit:
             self._at_latest.close()
         if not self._waiting:
             return
-        count = min(len(self._waiting), MAX_TRANSACTION_JOBS)
-        self._running = [self._waiting.popleft() for _ in range(count)]
+        self._running, self._waiting = self._waiting[:MAX_TRANSACTION_JOBS], self._waiting[MAX_TRANSACTION_JOBS:]
         jobs = []
         for wait in self._running:
             job, size_bytes = wait.asked
@@ -157,7 +157,8 @@ class GroupCommit:
             self._stalled = False
             logger.warning("the disk answers again")
         waits, self._running = self._running, []
-        self._schedule()
+        if self._waiting and not self._scheduled:
+            self._schedule()
         for number, wait in enumerate(waits):
             wait.finish(StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 

@@ -90,15 +90,12 @@ class RecentReplies:
 
     def __init__(self) -> None:
         self._replies: dict[bytes, bytes] = {}
-        self._as_of: int | None = None
+        self.as_of: int | None = None
+        """The number of the last transaction, set once that has surely written: LMDB reuses one that wrote nothing."""
 
     def inside(self, txn: Any) -> dict[bytes, bytes]:
         """Return the replies that are right at the beginning of a write transaction; it must then keep them right."""
-        if self._as_of != txn.id() - 1 or len(self._replies) > RECENT_REPLIES:
+        if self.as_of != txn.id() - 1 or len(self._replies) > RECENT_REPLIES:
             self._replies.clear()
-        self._as_of = None
+        self.as_of = None
         return self._replies
-
-    def committed(self, txn_id: int) -> None:
-        """Note that this transaction has surely written. LMDB reuses the number of one that wrote nothing."""
-        self._as_of = txn_id

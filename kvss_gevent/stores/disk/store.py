@@ -5,6 +5,7 @@ wait and see the last commit; a process killed at any point leaves the last comm
 ever become, from the start: it is address space and costs nothing, and it need never be moved under a reader.
 """
 
+import contextlib
 import errno
 import logging
 import threading
@@ -19,7 +20,7 @@ from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Batch, CannotOpen, Command, Job, ReplyTable, StoreError, writes
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
 from kvss_gevent.stores.disk.file import DataFile
-from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
+from kvss_gevent.stores.disk.records import CREATED, OK, SERVER_ERROR, RecentReplies, run
 from kvss_gevent.stores.disk.reserve import Reserve, is_full
 
 logger = logging.getLogger("kvss")
@@ -59,7 +60,6 @@ class DiskStore:
         self._most_pages = info["map_size"] // page_bytes
         self._refusing = False
         self._refused_logged_s = float("-inf")
-        self._readers_checked_s = time.monotonic()
         self._recent = RecentReplies()
         self._unsynced = False
         self._syncing = threading.Lock()
@@ -141,7 +141,6 @@ class DiskStore:
         return replies
 
     def _commit(self, jobs: Sequence[Job]) -> list[list[bytes]]:
-        self._clear_dead_readers()
         try:
             with self._env.begin(write=True) as txn:
                 number = txn.id()
@@ -150,7 +149,7 @@ class DiskStore:
                 replies = []
                 for batch, limit_bytes in jobs:
                     answers = run(txn, batch, limit_bytes, recent)
-                    wrote = wrote or _has_put((batch[: len(answers)], 0))
+                    wrote = wrote or OK in answers or CREATED in answers  # no reply to a GET is one of these
                     replies.append(answers)
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
@@ -167,7 +166,7 @@ class DiskStore:
             self._hold_still()
             raise _NoRoom(self._full()) from None
         if wrote:
-            self._recent.committed(number)
+            self._recent.as_of = number
         self._unsynced = True
         return replies
 
@@ -192,13 +191,6 @@ class DiskStore:
             logger.error("%s: writes get 500, reads go on: %s", self._path, cause)
         return _one_by_one(job, lambda command: self.read([command], 0) if command[0] == GET else [SERVER_ERROR])
 
-    def _clear_dead_readers(self) -> None:
-        """Free the read transactions of processes that were killed: they keep old pages from being used again."""
-        now_s = time.monotonic()
-        if now_s - self._readers_checked_s >= READER_CHECK_INTERVAL_S:
-            self._readers_checked_s = now_s
-            self._env.reader_check()
-
     def _env_is_lost(self) -> bool:
         """Tell whether LMDB has given the environment up, as it does when a meta page could not be written."""
         try:
@@ -222,14 +214,23 @@ class DiskStore:
     def _keep(self) -> None:
         """Be the thread that looks after the file: is it still there, has the disk room again, is a sync due."""
         sync_due_s = time.monotonic() + SYNC_INTERVAL_S
+        check_due_s = time.monotonic() + READER_CHECK_INTERVAL_S
         while not self._closing.wait(KEEP_INTERVAL_S):
             self._look_for_the_file()
             if self._disk_is_full and self._reserve.hold():
                 self._disk_is_full = False
                 self._most_pages = self._env.info()["map_size"] // self._env.stat()["psize"]
+            if time.monotonic() >= check_due_s:
+                check_due_s += READER_CHECK_INTERVAL_S
+                self._clear_dead_readers()
             if self._sync == "interval" and time.monotonic() >= sync_due_s:
                 sync_due_s += SYNC_INTERVAL_S
                 self._sync_once()
+
+    def _clear_dead_readers(self) -> None:
+        """Free the read transactions of processes that were killed: they keep old pages from being used again."""
+        with contextlib.suppress(lmdb.Error):  # the environment may be on its way to be opened again
+            self._env.reader_check()
 
     def _look_for_the_file(self) -> None:
         """Refuse writes from now on where the path does not lead to the file, and reads where the file was cut off."""

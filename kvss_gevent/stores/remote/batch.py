@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from valkey.exceptions import ReadOnlyError, ResponseError
 
 from kvss_gevent.protocol.wire import GET, LINE, PUT, Status
 from kvss_gevent.stores.base import Batch, StoreError
-from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply
+from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply, pack
 from kvss_gevent.stores.remote.node import Node
 from kvss_gevent.stores.remote.request import TOO_MUCH, NodeRequest
 from kvss_gevent.stores.remote.slots import redirection
@@ -21,6 +21,8 @@ REDIRECTIONS = 4
 
 KEPT_LIMITS = 8
 """Values of a batch are kept up to so many times its limit_bytes, where the sizes of values changed suddenly."""
+
+ASKING: RawCommand = (b"ASKING",)
 
 MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
 
@@ -34,7 +36,6 @@ class Directory(Protocol):
 
     cluster: bool
 
-    def owner_of(self, key: bytes, /) -> Node | None: ...
     def node(self, address: Address, /) -> Node: ...
     def moved(self, slot: int, node: Node, /) -> None: ...
     def refresh_soon(self) -> None: ...
@@ -90,48 +91,30 @@ class BatchRun:
         self._left = 0
         self._redirections = 0
 
-    def start(self) -> None:
-        """Send every command to the owner of its key."""
-        store = self._store
-        parts: dict[Node, list[int]] = {}
-        for number, (_, key, _) in enumerate(self._batch):
-            node = store.owner_of(key)
-            if node is None:
-                store.refresh_soon()
-                self._done(StoreError("no node of the cluster serves the key's slot"))
-                return
-            parts.setdefault(node, []).append(number)
-        if parts:
-            self._send([(node, numbers, False) for node, numbers in parts.items()])
-        else:
-            self._done([])
-
-    def _send(self, parts: Sequence[tuple[Node, Sequence[int], bool]]) -> None:
+    def send(self, parts: Mapping[tuple[Node, bool], Sequence[int]]) -> None:
+        """Send commands, given by their numbers in the batch, to a node each; the bool is for ASKING."""
         batch = self._batch
         keep_bytes = KEPT_LIMITS * self._limit_bytes
         self._works = []
-        for node, numbers, asking in parts:
+        for (node, asking), numbers in parts.items():
             commands: list[RawCommand] = []
-            size_bytes = 0
             writes = False
             for number in numbers:
                 verb, key, value = batch[number]
-                size_bytes += len(key) + len(value)
                 if verb == GET:
                     commands.append((b"GET", key))
                 else:
                     writes = True
                     # GET makes SET return the old value: the only way to know in one step whether there was one.
                     commands.append((b"SET", key, value[:-1], b"GET") if verb == PUT else (b"DEL", key))
-            work = NodeRequest(
-                commands,
-                self._one_is_done,
-                self._deadline_s,
-                size_bytes=size_bytes,
-                writes=writes,
-                asking=asking,
-                keep_bytes=keep_bytes,
-            )
+            work = NodeRequest()
+            work.commands = commands
+            work.packed = pack(commands if not asking else [part for command in commands for part in (ASKING, command)])
+            work.done = self._one_is_done
+            work.deadline_s = self._deadline_s
+            work.writes = writes
+            work.asking = asking
+            work.keep_bytes = keep_bytes
             self._works.append((work, node, numbers))
         self._left = len(parts)
         for work, node, _ in tuple(self._works):
@@ -193,11 +176,15 @@ class BatchRun:
                 if targets.setdefault(key, (owner, once)) != (owner, once):
                     raise StoreError(MOVED_BETWEEN)
                 parts.setdefault((owner, once), []).append(number)
-        self._send([(node, numbers, once) for (node, once), numbers in parts.items()])
+        self.send(parts)
 
     def _reply_lines(self) -> list[bytes]:
         """Return reply lines, cut short after limit_bytes where nothing but GETs follows: those can be asked again."""
-        self._store.note_largest(max((len(reply) for reply in self._replies if type(reply) is bytes), default=0))
+        largest_bytes = 0
+        for reply in self._replies:
+            if type(reply) is bytes and len(reply) > largest_bytes:
+                largest_bytes = len(reply)
+        self._store.note_largest(largest_bytes)
         replies: list[bytes] = []
         fetched = 0
         cut: int | None = None

@@ -4,7 +4,8 @@ The library connects, shakes hands and parses. Commands are packed here: that is
 there; its read_response spends 1.5 us around 0.2 us of parsing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from valkey.connection import Connection
@@ -17,14 +18,24 @@ Reply = Any
 """What a server answers to one command: bytes, an int, None, a list, or a ResponseError."""
 
 
+class Sender(Protocol):
+    """What a packed request is sent on: send() takes what the kernel takes at once, sendall() waits."""
+
+    @property
+    def send(self) -> Callable[[bytes], int]: ...
+    def sendall(self, packed: bytes, /) -> None: ...
+
+
 class Link(Protocol):
     """The library's connection. Its calls raise ValkeyError, OSError or ValueError."""
 
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def can_read(self, timeout: float) -> bool: ...
-    def send(self, packed: bytes) -> None: ...
-    def read_reply(self) -> Reply: ...
+    def socket(self) -> Sender: ...
+
+    @property
+    def read_reply(self) -> Callable[[], Reply]: ...
 
 
 def settings(address: Address, timeout_s: float, db: int = 0) -> dict[str, Any]:
@@ -42,34 +53,40 @@ def settings(address: Address, timeout_s: float, db: int = 0) -> dict[str, Any]:
     }
 
 
+PACKED_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
+"""A GET as it is sent, of the length of a key and the key."""
+
+
 def pack(commands: Iterable[RawCommand]) -> bytes:
     """Return commands as they are sent (RESP)."""
     parts = []
     for command in commands:
         if command[0] == b"GET":
-            key = command[1]
-            parts.append(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
-        else:
-            parts.append(b"*%d\r\n" % len(command))
-            parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
+            parts.append(PACKED_GET % (len(command[1]), command[1]))
+            continue
+        parts.append(b"*%d\r\n" % len(command))
+        for argument in command:
+            parts.append(b"$%d\r\n%b\r\n" % (len(argument), argument))
     return b"".join(parts)
 
 
 class PlainConnection(Connection):
-    """The library's connection, sending what was packed and returning refusals instead of raising them."""
+    """The library's connection with its socket, returning refusals instead of raising them."""
 
-    def send(self, packed: bytes) -> None:
-        """Send all of it. Raises OSError."""
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)  # type: ignore[no-untyped-call]
+        self.read_reply: Callable[[], Reply] = partial(self._parser.read_response, disable_decoding=True)
+        """Reads the next reply; one that refuses a command is a ResponseError. Raises ValkeyError or OSError."""
+
+    def socket(self) -> Sender:
+        """Return the socket of now, for sending. Raises ConnectionError where it is not connected."""
         if self._sock is None:
             raise ConnectionError("not connected")
-        self._sock.sendall(packed)
-
-    def read_reply(self) -> Reply:
-        """Read the next reply; one that refuses a command is a ResponseError. Raises ValkeyError or OSError."""
-        return self._parser.read_response(disable_decoding=True)
+        sock: Sender = self._sock
+        return sock
 
 
 def connect_to(address: Address, timeout_s: float, db: int = 0) -> Link:
     """Return a connection, not yet open, with these settings."""
-    link: Link = PlainConnection(**settings(address, timeout_s, db))  # type: ignore[no-untyped-call]
+    link: Link = PlainConnection(**settings(address, timeout_s, db))
     return link

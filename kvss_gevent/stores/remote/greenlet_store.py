@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import gevent
+from greenlet import getcurrent
 
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Batch, ReplyTable, Store, StoreError
@@ -70,6 +71,7 @@ class GreenletStore:
     def _wait_for(self, submit: Callable[..., None], *what: Any) -> Any:
         """Call submit with what and a done, and return what is given to that. Raises StoreError."""
         wait = Wait()
+        wait.greenlet = getcurrent()
 
         def done(outcome: Any) -> None:
             # The greenlet is woken by the hub, not by whoever brought the outcome.

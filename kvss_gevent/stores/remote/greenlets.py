@@ -34,7 +34,7 @@ class Greenlets:
 
     def connect_to(self, address: Address, timeout_s: float, db: int = 0) -> Link:
         """Return a connection, not yet open, that lets other greenlets run while it waits."""
-        link: Link = GreenConnection(**settings(address, timeout_s, db))  # type: ignore[no-untyped-call]
+        link: Link = GreenConnection(**settings(address, timeout_s, db))
         return link
 
 
@@ -58,6 +58,7 @@ class GreenSocket:
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         hub = get_hub()
         self._sock = sock
+        self.send = sock.send
         self._timeout_s = timeout_s
         self._loop = hub.loop
         self._to_hub = hub.switch
@@ -82,19 +83,14 @@ class GreenSocket:
 
     def sendall(self, data: bytes) -> None:
         """Send all of it. Raises TimeoutError when nothing can be sent for long."""
-        try:
-            sent = self._sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent == len(data):
-            return
-        view = memoryview(data)[sent:]
+        view = memoryview(data)
         writable = self._loop.io(self._sock.fileno(), 2)
         try:
             while view:
-                self._wait(writable)
                 with contextlib.suppress(BlockingIOError):
                     view = view[self._sock.send(view) :]
+                    continue
+                self._wait(writable)
         finally:
             writable.close()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from valkey.exceptions import ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply, pack
+from kvss_gevent.stores.remote.connection import Address, Reply, Sender, pack
 from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runtime
 
@@ -41,6 +41,8 @@ class Node:
         self._resting_until_s = float("-inf")
         self._fault = ""
         self._connected = False
+        self._sock: Sender
+        """Of the connection, while that is connected."""
         self._used_s = 0.0
         self._runner = runtime.spawn(self._run, f"kvss node {self}")
 
@@ -51,10 +53,11 @@ class Node:
     def submit(self, work: NodeRequest) -> None:
         """Queue work, or call its done() at once with an error where it cannot be taken."""
         with self._lock:
-            full = self._queued_bytes + work.size_bytes > max(self.limits.queue_bytes, work.size_bytes)
+            queued_bytes = self._queued_bytes + len(work.packed)
+            full = queued_bytes > self.limits.queue_bytes and self._queued_bytes > 0
             closed = self._closed
             if not (full or closed):
-                self._queued_bytes += work.size_bytes
+                self._queued_bytes = queued_bytes
                 self._waiting.append(work)
         if not (full or closed):
             if not self._called.is_set():
@@ -77,12 +80,11 @@ class Node:
             self._called.clear()
             while self._waiting:
                 gathered = self._gather()
-                error = self._do(gathered)
-                self._finish(gathered, StoreError(f"{self}: {error}"))
+                self._finish(gathered, self._do(gathered))
             if self._closed:
                 break
             self._called.wait()
-        self._finish(list(self._waiting), StoreError(f"{self}: no longer in use"))
+        self._finish(list(self._waiting), "no longer in use")
         self._disconnect()
 
     def _do(self, gathered: Sequence[NodeRequest]) -> str:
@@ -90,7 +92,10 @@ class Node:
         now_s = time.monotonic()
         if now_s < self._resting_until_s:
             return self._fault
-        ready = [work for work in gathered if work.deadline_s > now_s]
+        ready = []
+        for work in gathered:
+            if work.deadline_s > now_s:
+                ready.append(work)
         try:
             if ready:
                 self._exchange(ready)
@@ -111,27 +116,26 @@ class Node:
             work = self._waiting.popleft()
             gathered.append(work)
             commands += len(work.commands)
-            size_bytes += work.size_bytes
+            size_bytes += len(work.packed)
         return gathered
 
     def _exchange(self, gathered: Sequence[NodeRequest]) -> None:
         """Send all as one pipeline and read the replies. Raises ValkeyError or OSError where that breaks off."""
-        connection = self._connection
-        self._ensure_connected()
-        commands: list[RawCommand] = []
-        for work in gathered:
-            if work.asking:
-                for command in work.commands:
-                    commands += (ASKING, command)
-            else:
-                commands += work.commands
+        if not self._connected or time.monotonic() - self._used_s > FRESH_S:
+            self._ensure_connected()
+        packed = gathered[0].packed if len(gathered) == 1 else b"".join([work.packed for work in gathered])
         wanted = self.limits.replicas_ack
         waits = wanted > 0 and any(work.writes for work in gathered)
         if waits:
             # It gives up before the connection does, so that too few replicas are not mistaken for a dead node.
-            commands.append((b"WAIT", b"%d" % wanted, b"%d" % (self.limits.timeout_s * 500)))
+            packed += pack([(b"WAIT", b"%d" % wanted, b"%d" % (self.limits.timeout_s * 500))])
         self.pipelines += 1
-        connection.send(pack(commands))
+        try:
+            sent = self._sock.send(packed)  # nearly always all of it
+        except BlockingIOError:
+            sent = 0
+        if sent < len(packed):
+            self._sock.sendall(packed[sent:])
         deadline_s = time.monotonic() + self.limits.timeout_s
         read_all: list[tuple[NodeRequest, list[Reply]]] = []
         try:
@@ -173,7 +177,7 @@ class Node:
 
     def _ensure_connected(self) -> None:
         """Connect where there is no connection, or where the server has closed it meanwhile: nothing was sent yet."""
-        if self._connected and time.monotonic() - self._used_s > FRESH_S:
+        if self._connected:
             try:
                 self._connected = not self._connection.can_read(0)
             except (ValkeyError, OSError):
@@ -181,23 +185,26 @@ class Node:
         if not self._connected:
             self._connection.disconnect()
             self._connection.connect()
+            self._sock = self._connection.socket()
             self._connected = True
 
     def _disconnect(self) -> None:
         self._connected = False
         self._connection.disconnect()
 
-    def _finish(self, gathered: Sequence[NodeRequest], error: StoreError) -> None:
-        """Give back finished work; what has no replies gets the error."""
+    def _finish(self, gathered: Sequence[NodeRequest], fault: str) -> None:
+        """Give back finished work; what has no replies gets an error that says what was at fault."""
+        size_bytes = 0
+        for work in gathered:
+            size_bytes += len(work.packed)
         with self._lock:
-            self._queued_bytes -= sum(work.size_bytes for work in gathered)
+            self._queued_bytes -= size_bytes
+        error: StoreError | None = None
         for work in gathered:
             if work.error is None and len(work.replies) != len(work.commands):
+                error = error or StoreError(f"{self}: {fault}")
                 work.error = error
             work.done(work)
-
-
-ASKING: RawCommand = (b"ASKING",)
 
 
 def _nothing() -> None:

@@ -9,9 +9,6 @@ from kvss_gevent.stores.remote.connection import RawCommand, Reply
 if TYPE_CHECKING:
     from kvss_gevent.stores.base import StoreError
 
-BOILERPLATE_BYTES = 64
-"""What a command weighs in the queue beside its arguments."""
-
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
@@ -25,41 +22,32 @@ class NodeLimits:
 
     pipeline_bytes: int = 4 << 20
     queue_bytes: int = 64 << 20
-    """NodeRequest waiting for the node; what does not fit is refused."""
+    """Requests waiting for the node, as packed; what does not fit is refused."""
 
     replicas_ack: int = 0
     """Replicas that must have confirmed a write before it is acknowledged."""
 
 
 class NodeRequest:
-    """Commands for one node, run together and in order; afterwards their replies, or the error that struck them all."""
+    """Commands for one node, run together and in order; afterwards their replies, or the error that struck them all.
 
-    __slots__ = ("asking", "commands", "deadline_s", "done", "error", "keep_bytes", "replies", "size_bytes", "writes")
+    Whoever makes one fills in the first four: an __init__ would be one more call for every request.
+    """
 
-    def __init__(  # noqa: PLR0913 - all but three are rarely given
-        self,
-        commands: Sequence[RawCommand],
-        done: Callable[["NodeRequest"], None],
-        deadline_s: float,
-        *,
-        size_bytes: int = 0,
-        writes: bool = False,
-        asking: bool = False,
-        keep_bytes: int = 1 << 30,
-    ) -> None:
-        self.commands = commands
-        self.done = done
-        """Called once, by the node's runner or the caller; must not wait."""
-        self.deadline_s = deadline_s
-        """Not sent after this time (of time.monotonic)."""
-        self.size_bytes = size_bytes + BOILERPLATE_BYTES * len(commands)
-        self.writes = writes
-        self.asking = asking
-        """Precede each command with ASKING: its slot is on its way to this node."""
-        self.keep_bytes = keep_bytes
-        """Once values are more than this together, the next ones are read and replaced by TOO_MUCH."""
-        self.replies: list[Reply] = []
-        self.error: StoreError | None = None
+    commands: Sequence[RawCommand]
+    packed: bytes
+    """The same as they are sent, each behind ASKING where `asking` says so."""
+    done: Callable[["NodeRequest"], None]
+    """Called once, by the node's runner or the caller; must not wait."""
+    deadline_s: float
+    """Not sent after this time (of time.monotonic)."""
+    writes = False
+    asking = False
+    """The slot of these commands is on its way to this node, and each has a reply to ASKING before its own."""
+    keep_bytes = 1 << 30
+    """Once values are more than this together, the next ones are read and replaced by TOO_MUCH."""
+    replies: Sequence[Reply] = ()
+    error: "StoreError | None" = None
 
 
 class TooMuch:

@@ -30,7 +30,7 @@ def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime
         connection = runtime.connect_to(address, timeout_s)
         try:
             connection.connect()
-            connection.send(pack([(b"CLUSTER", b"SLOTS"), (b"CLUSTER", b"INFO")]))
+            connection.socket().sendall(pack([(b"CLUSTER", b"SLOTS"), (b"CLUSTER", b"INFO")]))
             slots, info = connection.read_reply(), connection.read_reply()
             for reply in (slots, info):
                 if isinstance(reply, ResponseError):

@@ -14,8 +14,8 @@ from typing import Any
 
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Batch, ReplyTable, StoreError
-from kvss_gevent.stores.remote.batch import BatchRun, reply_to_get
-from kvss_gevent.stores.remote.connection import Address
+from kvss_gevent.stores.remote.batch import NOT_FOUND, BatchRun
+from kvss_gevent.stores.remote.connection import PACKED_GET, Address, pack
 from kvss_gevent.stores.remote.node import Node
 from kvss_gevent.stores.remote.request import NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runner, Runtime, Threads
@@ -96,28 +96,43 @@ class RemoteStore:
         done must not wait. It may never be called where a node hangs: the caller waits no longer than wait_s.
         """
         batch = batch[: self._how_many(batch, limit_bytes)]
-        BatchRun(self, batch, limit_bytes, done, time.monotonic() + self.wait_s).start()
+        parts: dict[tuple[Node, bool], list[int]] = {}
+        for number, (_, key, _) in enumerate(batch):
+            node = self._owners[slot_of(key) if self.cluster else 0]
+            if node is None:
+                self.refresh_soon()
+                done(StoreError("no node of the cluster serves the key's slot"))
+                return
+            parts.setdefault((node, False), []).append(number)
+        BatchRun(self, batch, limit_bytes, done, time.monotonic() + self.wait_s).send(parts)
 
     def submit_get(self, key: bytes, limit_bytes: int, done: Done) -> None:
         """Do the same for a single GET, the most frequent batch, without the cost of a BatchRun."""
-        node = self.owner_of(key)
-        deadline_s = time.monotonic() + self.wait_s
+        node = self._owners[slot_of(key) if self.cluster else 0]
+        if node is None:
+            self.submit([(GET, key, b"")], limit_bytes, done)
+            return
 
         def take(work: NodeRequest) -> None:
             if work.error:
                 done(work.error)
                 return
             value = work.replies[0]
-            if value is None or type(value) is bytes:
-                self.note_largest(0 if value is None else len(value))
-                done([reply_to_get(value)])
-            else:  # a redirection perhaps: asking once more does no harm
-                BatchRun(self, [(GET, key, b"")], limit_bytes, done, deadline_s).start()
+            if value is None:
+                done([NOT_FOUND])
+            elif type(value) is bytes and value and b"\n" not in value:
+                size_bytes, faded_bytes = len(value), self._largest_bytes * LARGEST_FADES
+                self._largest_bytes = faded_bytes if faded_bytes > size_bytes else size_bytes
+                done([b"200 OK %b\n" % value])
+            else:  # a redirection, or what another program stored: asking once more does no harm
+                self.submit([(GET, key, b"")], limit_bytes, done)
 
-        if node is None:
-            BatchRun(self, [(GET, key, b"")], limit_bytes, done, deadline_s).start()
-        else:
-            node.submit(NodeRequest(((b"GET", key),), take, deadline_s, size_bytes=len(key)))
+        work = NodeRequest()
+        work.commands = ((b"GET", key),)
+        work.packed = PACKED_GET % (len(key), key)
+        work.done = take
+        work.deadline_s = time.monotonic() + self.wait_s
+        node.submit(work)
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order and return their reply lines; see Store. Waits at most wait_s."""
@@ -142,9 +157,13 @@ class RemoteStore:
             fault = next((reply for reply in replies if not isinstance(reply, int)), None)
             done(sum(replies) if fault is None else StoreError(str(fault)))
 
-        deadline_s = time.monotonic() + self.wait_s
         for node in nodes:
-            node.submit(NodeRequest([(b"DBSIZE",)], add_up, deadline_s))
+            work = NodeRequest()
+            work.commands = ((b"DBSIZE",),)
+            work.packed = pack(work.commands)
+            work.done = add_up
+            work.deadline_s = time.monotonic() + self.wait_s
+            node.submit(work)
 
     def count(self) -> int:
         """Return the number of keys on all masters. Raises StoreError."""
