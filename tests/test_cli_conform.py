@@ -152,11 +152,10 @@ def test_junit_in_a_bad_place_is_one_clear_line_before_any_case_is_run(
         ([], "HOST:PORT is missing"),
         (["127.0.0.1:1", "--group", "speed"], "there is no group 'speed'"),
         (["--group", "QUIT", "127.0.0.1:1"], "there is no group '127.0.0.1:1'"),
-        (["localhost"], "'localhost' is no HOST:PORT"),
-        (["localhost:"], "'localhost:' is no HOST:PORT"),
-        ([":5050"], "':5050' is no HOST:PORT"),
-        (["localhost:70000"], "'localhost:70000' is no HOST:PORT"),
-        (["::1:5050"], "write an IPv6 address in brackets"),
+        (["localhost:"], "'localhost:' is not HOST:PORT"),
+        (["localhost:70000"], "PORT is '70000'"),
+        (["::1:5050"], "an IPv6 address with a port needs brackets"),
+        (["localhost:1", "--command", "true"], "exclude each other"),
         (["localhost:1", "--timeout", "0"], "'0' is no number of seconds"),
         (["localhost:1", "--timeout", "nan"], "'nan' is no number of seconds"),
         (["localhost:1", "--timeout", "soon"], "'soon' is no number of seconds"),
@@ -176,6 +175,22 @@ def test_an_ipv6_address_is_written_in_brackets(capsys: pytest.CaptureFixture[st
     with running(talking(), host="::1") as port:
         assert main(["conform", f"[::1]:{port}", "--group", "QUIT"]) == 0
         assert capsys.readouterr().out.startswith(f"[::1]:{port} as a KV/1.0 server")
+
+
+def test_an_address_may_be_two_words_as_in_every_command(good: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", *good.split(":"), "--group", "QUIT"]) == 0
+    assert capsys.readouterr().out.startswith(f"{good} as a KV/1.0 server")
+
+
+def test_verbose_shows_the_bytes_of_every_case_on_standard_error(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", bad, "--verbose", "--only", "byte-by-byte", "phrase-spelling"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["byte-by-byte: passed", "  > 'K'"]
+    assert lines[2].startswith("  > ... ")
+    assert lines[3] == r"  > '\n'"
+    assert lines[4] == r"  < '201 CREATED\n'"
+    assert "phrase-spelling: expected '400 BAD_REQUEST'" in lines
+    assert r"  (4) < '400 \x1b[2JBAD\x07 \xff\n'" in lines
 
 
 def test_the_list_shows_every_case_of_the_groups_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from kvss_gevent.conformance import export, report
+from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.cases import CASES, GROUPS
 from kvss_gevent.conformance.process.submission import Submission
@@ -15,11 +15,11 @@ from kvss_gevent.conformance.runner import (
     Unreachable,
     grade,
     grade_submission,
-    join_address,
     planned,
 )
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
+from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 
 SUMMARY = "grade any KV/1.0 server"
@@ -44,7 +44,7 @@ every run uses new ones."""
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `kvss conform`."""
     parser.epilog = _EPILOG
-    parser.add_argument("target", nargs="?", type=_target, metavar="HOST:PORT", help="the server, such as [::1]:5050")
+    parser.add_argument("target", nargs="*", metavar="HOST:PORT", help="the server, such as [::1]:5050")
     parser.add_argument(
         "--command",
         metavar="CMD",
@@ -76,6 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="S",
         help="seconds for a case (default: %(default)g)",
     )
+    parser.add_argument("--verbose", action="store_true", help="show the bytes of every case on standard error")
     parser.add_argument("--list", action="store_true", help="list the cases instead of running them")
 
 
@@ -86,14 +87,16 @@ def run(args: Namespace) -> int:
         cases = planned(plan, README if args.stats_format == ANY else args.stats_format)
         print(export.cases_as_json(cases) if args.json else report.list_cases(cases), end="")
         return Exit.OK
-    if (args.target is None) == (args.command is None):
-        cause = "HOST:PORT is missing" if args.target is None else "HOST:PORT and --command exclude each other"
+    if bool(args.target) == bool(args.command):
+        cause = "HOST:PORT and --command exclude each other" if args.target else "HOST:PORT is missing"
         raise Fail(cause, "give the address of the server, such as: kvss conform 127.0.0.1:5050")
     if args.junit:
         _write(args.junit, b"", "ab")
     card = _grade(args, plan)
     if args.junit:
         _write(args.junit, export.as_junit(card))
+    if args.verbose:
+        print(*transcript.whole(card), sep="\n", file=sys.stderr)
     print(export.as_json(card) if args.json else report.as_text(card), end="")
     if not card.complete:
         raise Fail("interrupted", f"{len(card.verdicts)} cases were run", INTERRUPTED)
@@ -137,9 +140,9 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
         if args.command:
             where = args.command
             return grade_submission(Submission(args.command, args.directory or Path.cwd()), plan, _show_progress)
-        host, port = args.target
-        where = join_address(host, port)
-        return grade(host, port, plan, _show_progress)
+        endpoint = only_endpoint(args.target)
+        where = str(endpoint)
+        return grade(endpoint.host, endpoint.port, plan, _show_progress)
     except Unreachable as unreachable:
         if args.junit:
             _write(args.junit, export.unreachable_as_junit(where, str(unreachable)))
@@ -173,17 +176,6 @@ def _group(name: str) -> str:
     if found is None:
         raise Fail(f"there is no group {name!r}", f"the groups are: {', '.join(GROUPS)}; HOST:PORT goes before --group")
     return found
-
-
-def _target(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ArgumentTypeError(f"{text!r} is ambiguous: write an IPv6 address in brackets, such as [::1]:5050")
-    if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:5050")
-    return host, int(port)
 
 
 def _seconds(text: str) -> float:

@@ -25,6 +25,7 @@ from kvss_gevent.conformance.process.kernel import listens
 from kvss_gevent.conformance.process.submission import Death, NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README, form_of
+from kvss_gevent.protocol.errors import server_name
 
 WORKERS: Final = 8
 """Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""
@@ -141,7 +142,7 @@ class _Run:
         except KeyboardInterrupt:
             complete = False
         verdicts = tuple(self._verdicts[case.id] for case in self._cases if case.id in self._verdicts)
-        where = join_address(self._host, self._port)
+        where = server_name(self._host, self._port)
         spent_s = time.monotonic() - self._started
         notes = tuple(self._notes())
         return Scorecard(where, self._target.stats_form, verdicts, notes, spent_s, self._plan.profile, complete)
@@ -401,11 +402,6 @@ def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT
     """Return a bound in seconds for a run of these cases and the probes before it."""
     longest = max(case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S) for case in cases)
     return 7 * timeout_s + budget_s + longest
-
-
-def join_address(host: str, port: int) -> str:
-    """Return HOST:PORT, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
