@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs dist clean
+.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs reference dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -88,6 +88,9 @@ torture: $(VENV)/.test ## kill a disk server 200 times under load, cut its power
 
 docs: $(VENV)/.docs ## the documents as a site in site/, without a network once it is installed
 	$(RUN) -m publishing.site
+
+reference: $(VENV)/.dev ## make docs/reference/ and the manual page anew, after a change of options or of the client
+	$(RUN) -m publishing.reference
 
 dist: $(VENV)/.dev ## the wheel and the source distribution in dist/
 	$(RUN) -m build --quiet --outdir dist

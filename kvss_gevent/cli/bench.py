@@ -25,7 +25,9 @@ examples:
   kvss bench 127.0.0.1:5050 --depth 16 --seconds 10 --json
 
 exit codes: 0 all requests were answered, 1 some were refused, lost or never answered, 2 usage,
-3 there is no server or it takes no keys, 130 interrupted. A run leaves --keys keys in the server, beginning with key:.
+3 there is no server or it takes no keys, 130 interrupted.
+
+A run leaves --keys keys in the server, beginning with key:.
 """
 
 

@@ -32,6 +32,13 @@ examples:
   kvss load run --help
       all options, those of Locust's, too
 """
+_CODES = """
+exit codes:
+  0  done
+  1  a request failed, a requirement was not met, or a worker process was lost
+  2  usage
+  3  no KV/1.0 server, or it went away
+"""
 
 
 class _OwnOptions:
@@ -51,11 +58,11 @@ class _OwnOptions:
 
 def add_arguments(parser: Parser) -> None:
     """Declare the words. Behind `run`, which is meant where no word is given, every option passes through."""
-    parser.epilog = f"Without a WORD, `{_RUN}` is meant.\n\n{_EXAMPLES}  kvss load search --help\n"
+    parser.epilog = f"Without a WORD, `{_RUN}` is meant.\n\n{_EXAMPLES}  kvss load search --help\n{_CODES}"
     parser.default_word = _RUN
     words = parser.add_subparsers(metavar="WORD", dest="word", required=True)
     run_parser = add_subcommand(
-        words, _RUN, "run Locust with the users for KV/1.0; every option of Locust's may follow", _EXAMPLES
+        words, _RUN, "run Locust with the users for KV/1.0; every option of Locust's may follow", _EXAMPLES + _CODES
     )
     _declare_run(run_parser)
     for word, (module, summary) in _WORDS.items():

@@ -21,7 +21,9 @@ examples:
   kvss serve --model threads
 
 Serve with one of them by `kvss serve --model NAME`. "loses" names the cases of `kvss conform` that a model fails by
-its nature; `kvss conform --list` says what they are. Exit code: 0.
+its nature; `kvss conform --list` says what they are.
+
+exit codes: 0 printed, 2 usage
 """
 
 

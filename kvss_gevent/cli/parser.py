@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from kvss_gevent.settings.fail import Fail
 
-_LABEL = re.compile(r"[a-z][a-z ()`,]*:")
+LABEL = re.compile(r"([a-z][a-z0-9 ();`,]*):( |$)")
+"""The begin of a part of a help text, such as `examples:`."""
 _TABLE_ROW = re.compile(r" +(?:\S+ )*\S+ {2,}(?=\S)")
 
 
@@ -78,7 +79,7 @@ class Help(argparse.HelpFormatter):
         lines: list[str] = []
         for line in text.splitlines():
             prose = line and not line[0].isspace()
-            if prose and lines and lines[-1][:1].strip() and not lines[-1].endswith(":") and not _LABEL.match(line):
+            if prose and lines and lines[-1][:1].strip() and not lines[-1].endswith(":") and not LABEL.match(line):
                 lines[-1] += f" {line}"
             else:
                 lines.append(line.rstrip())

@@ -42,7 +42,7 @@ examples:
   kvss serve --print-config > kvss.toml
 
 signals:
-{chr(10).join(f"  {', '.join(row.names):<17}{row.says}" for row in signals.TABLE)}
+{chr(10).join(f"  {', '.join(row.names):<28}{row.says}" for row in signals.TABLE)}
 
 exit codes:
   0        stopped by SIGTERM or Ctrl-C, or the configuration is good

@@ -23,9 +23,8 @@ examples:
   kvss show kvss-flight-20260105-101500-4711.json
                                              what kvss serve --flight-recorder wrote
 
-exit codes:
-  0 shown, 1 a model could not be recorded, 2 usage,
-  3 a model's library is not installed
+exit codes: 0 shown, 1 a model could not be recorded, 2 usage, 3 a model's
+library is not installed
 """
 
 
