@@ -6,7 +6,8 @@ from typing import Any, Final
 from xml.etree import ElementTree as xml
 
 from kvss_gevent.conformance.case import Case
-from kvss_gevent.conformance.score import Scorecard, Verdict, percent
+from kvss_gevent.conformance.causes import picture
+from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 
 SCHEMA: Final = "kvss-conform/1"
 """Changes when a field changes its meaning or goes; new fields may come without."""
@@ -26,6 +27,7 @@ def as_json(card: Scorecard) -> str:
             "duration_s": round(card.duration_s, 3),
             "notes": list(card.notes),
             "groups": [{"name": name, **_sums(verdicts)} for name, verdicts in card.groups.items()],
+            "causes": [_finding(finding) for finding in card.causes],
             "cases": [_verdict(verdict) for verdict in card.verdicts],
         }
     )
@@ -99,6 +101,18 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "hint": verdict.case.hint,
         **({"death": verdict.death, "stderr": verdict.tail} if verdict.death else {}),
         **({"picture": list(verdict.picture)} if verdict.picture else {}),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "sentence": finding.sentence,
+        "advice": finding.advice,
+        "points": finding.points,
+        "evidence": [verdict.case.id for verdict in finding.evidence],
+        "explains": [verdict.case.id for verdict in finding.explains],
+        "packets": list(picture.lines(finding.evidence[0])),
     }
 
 

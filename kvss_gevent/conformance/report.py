@@ -6,7 +6,8 @@ from textwrap import wrap
 from typing import Final
 
 from kvss_gevent.conformance.case import PROJECT, Case
-from kvss_gevent.conformance.score import Scorecard, Verdict, percent
+from kvss_gevent.conformance.causes import picture
+from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 
 WIDTH: Final = 80
 SHOWN_PACKETS: Final = 4
@@ -52,6 +53,7 @@ def _lines(card: Scorecard) -> Iterator[str]:
     for habit in habits(card):
         yield ""
         yield from wrap(habit, WIDTH)
+    yield from _causes(card.causes)
     yield from _failures(card.failures)
     if card.advice:
         yield ""
@@ -79,6 +81,25 @@ def _row(name: str, verdicts: tuple[Verdict, ...]) -> str:
     return (
         f"{name:<11}{points:>4} of {possible:<3} {passed:>4} of {len(verdicts):<3} {percent(points, possible):>5.1f} %"
     )
+
+
+def _causes(causes: tuple[Finding, ...]) -> Iterator[str]:
+    """Say what most likely lies behind the failures, the dearest first, with the packets that show it."""
+    if causes:
+        yield ""
+        yield "Most likely:"
+    for number, finding in enumerate(causes, 1):
+        first = finding.evidence[0]
+        cases, points = len(finding.explains), finding.points
+        yield ""
+        yield from wrap(f"{number}. {finding.sentence}", WIDTH, subsequent_indent="   ")
+        yield f"   {cases} of the failed cases come of it, {points} points. Seen in {first.case.id}:"
+        for packet in picture.lines(first):
+            yield from wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
+        if first.death:
+            yield f"     {first.death}"
+        yield from (f"     {line}" for line in first.picture)
+        yield from wrap(finding.advice, WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
 def _failures(failures: tuple[Verdict, ...]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Final
 from kvss_gevent.conformance.case import PROJECT, Case, Race, Step
 from kvss_gevent.conformance.case_runner import Target, run_case
 from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.causes import find
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import listens
@@ -145,7 +146,8 @@ class _Run:
         where = server_name(self._host, self._port)
         spent_s = time.monotonic() - self._started
         notes = tuple(self._notes())
-        return Scorecard(where, self._target.stats_form, verdicts, notes, spent_s, self._plan.profile, complete)
+        card = Scorecard(where, self._target.stats_form, verdicts, notes, spent_s, self._plan.profile, complete)
+        return replace(card, causes=find(card))
 
     def _run_all(self) -> None:
         for case in self._cases:

@@ -1,0 +1,63 @@
+"""Bugs in what STATS counts."""
+
+from typing import Final
+
+from kvss_gevent.conformance.causes.cause import Cause
+
+CAUSES: Final = (
+    Cause(
+        name="connections-never-fall",
+        sentence="connections counts all clients that ever came, not those that are there.",
+        advice="Count down in a finally clause when the connection ends, however it ends.",
+        fails={"stats-connections": r"connections moved by (0|1|-1) instead of -2"},
+        over=("connections-leak-at-reset",),
+        also=("stats-after-reset",),
+    ),
+    Cause(
+        name="connections-leak-at-reset",
+        sentence="connections does not fall when a client breaks off.",
+        advice="Count down in a finally clause: recv() raises where a client breaks off.",
+        fails={"stats-after-reset": "connections moved"},
+        passes=("stats-connections",),
+    ),
+    Cause(
+        name="keys-counted-apart",
+        sentence="keys_stored runs away from the number of keys in the store.",
+        advice="Report the size of the store itself, such as len(store).",
+        fails={"stats-keys": "keys_stored moved"},
+        passes=("del-forgets", "put-replace"),
+    ),
+    Cause(
+        name="commands-left-out",
+        sentence="commands_processed leaves out STATS or refused requests.",
+        advice="Count each request once, where it is answered, whatever the answer is.",
+        fails={"stats-commands": "commands_processed moved by [0123] "},
+        passes=("stats-gets", "stats-second"),
+    ),
+    Cause(
+        name="successes-counted",
+        sentence="The counters of GET, PUT and DEL leave out requests that find nothing or replace something.",
+        advice="Count a well-formed request whether or not its key was there.",
+        some={f"stats-{verb}s": f"{verb}_requests moved by [01] " for verb in ("get", "put", "del")},
+        passes=("stats-second",),
+    ),
+    Cause(
+        name="refused-counted",
+        sentence="The counters of GET, PUT and DEL count refused requests, too.",
+        advice="Count behind the check of the request, not before it.",
+        fails={"stats-refused": "moved by [123]"},
+    ),
+    Cause(
+        name="counters-begin-elsewhere",
+        sentence="Counters do not begin at 0, or count the STATS that asks for them.",
+        advice="Begin at 0; commands_processed counts the requests answered before this one.",
+        some={"stats-fresh*": ""},
+        passes=("stats-keys", "stats-connections"),
+    ),
+    Cause(
+        name="uptime-stands-still",
+        sentence="The uptime does not grow with the clock.",
+        advice="Remember once when the server started and take the difference at each STATS.",
+        fails={"stats-uptime": "uptime moved"},
+    ),
+)

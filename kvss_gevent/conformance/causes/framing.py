@@ -1,0 +1,167 @@
+"""Bugs between the bytes of a connection and the lines of requests."""
+
+from typing import Final
+
+from kvss_gevent.conformance.causes.cause import Cause
+
+_ENDED: Final = "closed the connection|reset the connection"
+
+CAUSES: Final = (
+    Cause(
+        name="recv-is-request",
+        sentence="The server takes what one recv() returns for one request.",
+        advice="Keep what came in a buffer and cut it at each line feed: a recv() may hold half a request or five.",
+        fails={"cut-in-version": "", "byte-by-byte": "", "two-in-one": ""},
+        passes=("one-line",),
+        over=(
+            "unfinished-run",
+            "utf8-per-recv",
+            "long-lines-refused",
+            "value-cut",
+            "first-line-only",
+            "line-unbounded",
+        ),
+        also=(
+            *("cut-*", "lf-alone", "one-and-a-half", "hundred-in-one", "in-order", "crlf-cut", "utf8-cut"),
+            *("half-close-answers", "incomplete-*", "errors-in-pipeline", "quit-before", "quit-unanswered"),
+            *("quit-not-run", "large-value", "pipeline-*", "long-line*", "slow-beside-quick", "stats-pipeline*"),
+        ),
+    ),
+    Cause(
+        name="piece-is-request",
+        sentence="The server splits what one recv() returns into lines, and takes its last piece for a request, too.",
+        advice="What is behind the last line feed is no request yet: keep it and put the next recv() behind it.",
+        fails={"cut-in-version": "", "byte-by-byte": ""},
+        passes=("one-line", "two-in-one"),
+        over=("unfinished-run", "utf8-per-recv", "long-lines-refused", "value-cut", "line-unbounded"),
+        also=(
+            *("cut-*", "lf-alone", "one-and-a-half", "hundred-in-one", "crlf-cut", "utf8-cut", "incomplete-*"),
+            *("large-value", "pipeline-read-late", "long-line*", "slow-beside-quick"),
+        ),
+    ),
+    Cause(
+        name="rest-lost",
+        sentence="The server throws away what stands behind the last line feed of a packet.",
+        advice="Keep the rest of the buffer, do not clear it: the next recv() goes on in the middle of that request.",
+        fails={"one-and-a-half": ""},
+        passes=("byte-by-byte", "two-in-one"),
+        also=("hundred-in-one",),
+    ),
+    Cause(
+        name="first-line-only",
+        sentence="The server answers one line of a packet and goes back to recv(), though more lines have come.",
+        advice="Loop over all complete lines in the buffer before the next recv().",
+        fails={"two-in-one": "", "hundred-in-one": ""},
+        passes=("byte-by-byte", "cut-in-version"),
+        also=(
+            *("one-and-a-half", "in-order", "errors-in-pipeline", "half-close-answers", "quit-*", "stats-pipeline*"),
+            *("pipeline-read-late", "long-line-then-more", "deaf-client"),
+        ),
+    ),
+    Cause(
+        name="utf8-per-recv",
+        sentence="The server decodes each recv() by itself, so that a character cut by a packet's end breaks.",
+        advice="Collect bytes, cut at the line feed, and decode the whole line.",
+        fails={"utf8-cut": ""},
+        passes=("byte-by-byte", "two-in-one", "unicode"),
+        also=("truncated-utf8",),
+    ),
+    Cause(
+        name="unfinished-run",
+        sentence="The server runs a last line that has no line feed when its client leaves.",
+        advice="A line without its line feed may have lost its end: DEL user4 may be half of DEL user42. Drop it.",
+        some={"incomplete-*": ""},
+        passes=("byte-by-byte", "cut-in-version"),
+    ),
+    Cause(
+        name="eof-drops-replies",
+        sentence="The server throws its replies away when a client has closed its sending side.",
+        advice="Answer every complete line, then close: `printf ... | nc -N` closes its side at once.",
+        fails={"half-close-answers": ""},
+        passes=("two-in-one", "in-order"),
+        also=("incomplete-unanswered",),
+    ),
+    Cause(
+        name="eof-unseen",
+        sentence="The server does not close its connection when the client has closed its side.",
+        advice="recv() returns b'' at the end of the input: leave the loop and close, or each client costs a thread.",
+        fails={"half-close-closes": "stays open|not tried"},
+        passes=("quit-closes",),
+        also=("incomplete-unanswered",),
+    ),
+    Cause(
+        name="crlf-kept",
+        sentence="The server keeps the carriage return of a line that ends in CR LF, as telnet sends it.",
+        advice="Drop one \\r at the end of each line before looking at it.",
+        fails={"crlf": r"v\\r'"},
+        also=("crlf-cut", "crlf-once", "empty-crlf-line", "http-*"),
+    ),
+    Cause(
+        name="crlf-refused",
+        sentence="The server refuses a line that ends in CR LF, as telnet sends it.",
+        advice="Drop one \\r at the end of each line before looking at it.",
+        fails={"crlf": "'4"},
+        also=("crlf-cut", "crlf-once", "empty-crlf-line", "http-*"),
+    ),
+    Cause(
+        name="returns-stripped",
+        sentence="The server drops every carriage return at the end of a line, not one.",
+        advice="rstrip('\\r\\n') takes as many as there are: use removesuffix().",
+        fails={"crlf-once": ""},
+        passes=("crlf", "space-last", "tab-last", "only-lf-ends"),
+    ),
+    Cause(
+        name="splitlines",
+        sentence="The server cuts lines at more characters than the line feed.",
+        advice="splitlines() also cuts at \\v, \\f, U+0085, U+2028 and lone \\r: cut the bytes at b'\\n'.",
+        fails={"only-lf-ends": ""},
+        passes=("two-in-one", "unicode"),
+        over=("returns-stripped", "crlf-kept"),
+        also=("crlf-once",),
+    ),
+    Cause(
+        name="invalid-utf8-taken",
+        sentence="The server takes a line that is not UTF-8.",
+        advice="Decode strictly, not with errors='replace' or 'ignore' and not as Latin-1, and answer 400.",
+        fails={"invalid-utf8": "'20.* for '400"},
+        also=("*utf8*",),
+    ),
+    Cause(
+        name="invalid-utf8-ends",
+        sentence="A line that is not UTF-8 ends the connection: the decoding error is not caught.",
+        advice="Catch UnicodeDecodeError where a line is decoded, answer 400, and read on.",
+        fails={"invalid-utf8": _ENDED},
+        also=("*utf8*",),
+    ),
+    Cause(
+        name="line-unbounded",
+        sentence="The server keeps a line of any length: one client can fill its memory.",
+        advice="Over 1 MiB remember only that the line is too long, throw it away to its line feed, and answer 400.",
+        fails={"long-line": "'20.* for '400"},
+        also=("long-line*",),
+    ),
+    Cause(
+        name="long-lines-refused",
+        sentence="The server has room for short lines only.",
+        advice="Let the buffer of a connection grow up to the limit of a line, 1 MiB.",
+        fails={"pipeline-read-late": "'4.* for '201"},
+        passes=("byte-by-byte",),
+        also=("large-value", "deaf-client", "long-line*", "race-torn"),
+    ),
+    Cause(
+        name="value-cut",
+        sentence="The server stores or sends only the beginning of a long value.",
+        advice="A char value[1024] cuts: carry the length of a value with it.",
+        fails={"pipeline-read-late": r"'200 OK x+'\.\.\. \(\d+ bytes\)$"},
+        passes=("byte-by-byte",),
+        also=("large-value", "deaf-client", "race-torn"),
+    ),
+    Cause(
+        name="send-in-part",
+        sentence="The server sends only a part of a long reply: send() does not take all of it.",
+        advice="Use sendall(), or loop until send() has taken everything.",
+        some={"large-value": "no line feed|, then ", "pipeline-read-late": "no line feed|, then |'x|K x|4 NOT|nothing"},
+        passes=("two-in-one", "hundred-in-one"),
+        also=("deaf-client", "race-torn"),
+    ),
+)

@@ -1,0 +1,278 @@
+"""Bugs between clients, and in what STATS counts."""
+
+import os
+import socket
+import threading
+import time
+from collections import Counter
+
+from reference_server import State, answer, talking
+
+from planted.bug import BUGS, WINDOW_S, Bug, conversation, count, lines_of, put_of, replying, words_of
+
+BUGS["one-client-at-a-time"] = Bug("one-client-at-a-time", talking(), threads=False)
+BUGS["greeting"] = Bug("greeting", talking(), greeting=b"Welcome to KVSS\n")
+BUGS["prompt"] = Bug("greeting", talking(end=b"\nKV> "), greeting=b"KV> ")
+BUGS["replies-end-in-crlf"] = Bug("replies-end-in-crlf", talking(end=b"\r\n"))
+BUGS["replies-without-lf"] = Bug("replies-without-lf", talking(end=b""))
+BUGS["replies-padded"] = Bug("replies-padded", talking(end=b"\n" + bytes(20)))
+
+
+def _extra(state: State, name: str, value: object) -> object:
+    """Return something that one bug keeps in the state."""
+    return state.__dict__.setdefault(name, value)
+
+
+@conversation("waits-for-slow")
+def waits_for_slow(sock: socket.socket, state: State) -> None:
+    lock = _extra(state, "reading", threading.Lock())
+    assert isinstance(lock, type(threading.Lock()))
+    buffer = b""
+    while first := sock.recv(1):
+        with lock:
+            buffer = first
+            while not buffer.endswith(b"\n") and (data := sock.recv(65536)):
+                buffer += data
+            for line in buffer.split(b"\n")[:-1]:
+                reply, ends = answer(state, line)
+                sock.sendall(reply + b"\n")
+                if ends:
+                    return
+
+
+@conversation("lock-while-sending")
+def lock_while_sending(sock: socket.socket, state: State) -> None:
+    lock = _extra(state, "sending", threading.Lock())
+    assert isinstance(lock, type(threading.Lock()))
+
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        reply, ends = answer(state, line)
+        with lock:
+            sock.sendall(reply)
+        return b"", ends
+
+    talking(reply_to)(sock, state)
+
+
+@conversation("few-clients")
+def few_clients(sock: socket.socket, state: State) -> None:
+    if state.counts["open"] <= 25:
+        talking()(sock, state)
+
+
+@conversation("store-per-connection")
+def store_per_connection(sock: socket.socket, state: State) -> None:
+    own = State()
+    own.counts, own.started, own.lock, own.stopping = state.counts, state.started, state.lock, state.stopping
+    talking()(sock, own)
+
+
+@conversation("counters-per-connection")
+def counters_per_connection(sock: socket.socket, state: State) -> None:
+    own = State()
+    own.store, own.started, own.stopping = state.store, state.started, state.stopping
+    own.counts = _Counts(state)
+    own.lock = state.lock
+    talking()(sock, own)
+
+
+class _Counts(Counter[str]):
+    """Counters of one connection, with the number of open connections of all."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+
+    def __getitem__(self, name: str) -> int:
+        return self._state.counts[name] if name == "open" else super().__getitem__(name)
+
+
+def _late_put(state: State, line: bytes) -> tuple[bytes, bool] | None:
+    put = put_of(line)
+    if put is None:
+        return None
+    new = put[0] not in state.store
+    time.sleep(WINDOW_S)
+    state.store[put[0]] = put[1]
+    count(state, "served", "put")
+    return (b"201 CREATED" if new else b"200 OK"), False
+
+
+def _late_del(state: State, line: bytes) -> tuple[bytes, bool] | None:
+    command, key, _ = words_of(line)
+    if command != b"DEL" or key not in state.store or b" " in key or line.count(b" ") != 2:
+        return None
+    time.sleep(WINDOW_S)
+    state.store.pop(key, None)
+    count(state, "served", "del")
+    return b"204 NO_CONTENT", False
+
+
+@replying("check-then-put")
+def check_then_put(state: State, line: bytes) -> tuple[bytes, bool]:
+    return _late_put(state, line) or answer(state, line)
+
+
+@replying("check-then-del")
+def check_then_del(state: State, line: bytes) -> tuple[bytes, bool]:
+    return _late_del(state, line) or answer(state, line)
+
+
+@replying("unlocked")
+def unlocked(state: State, line: bytes) -> tuple[bytes, bool]:
+    return _late_put(state, line) or _late_del(state, line) or answer(state, line)
+
+
+@replying("map-copied")
+def map_copied(state: State, line: bytes) -> tuple[bytes, bool]:
+    if (put := put_of(line)) is None:
+        return answer(state, line)
+    copied = dict(state.store)
+    new = put[0] not in copied
+    copied[put[0]] = put[1]
+    time.sleep(WINDOW_S)
+    state.store = copied
+    count(state, "served", "put")
+    return (b"201 CREATED" if new else b"200 OK"), False
+
+
+@replying("reply-buffer-shared")
+def reply_buffer_shared(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    if reply[:7] != b"200 OK ":
+        return reply, ends
+    state.__dict__["buffer"] = reply
+    time.sleep(WINDOW_S)
+    return state.__dict__["buffer"], ends
+
+
+@replying("torn-value")
+def torn_value(state: State, line: bytes) -> tuple[bytes, bool]:
+    put = put_of(line)
+    if put and put[0] in state.store and len(put[1]) > 100:
+        half = len(put[1]) // 2
+        state.store[put[0]] = put[1][:half] + state.store[put[0]][half:]
+        time.sleep(WINDOW_S)
+    return answer(state, line)
+
+
+@conversation("stale-cache")
+def stale_cache(sock: socket.socket, state: State) -> None:
+    cache: dict[bytes, bytes] = {}
+
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        command, key, _ = words_of(line)
+        if command == b"GET" and key in cache:
+            count(state, "served", "get")
+            return cache[key], False
+        reply, ends = answer(state, line)
+        cache.pop(key, None)
+        if command == b"GET" and reply[:3] == b"200":
+            cache[key] = reply
+        return reply, ends
+
+    talking(reply_to)(sock, state)
+
+
+@conversation("quit-goes-on")
+def quit_goes_on(sock: socket.socket, state: State) -> None:
+    buffer = b""
+    while data := sock.recv(65536):
+        *lines, buffer = (buffer + data).split(b"\n")
+        replies = [answer(state, line) for line in lines]
+        sock.sendall(b"".join(reply + b"\n" for reply, _ in replies))
+        if any(ends for _, ends in replies):
+            return
+
+
+@conversation("empty-line-skipped")
+def empty_line_skipped(sock: socket.socket, state: State) -> None:
+    for line in lines_of(sock):
+        if line.rstrip(b"\r"):
+            reply, ends = answer(state, line)
+            sock.sendall(reply + b"\n")
+            if ends:
+                return
+
+
+@conversation("connections-never-fall")
+def connections_never_fall(sock: socket.socket, state: State) -> None:
+    try:
+        talking()(sock, state)
+    finally:
+        count(state, "open")
+
+
+@conversation("connections-leak-at-reset")
+def connections_leak_at_reset(sock: socket.socket, state: State) -> None:
+    try:
+        talking()(sock, state)
+    except OSError:
+        count(state, "open")
+
+
+@replying("keys-counted-apart")
+def keys_counted_apart(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    if put_of(line):
+        state.__dict__["keys"] = state.__dict__.get("keys", 0) + 1
+    if reply[:14] == b"200 OK uptime:":
+        reply = reply.rpartition(b" ")[0] + b" %d" % state.__dict__.get("keys", 0)
+    return reply, ends
+
+
+@replying("commands-left-out")
+def commands_left_out(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    if reply[:3] in (b"400", b"426"):
+        with state.lock:
+            state.counts["served"] -= 1
+    return reply, ends
+
+
+@replying("successes-counted")
+def successes_counted(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    if reply[:3] == b"404":
+        with state.lock:
+            state.counts[words_of(line)[0].decode().lower()] -= 1
+    return reply, ends
+
+
+@replying("refused-counted")
+def refused_counted(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    command = words_of(line)[0].decode(errors="replace").lower()
+    if reply[:3] == b"400" and command in ("get", "put", "del"):
+        count(state, command)
+    return reply, ends
+
+
+@replying("uptime-stands-still")
+def uptime_stands_still(state: State, line: bytes) -> tuple[bytes, bool]:
+    state.started = time.monotonic()
+    return answer(state, line)
+
+
+@replying("counters-begin-elsewhere", fresh=True)
+def counters_begin_elsewhere(state: State, line: bytes) -> tuple[bytes, bool]:
+    with state.lock:
+        if not state.__dict__.setdefault("begun", False):
+            state.__dict__["begun"] = True
+            state.counts.update({"served": 7, "get": 3})
+    return answer(state, line)
+
+
+@replying("crash", fresh=True)
+def crash(state: State, line: bytes) -> tuple[bytes, bool]:
+    if line.rstrip(b"\r") == b"KV/1.0":
+        os._exit(3)
+    return answer(state, line)
+
+
+@replying("quit-ends-server", fresh=True)
+def quit_ends_server(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    if reply == b"200 OK bye":
+        os._exit(0)
+    return reply, ends

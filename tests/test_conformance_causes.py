@@ -1,0 +1,164 @@
+"""Root causes: each planted bug gets its own name and no other, and what is said of it can be read."""
+
+import re
+import sys
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from planted.bug import Bug
+from planted.server import BUGS
+from reference_server import State, running, talking
+
+from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.causes import CAUSES, find, picture
+from kvss_gevent.conformance.causes.cause import Cause, judge
+from kvss_gevent.conformance.process.submission import Submission
+from kvss_gevent.conformance.report import as_text
+from kvss_gevent.conformance.runner import Plan, grade, grade_submission
+from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
+
+IDS = {case.id for case in CASES}
+NAMES = {cause.name for cause in CAUSES}
+SERVER = Path(__file__).parent / "planted" / "server.py"
+
+QUICK = {
+    "piece-is-request": ("framing",),
+    "rest-lost": ("framing",),
+    "crlf-kept": ("framing",),
+    "split-at-any-space": ("commands", "grammar"),
+    "keys-cut-at-64": ("commands",),
+    "version-prefix": ("versions",),
+    "check-then-put": ("concurrency",),
+    "torn-value": ("concurrency",),
+    "phrases-with-spaces": ("errors",),
+}
+"""Planted bugs that show in a group of cases without pauses."""
+
+
+def graded(name: str, plan: Plan) -> Scorecard:
+    bug: Bug = BUGS[name]
+    if bug.fresh:
+        return grade_submission(Submission(f"{sys.executable} {SERVER} {{port}} {name}", SERVER.parent), plan)
+    with running(bug.serve, State(bug.form), threads=bug.threads) as port:
+        return grade("127.0.0.1", port, plan)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_planted_bug_is_named(name: str) -> None:
+    card = graded(name, Plan(QUICK[name]))
+    assert [finding.name for finding in card.causes] == [BUGS[name].cause]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", BUGS)
+def test_each_planted_bug_is_caught_and_named_and_accused_of_no_other(name: str) -> None:
+    card = graded(name, Plan())
+    assert card.points < card.possible
+    assert [finding.name for finding in card.causes] == [BUGS[name].cause], as_text(card)
+
+
+def test_the_planted_bugs_are_many_and_of_all_kinds() -> None:
+    assert len(BUGS) >= 80
+    assert len({bug.cause for bug in BUGS.values()}) >= 70
+    assert {bug.cause for bug in BUGS.values()} == NAMES, "each bug that can be named is planted"
+
+
+def test_a_correct_server_has_no_causes() -> None:
+    with running(talking()) as port:
+        card = grade("127.0.0.1", port, Plan(("framing", "commands", "concurrency")))
+    assert card.causes == ()
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_a_cause_speaks_of_cases_and_causes_that_there_are(cause: Cause) -> None:
+    assert cause.fails or cause.some
+    for pattern in (*cause.fails, *cause.some, *cause.passes, *cause.also):
+        assert any(fnmatchcase(name, pattern) for name in IDS), pattern
+    assert set(cause.over) <= NAMES - {cause.name}
+    for sign in (*cause.fails.values(), *cause.some.values()):
+        re.compile(sign)
+    for text in (cause.sentence, cause.advice):
+        assert text.endswith((".", ")"))
+        assert text.isprintable()
+
+
+def failed(name: str, received: str, **more: object) -> Verdict:
+    case = next(case for case in CASES if case.id == name)
+    return Verdict(case, False, 0.1, (), "'204 NO_CONTENT'", received, **more)  # type: ignore[arg-type]
+
+
+GENERAL = Cause("general", "s.", "a.", fails={"put-new": ""}, also=("put-*",))
+SPECIAL = Cause("special", "s.", "a.", fails={"put-new": "'200"}, passes=("get",), over=("general",))
+LIKELY = Cause("likely", "s.", "a.", some={"d*": "'200.* for '204"}, least=2)
+
+
+def names(*verdicts: Verdict) -> list[str]:
+    return [finding.name for finding in judge((GENERAL, SPECIAL, LIKELY), verdicts)]
+
+
+def test_a_more_special_cause_displaces_a_more_general_one() -> None:
+    assert names(failed("put-new", "nothing")) == ["general"]
+    assert names(failed("put-new", "'200 OK'")) == ["special"]
+
+
+def test_a_cause_that_something_contradicts_is_not_named() -> None:
+    assert names(failed("put-new", "'200 OK'"), failed("get", "nothing")) == ["general"]
+
+
+def test_a_cause_needs_its_whole_evidence() -> None:
+    assert names(failed("del", "'200 OK'")) == []
+    assert names(failed("del", "'200 OK'"), failed("del-forgets", "'404 NOT_FOUND'")) == []
+    assert names(failed("del", "'200 OK'"), failed("del-forgets", "'200 OK x'")) == ["likely"]
+
+
+def test_a_case_that_was_not_run_shows_nothing() -> None:
+    assert names(failed("put-new", "not tried: the budget is spent", skipped=True)) == []
+    assert names(failed("put-new", "no connection", gone=True)) == []
+
+
+def test_a_finding_counts_what_comes_of_it() -> None:
+    [finding] = judge((GENERAL,), (failed("put-new", "x"), failed("put-equal", "x"), failed("del", "x")))
+    assert [verdict.case.id for verdict in finding.evidence] == ["put-new"]
+    assert [verdict.case.id for verdict in finding.explains] == ["put-new", "put-equal"]
+    assert finding.points == 2
+
+
+TALK = (
+    *(Packet("a", True, number / 1000, f"'{number}'") for number in range(9)),
+    Packet("b", False, 0.1, "'<201>'"),
+    Packet("b", False, 0.2, end="closes"),
+)
+
+
+def test_the_picture_of_the_packets_is_short() -> None:
+    verdict = failed("put-new", "x", packets=TALK)
+    assert picture.lines(verdict) == (
+        "client a: --> '0'",
+        "client a: --> '1'",
+        "client a: --> ... 6 more packets",
+        "client a: --> '8'",
+        "client b: <-- '<201>'",
+        "client b: <-- closes",
+    )
+    drawn = ElementTree.fromstring(picture.drawing(verdict))
+    said = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert said[:2] == ["client", "server"]
+    assert "client b: '<201>'" in said
+    long = failed("put-new", "x", packets=tuple(Packet("a", bool(n % 2), 0.1, f"'{n}'") for n in range(30)))
+    assert len(picture.lines(long)) == 13
+    assert picture.lines(long)[0].endswith("... 18 packets before")
+
+
+def test_the_report_leads_with_the_cause_and_its_packets() -> None:
+    case = next(case for case in CASES if case.id == "put-equal")
+    verdict = Verdict(case, False, 0.1, (), "'200 OK'", "'201 CREATED'", packets=TALK)
+    card = Scorecard("host:1", "readme", (verdict,), (), 0.1)
+    card = replace(card, causes=find(card))
+    text = as_text(card)
+    assert "\nMost likely:\n\n1. PUT answers 201 where it stores the value that is there already.\n" in text
+    assert "\n     client a: --> ... 6 more packets\n" in text
+    assert text.index("Most likely") < text.index("FAILED put-equal")
