@@ -17,7 +17,7 @@ FAMILIES = {"models", "compare.experiments", "conformance.cases", "cli"}
 """Folders of like files, which may have more."""
 
 AT_HOME = {
-    "gevent": {"server", "models", "measure", "cli", "stores", "loadtest", "compare", "trace", "bench"},
+    "gevent": {"server", "models", "measure", "cli", "stores", "loadtest", "compare", "trace", "observe", "bench"},
     "lmdb": {"stores.disk"},
     "valkey": {"stores.remote"},
     "prompt_toolkit": {"client"},

@@ -11,7 +11,7 @@ from kvss_gevent.cli.streams import OutputLost
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
-from kvss_gevent.server.listener import check_exposure, listening, shown_address
+from kvss_gevent.server.listener import check_exposure, listening, listening_for_metrics, shown_address
 from kvss_gevent.settings import signals
 from kvss_gevent.settings.addresses import Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         from kvss_gevent.cli.serve_model import serve_model
 
         return serve_model(config, converse, announce)
-    from kvss_gevent.server.run import Outside, serve, serve_with_workers
+    from kvss_gevent.server.run import Outside, observed, serve, serve_with_workers
 
     outside = Outside(lambda: read(given).config, announce, converse, recorder)
     if config.workers > 1:
@@ -103,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
                 f"{config.store} lives in one process",
                 "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
             )
-        with listening(config) as listener:
-            return serve_with_workers(listener, config, outside)
+        with listening(config) as listener, listening_for_metrics(config) as metrics:
+            return serve_with_workers(listener, metrics, config, outside)
     store = open_store(config)
-    with listening(config) as listener:
-        return serve(listener, config, store, outside)
+    with listening(config) as listener, listening_for_metrics(config) as metrics:
+        return serve(listener, config, store, outside, observed(config, metrics))
 
 
 def given_words(args: argparse.Namespace) -> Mapping[str, str | None]:

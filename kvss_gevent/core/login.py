@@ -4,7 +4,6 @@ Until somebody is logged in nothing but a login is kept: one line of at most LIN
 store takes over, for the role read on a store that refuses writes: the path of a request has no `if` for users.
 """
 
-import copy
 import re
 from collections import deque
 from collections.abc import Callable, Sized
@@ -69,9 +68,7 @@ class Converses(Protocol):
 
 def for_reading(service: Service) -> Service:
     """Return the same service for the role read: the same store, counters and limits, and no writing."""
-    other = copy.copy(service)
-    other.store = ReadOnlyStore(service.store)
-    return other
+    return service.over(ReadOnlyStore)
 
 
 class LoginConversation:
@@ -191,15 +188,14 @@ class LoginConversation:
             line = line[:-2] + b"\n"
         found = AUTH(line)
         if found is not None and len(line) <= LINE_BYTES and _is_utf8(line):
-            return self._log_in(found[1], found[2])
+            return self._counted(line, self._log_in(found[1], found[2]))
         if self._inner is None:
-            return self._refuse(line)
+            return self._counted(line, self._refuse(line))
         reply = self._inner.receive(line)
         self.closed = self._inner.closed
         return reply
 
     def _log_in(self, name: bytes, password: bytes) -> bytes:
-        self._count()
         user = self._authenticate(name, password)
         if user is None:
             self._inner = None  # an AUTH that fails leaves nobody logged in
@@ -210,7 +206,6 @@ class LoginConversation:
 
     def _refuse(self, line: bytes) -> bytes:
         """Answer a line of somebody who is not logged in."""
-        self._count()
         if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
             self.closed = is_foreign(line[:600])
             return LINE[Status.BAD_REQUEST]
@@ -223,9 +218,10 @@ class LoginConversation:
             return OK_PREFIX + b"bye\n"
         return UNAUTHORIZED
 
-    def _count(self) -> None:
+    def _counted(self, line: bytes, reply: bytes) -> bytes:
         self._service.stats.commands += 1
-        self._service.stats.others += 1
+        self._service.count_other(line, reply)
+        return reply
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -1,9 +1,11 @@
 """What all sessions of one server share: the store, the counters, the limits of a session."""
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kvss_gevent.core.conversation import Conversation, Counters, Limits
 from kvss_gevent.core.lab_commands import Lab
@@ -32,6 +34,17 @@ class Stats:
         return int(time.monotonic() - self.started_s)
 
 
+class Tally(Protocol):
+    """Counts requests by command and code, for whoever watches a server."""
+
+    def counting(self, store: Store, /) -> Store:
+        """Return a store that does as another and is counted."""
+        ...
+
+    def count_other(self, line: bytes, reply: bytes, /) -> None:
+        """Count a request that no store was asked for."""
+
+
 Converse = Callable[["Service"], Conversation]
 """Makes the conversation of a new client."""
 
@@ -51,8 +64,12 @@ class Service:
         lab: Lab | None = None,
         converse: Converse = Session,
         login: Callable[["Service", str], Conversation] | None = None,
+        tally: "Tally | None" = None,
     ) -> None:
-        self.store = store
+        self._tally = tally
+        self.bare_store = store
+        """The store itself, where `store` is one that counts."""
+        self.store = tally.counting(store) if tally else store
         self.limits = limits or Limits()
         self.stats: Counters = stats or Stats()
         self.colleagues = colleagues
@@ -72,6 +89,20 @@ class Service:
     def extra_reply(self, line: bytes) -> bytes | None:
         """Return the reply to a line that is no request of KV/1.0 but one of this server, or None."""
         return self.lab.run(line) if self.lab else None
+
+    def count_other(self, line: bytes, reply: bytes) -> None:
+        """Count a request that no store was asked for, and its reply line; a client that speaks TLS has no line."""
+        self.stats.others += 1
+        if self._tally:
+            self._tally.count_other(line, reply)
+
+    def over(self, view: Callable[[Store], Store]) -> "Service":
+        """Return the same service, with the same counters and limits, on another view of its store."""
+        other = copy.copy(self)
+        other.store = view(self.bare_store)
+        if self._tally:
+            other.store = self._tally.counting(other.store)
+        return other
 
     def stats_reply(self, commands: int) -> bytes:
         """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""

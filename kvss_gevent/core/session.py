@@ -219,7 +219,7 @@ class Session:
             reply = server.extra_reply(line) or LINE[Status(verb)]
             if line is FOREIGN or is_foreign(line):
                 self._close("HTTP or the like")
-        server.stats.others += 1
+        server.count_other(line, reply)
         return reply
 
     def _close(self, foreign: str = "") -> None:
@@ -231,7 +231,7 @@ class Session:
         """Refuse a TLS client at once: it sends no line feed and waits (rule 5b)."""
         self._close("TLS")
         self._server.stats.commands += 1
-        self._server.stats.others += 1
+        self._server.count_other(b"", LINE[Status.UPGRADE_REQUIRED])
         return LINE[Status.UPGRADE_REQUIRED]
 
     def _clean(self, lines: list[bytes]) -> list[bytes]:

@@ -51,6 +51,7 @@ HONOURED_BY_PRODUCT_ALONE: Final = (
     "write_timeout_s",
     "drain_timeout_s",
     "workers",
+    "metrics",
     "flight_recorder_s",
     "slow_ms",
 )

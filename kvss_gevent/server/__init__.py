@@ -1,4 +1,4 @@
 """The gevent server: the loop of a connection, its limits, accepting, and several worker processes.
 
-May import: protocol, settings, stores, core, server.security.
+May import: protocol, settings, stores, core, observe, server.security.
 """

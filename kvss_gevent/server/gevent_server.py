@@ -21,6 +21,8 @@ from gevent.server import StreamServer
 from greenlet import getcurrent
 
 from kvss_gevent.core.service import Service
+from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.timing import Call
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
 from kvss_gevent.server.connection import Connection, Doorman, close, held_input, host_of
 from kvss_gevent.server.rare_log import RareLog
@@ -87,6 +89,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._switch_to_hub = hub_switch()
         self.make_transport: MakeTransport = plain
         usual_bytes = default_bound()
+        self.observer: Observer | None = None
         self.may_wait = service.store.blocks
         """Whether a conversation may let other greenlets run: in its store, or while a password is checked."""
         self.needs_login = False
@@ -94,7 +97,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._by_host: Counter[str] = Counter()
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
         self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory, self._is_admitted)
-        self._reclaimer = gevent.spawn(reclaim, service.store) if isinstance(service.store, Reclaimed) else None
+        self._reclaimer = (
+            gevent.spawn(reclaim, service.bare_store) if isinstance(service.bare_store, Reclaimed) else None
+        )
 
     def do_read(self) -> tuple[Connection, None] | None:
         """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
@@ -130,6 +135,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
             self._by_host[host] += 1
         self.connections.add(connection)
         self.service.stats.connections += 1
+        if self.observer:
+            self.observer.opened(connection)
         logger.info("%s connected", connection)
         return connection, None
 
@@ -182,6 +189,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 self._by_host[host] -= 1
                 self._by_host += Counter()  # hosts without connections are forgotten
             self.service.stats.connections -= 1
+            if self.observer:
+                self.observer.closed(connection)
             logger.info("%s gone: %s", connection, connection.ended or reason)
             connection.transport.finish()
             close(sock)
@@ -190,9 +199,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
         session, switch_to_hub = connection.session, self._switch_to_hub
         recv, send, _, _ = connection.transport
-        receive, wake = session.receive, getcurrent().switch
+        receive, wake = self._observed(connection, session.receive), getcurrent().switch
         if self.may_wait:
-            receive, wake = self._for_a_store_that_waits(connection, readable, wake)
+            receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
         readable.start(wake)
         room = SMALL_RECV_BYTES
         while not session.closed:
@@ -215,9 +224,12 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 if sent != len(reply) or session.more:
                     self._send_rest(connection, readable, wake, memoryview(reply)[sent:])
 
+    def _observed(self, connection: Connection, call: Call) -> Call:
+        return self.observer.timed(connection, call, self.may_wait) if self.observer else call
+
     def _for_a_store_that_waits(
-        self, connection: Connection, readable: Any, switch: Callable[[], Any]
-    ) -> tuple[Callable[[bytes], bytes], Callable[[], Any]]:
+        self, connection: Connection, inner: Call, readable: Any, switch: Callable[[], Any]
+    ) -> tuple[Call, Callable[[], Any]]:
         """Return receive and wake for a store in which the greenlet may wait: the socket must not wake it there.
 
         The watcher is stopped only where the client sends more before its replies: to stop and start it for every
@@ -226,7 +238,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
         def receive(data: bytes) -> bytes:
             connection.sending = True  # the client waits for us, not we for the client: no sweeping either
-            reply = connection.session.receive(data)
+            reply = inner(data)
             connection.sending = False
             if not readable.active:
                 readable.start(wake)
@@ -246,6 +258,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         Afterwards the readable watcher is started again, with wake.
         """
         session, send = connection.session, connection.transport.send
+        proceed = self._observed(connection, lambda _: session.proceed())
         readable.stop()
         connection.sending = True
         writable = self._loop.io(connection.sock.fileno(), WRITE)
@@ -255,7 +268,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
                 self._wait_until_writable(connection, writable)
                 if not unsent:
-                    unsent = memoryview(session.proceed())
+                    unsent = memoryview(proceed(b""))
                 try:
                     unsent = unsent[send(unsent) :]
                 except BlockingIOError:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from kvss_gevent.protocol.errors import server_name
-from kvss_gevent.settings.addresses import UNIX_SCHEME
+from kvss_gevent.settings.addresses import UNIX_SCHEME, parse_endpoint
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.log import NOTICE
 
 logger = logging.getLogger("kvss")
 
@@ -40,7 +41,9 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
 
     Raises Fail, with what to do, where it cannot be had.
     """
-    listener = _inherited(environ) or (_listen_unix(config.unix) if config.unix else _listen_tcp(config))
+    listener = _inherited(environ) or (
+        _listen_unix(config.unix) if config.unix else _listen_tcp(config.host, config.port, is_open=config.open)
+    )
     if not (HAS_UNIX and listener.family == socket.AF_UNIX):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound(listener)
@@ -53,8 +56,27 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
             Path(config.unix).unlink(missing_ok=True)
 
 
+@contextmanager
+def listening_for_metrics(config: Config) -> Iterator[socket.socket | None]:
+    """Give the listening socket of --metrics for a block, non-blocking, or None where there is none. Raises Fail."""
+    if not config.metrics:
+        yield None
+        return
+    place = parse_endpoint(config.metrics, least_port=0)
+    with _listen_tcp(place.host, place.port, is_open=config.open) as listener:
+        listener.setblocking(False)
+        logger.log(NOTICE, "metrics at http://%s/metrics", shown_address(listener))
+        yield listener
+
+
 def check_exposure(config: Config) -> None:
     """Refuse to serve other machines without protection. Raises Fail with what to do."""
+    metrics_host = parse_endpoint(config.metrics, least_port=0).host if config.metrics else "localhost"
+    if not config.open and not _is_loopback(metrics_host):
+        raise Fail(
+            f"the metrics on {metrics_host} can be reached from other machines, and nobody need log in",
+            "Give --metrics an address of loopback, such as 127.0.0.1:9100; or --open to let everybody see them.",
+        )
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Fail("--tls-cert and --tls-key go together", "Give both; `kvss tls make-dev DIR` makes them for a class.")
     if config.tls_client_ca and not config.tls_cert:
@@ -126,15 +148,15 @@ def _inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
     return listener
 
 
-def _listen_tcp(config: Config) -> socket.socket:
-    where = server_name(config.host, config.port)
+def _listen_tcp(host: str, port: int, *, is_open: bool) -> socket.socket:
+    where = server_name(host, port)
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (socket.gaierror, UnicodeError) as error:
         raise Fail(
-            f"cannot find the address of {config.host!r}: {error}",
+            f"cannot find the address of {host!r}: {error}",
             "Give an address of this machine.",
             Exit.UNREACHABLE,
         ) from None
@@ -152,7 +174,7 @@ def _listen_tcp(config: Config) -> socket.socket:
             errno.EADDRNOTAVAIL: "Give an address of this machine, such as 127.0.0.1.",
         }.get(error.errno or 0, "Choose another address or port.")
         raise Fail(f"cannot listen on {where}: {error.strerror}", remedy, Exit.UNREACHABLE) from None
-    if config.open and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+    if is_open and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         logger.warning("%s is open: other machines can reach it, and --open lets them in", where)
     return listener
 

@@ -15,6 +15,8 @@ from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
+from kvss_gevent.observe.observation import Observation
+from kvss_gevent.observe.observer import Observer
 from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.security.protection import Protection
@@ -59,21 +61,35 @@ class Outside:
     """Makes the recorder of a process, where the settings ask for one."""
 
 
-def serve(
-    listener: socket.socket, config: Config, store: Store, outside: Outside, worker: "WorkerContext | None" = None
+def observed(config: Config, metrics: socket.socket | None) -> Observation | None:
+    """Return what lets a server be seen from outside, where the settings ask for any of it."""
+    return Observation(config.workers, metrics) if metrics else None
+
+
+def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
+    listener: socket.socket,
+    config: Config,
+    store: Store,
+    outside: Outside,
+    observation: Observation | None = None,
+    worker: "WorkerContext | None" = None,
 ) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
     protection = Protection(config)
-    service = _service(config, store, outside, worker, recorder, protection)
+    observer = observation.observer(worker.number if worker else 0) if observation else None
+    service = _service(config, store, outside, worker, recorder, protection, observer)
     running = _Running(listener, config, service, outside, worker, protection)
+    running.server.observer = observer
     handle(
         running.acts() | ({Act.DUMP: recorder.dump} if recorder else {}),
         lambda number, handler: gevent.signal_handler(number, handler, number),
         but=("SIGINT",) if worker else (),
     )
     running.server.start()
+    if observation and observer:
+        observation.start(observer, service, running.stop.is_set)
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
@@ -163,7 +179,7 @@ class _Running:
             logger.log(NOTICE, "stopped by %s; %s", self.stopped_by, how)
 
 
-def serve_with_workers(listener: socket.socket, config: Config, outside: Outside) -> int:
+def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, config: Config, outside: Outside) -> int:
     """Run config.workers processes on one listening socket until a signal ends them; returns the exit code."""
     if not hasattr(os, "fork"):
         raise Fail("this system cannot fork", "Leave --workers away.", Exit.UNREACHABLE)
@@ -171,7 +187,7 @@ def serve_with_workers(listener: socket.socket, config: Config, outside: Outside
 
     def work(worker: "WorkerContext") -> int:
         try:
-            return serve(listener, config, open_store(config), outside, worker)
+            return serve(listener, config, open_store(config), outside, observation, worker)
         except Fail as fail:
             fail.show()
             return fail.code
@@ -187,6 +203,7 @@ def serve_with_workers(listener: socket.socket, config: Config, outside: Outside
         outside.on_ready(listener)
         notify(READY)
 
+    observation = observed(config, metrics)
     descriptors.fit(config)  # for its warning; each worker makes room for itself
     supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s)
     return supervisor.run(ready, reload)
@@ -199,6 +216,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     worker: "WorkerContext | None",
     recorder: Recorder | None,
     protection: Protection,
+    observer: Observer | None,
 ) -> Service:
     return Service(
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
@@ -210,6 +228,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
         lab=Lab() if config.lab else None,
         converse=recorder.converse if recorder else outside.converse,
         login=protection.open if protection.authenticator else None,
+        tally=observer,
     )
 
 

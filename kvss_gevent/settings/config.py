@@ -87,6 +87,9 @@ class Config:
         kinds.one_of("readme", "lab"),
         "form of the STATS reply, the course document's or the lab sheet's",
     )
+    metrics: str = option(
+        "", kinds.ADDRESS, "address of the metrics page, /metrics, /healthz and /readyz; a port alone is on loopback"
+    )
     flight_recorder_s: float = option(
         0.0, kinds.LIMIT, "seconds of who had the loop to keep in memory; SIGUSR2 writes them for `kvss show`"
     )

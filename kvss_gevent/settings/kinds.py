@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kvss_gevent.settings.addresses import MAX_PORT, parse_host, parse_port, parse_unix_path
+from kvss_gevent.settings.addresses import MAX_PORT, parse_endpoint, parse_host, parse_port, parse_unix_path
 
 _SIZE: Final = re.compile(r"(\d{1,18})\s*([KMG]?)i?B?", re.IGNORECASE | re.ASCII)
 _FACTORS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -87,6 +87,13 @@ def _path(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    endpoint = parse_endpoint(text, least_port=0)
+    if endpoint.user or endpoint.path:
+        raise ValueError
+    return str(endpoint)
+
+
 def _store(text: str) -> str:
     if ":" not in text or "\0" in text:
         raise ValueError
@@ -111,6 +118,7 @@ def one_of(*names: str) -> Kind:
 
 
 HOST = Kind(lambda text: parse_host(text, ""), "HOST", "a host name or address")
+ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT or a port", says=lambda address: address or "off")
 PORT = Kind(lambda text: parse_port(text, "", 0), "PORT", f"a port from 0 to {MAX_PORT}")
 UNIX_PATH = Kind(parse_unix_path, "PATH", "a path of at most 107 bytes", says=lambda path: path or "off")
 STORE = Kind(_store, "URL", STORE_FORMS)

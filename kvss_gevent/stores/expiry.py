@@ -27,7 +27,7 @@ class ExpiringKeys:
     called once for each, when it is forgotten: by reclaim, or by whoever comes across it.
     """
 
-    __slots__ = ("_clock", "_ended", "_places", "_second", "_wheel", "entries")
+    __slots__ = ("_clock", "_ended", "_places", "_second", "_wheel", "ended_keys", "entries")
 
     def __init__(self, ended: Callable[[bytes, bytes], object], clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._ended = ended
@@ -39,6 +39,8 @@ class ExpiringKeys:
         """All seconds before this one have been emptied."""
         self._places = 0
         """Entries of all lists of the wheel."""
+        self.ended_keys = 0
+        """How many entries have been forgotten."""
 
     def put(self, key: bytes, value: bytes, seconds: int) -> None:
         """Store an entry that ends after so many seconds."""
@@ -93,6 +95,7 @@ class ExpiringKeys:
         if entry is None or _deadline_of(entry) > self._clock():
             return entry
         del self.entries[key]
+        self.ended_keys += 1
         self._ended(key, entry[_PREFIX_BYTES:])
         return None
 

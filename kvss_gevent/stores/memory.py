@@ -100,6 +100,11 @@ class MemoryStore:
     def _forgotten(self, request: bytes, reply: bytes) -> None:
         self.used_bytes -= len(request) + len(reply) + ENTRY_OVERHEAD_BYTES
 
+    @property
+    def expired_keys(self) -> int:
+        """How many keys have ended at their deadline and been forgotten."""
+        return self._expiring.ended_keys
+
     def reclaim(self, most: int) -> bool:
         """Forget up to `most` keys that have ended; return whether more have. A server calls it now and then."""
         return self._expiring.reclaim(most)

@@ -1,0 +1,104 @@
+"""What it costs that a server can be seen inside: CPU per request with and without, and how long a scrape holds it.
+
+Run as `python -m bench.observing`; about a minute. Both servers run side by side and are driven in turn; the ratio is
+taken pair by pair, from CPU time as the kernel counts it. A scrape is seen by a client that asks all the time.
+"""
+
+import argparse
+import contextlib
+import re
+import resource
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+
+from bench.generator_process import SERVER_PROCESSORS, cpu_us
+from kvss_gevent.measure.launch import Launched, kvss, launched
+
+FLAGS = ("--metrics", "0")
+
+
+def main() -> None:
+    """Print every figure, one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=9, help="pairs of runs")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per run")
+    parser.add_argument("--depth", type=int, default=1, help="pipeline depth")
+    parser.add_argument("--connections", type=int, default=10_000, help="while the page is scraped")
+    args = parser.parse_args()
+    cost(args.pairs, args.seconds, args.depth)
+    scrape(args.connections)
+
+
+def cost(pairs: int, seconds: float, depth: int) -> None:
+    """CPU per request of a server that is observed beside one that is not."""
+    with observed() as (seen, _), launched(kvss(), processors=SERVER_PROCESSORS) as plain:
+        costs: list[tuple[float, float]] = []
+        for pair in range(pairs + 1):
+            both = [cpu_us(server.pid, "kv", server.port, depth, seconds) for server in (plain, seen)]
+            if pair:  # the first warms up
+                costs.append((both[0], both[1]))
+    ratios = sorted(seen_us / plain_us for plain_us, seen_us in costs)
+    print(
+        f"depth {depth}: {statistics.median(one for one, _ in costs):.2f} us CPU per request, observed "
+        f"{statistics.median(one for _, one in costs):.2f} us, ratio {statistics.median(ratios):.3f} "
+        f"({ratios[0]:.3f} to {ratios[-1]:.3f} in {pairs} pairs)",
+        flush=True,
+    )
+
+
+def scrape(connections: int) -> None:
+    """How much longer a client waits at most while the page is scraped, many connections being open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = min(connections, hard - 200 if hard > 0 else connections)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, connections + 200) if hard > 0 else connections + 200, hard))
+    with observed("--max-connections", str(connections + 10)) as (server, page), contextlib.ExitStack() as stack:
+        for _ in range(connections):
+            stack.enter_context(server.connect(10))
+        time.sleep(1)
+        longest_ms: dict[bool, list[float]] = {False: [], True: []}
+        with server.connect(10) as client:
+            for number in range(60):
+                scraped = number % 2 == 1
+                longest_ms[scraped].append(longest_wait_ms(client, page if scraped else None))
+        plain, seen = (statistics.median(longest_ms[scraped]) for scraped in (False, True))
+        print(
+            f"scrape: with {connections} connections a client's longest wait is {plain:.2f} ms without a scrape and "
+            f"{seen:.2f} ms with one (medians of 30); the difference is {seen - plain:.2f} ms",
+            flush=True,
+        )
+
+
+def longest_wait_ms(client: socket.socket, page: tuple[str, int] | None) -> float:
+    """Ask for 100 ms; return the longest wait for a reply. Scrape in the middle where page is given."""
+    began_s = time.perf_counter()
+    longest_s = 0.0
+    scraping: socket.socket | None = None
+    while (now_s := time.perf_counter()) - began_s < 0.1:
+        if page and scraping is None and now_s - began_s > 0.03:
+            scraping = socket.create_connection(page, 5)
+            scraping.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        asked_s = time.perf_counter()
+        client.sendall(b"KV/1.0 GET none\n")
+        client.recv(100)
+        longest_s = max(longest_s, time.perf_counter() - asked_s)
+    if scraping:
+        with scraping:
+            assert scraping.recv(100).startswith(b"HTTP/1.1 200 OK")
+    return longest_s * 1000
+
+
+@contextlib.contextmanager
+def observed(*flags: str) -> Iterator[tuple[Launched, tuple[str, int]]]:
+    """Run a server with everything on; gives it and the address of its page."""
+    with launched(kvss(*FLAGS, *flags), processors=SERVER_PROCESSORS) as server:
+        deadline_s = time.monotonic() + 5
+        while not (found := re.search(r"metrics at http://([\d.]+):(\d+)/", server.logged())):
+            assert time.monotonic() < deadline_s, "the page does not come"
+            time.sleep(0.05)
+        yield server, (found[1], int(found[2]))
+
+
+if __name__ == "__main__":
+    main()

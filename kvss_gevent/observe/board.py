@@ -1,0 +1,97 @@
+"""The figures of all workers in memory that they share: a row for each, written by its worker and read by any.
+
+A worker counts in lists of its own and copies them here once in a while. Its row outlives it: the worker that takes
+its place goes on from there, so that no counter ever falls.
+"""
+
+import mmap
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from kvss_gevent.observe.histogram import SHOWN
+from kvss_gevent.protocol.wire import Status, Verb
+
+COUNTERS: Final = ("connected", "bytes_in", "bytes_out", "slow", "cpu_us", "expired")
+"""Numbers that only grow."""
+GAUGES: Final = ("connections", "seen_ms", "resident_bytes")
+HISTOGRAMS: Final = ("handling", "store", "lag")
+"""Each has SHOWN classes, one for what is above them, and the sum in ns."""
+HISTOGRAM_FIELDS: Final = SHOWN + 2
+
+COMMANDS: Final = (*(verb.name for verb in Verb), "AUTH", "SLOWLOG", "LAB", "none")
+"""`none`: a line that is no request of KV/1.0."""
+STATUSES: Final = tuple(Status)
+REPLIES: Final = {
+    (command, status): number
+    for number, (command, status) in enumerate((command, status) for command in COMMANDS for status in STATUSES)
+}
+"""The place of each command and status in `replies`."""
+
+TEXT_BYTES: Final = 4096
+"""Of a worker's busiest clients, as JSON."""
+
+_SIZES: Final = (len(COUNTERS) + len(GAUGES), len(HISTOGRAMS) * HISTOGRAM_FIELDS, len(REPLIES))
+ROW_FIELDS: Final = sum(_SIZES)
+_ROW_BYTES: Final = ROW_FIELDS * 8 + TEXT_BYTES
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Row:
+    """One worker's figures."""
+
+    def __init__(self, memory: memoryview) -> None:
+        fields = memory[: ROW_FIELDS * 8].cast("q")
+        scalars, histograms, replies = _SIZES
+        self._scalars = fields[:scalars]
+        self._histograms = fields[scalars : scalars + histograms]
+        self.replies = fields[scalars + histograms : scalars + histograms + replies]
+        """A counter for each of REPLIES."""
+        self._text = memory[ROW_FIELDS * 8 :]
+
+    def __getitem__(self, name: str) -> int:
+        return self._scalars[_PLACE[name]]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._scalars[_PLACE[name]] = value
+
+    def histogram(self, name: str) -> memoryview:
+        """Return the fields of a histogram: its classes, what is above them, the sum in ns."""
+        start = HISTOGRAMS.index(name) * HISTOGRAM_FIELDS
+        return self._histograms[start : start + HISTOGRAM_FIELDS]
+
+    @property
+    def text(self) -> bytes:
+        """Of at most TEXT_BYTES - 4. A reader may meet half of a new one: it is JSON, and a reader can tell."""
+        (length,) = _LENGTH.unpack_from(self._text)
+        return bytes(self._text[_LENGTH.size : _LENGTH.size + min(length, TEXT_BYTES - _LENGTH.size)])
+
+    @text.setter
+    def text(self, text: bytes) -> None:
+        _LENGTH.pack_into(self._text, 0, len(text))
+        self._text[_LENGTH.size : _LENGTH.size + len(text)] = text
+
+
+class Board:
+    """A row for each worker; made before they are forked."""
+
+    def __init__(self, workers: int) -> None:
+        memory = memoryview(mmap.mmap(-1, workers * _ROW_BYTES))
+        self.rows: Sequence[Row] = [
+            Row(memory[number * _ROW_BYTES : (number + 1) * _ROW_BYTES]) for number in range(workers)
+        ]
+
+    def total(self, name: str) -> int:
+        """Return the sum of a counter or gauge over all workers."""
+        return sum(row[name] for row in self.rows)
+
+    def replies(self) -> list[int]:
+        """Return the sums of REPLIES over all workers."""
+        return [sum(column) for column in zip(*(row.replies for row in self.rows), strict=True)]
+
+    def histogram(self, name: str) -> list[int]:
+        """Return the fields of a histogram, summed over all workers."""
+        return [sum(column) for column in zip(*(row.histogram(name) for row in self.rows), strict=True)]
+
+
+_PLACE: Final = {name: place for place, name in enumerate((*COUNTERS, *GAUGES))}

@@ -1,0 +1,41 @@
+"""Times in classes of powers of two: a class is the number of bits of the nanoseconds, which takes no search."""
+
+from collections.abc import Sequence
+from typing import Final
+
+BITS: Final = 64
+"""Classes that are counted: class n holds times below 2^n ns."""
+FIRST_BITS: Final = 10
+LAST_BITS: Final = 34
+"""Classes that are shown, from 1 us to 17 s; the others are added to the nearest."""
+SHOWN: Final = LAST_BITS - FIRST_BITS + 1
+
+BOUNDS_S: Final = tuple((1 << bits) / 1e9 for bits in range(FIRST_BITS, LAST_BITS + 1))
+"""The upper bound of each shown class, in seconds. What is longer than the last has no class."""
+
+
+def shown_classes(counts: Sequence[int]) -> list[int]:
+    """Return the counts of the SHOWN classes and behind them the number of times above the last bound."""
+    return [
+        sum(counts[: FIRST_BITS + 1]),
+        *counts[FIRST_BITS + 1 : LAST_BITS + 1],
+        sum(counts[LAST_BITS + 1 :]),
+    ]
+
+
+def quantile(classes: Sequence[float], bounds: Sequence[float], share: float) -> float | None:
+    """Return the value that a share of the times did not exceed, None where there are none.
+
+    classes: how many times lie in the class of each bound, and behind them those above the last. Inside a class times
+    are taken to be spread evenly; above the last bound the answer is that bound.
+    """
+    wanted = sum(classes) * share
+    if not wanted:
+        return None
+    below = 0.0
+    for number, bound in zip(classes, bounds, strict=False):
+        if number and below + number >= wanted:
+            low = bounds[bounds.index(bound) - 1] if bound != bounds[0] else 0.0
+            return low + (bound - low) * (wanted - below) / number
+        below += number
+    return bounds[-1]

@@ -1,0 +1,84 @@
+"""What a server has so that it can be seen from outside; made before its workers are forked, which share it."""
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import gevent
+
+from kvss_gevent.core.service import Service
+from kvss_gevent.observe.board import Board
+from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.openmetrics import CONTENT_TYPE, render
+from kvss_gevent.observe.page_server import Page, PageServer
+
+STORE_S: Final = 1.0
+"""In which a store must say how many keys it has."""
+REFUSING_S: Final = 5.0
+"""After a command that failed the server is not ready for so long, unless its store is tried again and works."""
+
+
+class Observation:
+    """The board of all workers, and the socket of the metrics where they are wanted."""
+
+    def __init__(self, workers: int, listener: socket.socket | None) -> None:
+        self.board = Board(workers)
+        self.listener = listener
+
+    def observer(self, number: int) -> Observer:
+        """Return what watches the process that is worker `number`."""
+        return Observer(self.board.rows[number], lambda *_: None, lambda *_: None)
+
+    def start(self, observer: Observer, service: Service, is_stopping: Callable[[], bool]) -> None:
+        """Have a process that serves be seen."""
+        observer.start(service)
+        if self.listener:
+            PageServer(self.listener, self.pages(observer, service, is_stopping)).start()
+
+    def pages(
+        self, observer: Observer, service: Service, is_stopping: Callable[[], bool]
+    ) -> Mapping[str, Callable[[], Page]]:
+        """Return the pages that a worker serves."""
+
+        def metrics() -> Page:
+            keys = _keys(service)
+            observer.note()
+            text = render(
+                self.board, keys if isinstance(keys, int) else None, service.stats.uptime_s(), time.monotonic()
+            )
+            return Page(text, content_type=CONTENT_TYPE)
+
+        def ready() -> Page:
+            if is_stopping():
+                return Page("stopping\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            failed_s = time.monotonic() - (observer.store.failed_s if observer.store else float("-inf"))
+            if failed_s < REFUSING_S:
+                return Page(f"the store failed {failed_s:.1f} s ago\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            keys = _keys(service)
+            if not isinstance(keys, int):
+                return Page(f"the store does not answer: {keys}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            return Page("ready\n")
+
+        return {"/metrics": metrics, "/healthz": lambda: Page("alive\n"), "/readyz": ready}
+
+
+def _keys(service: Service) -> int | Exception:
+    """Return the number of keys, or why the store does not tell it.
+
+    It is asked in a greenlet of its own, for some stores must not be interrupted while they wait.
+    """
+    asked = gevent.spawn(_count, service)
+    try:
+        found: int | Exception = asked.get(timeout=STORE_S)
+    except gevent.Timeout:
+        return TimeoutError(f"nothing came in {STORE_S:g} s")
+    return found
+
+
+def _count(service: Service) -> int | Exception:
+    try:
+        return service.store.count()
+    except Exception as fault:
+        return fault

@@ -1,0 +1,202 @@
+"""Watches one server process: counts what its clients ask, times their calls, and notes all of it on the board."""
+
+import json
+import time
+from array import array
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import gevent
+
+from kvss_gevent.core.service import Service
+from kvss_gevent.observe.board import COUNTERS, HISTOGRAMS, REPLIES, TEXT_BYTES, Row
+from kvss_gevent.observe.counted_store import CountedStore
+from kvss_gevent.observe.histogram import BITS, shown_classes
+from kvss_gevent.observe.tcp_bytes import NOTHING, Carried, carried
+from kvss_gevent.observe.timing import Call, Client, OnHold, Timing
+from kvss_gevent.protocol.errors import server_name
+from kvss_gevent.protocol.wire import Status, Verb
+from kvss_gevent.stores.base import Batch, Store
+
+LOOK_S: Final = 1.0
+"""How often all connections are asked what they have carried, and the board is written."""
+LOOK_SLICE: Final = 100
+"""Connections asked in one go: 0.1 to 0.3 ms, after which clients get their turn."""
+LAG_S: Final = 0.05
+BUSIEST: Final = 8
+
+_COMMANDS: Final = {
+    **{name.encode(): name for name in (*Verb.__members__, "AUTH", "SLOWLOG")},
+    b"BURN": "LAB",
+    b"SLEEP": "LAB",
+}
+_REFUSED: Final = (Status.BAD_REQUEST, Status.UPGRADE_REQUIRED)
+
+OnStore = Callable[[int, int, Batch, bool], None]
+"""Told of each batch of a store that may wait: when it began and ended, in ns, and whether the loop turned."""
+
+
+class Observer:
+    """What one process knows of itself. row is its place on the board, which a worker before it may have begun."""
+
+    def __init__(self, row: Row, on_hold: OnHold, on_store: OnStore) -> None:
+        self.row = row
+        self.timing = Timing(on_hold)
+        self.store: CountedStore | None = None
+        self._on_store = on_store
+        self._replies = [0] * len(REPLIES)
+        self._store_classes, self._lag_classes = [0] * BITS, [0] * BITS
+        self._store_ns = self._lag_ns = 0
+        self._begun = {name: row[name] for name in COUNTERS}
+        self._begun_replies = list(row.replies)
+        self._begun_histograms = {name: list(row.histogram(name)) for name in HISTOGRAMS}
+        self.connected = self.slow = 0
+        self._bytes_in = self._bytes_out = 0
+        self._carried: dict[Client, Carried] = {}
+        self._loop = gevent.get_hub().loop
+        self._service: Service | None = None
+        self._commands = 0
+
+    def counting(self, store: Store) -> Store:
+        """Return a store that is counted; see Service."""
+        self.store = CountedStore(store, self._replies, self._loop, self._on_wait)
+        return self.store
+
+    def count_other(self, line: bytes, reply: bytes) -> None:
+        """Count a request that no store was asked for, and its reply."""
+        status = Status(int(reply[:3]))
+        word = line.split(b" ", 2)[1:2] if status not in _REFUSED else ()
+        command = _COMMANDS.get(word[0].rstrip(), "none") if word else "none"
+        self._replies[REPLIES[command, status]] += 1
+
+    def timed(self, client: Client, call: Call, may_wait: bool) -> Call:
+        """Return the same call of a conversation, timed."""
+        timing = self.timing
+        return timing.timed_where_it_may_wait(client, call, self._loop) if may_wait else timing.timed(client, call)
+
+    def opened(self, client: Client) -> None:
+        """Note a new client."""
+        self.connected += 1
+        self._carried[client] = NOTHING
+
+    def closed(self, client: Client) -> None:
+        """Note that a client goes; its socket is still there."""
+        self._look_at(client)
+        self._carried.pop(client, None)
+
+    def _on_wait(self, began_ns: int, ended_ns: int, batch: Batch, turns: int) -> None:
+        took_ns = ended_ns - began_ns
+        self._store_classes[took_ns.bit_length()] += 1
+        self._store_ns += took_ns
+        self.timing.waited(took_ns, turns)
+        self._on_store(began_ns, ended_ns, batch, turns > 0)
+
+    def start(self, service: Service) -> None:
+        """Begin to look at connections and at the loop. A worker goes on where the one before it has ended."""
+        self._service = service
+        self._commands = service.stats.commands
+        gevent.spawn(self._look_often)
+        gevent.spawn(self._measure_lag)
+
+    def _measure_lag(self) -> None:
+        while True:
+            due_ns = time.monotonic_ns() + int(LAG_S * 1e9)
+            gevent.sleep(LAG_S)
+            late_ns = max(time.monotonic_ns() - due_ns, 0)
+            self._lag_classes[late_ns.bit_length()] += 1
+            self._lag_ns += late_ns
+
+    def _look_often(self) -> None:
+        before_s = time.monotonic()
+        while True:
+            gevent.sleep(LOOK_S)
+            now_s = time.monotonic()
+            self._look(now_s - before_s)
+            before_s = now_s
+            self.note()
+
+    def _look(self, seconds: float) -> None:
+        """Ask the kernel what all connections have carried, some at a time; note who was busiest."""
+        busiest: list[tuple[int, int, int, Client]] = []
+        for number, client in enumerate(list(self._carried)):
+            if number % LOOK_SLICE == LOOK_SLICE - 1:
+                gevent.sleep(0)
+            if client not in self._carried:
+                continue  # it has gone
+            bytes_in, bytes_out, packets = self._look_at(client)
+            if packets:
+                busiest.append((packets, bytes_in, bytes_out, client))
+                if len(busiest) > 10 * BUSIEST:
+                    busiest = _most(busiest)
+        clients = [
+            {
+                "client": shown(client),
+                "packets_per_s": round(packets / seconds, 1),
+                "bytes_in_per_s": round(bytes_in / seconds),
+                "bytes_out_per_s": round(bytes_out / seconds),
+            }
+            for packets, bytes_in, bytes_out, client in _most(busiest)
+        ]
+        text = json.dumps(clients, separators=(",", ":")).encode()
+        self.row.text = text if len(text) <= TEXT_BYTES - 4 else b"[]"
+
+    def _look_at(self, client: Client) -> Carried:
+        """Return what a client has carried since the last look."""
+        now = carried(client.sock)
+        if now is NOTHING:
+            return NOTHING
+        old_in, old_out, old_packets = self._carried[client]
+        self._carried[client] = now
+        since = (now[0] - old_in, now[1] - old_out, now[2] - old_packets)
+        self._bytes_in += since[0]
+        self._bytes_out += since[1]
+        return since
+
+    def note(self) -> None:
+        """Write the board."""
+        row, service = self.row, self._service
+        assert service is not None
+        counts = [now + old for now, old in zip(self._replies, self._begun_replies, strict=True)]
+        # What the table of replies has answered is what nobody else has: GETs that found their key.
+        found = REPLIES["GET", Status.OK]
+        counts[found] += max(service.stats.commands - self._commands - sum(self._replies), 0)
+        counts[found] = max(counts[found], row.replies[found])
+        row.replies[:] = array("q", counts)
+        for name, value in (
+            ("connected", self.connected),
+            ("bytes_in", self._bytes_in),
+            ("bytes_out", self._bytes_out),
+            ("slow", self.slow),
+            ("expired", getattr(service.bare_store, "expired_keys", 0)),
+            ("cpu_us", time.process_time_ns() // 1000),
+        ):
+            row[name] = max(self._begun[name] + value, row[name])
+        row["connections"] = service.stats.connections
+        row["seen_ms"] = time.monotonic_ns() // 1_000_000
+        row["resident_bytes"] = _resident_bytes()
+        for name, classes, total_ns in (
+            ("handling", self.timing.classes, self.timing.total()),
+            ("store", self._store_classes, self._store_ns),
+            ("lag", self._lag_classes, self._lag_ns),
+        ):
+            fields = [*shown_classes(classes), total_ns]
+            begun = self._begun_histograms[name]
+            row.histogram(name)[:] = array("q", [now + old for now, old in zip(fields, begun, strict=True)])
+
+
+def shown(client: Client) -> str:
+    """Return the address of a client."""
+    return server_name(*client.address[:2]) if client.address else "unix"
+
+
+def _most(busiest: Collection[Any]) -> list[Any]:
+    return sorted(busiest, key=lambda one: one[:3], reverse=True)[:BUSIEST]
+
+
+def _resident_bytes() -> int:
+    """Return the resident memory of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - half the time of a Path
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        return 0

@@ -1,0 +1,86 @@
+"""The figures of a board as OpenMetrics text 1.0, which Prometheus and others read."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from kvss_gevent.observe.board import REPLIES, Board
+from kvss_gevent.observe.histogram import BOUNDS_S
+
+CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+_HISTOGRAMS: Final = {
+    "handling": ("kvss_handling_seconds", "Time to answer what one packet brought, from its receipt to its replies."),
+    "store": ("kvss_store_seconds", "Time of one batch in a store that may wait; empty for the other stores."),
+    "lag": ("kvss_loop_lag_seconds", "How late the event loop is with a timer of 50 ms."),
+}
+
+
+def render(board: Board, keys: int | None, uptime_s: int, now_s: float) -> str:
+    """Return the page. keys: None where the store does not tell; now_s: on the monotonic clock."""
+    return "\n".join([*_lines(board, keys, uptime_s, now_s), "# EOF", ""])
+
+
+def _lines(board: Board, keys: int | None, uptime_s: int, now_s: float) -> Iterator[str]:
+    counts = board.replies()
+    yield from _head("kvss_requests", "counter", "Requests answered, by command and code.")
+    for (command, status), place in REPLIES.items():
+        if counts[place]:
+            yield f'kvss_requests_total{{command="{command}",code="{status:d}"}} {counts[place]}'
+    for name, (family, text) in _HISTOGRAMS.items():
+        yield from _histogram(family, text, board.histogram(name))
+    yield from _simple("kvss_connections", "gauge", "Clients connected now.", board.total("connections"))
+    yield from _simple("kvss_connected", "counter", "Clients that have ever connected.", board.total("connected"))
+    yield from _simple("kvss_received_bytes", "counter", "Bytes from clients (TCP).", board.total("bytes_in"), "bytes")
+    yield from _simple(
+        "kvss_sent_bytes", "counter", "Bytes that clients took (TCP).", board.total("bytes_out"), "bytes"
+    )
+    yield from _simple("kvss_slow", "counter", "Entries of the slow log.", board.total("slow"))
+    yield from _simple("kvss_expired", "counter", "Keys that have ended (memory:).", board.total("expired"))
+    if keys is not None:
+        yield from _simple("kvss_keys", "gauge", "Keys stored.", keys)
+    yield from _simple("kvss_uptime_seconds", "gauge", "Time since the server started.", uptime_s, "seconds")
+    yield from _workers(board, now_s)
+
+
+def _workers(board: Board, now_s: float) -> Iterator[str]:
+    rows = list(enumerate(board.rows))
+
+    def family(name: str, kind: str, text: str, values: Iterable[object], unit: str = "") -> Iterator[str]:
+        yield from _head(name, kind, text, unit)
+        suffix = "_total" if kind == "counter" else ""
+        for number, value in enumerate(values):
+            yield f'{name}{suffix}{{worker="{number}"}} {value}'
+
+    yield from family("kvss_worker_connections", "gauge", "Clients of a worker.", (r["connections"] for _, r in rows))
+    yield from family("kvss_worker_requests", "counter", "Requests of a worker.", (sum(r.replies) for _, r in rows))
+    cpu = (f"{row['cpu_us'] / 1e6:.6f}" for _, row in rows)
+    yield from family("kvss_worker_cpu_seconds", "counter", "Processor time of a worker.", cpu, "seconds")
+    resident = (row["resident_bytes"] for _, row in rows)
+    yield from family("kvss_worker_resident_bytes", "gauge", "Resident memory of a worker.", resident, "bytes")
+    seen = (f"{max(now_s - row['seen_ms'] / 1000, 0):.3f}" for _, row in rows)
+    yield from family("kvss_worker_silent_seconds", "gauge", "Since a worker noted its figures last.", seen, "seconds")
+
+
+def _head(name: str, kind: str, text: str, unit: str = "") -> Iterator[str]:
+    yield f"# TYPE {name} {kind}"
+    if unit:
+        yield f"# UNIT {name} {unit}"
+    yield f"# HELP {name} {text}"
+
+
+def _simple(name: str, kind: str, text: str, value: int, unit: str = "") -> Iterator[str]:
+    yield from _head(name, kind, text, unit)
+    yield f"{name}{'_total' if kind == 'counter' else ''} {value}"
+
+
+def _histogram(name: str, text: str, fields: list[int]) -> Iterator[str]:
+    *classes, above, total_ns = fields
+    yield from _head(name, "histogram", text, "seconds")
+    count = 0
+    for bound, number in zip(BOUNDS_S, classes, strict=True):
+        count += number
+        yield f'{name}_bucket{{le="{bound!r}"}} {count}'
+    count += above
+    yield f'{name}_bucket{{le="+Inf"}} {count}'
+    yield f"{name}_count {count}"
+    yield f"{name}_sum {total_ns / 1e9!r}"

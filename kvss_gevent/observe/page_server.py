@@ -1,0 +1,82 @@
+"""A small HTTP/1.1 server for the metrics: GET and HEAD of a few paths, one request a connection, all of it bounded."""
+
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+
+logger = logging.getLogger("kvss")
+
+MOST_CLIENTS: Final = 16
+"""Served at once; others wait in the kernel's queue."""
+MOST_HEAD_BYTES: Final = 8192
+DEADLINE_S: Final = 5.0
+"""For a request to come and its answer to be taken."""
+TEXT: Final = "text/plain; charset=utf-8"
+
+
+class Page(NamedTuple):
+    """An answer."""
+
+    text: str
+    status: HTTPStatus = HTTPStatus.OK
+    content_type: str = TEXT
+
+
+class PageServer(StreamServer):  # type: ignore[misc]
+    """Serves pages by path on a listening socket; start() and stop() are StreamServer's."""
+
+    def __init__(self, listener: socket.socket, pages: Mapping[str, Callable[[], Page]]) -> None:
+        super().__init__(listener, self._serve, spawn=Pool(MOST_CLIENTS))
+        self._pages = pages
+
+    def _serve(self, sock: Any, _: object) -> None:
+        try:
+            with gevent.Timeout(DEADLINE_S, False):
+                self._answer(sock)
+        except OSError:
+            pass  # the client was faster
+        finally:
+            sock.close()
+
+    def _answer(self, sock: Any) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and b"\n\n" not in head:
+            part = sock.recv(MOST_HEAD_BYTES)
+            head += part
+            if not part or len(head) > MOST_HEAD_BYTES:
+                break
+        method, page = self._find(head)
+        body = page.text.encode()
+        lines = (
+            f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+            f"Content-Type: {page.content_type}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(["Allow: GET, HEAD"] if page.status == HTTPStatus.METHOD_NOT_ALLOWED else []),
+        )
+        sock.sendall("\r\n".join([*lines, "", ""]).encode() + (b"" if method == b"HEAD" else body))
+
+    def _find(self, head: bytes) -> tuple[bytes, Page]:
+        """Return the method of a request and the answer to it."""
+        words = head.partition(b"\n")[0].split()
+        if len(head) > MOST_HEAD_BYTES:
+            return b"", Page("the request is too long\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            return b"", Page("this is no request of HTTP/1.1\n", HTTPStatus.BAD_REQUEST)
+        method, target, _ = words
+        if method not in (b"GET", b"HEAD"):
+            return method, Page("only GET and HEAD\n", HTTPStatus.METHOD_NOT_ALLOWED)
+        make = self._pages.get(target.partition(b"?")[0].decode("latin-1"))
+        if make is None:
+            return method, Page(f"there is only {', '.join(self._pages)}\n", HTTPStatus.NOT_FOUND)
+        try:
+            return method, make()
+        except Exception:
+            logger.exception("a page of the metrics could not be made")
+            return method, Page("a mistake of this server\n", HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -1,0 +1,247 @@
+"""The metrics of a running server: what is counted, how it is summed, and that the official parser can read it."""
+
+import http.client
+import re
+import socket
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from serving import Served, serving, wait_until
+
+from kvss_gevent.cli import main
+from kvss_gevent.core.login import ReadOnlyStore, for_reading
+from kvss_gevent.core.service import Service
+from kvss_gevent.observe.board import REPLIES, Board
+from kvss_gevent.observe.histogram import BOUNDS_S, quantile, shown_classes
+from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.protocol.wire import Status
+from kvss_gevent.server.listener import check_exposure
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Fail
+from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.memory import MemoryStore
+
+Samples = dict[tuple[str, str], float]
+
+
+def observer_of(board: Board) -> Observer:
+    return Observer(board.rows[0], lambda *_: None, lambda *_: None)
+
+
+def served(observer: Observer, store: object = None) -> Service:
+    service = Service(store or MemoryStore(), tally=observer)
+    observer.start(service)
+    return service
+
+
+def samples(text: str) -> Samples:
+    """Read a page with the official parser, which refuses whatever is not as it should be."""
+    return {
+        (sample.name, ",".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def page_of(server: Served) -> tuple[str, int]:
+    wait_until(lambda: "metrics at" in server.logged())
+    found = re.search(r"metrics at http://([\d.]+):(\d+)/metrics", server.logged())
+    assert found
+    return found[1], int(found[2])
+
+
+def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection.request(method, path)
+    reply = connection.getresponse()
+    return reply.status, reply.read().decode()
+
+
+def test_every_request_is_counted_once_by_command_and_code() -> None:
+    board = Board(1)
+    observer = observer_of(board)
+    service = served(observer)
+    talk = service.open()
+    for packet in (
+        b"KV/1.0 PUT a 1\nKV/1.0 PUT a 2\nKV/1.0 GET a\nKV/1.0 GET a\nKV/1.0 GET none\n",
+        b"KV/1.0 GET a\n",
+        b"KV/1.0 DEL a\n",
+        b"KV/1.0 DEL a\nKV/1.0 STATS\nKV/1.0 FOO\nnonsense\n",
+        b"KV/1.0 QUIT\n",
+    ):
+        talk.receive(packet)
+    service.open().receive(b"\x16\x03\x01")
+    observer.note()
+    counted = {f"{name} {code:d}": board.replies()[place] for (name, code), place in REPLIES.items()}
+    assert {name: number for name, number in counted.items() if number} == {
+        "PUT 201": 1,
+        "PUT 200": 1,
+        "GET 200": 3,
+        "GET 404": 1,
+        "DEL 204": 1,
+        "DEL 404": 1,
+        "STATS 200": 1,
+        "none 400": 1,
+        "none 426": 2,
+        "QUIT 200": 1,
+    }
+    assert sum(board.replies()) == service.stats.commands
+
+
+def test_what_a_role_may_not_do_is_counted_as_403() -> None:
+    board = Board(1)
+    observer = observer_of(board)
+    reader = for_reading(served(observer))
+    assert not isinstance(reader.store, ReadOnlyStore)
+    reader.open().receive(b"KV/1.0 PUT a 1\nKV/1.0 GET a\n")
+    observer.note()
+    assert board.replies()[REPLIES["PUT", Status.FORBIDDEN]] == 1
+    assert board.replies()[REPLIES["GET", Status.NOT_FOUND]] == 1
+
+
+def test_a_store_that_fails_is_counted_as_500_and_noticed() -> None:
+    class Broken(MemoryStore):
+        def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+            raise StoreError("broken")
+
+    board = Board(1)
+    observer = observer_of(board)
+    assert served(observer, Broken()).open().receive(b"KV/1.0 PUT a 1\n") == b"500 SERVER_ERROR\n"
+    observer.note()
+    assert board.replies()[REPLIES["PUT", Status.SERVER_ERROR]] == 1
+    assert observer.store
+    assert observer.store.failed_s > 0
+
+
+def test_keys_that_expire_are_counted_and_a_store_that_is_counted_forgets_them() -> None:
+    now_ns = 10**9
+    board = Board(1)
+    observer = observer_of(board)
+    store = MemoryStore(clock=lambda: now_ns)
+    served(observer, store).open().receive(b"KV/1.0 PUTEX 5 a 1\nKV/1.0 TTL a\nKV/1.0 PUTEX 50 b 1\n")
+    now_ns += 10 * 10**9
+    store.reclaim(100)
+    observer.note()
+    assert board.total("expired") == 1
+    assert board.replies()[REPLIES["PUTEX", Status.CREATED]] == 2
+    assert board.replies()[REPLIES["TTL", Status.OK]] == 1
+
+
+def test_a_worker_goes_on_counting_where_the_one_before_it_has_ended() -> None:
+    board = Board(2)
+    for _ in range(2):
+        observer = observer_of(board)
+        talk = served(observer).open()
+        talk.receive(b"KV/1.0 PUT a 1\n")
+        talk.receive(b"KV/1.0 GET a\n")
+        observer.note()
+        observer.note()
+    assert board.replies()[REPLIES["PUT", Status.CREATED]] == 2
+    assert board.replies()[REPLIES["GET", Status.OK]] == 2
+
+
+def test_times_are_classes_that_a_quantile_is_read_from() -> None:
+    counts = [0] * 64
+    for took_ns in (100, 900, 3_000, 1 << 40):
+        counts[took_ns.bit_length()] += 1
+    classes = shown_classes(counts)
+    assert classes[0] == 2
+    assert classes[-1] == 1
+    assert sum(classes) == 4
+    assert quantile(classes, BOUNDS_S, 0.5) == BOUNDS_S[0]
+    assert 2.048e-6 < (quantile(classes, BOUNDS_S, 0.75) or 0) <= 4.096e-6
+    assert quantile(classes, BOUNDS_S, 1) == BOUNDS_S[-1]
+    assert quantile([0] * len(classes), BOUNDS_S, 0.5) is None
+
+
+def test_an_empty_page_is_good_openmetrics() -> None:
+    found = samples(render(Board(2), 5, 7, 1.0))
+    assert found["kvss_keys", ""] == 5
+    assert found["kvss_worker_connections", "1"] == 0
+    assert found["kvss_handling_seconds_bucket", "+Inf"] == 0
+
+
+@pytest.mark.server
+def test_a_page_tells_what_clients_did_and_ends_with_the_server() -> None:
+    with serving("--metrics", "0", "--lab") as server, server.connect() as client:
+        page = page_of(server)
+        client.sendall(b"KV/1.0 PUT a 1\nKV/1.0 GET a\nKV/1.0 BURN 3\n")
+        assert client.recv(100)
+        wait_until(lambda: samples(get(page, "/metrics")[1])["kvss_received_bytes_total", ""] == 42)
+        status, text = get(page, "/metrics")
+        found = samples(text)
+        assert status == 200
+        assert found["kvss_requests_total", "PUT,201"] == 1
+        assert found["kvss_requests_total", "GET,200"] == 1
+        assert found["kvss_requests_total", "LAB,200"] == 1
+        assert found["kvss_connections", ""] == 1
+        assert found["kvss_keys", ""] == 1
+        assert found["kvss_handling_seconds_count", ""] >= 1
+        assert found["kvss_handling_seconds_sum", ""] >= 0.003
+        assert found["kvss_sent_bytes_total", ""] == len(b"201 CREATED\n200 OK 1\n200 OK\n")
+        assert get(page, "/healthz") == (200, "alive\n")
+        assert get(page, "/readyz") == (200, "ready\n")
+        assert get(page, "/metrics", "HEAD") == (200, "")
+        assert get(page, "/metrics", "POST")[0] == 405
+        assert get(page, "/none") == (404, "there is only /metrics, /healthz, /readyz\n")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"GET /metrics HTTP/1.1\r\nA: " + b"a" * 9000, b"431")]
+)
+def test_a_request_that_is_none_is_refused(sent: bytes, status: bytes) -> None:
+    with serving("--metrics", "0") as server, socket.create_connection(page_of(server), 5) as sock:
+        sock.sendall(sent)
+        assert sock.recv(100).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.server
+def test_a_server_that_stops_is_alive_and_not_ready() -> None:
+    with serving("--metrics", "0", "--lab", "--drain-timeout", "5") as server, server.connect() as slow:
+        page = page_of(server)
+        slow.sendall(b"KV/1.0 PUT big " + b"x" * 900_000 + b"\n" + b"KV/1.0 GET big\n" * 20)
+        wait_until(lambda: slow.recv(1))  # it will not take the rest: the server drains until then
+        server.process.terminate()
+        wait_until(lambda: get(page, "/readyz") == (503, "stopping\n"))
+        assert get(page, "/healthz")[0] == 200
+        while slow.recv(1 << 20):
+            pass
+        assert server.process.wait(5) == 0
+
+
+@pytest.mark.server
+def test_a_store_that_refuses_makes_the_server_not_ready() -> None:
+    with serving("--metrics", "0", "--max-memory", "1K") as server:
+        page = page_of(server)
+        assert server.ask(b"KV/1.0 PUT big " + b"x" * 2000 + b"\n") == b"500 SERVER_ERROR\n"
+        status, text = get(page, "/readyz")
+        assert status == 503
+        assert text.startswith("the store failed 0.")
+
+
+@pytest.mark.server
+def test_any_worker_tells_what_all_have_counted(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with serving("--metrics", "0", "--workers", "2", "--store", f"disk:{tmp_path}/data", "--sync", "none") as server:
+        page = page_of(server)
+        for number in range(20):
+            assert server.ask(b"KV/1.0 PUT key%d v\n" % number) == b"201 CREATED\n"
+        wait_until(lambda: samples(get(page, "/metrics")[1])["kvss_requests_total", "PUT,201"] == 20)
+        found = samples(get(page, "/metrics")[1])
+        assert found["kvss_connected_total", ""] == 20
+        assert found["kvss_worker_requests_total", "0"] + found["kvss_worker_requests_total", "1"] == 20
+        assert found["kvss_keys", ""] == 20
+        assert found["kvss_store_seconds_count", ""] == 20 or found["kvss_store_seconds_count", ""] == 0
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9100", "[::]:9100"])
+def test_metrics_for_other_machines_need_open(address: str) -> None:
+    with pytest.raises(Fail, match="can be reached from other machines"):
+        check_exposure(Config(metrics=address))
+    check_exposure(Config(metrics=address, open=True))
+
+
+def test_a_wrong_address_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--metrics", "unix:/a", "--check-config"]) == 2
+    assert capsys.readouterr().err == "kvss: --metrics is 'unix:/a'\n  Give HOST:PORT or a port.\n"
