@@ -65,5 +65,5 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
 
 
 def test_the_template_links_figures_that_a_report_has() -> None:
-    figures = re.findall(r"\]\(\.\./sample-report/(\w+)\.png\)", (COURSE / "report-template.md").read_text())
-    assert sorted(figures) == ["burn", "connections", "cost", "idle", "rate"]
+    figures = re.findall(r"\]\(\.\./sample-report/([\w-]+)\.png\)", (COURSE / "report-template.md").read_text())
+    assert sorted(figures) == ["burn-max", "connections-rate-per", "cost-cpu", "cost-ratio", "idle-each", "rate-p99"]

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -10,6 +10,9 @@ from typing import Final
 CONFIDENCE: Final = 0.95
 LEAST_GENERATIONS: Final = 6
 """Fewer pairs give no verdict."""
+
+LEAST_REPEATS: Final = 2
+"""One value has no interval, and decides nothing."""
 
 BAND: Final = 1.05
 """Two models whose costs differ by less than this factor are tied: memory layout alone moves a cost by some percent."""
@@ -52,9 +55,17 @@ def _coverage(n: int, from_end: int) -> float:
 
 
 def judge(found: Estimate, holds: Callable[[float], bool]) -> bool | None:
-    """Tell whether something holds for a whole interval; None where it holds for one end of it only."""
+    """Tell whether something holds for a whole interval; None where it holds for one end only, and for one repeat."""
+    if found.n < LEAST_REPEATS:
+        return None
     low, high = holds(found.low), holds(found.high)
     return low if low is high else None
+
+
+def judge_all(found: Iterable[Estimate | None], holds: Callable[[float], bool]) -> bool | None:
+    """Tell whether something holds for all intervals: False if it fails for one, None if one is missing or open."""
+    judged = [None if one is None else judge(one, holds) for one in found]
+    return False if False in judged else None if None in judged else True
 
 
 class Verdict(Enum):

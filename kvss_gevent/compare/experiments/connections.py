@@ -23,7 +23,7 @@ PANELS = (
     Panel(
         "rate_per_s", "requests per second", title="More connections help until the server, or the generator, is full"
     ),
-    Panel("p99_us", "p99, microseconds", title="In a closed loop every connection more is one more in the queue"),
+    Panel("p99_us", "p99, ms", scale=0.001, title="In a closed loop every connection more is one more in the queue"),
 )
 
 QUICK = (1, 32, 256)

@@ -22,7 +22,14 @@ BY_HAND = (
 CORE = False
 SCENE = "cores"
 ONLY = ("threads", "pool")
-PANELS = (Panel("p50_us", "p50 of a paced client, microseconds", log_x=False),)
+PANELS = (
+    Panel(
+        "p50_us",
+        "p50 of a paced client, microseconds",
+        log_x=False,
+        title="A quick request waits for the switch interval, burner by burner",
+    ),
+)
 
 INTERVALS_MS = (5.0, 0.5, 0.05)
 RATE, SECONDS = 20.0, 2.0

@@ -18,7 +18,15 @@ TEACHES = (
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 32 --depth 16 --server-pid PID"
 CORE = False
 CALIBRATED = True
-PANELS = (Panel("cpu_us", "CPU per request, microseconds", capped=False), Panel("rate_per_s", "requests per second"))
+PANELS = (
+    Panel(
+        "cpu_us",
+        "CPU per request, microseconds",
+        capped=False,
+        title="The deeper the pipeline, the less the model matters",
+    ),
+    Panel("rate_per_s", "requests per second", title="Pipelines give every model many times its rate"),
+)
 
 QUICK = (1, 16, 64)
 FULL = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -8,10 +8,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.measuring.contestant import label_of, named
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
-from kvss_gevent.compare.words import listed
 
 TITLE = "Fairness among connections"
 VARIES = "connections, each with one request under way"
@@ -24,8 +24,19 @@ WITHOUT = {"sequential": "it serves one client at a time"}
 CORE = False
 SCENE = "flood"
 PANELS = (
-    Panel("fairness", "Jain's index of fairness", log_y=False, case="alone"),
-    Panel("rate_per_s", "requests of all single clients per second", case="beside 3 floods"),
+    Panel(
+        "fairness",
+        "Jain's index of fairness",
+        log_y=False,
+        case="alone",
+        title="Alone, nearly every model treats its clients alike",
+    ),
+    Panel(
+        "rate_per_s",
+        "requests of all single clients per second",
+        case="beside 3 floods",
+        title="Beside floods it shows who serves clients and who serves bytes",
+    ),
 )
 
 QUICK = (10, 29)
@@ -73,11 +84,12 @@ def findings(seen: Seen) -> Iterator[Finding]:
             if low.median > 0.95:
                 yield Finding(
                     f"{case.capitalize()}, every model gave {most:,.0f} connections nearly the same: the lowest "
-                    f"index was {low.median:.2f} ({least})."
+                    f"index was {low.median:.2f} ({label_of(least)})."
                 )
                 continue
             fair = [name for name, index in ranked if index.median > 0.95]
             yield Finding(
-                f"{case.capitalize()}, {listed(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "
-                f"(an index over 0.95); the index went from {low.median:.2f} ({least}) to {high.median:.2f} ({best})."
+                f"{case.capitalize()}, {named(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "
+                f"(an index over 0.95); the index went from {low.median:.2f} "
+                f"({label_of(least)}) to {high.median:.2f} ({label_of(best)})."
             )

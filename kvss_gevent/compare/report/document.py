@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,18 @@ def see(journal: Journal, name: str) -> Seen:
 
 
 def findings(name: str, seen: Seen) -> list[Finding]:
-    """Return what an experiment's numbers say; nothing where nobody could be measured."""
-    return list(experiments.load(name).findings(seen)) if seen.contestants else []
+    """Return what an experiment's numbers say; nothing where nobody could be measured.
+
+    Where other processes were in the way of most of it, no truth is decided, unless all were measured by turns.
+    """
+    if not seen.contestants:
+        return []
+    module = experiments.load(name)
+    found = list(module.findings(seen))
+    disturbed = sum(row.point.disturbed for row in seen.rows) * 2 > len(seen.rows)
+    if disturbed and not getattr(module, "PAIRED", False):
+        return [replace(one, holds=None) for one in found]
+    return found
 
 
 def as_text(journal: Journal) -> Iterator[str]:
