@@ -3,18 +3,18 @@
 import pytest
 
 from kvss_gevent.compare.experiments import backpressure, convoy, lines, overload, rate, remedies
-from kvss_gevent.compare.measuring import cell_runner
+from kvss_gevent.compare.measuring import trial_runner
 from kvss_gevent.compare.measuring.cores import divide
 from kvss_gevent.compare.measuring.experiment_context import Profile
 from kvss_gevent.compare.plan import choose
-from kvss_gevent.compare.rows import ALL, Cell, Point
+from kvss_gevent.compare.rows import ALL, Point, Trial
 
 SHORT = Profile("quick", 1, 2, 2, 0.3, 0.05)
 pytestmark = pytest.mark.server
 
 
 def measured(experiment: str, model: str = "gevent") -> list[Point]:
-    rows = cell_runner.measure(Cell(experiment, model, 1), choose(SHORT), divide())
+    rows = trial_runner.measure(Trial(experiment, model, 1), choose(SHORT), divide())
     assert not any(row.failed for row in rows), rows
     return [row.point for row in rows]
 
@@ -139,5 +139,5 @@ def test_the_other_experiments_run(name: str) -> None:
 
 @pytest.mark.full
 def test_a_generation_of_new_and_of_primed_servers() -> None:
-    rows = cell_runner.measure(Cell("priming", ALL, 1), choose(SHORT, ["gevent", "asyncio"], ["priming"]), divide())
+    rows = trial_runner.measure(Trial("priming", ALL, 1), choose(SHORT, ["gevent", "asyncio"], ["priming"]), divide())
     assert {row.point.case for row in rows} == {"new", "clients have come and gone"}

@@ -5,7 +5,7 @@ from compare_rows import rows, seen
 
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.experiments import cost
-from kvss_gevent.compare.rows import Cell, Point, Row
+from kvss_gevent.compare.rows import Measurement, Point, Trial
 from kvss_gevent.compare.summary import Seen
 
 
@@ -17,7 +17,7 @@ def holds(name: str, found: Seen) -> dict[str, bool]:
     return {one.key: one.holds for one in experiments.load(name).findings(found) if one.holds is not None}
 
 
-def connections(model: str, rates: dict[float, float], starved: int = 0, **more: object) -> list[Row]:
+def connections(model: str, rates: dict[float, float], starved: int = 0, **more: object) -> list[Measurement]:
     errors = {"starved connections": starved} if starved else {}
     return rows("connections", model, {x: {"rate_per_s": rate} for x, rate in rates.items()}, errors=errors, **more)
 
@@ -44,7 +44,7 @@ def test_connections_sees_a_sequential_server_that_serves_two_and_a_pool_that_se
     assert set(holds("connections", found).values()) == {False}
 
 
-def rate(model: str, below_us: float, past_us: float, **point: object) -> list[Row]:
+def rate(model: str, below_us: float, past_us: float, **point: object) -> list[Measurement]:
     figures = {0.5: {"able_per_s": 4000.0}, 0.8: {"p99_us": below_us}, 1.1: {"p99_us": past_us}}
     return rows("rate", model, figures, **point)
 
@@ -97,8 +97,8 @@ def costs(repeats: int = 6, wobble: float = 0.0, **cpu_us: float) -> Seen:
     """Return what six generations saw, with every other one dearer by the wobble for all but the product."""
     named = {name.replace("_again", "+again").replace("_", "-"): value for name, value in cpu_us.items()}
     return seen(
-        Row(
-            Cell("cost", name, n),
+        Measurement(
+            Trial("cost", name, n),
             Point(LAST.per_s, {"cpu_us": value * (1 + wobble * (n % 2) * (name != "gevent"))}, case=str(LAST)),
         )
         for name, value in named.items()

@@ -11,7 +11,7 @@ from compare_rows import journal, rows
 
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.report import document
-from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
 
 FIRST, LAST = cost.PACES[0], cost.PACES[-1]
 
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> Journal:
         rows("burn", "gevent", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 501_000, "p50_us": 300_000}}),
         rows("burn", "threads", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 21_000, "p50_us": 9_000}}),
     )
-    kept.add([Row(Cell("burn", "prefork", 1), Point(0, {}), "the server did not start: <no room>")])
+    kept.add([Measurement(Trial("burn", "prefork", 1), Point(0, {}), "the server did not start: <no room>")])
     return kept
 
 
@@ -85,7 +85,7 @@ def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Jou
 def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     words = "Other processes were in the way in "
     assert words not in document.write(made).read_text()
-    made.add([Row(Cell("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
+    made.add([Measurement(Trial("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
     assert f"{words}{9 / (len(made.rows) - 1):.0%}" in document.write(made).read_text()
     last = list(document.as_text(made))[-4:]
     assert any(line.startswith("   Other processes") for line in last), "it is read at the end"
@@ -110,6 +110,6 @@ def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_o
         assert frame["resources"] == []
         assert len(frame["pictures"]) == 7
         assert all(natural > 0 and 0 < shown <= max(width, 640) for natural, shown in frame["pictures"])
-        assert [cell[:4] for cell in frame["once"]] == ["1", "2.00"]
-        assert [cell[:4] for cell in frame["twice"]] == ["2.00", "1"]
+        assert [trial[:4] for trial in frame["once"]] == ["1", "2.00"]
+        assert [trial[:4] for trial in frame["twice"]] == ["2.00", "1"]
         assert "Concurrency models under KV/1.0" in frame["text"]

@@ -68,7 +68,7 @@ def judge_all(found: Iterable[Estimate | None], holds: Callable[[float], bool]) 
     return False if False in judged else None if None in judged else True
 
 
-class Verdict(Enum):
+class Standing(Enum):
     """What a whole interval says of the cost of one model beside another's."""
 
     AHEAD = "ahead"
@@ -87,15 +87,15 @@ class Ratio:
     n: int
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Standing:
         """Tied where the interval lies within the band around 1, ahead or behind where it lies outside, else open."""
         if self.n < LEAST_GENERATIONS:
-            return Verdict.OPEN
+            return Standing.OPEN
         if self.low >= 1 / BAND and self.high <= BAND:
-            return Verdict.TIED
+            return Standing.TIED
         if self.high < 1 / BAND:
-            return Verdict.AHEAD
-        return Verdict.BEHIND if self.low > BAND else Verdict.OPEN
+            return Standing.AHEAD
+        return Standing.BEHIND if self.low > BAND else Standing.OPEN
 
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f} to {self.high:.2f}]"

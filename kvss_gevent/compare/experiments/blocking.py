@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import named
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
 from kvss_gevent.compare.rows import Point
@@ -58,7 +58,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield replace(point, figures=figures)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who waits with the store, and who waits side by side."""
     most = max(seen.xs())
     slept = {name: found for name in seen.contestants if (found := seen.get(name, most, "slept_per_s"))}
@@ -66,7 +66,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
     loops = [name for name in LOOPS if name in slept]
     if loops:
         best = max(slept[name].median for name in loops)
-        yield Finding(
+        yield Statement(
             f"With {most:,.0f} clients that block, {named(loops)} answered {best:,.0f} of their requests per second "
             f"at the most: one after the other, {BLOCK_MS} ms each.",
             best <= alone * 1.05,
@@ -76,7 +76,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
     if free:
         worst = min(slept[name].median for name in free)
         waits = [found.median for name in free if (found := seen.get(name, most, "p50_us"))]
-        yield Finding(
+        yield Statement(
             f"{named(free)} answered {worst:,.0f} or more; others waited {milliseconds(max(waits))} at the median.",
             worst > alone * most * 0.6,
             "blocking calls run side by side on threads and processes",

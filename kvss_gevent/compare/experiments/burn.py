@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kvss_gevent.compare.estimate import judge_all
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import named
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
 from kvss_gevent.compare.rows import Point
@@ -57,13 +57,13 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield point
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who is kept waiting by a handler that computes."""
     longest = {name: seen.get(name, 1, "max_us") for name in seen.contestants}
     loops = [name for name in LOOPS if name in longest]
     held = [name for name in loops if (wait := longest[name]) and wait.low > HELD_US]
     if loops:
-        yield Finding(
+        yield Statement(
             f"One BURN {BURN_MS} kept another client waiting as long on {named(held) or 'none of the loops'}.",
             judge_all((longest[name] for name in loops), lambda wait_us: wait_us > HELD_US),
             "a burning handler stops the loop models",
@@ -71,7 +71,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
     free = [name for name in PREEMPTED if name in longest]
     if free:
         worst = max((wait.median for name in free if (wait := longest[name])), default=0.0)
-        yield Finding(
+        yield Statement(
             f"On {named(free)} the longest wait was {milliseconds(worst)}.",
             judge_all((longest[name] for name in free), lambda wait_us: wait_us < BURN_MS * 500),
             "a burning handler does not stop threads and processes",

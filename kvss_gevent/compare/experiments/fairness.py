@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, named
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -74,7 +74,7 @@ def flooding(port: int) -> Iterator[None]:
         process.wait()
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who is fair alone, and who beside floods."""
     for case in ("alone", f"beside {FLOODS} floods"):
         most = max(seen.xs())
@@ -82,13 +82,13 @@ def findings(seen: Seen) -> Iterator[Finding]:
         if len(ranked) > 1:
             (least, low), (best, high) = ranked[0], ranked[-1]
             if low.median > 0.95:
-                yield Finding(
+                yield Statement(
                     f"{case.capitalize()}, every model gave {most:,.0f} connections nearly the same: the lowest "
                     f"index was {low.median:.2f} ({label_of(least)})."
                 )
                 continue
             fair = [name for name, index in ranked if index.median > 0.95]
-            yield Finding(
+            yield Statement(
                 f"{case.capitalize()}, {named(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "
                 f"(an index over 0.95); the index went from {low.median:.2f} "
                 f"({label_of(least)}) to {high.median:.2f} ({label_of(best)})."

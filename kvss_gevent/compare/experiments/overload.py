@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.measuring.open_loop import offer
@@ -80,13 +80,13 @@ def measure(bench: Workbench) -> Iterator[Point]:
         yield Point(0, {"recover_s": well_again_s, "able_per_s": able}, errors, limited, "recovery")
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """How long each took to be well again."""
     recovered = {name: found for name in seen.contestants if (found := seen.get(name, 0, "recover_s", "recovery"))}
     if recovered:
         order = sorted(recovered, key=lambda name: recovered[name].median)
         theory = 2 * (HIGH - 1) / (1 - LOW) * STEP_S
-        yield Finding(
+        yield Statement(
             "After two seconds of 150 % it took "
             + listed(f"{label_of(name)} {recovered[name].median:.1f} s" for name in order)
             + f" to be well again; a queue that is worked off at half load takes {theory:.1f} s.",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import gevent.socket
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import CLIENTS, named
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -80,7 +80,7 @@ def drip(socks: list[socket.socket]) -> Callable[[], None]:
     return go
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who notices slow clients."""
     most = max(seen.xs())
     out, unmoved = [], []
@@ -91,11 +91,11 @@ def findings(seen: Seen) -> Iterator[Finding]:
         elif alone and beside.median < 5 * alone.median:
             unmoved.append(name)
     if out:
-        yield Finding(
+        yield Statement(
             f"Beside {most:,.0f} slow clients, requests to {named(out)} went unanswered.",
             {"sequential", "pool"} & set(seen.contestants) <= set(out) if most > CLIENTS else None,
             "slow clients fill sequential and pool",
         )
     if unmoved:
         worst = max(found.median for name in unmoved if (found := seen.get(name, most, "p99_us")))
-        yield Finding(f"{named(unmoved)} kept a p99 of {milliseconds(worst)} or better.")
+        yield Statement(f"{named(unmoved)} kept a p99 of {milliseconds(worst)} or better.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import gevent
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -66,13 +66,13 @@ def stopping(server: Launched) -> Callable[[], None]:
     return stop
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """What either loop says of the same second."""
     for name in seen.contestants:
         closed = seen.get(name, 99.0, "response_us", "closed loop")
         opened = seen.get(name, 99.0, "response_us", "open loop")
         if closed and opened:
-            yield Finding(
+            yield Statement(
                 f"{label_of(name)} stood still for {STALL_S:g} of {SECONDS:g} seconds: the closed loop reports a p99 "
                 f"of {milliseconds(closed.median)}, the open loop {milliseconds(opened.median)}.",
                 closed.median < opened.median / 10 and opened.median > STALL_S * 0.8e6,

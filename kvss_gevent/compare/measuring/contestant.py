@@ -14,7 +14,7 @@ from pathlib import Path
 from kvss_gevent import models
 from kvss_gevent.compare.measuring.cores import Cores
 from kvss_gevent.compare.words import listed
-from kvss_gevent.measure.launch import Launched, NotStarted, kvss, launched
+from kvss_gevent.measure.launch import Launched, LaunchError, kvss, launched
 
 NULL = "null"
 ON_DISK = "+disk"
@@ -92,7 +92,7 @@ def serving(words: list[str], processors: frozenset[int]) -> Iterator[Launched]:
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(launched(words, processors=processors))
-        except NotStarted as why:
+        except LaunchError as why:
             raise FailedError(f"the server did not start: {why}") from None
         yield server
 

@@ -10,7 +10,7 @@ from typing import Any
 from kvss_gevent import models
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.estimate import LEAST_GENERATIONS, Estimate
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import NULL, command, label_of, model_of
 from kvss_gevent.compare.measuring.cores import Cores, quietly
 from kvss_gevent.compare.report import plots
@@ -57,7 +57,7 @@ def picture_name(experiment: str, panel: Panel) -> str:
 
 def measured(journal: Journal) -> list[str]:
     """Return the experiments that have rows, in the report's order."""
-    names = {row.cell.experiment for row in journal.rows}
+    names = {row.trial.experiment for row in journal.rows}
     return [name for name in experiments.NAMES if name in names]
 
 
@@ -66,7 +66,7 @@ def see(journal: Journal, name: str) -> Seen:
     return Seen(journal.of(name), journal.settings["contestants"])
 
 
-def findings(name: str, seen: Seen) -> list[Finding]:
+def findings(name: str, seen: Seen) -> list[Statement]:
     """Return what an experiment's numbers say; nothing where nobody could be measured.
 
     Where other processes were in the way of most of it, no truth is decided, unless all were measured by turns.
@@ -125,7 +125,7 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Pictu
 
 def _source(journal: Journal, name: str) -> str:
     machine = journal.settings["machine"]
-    repeats = len({row.cell.repeat for row in journal.of(name)})
+    repeats = len({row.trial.repeat for row in journal.of(name)})
     return f"kvss compare, {name}, {many(repeats, 'repeat')}, {machine['began'].split()[0]}, {machine['processor']}"
 
 
@@ -233,10 +233,10 @@ def _left_out(journal: Journal, seen: dict[str, Seen]) -> Iterator[str]:
     missing = [name for name in experiments.NAMES if name not in settings["experiments"]]
     if missing:
         yield f"The experiments {listed(missing)}: not chosen; the full profile has all of them."
-    planned = {tuple(cell) for cell in settings["cells"]}
-    done = {(cell.experiment, cell.model, cell.repeat) for cell in journal.done()}
+    planned = {tuple(trial) for trial in settings["trials"]}
+    done = {(trial.experiment, trial.model, trial.repeat) for trial in journal.done()}
     if planned - done:
-        yield f"{len(planned - done)} of {len(planned)} cells: the run was interrupted."
+        yield f"{len(planned - done)} of {len(planned)} trials: the run was interrupted."
     for name in seen:
         for who, why in getattr(experiments.load(name), "WITHOUT", {}).items():
             yield f"{label_of(who)} in {name}: {why}."
