@@ -80,6 +80,7 @@ def test_gets_and_puts_are_mixed_as_asked_and_every_get_finds_its_key() -> None:
             assert client.get(b"key:00000006") == b"x" * 5000
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_large_packets_that_the_kernel_does_not_take_at_once() -> None:
     with serving() as server:

@@ -56,6 +56,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     words = ["run", "--models", "gevent,select", "--experiments", "idle", "--repeats", "2", "--out", "report"]
@@ -111,6 +112,7 @@ def runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_a_repetition_is_compared(tmp_path: Path) -> None:
     done = compare("again", "--models", "gevent,trio", "--experiments", "lines", "--repeats", "1", cwd=tmp_path)

@@ -87,6 +87,7 @@ def test_what_is_not_determined_contradicts_nothing(tmp_path: Path) -> None:
     assert not any("protocol" in line for line in repeated(tmp_path, noisy(1, noise=0.2), noisy(2, noise=0.2)))
 
 
+@pytest.mark.full
 def test_twenty_repetitions_say_the_same(tmp_path: Path) -> None:
     found = [
         line

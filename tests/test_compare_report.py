@@ -52,6 +52,7 @@ def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
     assert {row["failed"] for row in table} == {"", "the server did not start: <no room>"}
 
 
+@pytest.mark.full
 def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journal) -> None:
     page = document.write(made).read_text()
     for name in ("connections-rate-per", "connections-p99", "cost-cpu", "cost-ratio", "burn-max", "lines-lines"):
@@ -62,11 +63,13 @@ def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journ
     assert "Who is cheaper" in (made.directory / "cost-ratio.svg").read_text()
 
 
+@pytest.mark.full
 def test_the_same_rows_make_the_same_page(made: Journal) -> None:
     first = document.write(made).read_text()
     assert document.write(Journal.read(made.directory)).read_text() == first
 
 
+@pytest.mark.full
 def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Journal) -> None:
     page = document.write(made).read_text()
     for words in (
@@ -82,6 +85,7 @@ def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Jou
         assert words in page
 
 
+@pytest.mark.full
 def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     words = "Other processes were in the way in "
     assert words not in document.write(made).read_text()
@@ -91,6 +95,7 @@ def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     assert any(line.startswith("   Other processes") for line in last), "it is read at the end"
 
 
+@pytest.mark.full
 def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
     page = document.write(made).read_text()
     without_data = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", page)
@@ -98,6 +103,7 @@ def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
     assert "http" not in without_data
 
 
+@pytest.mark.full
 def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_overflows(
     made: Journal, tmp_path: Path
 ) -> None:

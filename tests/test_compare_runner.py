@@ -36,6 +36,7 @@ def measured(experiment: str, model: str) -> dict[float, Point]:
     return {row.point.x: row.point for row in rows}
 
 
+@pytest.mark.full
 def test_a_generation_measures_all_by_turns() -> None:
     plan = choose(SHORT, ["gevent", "trio", "threads+disk", "sequential"], ["cost"])
     rows = trial_runner.measure(Trial("cost", ALL, 1), plan, divide())
@@ -82,6 +83,7 @@ def test_threads_and_descriptors_of_idle_connections_are_counted() -> None:
     assert points[500].figures["each_kib"] > 1
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_one_burn_stops_a_loop_and_no_threads() -> None:
     assert measured("burn", "select")[1].figures["max_us"] > 400_000
@@ -161,6 +163,7 @@ def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest
     assert row.point.figures["max_us"] > 500_000
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not divide().apart, reason="needs two processors: server and generator must be apart")
 def test_another_process_on_the_servers_processor_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(bench: Workbench) -> Iterator[Point]:

@@ -132,6 +132,7 @@ def findings(seen: Seen) -> Iterator[Statement]:
         for name, found in seen.ranking("mmap", at=SINGLY, case="one at a time", lowest_first=False)
         if found.median > 0.5
     ]
+    yield Statement("A tracer slows its server down: threads then meet at their locks more often than without it.")
     yield Statement(f"Memory was mapped and unmapped for every request by {listed(mapping) or 'nobody'}.")
     if (threads := seen.get("threads", SINGLY, "calls", "one at a time")) and (
         loop := seen.get("select", SINGLY, "calls", "one at a time")

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kvss_gevent.pages.tables import Cell
 PAGE = "index.html"
 SCENES = "scenes"
 """The directory, beside the page, of what `kvss show` drew."""
+FEW_NAMES = 5
 FEW_DISTURBED = 0.05
 """Of the measurements: fewer are outvoted by the other repeats."""
 
@@ -151,9 +152,14 @@ def _doubts(seen: Seen) -> Iterator[str]:
         yield f"{label_of(who)} did not serve all, and has no times and no rank by them, {what}."
     places = [(who, x, case) for who in seen.contestants for case in seen.cases() for x in seen.xs(who, case)]
     if limited := dict.fromkeys(label_of(who) for who, x, case in places if seen.limited(who, x, case)):
-        yield f"The generator was saturated, so that the server may be better: {listed(limited)}."
+        yield f"The generator was saturated, so that the server may be better: {_some(limited, seen)}."
     if disturbed := dict.fromkeys(label_of(who) for who, x, case in places if seen.disturbed(who, x, case)):
-        yield f"Other processes were in the way: {listed(disturbed)}."
+        yield f"Other processes were in the way: {_some(disturbed, seen)}."
+
+
+def _some(labels: Collection[str], seen: Seen) -> str:
+    """Return names as words, short where they are nearly all."""
+    return f"{len(labels)} of {len(seen.contestants)} models" if len(labels) > FEW_NAMES else listed(labels)
 
 
 def _section(name: str, seen: Seen, pictures: list[Picture]) -> Section:

@@ -73,6 +73,12 @@ def as_bytes(figure: "Figure", kind: str) -> bytes:
     with mpl.rc_context(PLAIN):
         metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(out, format=kind, dpi=110, metadata=metadata)
+    if kind == "png":
+        from PIL import Image
+
+        few_colours = Image.open(out).convert("RGB").quantize(64)
+        out = io.BytesIO()
+        few_colours.save(out, "png", optimize=True)
     return out.getvalue()
 
 
