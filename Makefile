@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs reference dist clean
+.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs reference dist try-wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -94,6 +94,9 @@ reference: $(VENV)/.dev ## make docs/reference/ and the manual page anew, after 
 
 dist: $(VENV)/.dev ## the wheel and the source distribution in dist/
 	$(RUN) -m build --quiet --outdir dist
+
+try-wheel: dist ## install the wheel with each extra, on each Python here, and run its commands; some 10 minutes
+	$(RUN) -m publishing.try_wheel $(ARGS)
 
 clean: ## remove .venv and what the tools leave behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist site

@@ -17,8 +17,14 @@ from serving import serving, without_stop_line
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-RUN_ELSEWHERE = {"loadtest.md": "test_load_docs.py", "lab-sheet.md": "test_course.py"}
-"""Documents full of measured numbers, whose tests know which of them may differ."""
+RUN_ELSEWHERE = {
+    "loadtest.md": "test_load_docs.py",
+    "lab-sheet.md": "test_course.py",
+    "CONTRIBUTING.md": "test_worked_examples.py",
+    "own-model.md": "test_worked_examples.py",
+    "own-load-test.md": "test_worked_examples.py",
+}
+"""Documents full of measured numbers, whose tests know which of them may differ, and those that change code."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
