@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
 from kvss_gevent.compare.summary import Seen
 
 MACHINE = {
@@ -26,25 +26,25 @@ MACHINE = {
 
 def rows(
     experiment: str, model: str, figures: Mapping[float, Mapping[str, float]], repeats: int = 3, **point: Any
-) -> list[Row]:
+) -> list[Measurement]:
     """Return rows of a model that measured the same in every repeat, given figures by x."""
     return [
-        Row(Cell(experiment, model, repeat), Point(x, of_x, **point))
+        Measurement(Trial(experiment, model, repeat), Point(x, of_x, **point))
         for repeat in range(1, repeats + 1)
         for x, of_x in figures.items()
     ]
 
 
-def seen(*parts: Iterable[Row]) -> Seen:
+def seen(*parts: Iterable[Measurement]) -> Seen:
     """Return what was seen in these rows, contestants in their order."""
     together = [row for part in parts for row in part]
-    return Seen(together, list(dict.fromkeys(row.cell.model for row in together)))
+    return Seen(together, list(dict.fromkeys(row.trial.model for row in together)))
 
 
-def journal(directory: Path, *parts: Iterable[Row], repeats: int = 3) -> Journal:
+def journal(directory: Path, *parts: Iterable[Measurement], repeats: int = 3) -> Journal:
     """Return a journal on disk with these rows."""
     together = [row for part in parts for row in part]
-    names = list(dict.fromkeys(row.cell.model for row in together))
+    names = list(dict.fromkeys(row.trial.model for row in together))
     settings = {
         "profile": "quick",
         "repeats": repeats,
@@ -52,13 +52,13 @@ def journal(directory: Path, *parts: Iterable[Row], repeats: int = 3) -> Journal
         "may_add": True,
         "server_cores": 1,
         "contestants": [name for name in names if name != "null"],
-        "experiments": list(dict.fromkeys(row.cell.experiment for row in together)),
+        "experiments": list(dict.fromkeys(row.trial.experiment for row in together)),
         "left_out": {},
-        "cells": [[row.cell.experiment, row.cell.model, row.cell.repeat] for row in together],
+        "trials": [[row.trial.experiment, row.trial.model, row.trial.repeat] for row in together],
         "command": "kvss compare run",
         "machine": MACHINE,
     }
     made = Journal.create(directory, settings)
-    for cell in dict.fromkeys(row.cell for row in together):
-        made.add([row for row in together if row.cell == cell])
+    for trial in dict.fromkeys(row.trial for row in together):
+        made.add([row for row in together if row.trial == trial])
     return made

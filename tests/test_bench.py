@@ -17,7 +17,7 @@ from reference_server import running, talking
 from serving import serving
 
 from kvss_gevent import KVClient
-from kvss_gevent.measure.load import COARSE_BITS, EXACT_US, PACKETS, Load, Times, jain, make_packets
+from kvss_gevent.measure.load import COARSE_BITS, EXACT_US, PACKETS, ClosedLoad, Times, jain, make_packets
 from kvss_gevent.protocol.wire import Verb, parse_request
 
 QUICK = ("--seconds", "0.5", "--warmup", "0")
@@ -80,6 +80,7 @@ def test_gets_and_puts_are_mixed_as_asked_and_every_get_finds_its_key() -> None:
             assert client.get(b"key:00000006") == b"x" * 5000
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_large_packets_that_the_kernel_does_not_take_at_once() -> None:
     with serving() as server:
@@ -222,7 +223,7 @@ def test_no_times_have_no_percentile() -> None:
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 20), st.integers(1, 5))
 def test_packets_hold_whole_requests_for_the_keys_there_are(depth: int, keys: int) -> None:
-    load = Load(depth=depth, keys=keys, value_bytes=3)
+    load = ClosedLoad(depth=depth, keys=keys, value_bytes=3)
     packets = make_packets(load)
     assert packets == make_packets(load)
     assert len(packets) == PACKETS

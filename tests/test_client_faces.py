@@ -482,6 +482,7 @@ def test_recorded_bytes(face: str, row: Row) -> None:
             assert server.seen == list(row.sent)
 
 
+@pytest.mark.full
 def test_recorded_bytes_in_a_program_that_gevent_has_patched() -> None:
     code = (
         "from gevent import monkey; monkey.patch_all(); import sys, pytest\n"

@@ -12,7 +12,7 @@ from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError
-from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
+from kvss_gevent.stores.disk.group_commit import MAX_TRANSACTION_JOBS, GroupCommit, with_group_commit
 from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
 
@@ -206,6 +206,52 @@ def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callab
         while isinstance(put(store, b"third"), StoreError):
             gevent.sleep(0.01)
     assert apply(store, [(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
+
+
+@pytest.mark.parametrize("on_thread", [True, False])
+def test_bytes_that_were_committed_no_longer_count(
+    gated: Gated, make: Callable[..., GroupCommit], on_thread: bool
+) -> None:
+    store = make(max_waiting_bytes=1000, on_thread=on_thread)
+    gated.gate.set()
+    for _ in range(5):
+        pair = [gevent.spawn(put, store, key, b"x" * 400) for key in (b"a", b"b")]
+        gevent.joinall(pair, timeout=5, raise_error=True)
+        assert [one.value for one in pair if isinstance(one.value, StoreError)] == []
+
+
+def test_bytes_that_were_given_up_no_longer_count(gated: Gated, make: Callable[..., GroupCommit]) -> None:
+    store = make(max_waiting_bytes=1000, stall_s=0.05)
+    given_up = [begun(store, gated), gevent.spawn(put, store, b"second", b"x" * 900)]
+    gevent.joinall(given_up, timeout=5, raise_error=True)
+    gated.gate.set()
+    with gevent.Timeout(5):
+        while isinstance(put(store, b"third"), StoreError):
+            gevent.sleep(0.01)
+    pair = [gevent.spawn(put, store, key, b"x" * 400) for key in (b"a", b"b")]
+    gevent.joinall(pair, timeout=5, raise_error=True)
+    assert [one.value for one in pair] == [True, True]
+
+
+def test_a_refusal_while_the_disk_hangs_waits_for_nothing(gated: Gated, make: Callable[..., GroupCommit]) -> None:
+    store = make(stall_s=0.05)
+    begun(store, gated).join(5)
+    others_ran: list[int] = []
+    gevent.spawn(others_ran.append, 1)
+    assert isinstance(put(store, b"a"), StoreError)
+    assert others_ran == [], "not even a round of the event loop"
+    assert gated.transactions == [1]
+
+
+def test_a_transaction_takes_a_bounded_number_of_batches(gated: Gated, make: Callable[..., GroupCommit]) -> None:
+    store = make()
+    first = begun(store, gated)
+    others = [gevent.spawn(put, store, b"%d" % number) for number in range(MAX_TRANSACTION_JOBS + 10)]
+    gevent.sleep(0)
+    gated.gate.set()
+    gevent.joinall([first, *others], timeout=5, raise_error=True)
+    assert gated.transactions == [1, MAX_TRANSACTION_JOBS, 10]
+    assert all(other.value is True for other in others)
 
 
 def test_a_disk_that_is_slow_all_the_time_does_not_hang(gated: Gated, make: Callable[..., GroupCommit]) -> None:

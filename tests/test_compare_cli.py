@@ -56,6 +56,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     words = ["run", "--models", "gevent,select", "--experiments", "idle", "--repeats", "2", "--out", "report"]
@@ -80,11 +81,11 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert 1 <= kept < 4
     page = compare("report", "report", cwd=tmp_path)
     assert page.returncode == 0
-    assert "cells: the run was interrupted" in (tmp_path / "report" / "index.html").read_text()
+    assert "trials: the run was interrupted" in (tmp_path / "report" / "index.html").read_text()
     done = compare("run", "--resume", "report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 4 - kept
-    assert "cells: the run was interrupted" not in (tmp_path / "report" / "index.html").read_text()
+    assert "trials: the run was interrupted" not in (tmp_path / "report" / "index.html").read_text()
 
 
 @pytest.mark.server
@@ -96,11 +97,11 @@ def test_nothing_is_left_of_a_run_that_is_killed(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    wait_until(lambda: len(tree(process.pid)) >= 3, 20)  # the run, its cell, the cell's server
+    wait_until(lambda: len(tree(process.pid)) >= 3, 20)  # the run, its trial, the trial's server
     below = tree(process.pid)[1:]
     process.kill()
     process.wait(5)
-    wait_until(lambda: not any(map(runs, below)), 4)  # by itself a cell of this experiment would take nine seconds
+    wait_until(lambda: not any(map(runs, below)), 4)  # by itself a trial of this experiment would take nine seconds
 
 
 def runs(pid: int) -> bool:
@@ -111,6 +112,7 @@ def runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_a_repetition_is_compared(tmp_path: Path) -> None:
     done = compare("again", "--models", "gevent,trio", "--experiments", "lines", "--repeats", "1", cwd=tmp_path)

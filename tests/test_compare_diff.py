@@ -9,7 +9,7 @@ from compare_rows import journal, rows
 
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.report.diff import Comparison, as_text, compare, contradictions
-from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
 
 MODELS = {"select": 8.0, "gevent": 8.5, "protocol": 9.0, "asyncio": 12.0, "gevent-plain": 15.0, "trio": 20.0}
 
@@ -17,12 +17,14 @@ MODELS = {"select": 8.0, "gevent": 8.5, "protocol": 9.0, "asyncio": 12.0, "geven
 PACE = cost.PACES[-1]
 
 
-def noisy(seed: int, factors: dict[str, float] | None = None, machine: float = 1.0, noise: float = 0.04) -> list[Row]:
+def noisy(
+    seed: int, factors: dict[str, float] | None = None, machine: float = 1.0, noise: float = 0.04
+) -> list[Measurement]:
     """Return the cost experiment's rows with repeats that scatter, each model's cost times its factor."""
     pick = random.Random(seed)
     return [
-        Row(
-            Cell("cost", name, repeat),
+        Measurement(
+            Trial("cost", name, repeat),
             Point(PACE.per_s, {"cpu_us": usual * machine * (factors or {}).get(name, 1.0) * wobble}, case=str(PACE)),
         )
         for name, usual in MODELS.items()
@@ -31,7 +33,7 @@ def noisy(seed: int, factors: dict[str, float] | None = None, machine: float = 1
     ]
 
 
-def compared(tmp_path: Path, first: list[Row], second: list[Row]) -> Comparison:
+def compared(tmp_path: Path, first: list[Measurement], second: list[Measurement]) -> Comparison:
     return compare(journal(tmp_path / "a", first), journal(tmp_path / "b", second))
 
 
@@ -58,7 +60,7 @@ def test_a_slower_machine_is_one_line_and_no_difference_of_models(tmp_path: Path
 
 
 def test_one_repeat_proves_nothing(tmp_path: Path) -> None:
-    first, second = ([row for row in noisy(seed, {"trio": seed}) if row.cell.repeat == 1] for seed in (1, 3))
+    first, second = ([row for row in noisy(seed, {"trio": seed}) if row.trial.repeat == 1] for seed in (1, 3))
     assert real(compared(tmp_path, first, second)) == {}
 
 
@@ -68,7 +70,7 @@ def test_it_prints_what_is_real_and_counts_the_rest(tmp_path: Path) -> None:
     assert lines[-1].startswith("1 of 6 figures differ")
 
 
-def repeated(tmp_path: Path, first: list[Row], second: list[Row]) -> list[str]:
+def repeated(tmp_path: Path, first: list[Measurement], second: list[Measurement]) -> list[str]:
     return contradictions(journal(tmp_path / "a", first), journal(tmp_path / "b", second))
 
 
@@ -85,6 +87,7 @@ def test_what_is_not_determined_contradicts_nothing(tmp_path: Path) -> None:
     assert not any("protocol" in line for line in repeated(tmp_path, noisy(1, noise=0.2), noisy(2, noise=0.2)))
 
 
+@pytest.mark.full
 def test_twenty_repetitions_say_the_same(tmp_path: Path) -> None:
     found = [
         line
@@ -97,7 +100,7 @@ def test_twenty_repetitions_say_the_same(tmp_path: Path) -> None:
 
 
 def test_a_truth_that_holds_once_only_contradicts(tmp_path: Path) -> None:
-    def burn(threads_us: float) -> list[Row]:
+    def burn(threads_us: float) -> list[Measurement]:
         return rows("burn", "threads", {1: {"max_us": threads_us}})
 
     assert repeated(tmp_path, burn(20_000), burn(500_000)) == [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvss_gevent.compare.estimate import BAND, Estimate, Ratio, Verdict, estimate, judge, paired_ratio
+from kvss_gevent.compare.estimate import BAND, Estimate, Ratio, Standing, estimate, judge, paired_ratio
 
 POSITIVE = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=30)
 
@@ -66,25 +66,25 @@ def test_a_model_against_itself_never_ranks() -> None:
     ranked = 0
     for _ in range(1000):
         ours, theirs = ([8 * math.exp(pick.gauss(0, 0.04)) for _ in range(6)] for _ in range(2))
-        ranked += paired_ratio(ours, theirs).verdict in (Verdict.AHEAD, Verdict.BEHIND)
+        ranked += paired_ratio(ours, theirs).verdict in (Standing.AHEAD, Standing.BEHIND)
     assert ranked <= 5
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.97, 1.03, Verdict.TIED),
-        (1 / BAND, BAND, Verdict.TIED),
-        (0.7, 0.9, Verdict.AHEAD),
-        (1.06, 1.2, Verdict.BEHIND),
-        (1.04, 1.2, Verdict.OPEN),
-        (0.9, 0.96, Verdict.OPEN),
-        (0.5, 2.0, Verdict.OPEN),
+        (0.97, 1.03, Standing.TIED),
+        (1 / BAND, BAND, Standing.TIED),
+        (0.7, 0.9, Standing.AHEAD),
+        (1.06, 1.2, Standing.BEHIND),
+        (1.04, 1.2, Standing.OPEN),
+        (0.9, 0.96, Standing.OPEN),
+        (0.5, 2.0, Standing.OPEN),
     ],
 )
-def test_a_verdict_is_by_the_whole_interval(low: float, high: float, verdict: Verdict) -> None:
+def test_a_verdict_is_by_the_whole_interval(low: float, high: float, verdict: Standing) -> None:
     assert Ratio(math.sqrt(low * high), low, high, 6).verdict is verdict
-    assert Ratio(math.sqrt(low * high), low, high, 5).verdict is Verdict.OPEN, "five generations decide nothing"
+    assert Ratio(math.sqrt(low * high), low, high, 5).verdict is Standing.OPEN, "five generations decide nothing"
 
 
 @pytest.mark.parametrize(("low", "high", "holds"), [(2, 3, True), (1, 2, False), (1, 3, None)])

@@ -3,18 +3,18 @@
 import pytest
 
 from kvss_gevent.compare.experiments import backpressure, convoy, lines, overload, rate, remedies
-from kvss_gevent.compare.measuring import cell_runner
+from kvss_gevent.compare.measuring import trial_runner
 from kvss_gevent.compare.measuring.cores import divide
 from kvss_gevent.compare.measuring.experiment_context import Profile
 from kvss_gevent.compare.plan import choose
-from kvss_gevent.compare.rows import ALL, Cell, Point
+from kvss_gevent.compare.rows import ALL, Point, Trial
 
 SHORT = Profile("quick", 1, 2, 2, 0.3, 0.05)
 pytestmark = pytest.mark.server
 
 
 def measured(experiment: str, model: str = "gevent") -> list[Point]:
-    rows = cell_runner.measure(Cell(experiment, model, 1), choose(SHORT), divide())
+    rows = trial_runner.measure(Trial(experiment, model, 1), choose(SHORT), divide())
     assert not any(row.failed for row in rows), rows
     return [row.point for row in rows]
 
@@ -28,11 +28,13 @@ def test_a_storm_is_accepted_and_answered_whole() -> None:
         assert 0 < point.figures["first_reply_p50_us"] <= point.figures["first_reply_p99_us"]
 
 
+@pytest.mark.full
 def test_a_server_for_one_client_answers_one_of_a_storm_at_a_time() -> None:
     first, *_ = measured("storm", "sequential")
     assert first.errors["unanswered connections"] == 99
 
 
+@pytest.mark.full
 @pytest.mark.timing
 @pytest.mark.parametrize(("model", "served"), [("gevent", True), ("pool", False)])
 def test_slow_clients_keep_others_out_of_a_pool_and_out_of_nothing_else(model: str, served: bool) -> None:
@@ -42,6 +44,7 @@ def test_slow_clients_keep_others_out_of_a_pool_and_out_of_nothing_else(model: s
     assert (most.figures["answered_per_s"] > 300) is served
 
 
+@pytest.mark.full
 def test_shares_are_counted_alone_and_beside_floods() -> None:
     points = measured("fairness")
     assert [point.case for point in points] == ["alone", "beside 3 floods"] * 2
@@ -49,6 +52,7 @@ def test_shares_are_counted_alone_and_beside_floods() -> None:
     assert all(("cpu_us" in point.figures) is (point.case == "alone") for point in points)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("model", "least", "most"), [("select", 50, 101), ("threads", 200, 400)])
 def test_blocking_calls_run_one_after_the_other_on_a_loop(model: str, least: float, most: float) -> None:
     none, _, four = measured("blocking", model)
@@ -67,6 +71,7 @@ def test_larger_values_move_more_bytes_and_fewer_requests() -> None:
     assert large.figures["rate_per_s"] < small.figures["rate_per_s"]
 
 
+@pytest.mark.full
 def test_a_burning_thread_makes_others_wait_for_the_switch_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convoy, "INTERVALS_MS", (20.0,))
     monkeypatch.setattr(convoy, "SECONDS", 0.8)
@@ -76,6 +81,7 @@ def test_a_burning_thread_makes_others_wait_for_the_switch_interval(monkeypatch:
     assert alone.figures["p50_us"] < one.figures["p50_us"] / 2
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_an_overload_is_followed_by_the_time_its_queue_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overload, "STEP_S", 0.6)
@@ -87,6 +93,7 @@ def test_an_overload_is_followed_by_the_time_its_queue_takes(monkeypatch: pytest
     assert max(point.figures["p99_us"] for point in points[:-1]) > 3 * before
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_every_model_waits_past_its_own_maximum() -> None:
     points = {point.x: point for point in measured("rate", "select")}
@@ -95,6 +102,7 @@ def test_every_model_waits_past_its_own_maximum() -> None:
     assert points[1.1].figures["answered_share"] < points[0.5].figures["answered_share"] + 0.01
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("model", "old", "new"), [("select", 0, 0), ("threads", 1, 1), ("fork", 1, 1)])
 def test_a_handler_that_raises_takes_along_whom_its_model_lets(model: str, old: int, new: int) -> None:
     raises, leaks, stays = measured("isolation", model)
@@ -122,6 +130,7 @@ def test_lines_leave_out_comments_docstrings_and_blank_lines() -> None:
     assert lines.count(source) == 5
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_a_thread_cures_a_handler_that_blocks_and_a_process_one_that_computes() -> None:
     points = {(point.x, point.case): point.figures for point in measured("remedies", "asyncio")}
@@ -139,5 +148,5 @@ def test_the_other_experiments_run(name: str) -> None:
 
 @pytest.mark.full
 def test_a_generation_of_new_and_of_primed_servers() -> None:
-    rows = cell_runner.measure(Cell("priming", ALL, 1), choose(SHORT, ["gevent", "asyncio"], ["priming"]), divide())
+    rows = trial_runner.measure(Trial("priming", ALL, 1), choose(SHORT, ["gevent", "asyncio"], ["priming"]), divide())
     assert {row.point.case for row in rows} == {"new", "clients have come and gone"}

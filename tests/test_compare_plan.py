@@ -1,4 +1,4 @@
-"""Which cells a comparison has, and who takes part in what."""
+"""Which trials a comparison has, and who takes part in what."""
 
 from collections import Counter
 
@@ -24,8 +24,8 @@ def test_quick_has_the_core_experiments_and_full_has_all_more_often() -> None:
 
 def test_a_paired_experiment_has_a_cell_for_each_generation_and_enough_of_them() -> None:
     for profile in (QUICK, FULL):
-        generations = [cell for cell in choose(profile).cells() if cell.experiment == "cost"]
-        assert {cell.model for cell in generations} == {ALL}
+        generations = [trial for trial in choose(profile).trials() if trial.experiment == "cost"]
+        assert {trial.model for trial in generations} == {ALL}
         assert len(generations) == profile.generations >= LEAST_GENERATIONS
     assert "gevent+again" in choose(QUICK).of("cost")
     assert "gevent+again" not in choose(QUICK).of("burn")
@@ -33,25 +33,25 @@ def test_a_paired_experiment_has_a_cell_for_each_generation_and_enough_of_them()
 
 def test_every_cell_is_there_once_and_models_come_in_another_order_each_time() -> None:
     plan = choose(QUICK, repeats=3)
-    cells = plan.cells()
-    assert max(Counter(cells).values()) == 1
+    trials = plan.trials()
+    assert max(Counter(trials).values()) == 1
     orders = [
-        [cell.model for cell in cells if (cell.experiment, cell.repeat) == ("connections", repeat)]
+        [trial.model for trial in trials if (trial.experiment, trial.repeat) == ("connections", repeat)]
         for repeat in (1, 2, 3)
     ]
     assert len(set(map(tuple, orders))) == 3
     assert {frozenset(order) for order in orders} == {frozenset((*MODULES, "gevent+disk", "threads+disk", NULL))}
-    assert plan.cells() == cells, "a run that is resumed has the same cells"
-    assert choose(QUICK, seed=2).cells() != cells
+    assert plan.trials() == trials, "a run that is resumed has the same trials"
+    assert choose(QUICK, seed=2).trials() != trials
 
 
 def test_what_is_always_the_same_is_not_repeated() -> None:
-    cells = choose(FULL, ["gevent"], ["lines"]).cells()
-    assert len(cells) == 1
+    trials = choose(FULL, ["gevent"], ["lines"]).trials()
+    assert len(trials) == 1
 
 
 def test_repeats_are_spread_over_the_run() -> None:
-    repeats = [cell.repeat for cell in choose(QUICK).cells()]
+    repeats = [trial.repeat for trial in choose(QUICK).trials()]
     assert repeats == sorted(repeats)
 
 
@@ -89,7 +89,7 @@ def test_a_model_whose_library_is_missing_is_left_out_with_the_reason(monkeypatc
     plan = choose(QUICK, ["gevent", "trio"])
     assert plan.contestants == ("gevent",)
     assert "trio, which is not installed" in plan.left_out["trio"]
-    assert all(cell.model != "trio" for cell in plan.cells())
+    assert all(trial.model != "trio" for trial in plan.trials())
 
 
 @pytest.mark.parametrize("name", experiments.NAMES)

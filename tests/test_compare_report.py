@@ -11,7 +11,7 @@ from compare_rows import journal, rows
 
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.report import document
-from kvss_gevent.compare.rows import Cell, Journal, Point, Row
+from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
 
 FIRST, LAST = cost.PACES[0], cost.PACES[-1]
 
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> Journal:
         rows("burn", "gevent", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 501_000, "p50_us": 300_000}}),
         rows("burn", "threads", {0: {"max_us": 900, "p50_us": 200}, 1: {"max_us": 21_000, "p50_us": 9_000}}),
     )
-    kept.add([Row(Cell("burn", "prefork", 1), Point(0, {}), "the server did not start: <no room>")])
+    kept.add([Measurement(Trial("burn", "prefork", 1), Point(0, {}), "the server did not start: <no room>")])
     return kept
 
 
@@ -52,6 +52,7 @@ def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
     assert {row["failed"] for row in table} == {"", "the server did not start: <no room>"}
 
 
+@pytest.mark.full
 def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journal) -> None:
     page = document.write(made).read_text()
     for name in ("connections-rate-per", "connections-p99", "cost-cpu", "cost-ratio", "burn-max", "lines-lines"):
@@ -62,11 +63,13 @@ def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journ
     assert "Who is cheaper" in (made.directory / "cost-ratio.svg").read_text()
 
 
+@pytest.mark.full
 def test_the_same_rows_make_the_same_page(made: Journal) -> None:
     first = document.write(made).read_text()
     assert document.write(Journal.read(made.directory)).read_text() == first
 
 
+@pytest.mark.full
 def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Journal) -> None:
     page = document.write(made).read_text()
     for words in (
@@ -82,15 +85,17 @@ def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Jou
         assert words in page
 
 
+@pytest.mark.full
 def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     words = "Other processes were in the way in "
     assert words not in document.write(made).read_text()
-    made.add([Row(Cell("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
+    made.add([Measurement(Trial("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
     assert f"{words}{9 / (len(made.rows) - 1):.0%}" in document.write(made).read_text()
     last = list(document.as_text(made))[-4:]
     assert any(line.startswith("   Other processes") for line in last), "it is read at the end"
 
 
+@pytest.mark.full
 def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
     page = document.write(made).read_text()
     without_data = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", page)
@@ -98,6 +103,7 @@ def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
     assert "http" not in without_data
 
 
+@pytest.mark.full
 def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_overflows(
     made: Journal, tmp_path: Path
 ) -> None:
@@ -110,6 +116,6 @@ def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_o
         assert frame["resources"] == []
         assert len(frame["pictures"]) == 7
         assert all(natural > 0 and 0 < shown <= max(width, 640) for natural, shown in frame["pictures"])
-        assert [cell[:4] for cell in frame["once"]] == ["1", "2.00"]
-        assert [cell[:4] for cell in frame["twice"]] == ["2.00", "1"]
+        assert [trial[:4] for trial in frame["once"]] == ["1", "2.00"]
+        assert [trial[:4] for trial in frame["twice"]] == ["2.00", "1"]
         assert "Concurrency models under KV/1.0" in frame["text"]

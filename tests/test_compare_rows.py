@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 from compare_rows import journal, rows
 
-from kvss_gevent.compare.rows import Cell, Journal, Point, Row, UnreadableError
+from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial, UnreadableError
 
 ROWS = rows("cost", "threads", {32: {"cpu_us": 9.5}}, errors={"lost connections": 2}, limited=True, case="alone")
 
 
 def test_what_was_added_is_read_back(tmp_path: Path) -> None:
     made = journal(tmp_path / "new" / "report", ROWS)
-    failed = Row(Cell("idle", "fork", 1), Point(0, {}), "took too long")
+    failed = Measurement(Trial("idle", "fork", 1), Point(0, {}), "took too long")
     made.add([failed])
     again = Journal.read(made.directory)
     assert again.rows == [*ROWS, failed]
     assert again.settings == made.settings
-    assert Cell("idle", "fork", 1) in again.done()
+    assert Trial("idle", "fork", 1) in again.done()
     assert list(again.of("idle")) == [failed]
 
 

@@ -1,4 +1,4 @@
-"""Cells measured for real, in processes of their own: what they yield, what becomes of one that fails, what is left."""
+"""Trials measured for real, in their own processes: what they yield, what becomes of one that fails, what is left."""
 
 import os
 import subprocess
@@ -14,13 +14,13 @@ from serving import wait_until
 
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.experiments import cost
-from kvss_gevent.compare.measuring import cell_runner, contestant, interleave
+from kvss_gevent.compare.measuring import contestant, interleave, trial_runner
 from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.compare.measuring.cores import divide
 from kvss_gevent.compare.measuring.experiment_context import QUICK, Profile, Workbench
 from kvss_gevent.compare.measuring.paced import Pace
 from kvss_gevent.compare.plan import choose
-from kvss_gevent.compare.rows import ALL, Cell, Point, Row
+from kvss_gevent.compare.rows import ALL, Measurement, Point, Trial
 
 SHORT = Profile("quick", 1, 2, 2, 0.2, 0.05)
 PLAN = choose(QUICK)
@@ -29,16 +29,19 @@ pytestmark = pytest.mark.server
 
 
 def measured(experiment: str, model: str) -> dict[float, Point]:
-    rows = cell_runner.measure(Cell(experiment, model, 1), choose(SHORT, [model] if model != "null" else []), divide())
+    rows = trial_runner.measure(
+        Trial(experiment, model, 1), choose(SHORT, [model] if model != "null" else []), divide()
+    )
     assert not any(row.failed for row in rows), rows
     return {row.point.x: row.point for row in rows}
 
 
+@pytest.mark.full
 def test_a_generation_measures_all_by_turns() -> None:
     plan = choose(SHORT, ["gevent", "trio", "threads+disk", "sequential"], ["cost"])
-    rows = cell_runner.measure(Cell("cost", ALL, 1), plan, divide())
+    rows = trial_runner.measure(Trial("cost", ALL, 1), plan, divide())
     assert not any(row.failed for row in rows), rows
-    costs = {(row.cell.model, row.point.case): row.point.figures.get("cpu_us", 0.0) for row in rows}
+    costs = {(row.trial.model, row.point.case): row.point.figures.get("cpu_us", 0.0) for row in rows}
     for pace in cost.PACES[:1]:
         for name in ("gevent", "trio", "threads+disk", "sequential", "null"):
             assert 1 < costs[name, str(pace)] < 2000
@@ -59,7 +62,7 @@ def test_a_contestant_that_does_not_start_leaves_the_others_their_generation(mon
 
 
 def test_calls_are_counted_by_name() -> None:
-    rows = cell_runner.measure(Cell("calls", "threads", 1), choose(SHORT), divide())
+    rows = trial_runner.measure(Trial("calls", "threads", 1), choose(SHORT), divide())
     singly = rows[0].point
     assert (singly.x, singly.case) == (1, "one at a time")
     if "calls" in singly.figures:  # not where no tracer may be used
@@ -80,6 +83,7 @@ def test_threads_and_descriptors_of_idle_connections_are_counted() -> None:
     assert points[500].figures["each_kib"] > 1
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_one_burn_stops_a_loop_and_no_threads() -> None:
     assert measured("burn", "select")[1].figures["max_us"] > 400_000
@@ -87,9 +91,11 @@ def test_one_burn_stops_a_loop_and_no_threads() -> None:
     assert any(measured("burn", "threads")[1].figures["max_us"] < 400_000 for _ in range(3))
 
 
-def fake(monkeypatch: pytest.MonkeyPatch, measure: Callable[[Workbench], Iterator[Point]], **more: Any) -> list[Row]:
+def fake(
+    monkeypatch: pytest.MonkeyPatch, measure: Callable[[Workbench], Iterator[Point]], **more: Any
+) -> list[Measurement]:
     monkeypatch.setattr(experiments, "load", lambda _: SimpleNamespace(measure=measure, **more))
-    return cell_runner.measure(Cell("fake", "gevent", 1), PLAN, divide())
+    return trial_runner.measure(Trial("fake", "gevent", 1), PLAN, divide())
 
 
 def test_a_cell_that_cannot_be_measured_is_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +163,7 @@ def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest
     assert row.point.figures["max_us"] > 500_000
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not divide().apart, reason="needs two processors: server and generator must be apart")
 def test_another_process_on_the_servers_processor_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(bench: Workbench) -> Iterator[Point]:

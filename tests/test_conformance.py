@@ -45,6 +45,7 @@ def test_a_correct_server_gets_every_point_also_when_it_is_asked_again(form: str
             assert card.notes == ()
 
 
+@pytest.mark.full
 def test_a_server_that_takes_one_recv_for_one_request_loses_what_depends_on_packets() -> None:
     def converse(sock: socket.socket, state: State) -> None:
         ends = False
@@ -185,6 +186,7 @@ def test_a_line_that_nobody_asked_for_is_seen_behind_the_last_reply() -> None:
         }
 
 
+@pytest.mark.full
 def test_a_server_that_ignores_a_half_close_loses_what_it_then_owes() -> None:
     def converse(sock: socket.socket, state: State) -> None:
         talking()(sock, state)
@@ -270,6 +272,7 @@ def naive_reply(store: dict[bytes, bytes], parts: list[str]) -> str:
     return "400 BAD_REQUEST"
 
 
+@pytest.mark.full
 def test_the_naive_server_keeps_the_points_it_deserves() -> None:
     with running(naive) as port:
         found = lost(port, "grammar", "commands", "versions", "errors", "QUIT")

@@ -12,6 +12,7 @@ from planted.bug import Bug
 from planted.server import BUGS
 from reference_server import State, running, talking
 
+from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES, find, picture
 from kvss_gevent.conformance.causes.cause import Cause, judge
@@ -136,21 +137,18 @@ TALK = (
 
 def test_the_picture_of_the_packets_is_short() -> None:
     verdict = failed("put-new", "x", packets=TALK)
-    assert picture.lines(verdict) == (
-        "client a: --> '0'",
-        "client a: --> '1'",
-        "client a: --> ... 6 more packets",
-        "client a: --> '8'",
-        "client b: <-- '<201>'",
-        "client b: <-- closes",
-    )
+    assert list(transcript.lines_of(verdict)) == [
+        "(a) > '0'",
+        "(a) > ... 7 more",
+        "(a) > '8'",
+        "(b) < '<201>'",
+        "(b) < closes",
+    ]
     drawn = ElementTree.fromstring(picture.drawing(verdict))
     said = [element.text for element in drawn.iter() if element.tag.endswith("text")]
-    assert said[:2] == ["client", "server"]
-    assert "client b: '<201>'" in said
+    assert said == ["client", "server", "(a) '0'", "(a) ... 7 more", "(a) '8'", "(b) '<201>'", "(b) closes"]
     long = failed("put-new", "x", packets=tuple(Packet("a", bool(n % 2), 0.1, f"'{n}'") for n in range(30)))
-    assert len(picture.lines(long)) == 13
-    assert picture.lines(long)[0].endswith("... 18 packets before")
+    assert picture.drawing(long).count("<text") == 2 + 12
 
 
 def test_the_report_leads_with_the_cause_and_its_packets() -> None:
@@ -160,5 +158,5 @@ def test_the_report_leads_with_the_cause_and_its_packets() -> None:
     card = replace(card, causes=find(card))
     text = as_text(card)
     assert "\nMost likely:\n\n1. PUT answers 201 where it stores the value that is there already.\n" in text
-    assert "\n     client a: --> ... 6 more packets\n" in text
+    assert "\n     (a) > ... 7 more\n" in text
     assert text.index("Most likely") < text.index("FAILED put-equal")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 
 SUITE = """
@@ -51,6 +53,7 @@ def test_long_tests_are_left_out_and_only_tests_of_time_run_again(tmp_path: Path
     assert "FAILED test_suite.py::test_fails_by_luck" in done.stdout
 
 
+@pytest.mark.full
 def test_everything_runs_where_all_is_asked_for_in_two_processes(tmp_path: Path) -> None:
     for name in ("time", "luck"):
         (tmp_path / name).touch()

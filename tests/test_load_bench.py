@@ -10,6 +10,7 @@ from load_runs import ROOT, environment
 pytestmark = pytest.mark.server
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_a_short_round_measures_both_sides() -> None:
     command = [sys.executable, "-m", "bench.load_tester", "--rounds", "1", "--seconds", "2"]

@@ -80,6 +80,7 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(count: int) -> N
     assert hits / 4000 == pytest.approx(probability, abs=0.03)
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_repeats_are_made_and_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as port:

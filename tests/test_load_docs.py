@@ -43,6 +43,7 @@ def test_the_page_has_its_examples() -> None:
     assert len(BLOCKS) == 4
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("command", "output"), BLOCKS, ids=[str(number) for number in range(1, len(BLOCKS) + 1)])
 def test_an_example_prints_what_the_page_shows(
     command: str, output: str, served: dict[str, str], tmp_path: Path

@@ -73,6 +73,7 @@ FAULTS: list[tuple[str, Answer, set[str]]] = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("answer", "names"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
 def test_a_planted_fault_is_found(
     answer: Answer, names: set[str], tmp_path: Path, request: pytest.FixtureRequest

@@ -43,6 +43,7 @@ def wait_for(process: Locust, words: str) -> str:
     return line
 
 
+@pytest.mark.full
 def test_a_stranger_and_a_latecomer_are_refused_in_one_line_at_both_ends(tmp_path: Path) -> None:
     master_port = free_port()
     ports = ("--master-bind-port", master_port, "--master-port", master_port)
@@ -67,6 +68,7 @@ def test_a_stranger_and_a_latecomer_are_refused_in_one_line_at_both_ends(tmp_pat
     assert "NOT 1 of" not in out
 
 
+@pytest.mark.full
 def test_a_worker_whose_master_is_killed_stops_loading_the_server(tmp_path: Path) -> None:
     seen = [0.0]
 
@@ -87,6 +89,7 @@ def test_a_worker_whose_master_is_killed_stops_loading_the_server(tmp_path: Path
         assert seen[0] - killed < 10
 
 
+@pytest.mark.full
 def test_a_generator_that_stood_still_says_so_and_does_not_blame_the_server(tmp_path: Path) -> None:
     results = []
     for number, rate in enumerate((("--kv-rate", "1000"), ())):
@@ -110,6 +113,7 @@ def test_a_generator_that_stood_still_says_so_and_does_not_blame_the_server(tmp_
     assert lag["p99_us"] > 0.8 * response["p99_us"], "what these requests waited for was the generator"
 
 
+@pytest.mark.full
 def test_a_rate_stays_what_it_is_when_users_come_and_go(tmp_path: Path) -> None:
     shape = tmp_path / "shape.py"
     shape.write_text(
@@ -191,6 +195,7 @@ class Mine(KvssUser):
 """
 
 
+@pytest.mark.full
 def test_an_on_start_that_does_not_call_the_one_above_it_changes_no_loop(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_ON_START)
     with serving() as port:
@@ -201,6 +206,7 @@ def test_an_on_start_that_does_not_call_the_one_above_it_changes_no_loop(tmp_pat
     assert done.results["requests"]["answered_per_s"] == pytest.approx(50, abs=3)
 
 
+@pytest.mark.full
 def test_tasks_that_cannot_follow_a_rate_and_tags_that_leave_none_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from locust import TaskSet, constant, task\n"
@@ -222,6 +228,7 @@ def test_tasks_that_cannot_follow_a_rate_and_tags_that_leave_none_are_refused_by
     assert "Traceback" not in paced.err + tagged.err
 
 
+@pytest.mark.full
 def test_users_of_another_protocol_have_their_own_host(tmp_path: Path) -> None:
     with serving() as port:
         (tmp_path / "mine.py").write_text(
@@ -247,6 +254,7 @@ def test_users_of_another_protocol_have_their_own_host(tmp_path: Path) -> None:
     assert done.results["requests"]["misses"] > 5
 
 
+@pytest.mark.full
 def test_locusts_own_outputs_agree_with_the_report(tmp_path: Path) -> None:
     with serving() as port:
         options = ("-u", "2", "-t", "2", "--kv-rate", "500", "--kv-keys", "50", "--kv-warmup", "1500ms", "--json")
@@ -264,6 +272,7 @@ def test_locusts_own_outputs_agree_with_the_report(tmp_path: Path) -> None:
     assert 60 < float(whole["Average Content Size"]) < 110, "four of five are reads of 100 bytes"
 
 
+@pytest.mark.full
 def test_autoquit_ends_the_page_when_the_run_has_ended() -> None:
     begun = time.monotonic()
     with serving() as port:
@@ -277,6 +286,7 @@ def test_autoquit_ends_the_page_when_the_run_has_ended() -> None:
     assert time.monotonic() - begun < 30
 
 
+@pytest.mark.full
 def test_requirements_make_a_run_a_test_and_end_it_when_they_cannot_be_met_any_more(tmp_path: Path) -> None:
     options = ("-u", "2", "--kv-rate", "200", "--kv-keys", "20", "--kv-warmup", "200ms")
     with serving() as port:
@@ -294,6 +304,7 @@ def test_requirements_make_a_run_a_test_and_end_it_when_they_cannot_be_met_any_m
     assert "NOT the run was ended: errors<1% cannot be met any more" in hopeless.out
 
 
+@pytest.mark.full
 def test_live_lines_are_printed_where_they_are_asked_for() -> None:
     with serving() as port:
         options = ("-u", "2", "-t", "4", "--kv-rate", "200", "--kv-keys", "20", "--kv-warmup", "0s")
@@ -304,6 +315,7 @@ def test_live_lines_are_printed_where_they_are_asked_for() -> None:
     assert any(150 <= int(line[1]) <= 250 for line in lines)
 
 
+@pytest.mark.full
 def test_a_hang_in_the_middle_marks_percentiles_and_fails(tmp_path: Path) -> None:
     hung = threading.Event()
     begun = [0.0]

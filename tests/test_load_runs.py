@@ -61,6 +61,7 @@ def measuring(*command_line: str) -> Iterator[subprocess.Popen[str]]:
         locust.communicate()
 
 
+@pytest.mark.full
 def test_a_stalled_server_shows_in_response_time_and_not_in_service_time(tmp_path: Path) -> None:
     options = ("-u", "2", "-t", "5", "--kv-rate", "1000", "--kv-out", str(tmp_path))
     with server() as (port, pid), measuring(*command(port, *options, "--kv-server-pid", str(pid))) as locust:
@@ -82,6 +83,7 @@ def test_a_stalled_server_shows_in_response_time_and_not_in_service_time(tmp_pat
     assert "open loop" in out
 
 
+@pytest.mark.full
 def test_the_schedule_of_1000_a_second_is_late_by_less_than_300_us_at_the_median(tmp_path: Path) -> None:
     """Other processes only make it later, never earlier: the best of three runs is what the schedule can do."""
     lags = []
@@ -114,6 +116,7 @@ def test_two_processes_merge_to_exactly_what_each_counted(tmp_path: Path) -> Non
     assert by_command == results["requests"]["answered"]
 
 
+@pytest.mark.full
 def test_a_worker_that_is_killed_is_told_and_the_rest_is_kept(tmp_path: Path) -> None:
     port = free_port()
     processes: list[subprocess.Popen[str]] = []
@@ -183,6 +186,7 @@ def test_every_output_holds_the_same_figures(tmp_path: Path) -> None:
     assert "0 aborted + 0 dropped" in done.out
 
 
+@pytest.mark.full
 def test_a_users_own_class_takes_ten_lines(tmp_path: Path) -> None:
     locustfile = tmp_path / "mine.py"
     locustfile.write_text(
@@ -251,6 +255,7 @@ def test_a_server_that_dies_ends_the_run_and_what_was_measured_is_kept(tmp_path:
     assert not results["verdict"]["trusted"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_twice_keeps_what_was_measured_and_says_that_it_is_not_all(processes: int, tmp_path: Path) -> None:
     more = [] if processes == 1 else ["--processes", "2", "--master-port", free_port()]
@@ -273,6 +278,7 @@ def test_ctrl_c_twice_keeps_what_was_measured_and_says_that_it_is_not_all(proces
     assert results["requests"]["unaccounted"] == 0
 
 
+@pytest.mark.full
 def test_a_slow_reply_is_a_failure_in_time_and_so_is_none_until_the_end(tmp_path: Path) -> None:
     quiet = threading.Event()
 
@@ -333,6 +339,7 @@ def test_ycsb_d_reads_what_was_inserted_last_and_finds_it(tmp_path: Path) -> Non
     assert set(commands["GET"]) == {"hit"}
 
 
+@pytest.mark.full
 def test_the_other_ready_made_users_work_side_by_side(tmp_path: Path) -> None:
     commands = run_users(tmp_path, "YcsbA", "Pipelining", "ConnectPerRequest", "Idle")
     assert set(commands) == {"GET", "PUT", "DEL", "OTHER"}

@@ -62,6 +62,7 @@ def ask(url: str, **form: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.full
 def test_a_run_from_the_page_shows_its_latencies_and_verdict_in_a_browser(tmp_path: Path) -> None:
     with serving() as port, locust_page(f"127.0.0.1:{port}") as (page, pid):
         listening = [one for one in psutil.Process(pid).net_connections() if one.status == psutil.CONN_LISTEN]
@@ -120,6 +121,7 @@ def wait_until(what: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_reset_begins_both_statistics_anew(processes: int, tmp_path: Path) -> None:
     more = ["--kv-rate", "500", "--kv-out", str(tmp_path / "out")]

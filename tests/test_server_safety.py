@@ -67,6 +67,7 @@ def test_replies_that_nobody_takes_have_a_bound_and_others_are_answered() -> Non
             assert time.monotonic() - started_s < 4
 
 
+@pytest.mark.full
 def test_who_reads_slowly_but_steadily_is_not_cut_off() -> None:
     with serving("--write-timeout", "1") as server:
         value = b"x" * (MIB - 20)

@@ -119,6 +119,7 @@ def test_clients_at_the_same_time_each_learn_what_they_did(served: Served) -> No
         assert (served.ask(b"KV/1.0 GET key%d\n" % key) == b"200 OK 1\n") == left
 
 
+@pytest.mark.full
 def test_a_hung_and_a_dead_store_cost_bounded_time_and_memory() -> None:
     """Every request gets its 500 within the time limits, whatever waits behind it; afterwards all is as before."""
     need_server()

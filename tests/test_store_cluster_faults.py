@@ -305,6 +305,7 @@ def test_a_hung_node_does_not_hold_up_the_others(servers: list[Valkey], threaded
     assert works_again(store, [get(on_hung)]) == [b"v"]
 
 
+@pytest.mark.full
 def test_a_failover_and_a_dead_cluster_are_survived(runtime: Runtime) -> None:
     need_server()
     with running(4, cluster=True, replicas=1) as servers:

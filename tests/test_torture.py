@@ -15,6 +15,7 @@ def test_a_killed_server_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     assert counts.bytes_grown > 1 << 20
 
 
+@pytest.mark.full
 def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     counts = torture(tmp_path, deaths=4, cut_power=True)
     assert counts.problems == []
@@ -26,6 +27,7 @@ def test_the_layer_that_cuts_the_power_shows_a_server_that_does_not_sync(tmp_pat
     assert counts.problems != []
 
 
+@pytest.mark.full
 def test_with_sync_interval_a_power_cut_loses_little_and_damages_nothing(tmp_path: Path) -> None:
     counts = torture(
         tmp_path, deaths=2, cut_power=True, flags=("--sync", "interval"), lives_s=(1.5, 2.6), may_lose_s=1.5, seed=1
@@ -34,6 +36,7 @@ def test_with_sync_interval_a_power_cut_loses_little_and_damages_nothing(tmp_pat
     assert counts.lost > 0, "the layer did nothing"
 
 
+@pytest.mark.full
 def test_with_sync_interval_a_kill_loses_nothing(tmp_path: Path) -> None:
     counts = torture(tmp_path, deaths=3, flags=("--sync", "interval"), lives_s=(0.1, 1.4))
     assert counts.problems == []

@@ -26,6 +26,7 @@ def run(word: str, home: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.full
 def test_up_and_down(tmp_path: Path) -> None:
     need_server()
     assert run("down", tmp_path).returncode == 1  # nothing to end

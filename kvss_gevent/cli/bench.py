@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 
 from kvss_gevent.measure import closed_loop
 from kvss_gevent.measure.connections import Unusable
-from kvss_gevent.measure.load import BUSY_SHARE, Load, Outcome
+from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
 from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
 from kvss_gevent.server.descriptors import raise_limit
@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
     """Load the server and print what came of it; returns the exit code. Raises Fail."""
     endpoint = only_endpoint(args.target)
     host, port = endpoint.host, endpoint.port
-    load = Load(
+    load = ClosedLoad(
         args.connections,
         args.depth,
         args.get,
@@ -106,7 +106,7 @@ def run(args: Namespace) -> int:
 MAX_PACKET_BYTES = 1 << 22
 
 
-def as_text(load: Load, outcome: Outcome, limited: bool, server: Usage | None) -> list[str]:
+def as_text(load: ClosedLoad, outcome: LoadOutcome, limited: bool, server: Usage | None) -> list[str]:
     """Return the lines that a person reads."""
     shown = [
         f"requests      {outcome.per_second:.0f} per second: {outcome.requests} in {outcome.seconds:g} s "

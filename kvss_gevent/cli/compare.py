@@ -93,7 +93,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) -> int:
-    from kvss_gevent.compare.measuring import cell_runner
+    from kvss_gevent.compare.measuring import trial_runner
     from kvss_gevent.compare.measuring.cores import describe, divide, quietly
     from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose
     from kvss_gevent.compare.rows import Journal
@@ -125,7 +125,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
             "contestants": list(plan.contestants),
             "experiments": list(plan.experiments),
             "left_out": plan.left_out,
-            "cells": [[cell.experiment, cell.model, cell.repeat] for cell in plan.cells()],
+            "trials": [[trial.experiment, trial.model, trial.repeat] for trial in plan.trials()],
             "command": quietly(["kvss", *sys.argv[1:]]),
             "machine": describe(cores),
         }
@@ -140,11 +140,11 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     for name, why in plan.left_out.items():
         _tell(f"left out: {name}: {why}")
     try:
-        cell_runner.run(plan, journal, cores, _tell)
+        trial_runner.run(plan, journal, cores, _tell)
     except KeyboardInterrupt:
-        whole = len(plan.cells())
+        whole = len(plan.trials())
         print(
-            f"kvss: interrupted after {len(journal.done())} of {whole} cells\n"
+            f"kvss: interrupted after {len(journal.done())} of {whole} trials\n"
             f"  Go on with: kvss compare run --resume {journal.directory}",
             file=sys.stderr,
         )

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from kvss_gevent.models import DEFAULT, HONOURED_BY_PRODUCT_ALONE, MODULES, Row, describe
+from kvss_gevent.models import DEFAULT, HONOURED_BY_PRODUCT_ALONE, MODULES, ModelCard, describe
 from kvss_gevent.models.contract import gil_is_on
 from kvss_gevent.settings.fail import Exit
 
@@ -52,7 +52,7 @@ NOTE = (
 )
 
 
-def as_data(rows: list[Row]) -> dict[str, object]:
+def as_data(rows: list[ModelCard]) -> dict[str, object]:
     """Return the models for programs."""
     return {
         "python": platform.python_version(),
@@ -63,7 +63,7 @@ def as_data(rows: list[Row]) -> dict[str, object]:
     }
 
 
-def as_text(row: Row, width: int) -> Iterator[str]:
+def as_text(row: ModelCard, width: int) -> Iterator[str]:
     """Yield the lines of one model: its idea beside its name, the rest below."""
     yield from _item(row.name, row.idea or f"not available: {row.why_not}", width)
     yield from _item("", row.file, width)

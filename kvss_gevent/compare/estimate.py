@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -10,6 +10,9 @@ from typing import Final
 CONFIDENCE: Final = 0.95
 LEAST_GENERATIONS: Final = 6
 """Fewer pairs give no verdict."""
+
+LEAST_REPEATS: Final = 2
+"""One value has no interval, and decides nothing."""
 
 BAND: Final = 1.05
 """Two models whose costs differ by less than this factor are tied: memory layout alone moves a cost by some percent."""
@@ -52,12 +55,20 @@ def _coverage(n: int, from_end: int) -> float:
 
 
 def judge(found: Estimate, holds: Callable[[float], bool]) -> bool | None:
-    """Tell whether something holds for a whole interval; None where it holds for one end of it only."""
+    """Tell whether something holds for a whole interval; None where it holds for one end only, and for one repeat."""
+    if found.n < LEAST_REPEATS:
+        return None
     low, high = holds(found.low), holds(found.high)
     return low if low is high else None
 
 
-class Verdict(Enum):
+def judge_all(found: Iterable[Estimate | None], holds: Callable[[float], bool]) -> bool | None:
+    """Tell whether something holds for all intervals: False if it fails for one, None if one is missing or open."""
+    judged = [None if one is None else judge(one, holds) for one in found]
+    return False if False in judged else None if None in judged else True
+
+
+class Standing(Enum):
     """What a whole interval says of the cost of one model beside another's."""
 
     AHEAD = "ahead"
@@ -76,15 +87,15 @@ class Ratio:
     n: int
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Standing:
         """Tied where the interval lies within the band around 1, ahead or behind where it lies outside, else open."""
         if self.n < LEAST_GENERATIONS:
-            return Verdict.OPEN
+            return Standing.OPEN
         if self.low >= 1 / BAND and self.high <= BAND:
-            return Verdict.TIED
+            return Standing.TIED
         if self.high < 1 / BAND:
-            return Verdict.AHEAD
-        return Verdict.BEHIND if self.low > BAND else Verdict.OPEN
+            return Standing.AHEAD
+        return Standing.BEHIND if self.low > BAND else Standing.OPEN
 
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f} to {self.high:.2f}]"

@@ -1,4 +1,4 @@
-"""Which cells a run has, and in which order."""
+"""Which trials a run has, and in which order."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from kvss_gevent import models
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.measuring.contestant import AGAIN, NULL, ON_DISK, model_of
 from kvss_gevent.compare.measuring.experiment_context import FULL, QUICK, Profile
-from kvss_gevent.compare.rows import ALL, Cell
+from kvss_gevent.compare.rows import ALL, Trial
 
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 
@@ -22,7 +22,7 @@ class WrongChoice(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrialPlan:
     """A run: what is measured how often. left_out: contestants that cannot run here, with the reason.
 
     seed: of the order in which models are measured.
@@ -38,22 +38,22 @@ class Plan:
     may_add: bool = True
     """Whether generations may be added; not where the number of repeats was asked for."""
 
-    def cells(self) -> list[Cell]:
-        """Return the cells in the order of measuring: repeat by repeat, within it the models of an experiment shuffled.
+    def trials(self) -> list[Trial]:
+        """Return the trials in the order of measuring: repeat by repeat, in it the models of an experiment shuffled.
 
         So what changes slowly on the machine meets all models alike, and no model always comes after the same one.
         """
         shuffle = random.Random(self.seed).shuffle
-        cells = []
+        trials = []
         for repeat in range(1, max(self.repeats, self.generations) + 1):
             for name in self.experiments:
                 if is_paired(name):
-                    cells += [Cell(name, ALL, repeat)] * (repeat <= self.generations)
+                    trials += [Trial(name, ALL, repeat)] * (repeat <= self.generations)
                 elif repeat <= min(self.repeats, getattr(experiments.load(name), "REPEATS", self.repeats)):
-                    row = [Cell(name, contestant, repeat) for contestant in self.of(name)]
+                    row = [Trial(name, contestant, repeat) for contestant in self.of(name)]
                     shuffle(row)
-                    cells += row
-        return cells
+                    trials += row
+        return trials
 
     def of(self, name: str) -> list[str]:
         """Return who takes part in an experiment."""
@@ -76,7 +76,7 @@ def choose(
     chosen: Iterable[str] = (),
     repeats: int | None = None,
     seed: int = 1,
-) -> Plan:
+) -> TrialPlan:
     """Make a plan; nothing chosen means all contestants and, in the quick profile, the core experiments.
 
     Raises WrongChoice.
@@ -99,7 +99,7 @@ def choose(
             )
     wanted = {_named(name) for name in asked}
     left_out = {name: row.why_not for name in names if (row := models.describe(model_of(name))).why_not}
-    return Plan(
+    return TrialPlan(
         profile,
         tuple(name for name in dict.fromkeys(names) if name not in left_out),
         tuple(name for name in experiments.NAMES if name in wanted),

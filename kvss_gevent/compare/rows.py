@@ -1,7 +1,7 @@
 """What is measured, as plain data: a point of an experiment, the row it becomes, and the journal that keeps rows.
 
-The journal is a file of JSON lines to which a cell's rows are added when the cell is done: a run that is interrupted
-loses the cell under way and nothing else.
+The journal is a file of JSON lines to which a trial's rows are added when the trial is done: a run that is interrupted
+loses the trial under way and nothing else.
 """
 
 import json
@@ -33,11 +33,11 @@ class Point:
 
 
 ALL = "*"
-"""In place of a model: the cell of a paired experiment, which measures all of them."""
+"""In place of a model: the trial of a paired experiment, which measures all of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Trial:
     """One repeat of one experiment with one model, or with ALL: what is measured, or fails, in one piece."""
 
     experiment: str
@@ -49,23 +49,23 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A point with the cell it belongs to; where the cell failed, the reason, and no figures."""
+class Measurement:
+    """A point with the trial it belongs to; where the trial failed, the reason, and no figures."""
 
-    cell: Cell
+    trial: Trial
     point: Point
     failed: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """Return the row flat, ready for JSON."""
-        return {**asdict(self.cell), **asdict(self.point), "failed": self.failed}
+        return {**asdict(self.trial), **asdict(self.point), "failed": self.failed}
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> "Row":
+    def from_data(cls, data: Mapping[str, Any]) -> "Measurement":
         """Return the row that as_data wrote down."""
-        cell = Cell(data["experiment"], data["model"], data["repeat"])
+        trial = Trial(data["experiment"], data["model"], data["repeat"])
         point = Point(data["x"], data["figures"], data["errors"], data["limited"], data["case"], data["disturbed"])
-        return cls(cell, point, data["failed"])
+        return cls(trial, point, data["failed"])
 
 
 class UnreadableError(Exception):
@@ -82,7 +82,7 @@ class Journal:
 
     NAME = "rows.jsonl"
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any], rows: Iterable[Row] = ()) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, Any], rows: Iterable[Measurement] = ()) -> None:
         self.directory = directory
         self.settings = dict(settings)
         self.rows = list(rows)
@@ -109,15 +109,15 @@ class Journal:
             head = json.loads(lines[0])
             if head["format"] != FORMAT or head["version"] != VERSION:
                 raise ValueError
-            rows = [Row.from_data(data) for line in lines[1:-1] for data in json.loads(line)]
+            rows = [Measurement.from_data(data) for line in lines[1:-1] for data in json.loads(line)]
             return cls(directory, head["settings"], rows)
         except (ValueError, KeyError, TypeError):
             raise UnreadableError(
                 f"{path} is no journal of this version", "It was damaged, or written by another version: measure anew."
             ) from None
 
-    def add(self, rows: list[Row]) -> None:
-        """Write down the rows of one cell, all or none. Raises OSError."""
+    def add(self, rows: list[Measurement]) -> None:
+        """Write down the rows of one trial, all or none. Raises OSError."""
         line = json.dumps([row.as_data() for row in rows]) + "\n"
         path = self.directory / self.NAME
         with path.open("r+") as file:
@@ -131,10 +131,10 @@ class Journal:
             os.fsync(file.fileno())
         self.rows += rows
 
-    def done(self) -> set[Cell]:
-        """Return the cells that have rows, under their models and, for paired experiments, under ALL."""
-        return {cell for row in self.rows for cell in (row.cell, Cell(row.cell.experiment, ALL, row.cell.repeat))}
+    def done(self) -> set[Trial]:
+        """Return the trials that have rows, under their models and, for paired experiments, under ALL."""
+        return {trial for row in self.rows for trial in (row.trial, Trial(row.trial.experiment, ALL, row.trial.repeat))}
 
-    def of(self, experiment: str) -> Iterator[Row]:
+    def of(self, experiment: str) -> Iterator[Measurement]:
         """Yield the rows of an experiment."""
-        return (row for row in self.rows if row.cell.experiment == experiment)
+        return (row for row in self.rows if row.trial.experiment == experiment)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from kvss_gevent.compare.estimate import Estimate, Ratio, estimate, paired_ratio
 from kvss_gevent.compare.measuring.contestant import NULL
-from kvss_gevent.compare.rows import Row
+from kvss_gevent.compare.rows import Measurement
 from kvss_gevent.compare.words import listed
 
 TIMES = frozenset({"p50_us", "p99_us", "max_us", "response_us", "first_reply_p50_us", "first_reply_p99_us"})
@@ -14,19 +14,19 @@ TIMES = frozenset({"p50_us", "p99_us", "max_us", "response_us", "first_reply_p50
 class Seen:
     """What was seen of the contestants in an experiment; `contestants` are those that could be measured."""
 
-    def __init__(self, rows: Iterable[Row], order: Sequence[str]) -> None:
+    def __init__(self, rows: Iterable[Measurement], order: Sequence[str]) -> None:
         self.rows = list(rows)
-        good = {row.cell.model for row in self.rows if not row.failed}
+        good = {row.trial.model for row in self.rows if not row.failed}
         self.contestants = [name for name in order if name in good and name != NULL]
         self.null = NULL in good
         """Whether the null server was measured, too; ask for it under its name."""
         self.failed: dict[str, str] = {
-            row.cell.model: row.failed for row in self.rows if row.failed and row.cell.model not in good
+            row.trial.model: row.failed for row in self.rows if row.failed and row.trial.model not in good
         }
-        self._points: dict[tuple[str, str, float], list[Row]] = {}
+        self._points: dict[tuple[str, str, float], list[Measurement]] = {}
         for row in self.rows:
             if not row.failed:
-                self._points.setdefault((row.cell.model, row.point.case, row.point.x), []).append(row)
+                self._points.setdefault((row.trial.model, row.point.case, row.point.x), []).append(row)
 
     def cases(self) -> list[str]:
         """Return the cases of the experiment, in the order they were measured."""
@@ -52,7 +52,7 @@ class Seen:
     def _by_repeat(self, name: str, x: float, figure: str, case: str) -> dict[int, float]:
         rows = self._points.get((name, case, x), ())
         return {
-            row.cell.repeat: row.point.figures[figure]
+            row.trial.repeat: row.point.figures[figure]
             for row in rows
             if figure in row.point.figures and not (figure in TIMES and row.point.errors)
         }
@@ -61,7 +61,7 @@ class Seen:
         """Return how many times the reference's figure a contestant has, over the generations that have both."""
         ours, theirs = self._by_repeat(name, x, figure, case), self._by_repeat(reference, x, figure, case)
         both = sorted(ours.keys() & theirs.keys())
-        if len(both) < 2:
+        if len(both) < 2 or self.errors(name, x, case):  # what it did where it kept up says nothing of the rest
             return None
         return paired_ratio([ours[one] for one in both], [theirs[one] for one in both])
 
@@ -72,7 +72,7 @@ class Seen:
             errors = self.errors(name, x, case)
             if name != NULL and errors:
                 what = listed(f"{number:,} {kind}" for kind, number in errors.items())
-                found.setdefault(name, []).append(f"at {x:g}{f', {case}' if case else ''}: {what}")
+                found.setdefault(name, []).append(f"at {case or f'{x:g}'}: {what}")
         return {name: "; ".join(places) for name, places in found.items()}
 
     def disturbed(self, name: str, x: float, case: str = "") -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 from xml.etree import ElementTree as xml
 
+from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import Case
-from kvss_gevent.conformance.causes import picture
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 
 SCHEMA: Final = "kvss-conform/1"
@@ -112,7 +112,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "points": finding.points,
         "evidence": [verdict.case.id for verdict in finding.evidence],
         "explains": [verdict.case.id for verdict in finding.explains],
-        "packets": list(picture.lines(finding.evidence[0])),
+        "packets": list(transcript.lines_of(finding.evidence[0])),
     }
 
 

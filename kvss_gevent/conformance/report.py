@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import Final
 
+from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import PROJECT, Case
-from kvss_gevent.conformance.causes import picture
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 
 WIDTH: Final = 80
 SHOWN_PACKETS: Final = 4
 SHOWN_TAIL_LINES: Final = 3
+SHOWN_LINES: Final = 12
 SHOWN_LIKEWISE: Final = 20
 _REPEATED: Final = 3
 _REPLY_NUMBER: Final = re.compile(r" \(reply \d+ of \d+\)$")
@@ -94,7 +95,7 @@ def _causes(causes: tuple[Finding, ...]) -> Iterator[str]:
         yield ""
         yield from wrap(f"{number}. {finding.sentence}", WIDTH, subsequent_indent="   ")
         yield f"   {cases} of the failed cases come of it, {points} points. Seen in {first.case.id}:"
-        for packet in picture.lines(first):
+        for packet in tuple(transcript.lines_of(first))[-SHOWN_LINES:]:
             yield from wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
         if first.death:
             yield f"     {first.death}"

@@ -1,6 +1,7 @@
 """What went over the connections of a case, as lines for a person: `>` is sent by the checker, `<` by the server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
@@ -12,15 +13,23 @@ _SHOWN_PACKETS: Final = 4
 
 def lines_of(verdict: Verdict) -> Iterator[str]:
     """Yield one line for each packet, with the connection's name where there are several."""
-    several = len({packet.client for packet in verdict.packets}) > 1
-    for _, group in groupby(verdict.packets, key=lambda packet: (packet.client, packet.sent)):
+    several = has_several(verdict)
+    yield from (_line(packet, several) for packet in shortened(verdict.packets))
+
+
+def has_several(verdict: Verdict) -> bool:
+    """Tell whether a case had several connections."""
+    return len({packet.client for packet in verdict.packets}) > 1
+
+
+def shortened(packets: Iterable[Packet]) -> Iterator[Packet]:
+    """Yield the packets to show; a packet whose end is `... N more` stands for those left out."""
+    for _, group in groupby(packets, key=lambda packet: (packet.client, packet.sent)):
         row = list(group)
         if len(row) <= _SHOWN_PACKETS:
-            yield from (_line(packet, several) for packet in row)
+            yield from row
         else:
-            yield _line(row[0], several)
-            yield f"{_mark(row[0], several)} ... {len(row) - 2} more"
-            yield _line(row[-1], several)
+            yield from (row[0], replace(row[1], data="", end=f"... {len(row) - 2} more"), row[-1])
 
 
 def whole(card: Scorecard) -> Iterator[str]:
@@ -31,7 +40,7 @@ def whole(card: Scorecard) -> Iterator[str]:
 
 
 def _line(packet: Packet, several: bool) -> str:
-    said = f"({packet.end})" if packet.end else packet.data
+    said = packet.data or packet.end
     return f"{_mark(packet, several)} {said}"
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from kvss_gevent.measure.connections import SMALL_RECV_BYTES, answered_once, connect_all, resolve, store_keys
-from kvss_gevent.measure.load import PACKETS, Load, Outcome, Packet, Times, jain, make_packets
+from kvss_gevent.measure.load import PACKETS, ClosedLoad, LoadOutcome, Packet, Times, jain, make_packets
 from kvss_gevent.protocol.wire import Status
 
 RECV_BYTES = 1 << 18
@@ -42,7 +42,7 @@ ERROR_BYTE = {"kv": b"_", "resp": b"-"}
 """A byte that stands in every error reply and in no other reply."""
 
 
-def run(host: str, port: int, load: Load, at_edge: Callable[[], None] = lambda: None) -> Outcome:
+def run(host: str, port: int, load: ClosedLoad, at_edge: Callable[[], None] = lambda: None) -> LoadOutcome:
     """Load the server and return what came of it; takes at most 3 LIMIT_S and drain_s beyond the seconds asked for.
 
     at_edge is called when the time that counts begins and when it ends, to read what others have used. Raises Unusable.
@@ -74,7 +74,7 @@ class _Client:
 class _Run:
     """One run: the clients that wait for replies are registered with epoll, the others are done."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: ClosedLoad) -> None:
         self.load = load
         self.times = Times()
         self.refused: Counter[str] = Counter()
@@ -84,7 +84,7 @@ class _Run:
         self.poll = select.epoll()
         self.waiting: dict[int, _Client] = {}
 
-    def measure(self, connected: list[socket.socket], at_edge: Callable[[], None]) -> Outcome:
+    def measure(self, connected: list[socket.socket], at_edge: Callable[[], None]) -> LoadOutcome:
         load = self.load
         self.lost += load.connections - len(connected)
         packets = make_packets(load)
@@ -106,7 +106,7 @@ class _Run:
         self.poll.close()
         requests = self.times.count * load.depth
         served = [client.answered for client in clients if client.answered]
-        return Outcome(
+        return LoadOutcome(
             requests,
             min(load.seconds, seconds),  # less where every connection was lost
             self.times.percentile(50),

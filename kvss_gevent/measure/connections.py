@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from kvss_gevent.measure.load import Load, key_of, request
+from kvss_gevent.measure.load import ClosedLoad, key_of, request
 from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
 
 LIMIT_S: Final = 5.0
@@ -85,7 +85,7 @@ def answered_once(socks: list[socket.socket], protocol: str, note: Callable[[byt
     return [sock for sock in socks if sock in heard]
 
 
-def store_keys(address: Any, family: int, load: Load) -> None:
+def store_keys(address: Any, family: int, load: ClosedLoad) -> None:
     """Store every key once, so that every GET finds one. Raises Unusable."""
     deadline_s = time.monotonic() + LIMIT_S
     try:

@@ -20,7 +20,7 @@ STOP_LIMIT_S: Final = 10.0
 _ANNOUNCED = re.compile(r"listening on \S+:(\d+)$")
 
 
-class NotStarted(Exception):
+class LaunchError(Exception):
     """A server does not run; the message says why."""
 
 
@@ -55,7 +55,7 @@ def launched(
     processors: Collection[int] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Launched]:
-    """Run a server until the block ends; it ends with this process, too. Raises NotStarted.
+    """Run a server until the block ends; it ends with this process, too. Raises LaunchError.
 
     Without a port it is the server that chooses one, and says `listening on HOST:PORT` on its stdout, as all servers
     here do. With one, it listens once a connection is accepted there. processors: those it may run on; all, where none
@@ -131,7 +131,7 @@ def _announced(process: "subprocess.Popen[str]", log: IO[str]) -> int:
     line = process.stdout.readline() if ready else ""
     if match := _ANNOUNCED.search(line.strip()):
         return int(match[1])
-    raise NotStarted(_why(process, log) or "it said nothing")
+    raise LaunchError(_why(process, log) or "it said nothing")
 
 
 def _accepted(process: "subprocess.Popen[str]", port: int, log: IO[str]) -> int:
@@ -142,7 +142,7 @@ def _accepted(process: "subprocess.Popen[str]", port: int, log: IO[str]) -> int:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return port
         time.sleep(0.02)
-    raise NotStarted(_why(process, log) or f"nothing listens on port {port}")
+    raise LaunchError(_why(process, log) or f"nothing listens on port {port}")
 
 
 def _why(process: "subprocess.Popen[str]", log: IO[str]) -> str:

@@ -25,7 +25,7 @@ Packet = tuple[bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class ClosedLoad:
     """What is sent: requests of a packet, percent of GETs, bytes of a value, number of keys; and for how long."""
 
     connections: int = 50
@@ -43,7 +43,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoadOutcome:
     """What came of it. Times are of packets, from before sending to the last reply, in microseconds; None without any.
 
     refused: replies other than 200 and 201, by status. lost: connections that the server ended or refused.
@@ -121,7 +121,7 @@ def jain(shares: Sequence[float]) -> float | None:
     return sum(shares) ** 2 / (len(shares) * squares) if squares else None
 
 
-def make_packets(load: Load, seed: int = 1) -> list[Packet]:
+def make_packets(load: ClosedLoad, seed: int = 1) -> list[Packet]:
     """Return PACKETS packets of `depth` requests each; the same for the same load and seed."""
     pick = random.Random(seed)
 
@@ -135,7 +135,7 @@ def make_packets(load: Load, seed: int = 1) -> list[Packet]:
     return [packet() for _ in range(PACKETS)]
 
 
-def request(load: Load, key: bytes, *, get: bool) -> Packet:
+def request(load: ClosedLoad, key: bytes, *, get: bool) -> Packet:
     """Return one request, a GET that finds its key or a PUT, as a packet of its own."""
     value = b"x" * load.value_bytes
     if load.protocol == "resp":

@@ -63,7 +63,7 @@ class Absent(Fail):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ModelCard:
     """What `kvss models` shows of one model; idea, limits and loses are empty where why_not says that it is absent."""
 
     name: str
@@ -90,13 +90,13 @@ def load(name: str) -> ModuleType:
         ) from None
 
 
-def describe(name: str) -> Row:
+def describe(name: str) -> ModelCard:
     """Return the row of one model, whether or not it can run here."""
     file = f"kvss_gevent/models/{MODULES[name]}.py"
     try:
         module = load(name)
     except Absent as absent:
-        return Row(name, file, why_not=f"{absent.cause}: {absent.remedy}")
-    return Row(
+        return ModelCard(name, file, why_not=f"{absent.cause}: {absent.remedy}")
+    return ModelCard(
         name, getattr(module, "FILE", file), module.IDEA, tuple(module.LIMITS), tuple(module.LOSES), module.SHARED
     )

@@ -17,7 +17,7 @@ LOSES = ()
 SHARED = False
 
 
-class Client(Protocol):
+class ProtocolClient(Protocol):
     """One connection."""
 
     def __init__(self, service: Service) -> None:
@@ -82,7 +82,7 @@ async def main(ground: Ground) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await loop.create_server(lambda: Client(service), sock=ground.listener)
+    server = await loop.create_server(lambda: ProtocolClient(service), sock=ground.listener)
     # Its own number is also how often it tries again without descriptors, so it is left as it is; the queue is not.
     ground.listener.listen(BACKLOG)
     await stop.wait()

@@ -18,7 +18,7 @@ LOSES = ()
 SHARED = False
 
 
-class Client:
+class SelectClient:
     """One connection: its conversation and the replies that the kernel has not taken yet."""
 
     def __init__(self, sock: socket.socket, service: Service) -> None:
@@ -55,7 +55,7 @@ def serve(ground: Ground) -> NoReturn:
     selector.register(ground.listener, EVENT_READ)
     while True:
         for key, _ in selector.select():
-            client: Client | None = key.data
+            client: SelectClient | None = key.data
             if client is None:
                 welcome(ground.listener, service, selector)
                 continue
@@ -82,5 +82,5 @@ def welcome(listener: socket.socket, service: Service, selector: selectors.BaseS
         rest_after(error)
         return
     sock.setblocking(False)
-    selector.register(sock, EVENT_READ, Client(sock, service))
+    selector.register(sock, EVENT_READ, SelectClient(sock, service))
     service.stats.connections += 1

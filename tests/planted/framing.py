@@ -207,7 +207,7 @@ def long_lines_refused(state: State, line: bytes) -> tuple[bytes, bool]:
 @replying("value-cut")
 def value_cut(state: State, line: bytes) -> tuple[bytes, bool]:
     put = put_of(line)
-    return answer(state, b"KV/1.0 PUT %b %b" % (put[0], put[1][:1024]) if put else line)
+    return answer(state, line[: -len(put[1]) + 1024] if put and len(put[1]) > 1024 else line)
 
 
 @conversation("send-in-part")

@@ -28,16 +28,25 @@ def waits_for_slow(sock: socket.socket, state: State) -> None:
     lock = _extra(state, "reading", threading.Lock())
     assert isinstance(lock, type(threading.Lock()))
     buffer = b""
-    while first := sock.recv(1):
-        with lock:
-            buffer = first
-            while not buffer.endswith(b"\n") and (data := sock.recv(65536)):
-                buffer += data
-            for line in buffer.split(b"\n")[:-1]:
-                reply, ends = answer(state, line)
-                sock.sendall(reply + b"\n")
-                if ends:
-                    return
+    held = False
+    try:
+        while data := sock.recv(65536):
+            held = held or lock.acquire()
+            *lines, buffer = (buffer + data).split(b"\n")
+            replies = []
+            for line in lines:
+                replies.append(answer(state, line))
+                if replies[-1][1]:
+                    break
+            if not buffer:
+                lock.release()
+                held = False
+            sock.sendall(b"".join(reply + b"\n" for reply, _ in replies))
+            if any(ends for _, ends in replies):
+                return
+    finally:
+        if held:
+            lock.release()
 
 
 @conversation("lock-while-sending")
@@ -48,10 +57,10 @@ def lock_while_sending(sock: socket.socket, state: State) -> None:
     def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
         reply, ends = answer(state, line)
         with lock:
-            sock.sendall(reply)
+            sock.sendall(reply + b"\n")
         return b"", ends
 
-    talking(reply_to)(sock, state)
+    talking(reply_to, end=b"")(sock, state)
 
 
 @conversation("few-clients")

@@ -11,7 +11,7 @@ An experiment is a module with
     measure(bench)   one repeat with one contestant: yields Points; raises FailedError. Or, where PAIRED,
     measure_together(bench)   one generation with all contestants: yields names with Points, or with why there is none
     is_settled(seen)   whether more generations would decide nothing
-    findings(seen)   what the numbers say, sentences made from them; see Finding
+    findings(seen)   what the numbers say, sentences made from them; see Statement
 
 and where it needs them
 
@@ -21,7 +21,7 @@ and where it needs them
     SCENE       the scene of `kvss show` in which the same can be seen
     WITHOUT     contestants that have no part in it, with the reason
     REPEATS     how often at the most, where more would say the same
-    LIMIT_S     how long a cell may take at the most
+    LIMIT_S     how long a trial may take at the most
 
 To add one, write its file and give it a line in NAMES.
 
@@ -90,7 +90,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Statement:
     """A sentence about the numbers; `holds` where it is a truth that was known before: did it come out? else None.
 
     key names the truth, so that two reports can be compared.

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -55,12 +55,12 @@ def measure(bench: Workbench) -> Iterator[Point]:
         yield Point(clients, {"grown_mib": (size(server.pid).pss_bytes - before.pss_bytes) / 2**20})
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who keeps how much."""
     ranked = seen.ranking("grown_mib")
     if ranked:
         (name, most) = ranked[-1]
-        yield Finding(
+        yield Statement(
             f"Most was kept by {label_of(name)}, {most.median:.0f} MiB.",
             True if most.high < LIMIT_MIB else False if most.low >= LIMIT_MIB else None,
             "no model keeps what nobody reads",

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import named
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
-from kvss_gevent.compare.words import listed, milliseconds
+from kvss_gevent.compare.words import milliseconds
 
 TITLE = "A store that blocks for 10 ms"
 VARIES = "clients whose requests each wait 10 ms in a blocking call (SLEEP 10)"
@@ -23,8 +24,19 @@ WITHOUT = {"sequential": "it serves one client at a time, and those that block a
 CORE = False
 SCENE = "sleep"
 PANELS = (
-    Panel("p50_us", "p50 of another client, microseconds", log_x=False),
-    Panel("slept_per_s", "blocking requests answered per second", log_x=False, log_y=False),
+    Panel(
+        "p50_us",
+        "p50 of another client, microseconds",
+        log_x=False,
+        title="A call that blocks stops a loop as one that computes does",
+    ),
+    Panel(
+        "slept_per_s",
+        "blocking requests answered per second",
+        log_x=False,
+        log_y=False,
+        title="Threads and processes wait side by side, a loop one after the other",
+    ),
 )
 
 QUICK = (0, 1, 4)
@@ -46,7 +58,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield replace(point, figures=figures)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who waits with the store, and who waits side by side."""
     most = max(seen.xs())
     slept = {name: found for name in seen.contestants if (found := seen.get(name, most, "slept_per_s"))}
@@ -54,8 +66,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     loops = [name for name in LOOPS if name in slept]
     if loops:
         best = max(slept[name].median for name in loops)
-        yield Finding(
-            f"With {most:,.0f} clients that block, {listed(loops)} answered {best:,.0f} of their requests per second "
+        yield Statement(
+            f"With {most:,.0f} clients that block, {named(loops)} answered {best:,.0f} of their requests per second "
             f"at the most: one after the other, {BLOCK_MS} ms each.",
             best <= alone * 1.05,
             "a blocking call stops the loop models",
@@ -64,8 +76,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     if free:
         worst = min(slept[name].median for name in free)
         waits = [found.median for name in free if (found := seen.get(name, most, "p50_us"))]
-        yield Finding(
-            f"{listed(free)} answered {worst:,.0f} or more; others waited {milliseconds(max(waits))} at the median.",
+        yield Statement(
+            f"{named(free)} answered {worst:,.0f} or more; others waited {milliseconds(max(waits))} at the median.",
             worst > alone * most * 0.6,
             "blocking calls run side by side on threads and processes",
         )

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.estimate import judge_all
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import named
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
-from kvss_gevent.compare.words import listed, milliseconds
+from kvss_gevent.compare.words import milliseconds
 
 TITLE = "One handler burns CPU for 500 ms"
 VARIES = "clients that send BURN 500"
@@ -19,12 +21,29 @@ WITHOUT = {"sequential": "it serves one client at a time, and the one that burns
 CORE = True
 SCENE = "burn"
 PANELS = (
-    Panel("max_us", "longest wait of another client, ms", kind="bars", at=1, scale=0.001),
-    Panel("p50_us", "p50 of another client, ms", kind="bars", at=1, scale=0.001),
+    Panel(
+        "max_us",
+        "longest wait of another client, ms",
+        kind="dots",
+        at=1,
+        scale=0.001,
+        title="One handler that computes stops every loop, and no threads",
+    ),
+    Panel(
+        "p50_us",
+        "p50 of another client, ms",
+        kind="dots",
+        at=1,
+        scale=0.001,
+        title="Half of all requests wait for the one that computes",
+    ),
 )
 
 BURN_MS, RATE, SECONDS = 500, 50.0, 0.8
 """A slower pace than threads can keep beside one that burns: each of their requests then takes 10 ms."""
+HELD_US = BURN_MS * 800
+"""The next request may be due 20 ms after the handler began."""
+
 LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent", "gevent+disk")
 PREEMPTED = ("threads", "pool", "fork", "prefork")
 
@@ -38,24 +57,22 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield point
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who is kept waiting by a handler that computes."""
-    longest = {name: found for name in seen.contestants if (found := seen.get(name, 1, "max_us"))}
-    held = [
-        name for name in LOOPS if name in longest and longest[name].median > BURN_MS * 800
-    ]  # the next request may be due 20 ms later
+    longest = {name: seen.get(name, 1, "max_us") for name in seen.contestants}
     loops = [name for name in LOOPS if name in longest]
+    held = [name for name in loops if (wait := longest[name]) and wait.low > HELD_US]
     if loops:
-        yield Finding(
-            f"One BURN {BURN_MS} kept another client waiting as long on {listed(held) or 'none of the loops'}.",
-            held == loops,
+        yield Statement(
+            f"One BURN {BURN_MS} kept another client waiting as long on {named(held) or 'none of the loops'}.",
+            judge_all((longest[name] for name in loops), lambda wait_us: wait_us > HELD_US),
             "a burning handler stops the loop models",
         )
     free = [name for name in PREEMPTED if name in longest]
     if free:
-        worst = max(longest[name].median for name in free)
-        yield Finding(
-            f"On {listed(free)} the longest wait was {milliseconds(worst)}.",
-            worst < BURN_MS * 500,
+        worst = max((wait.median for name in free if (wait := longest[name])), default=0.0)
+        yield Statement(
+            f"On {named(free)} the longest wait was {milliseconds(worst)}.",
+            judge_all((longest[name] for name in free), lambda wait_us: wait_us < BURN_MS * 500),
             "a burning handler does not stop threads and processes",
         )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -117,12 +117,12 @@ def ask(socks: list[socket.socket], at_once: int, seconds: float) -> int:
     return requests
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """How many calls there are, singly and at once, and who maps memory for every request."""
     for x, words in ((SINGLY, "sent one at a time"), (32, "sent 32 at once")):
         ranked = seen.ranking("calls", at=x, case="one at a time" if x == SINGLY else "32 at once")
         if len(ranked) > 1:
-            yield Finding(
+            yield Statement(
                 f"System calls for each request {words}: "
                 + listed(f"{label_of(name)} {found.median:.1f}" for name, found in ranked)
                 + "."
@@ -132,11 +132,12 @@ def findings(seen: Seen) -> Iterator[Finding]:
         for name, found in seen.ranking("mmap", at=SINGLY, case="one at a time", lowest_first=False)
         if found.median > 0.5
     ]
-    yield Finding(f"Memory was mapped and unmapped for every request by {listed(mapping) or 'nobody'}.")
+    yield Statement("A tracer slows its server down: threads then meet at their locks more often than without it.")
+    yield Statement(f"Memory was mapped and unmapped for every request by {listed(mapping) or 'nobody'}.")
     if (threads := seen.get("threads", SINGLY, "calls", "one at a time")) and (
         loop := seen.get("select", SINGLY, "calls", "one at a time")
     ):
-        yield Finding(
+        yield Statement(
             f"One at a time, threads makes {threads.median:.1f} calls and select {loop.median:.1f}.",
             None if threads.high >= loop.low and threads.median < loop.median else threads.median < loop.median,
             "a thread needs fewer calls than a loop for a single request",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import CLIENTS, NULL, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -23,7 +23,7 @@ PANELS = (
     Panel(
         "rate_per_s", "requests per second", title="More connections help until the server, or the generator, is full"
     ),
-    Panel("p99_us", "p99, microseconds", title="In a closed loop every connection more is one more in the queue"),
+    Panel("p99_us", "p99, ms", scale=0.001, title="In a closed loop every connection more is one more in the queue"),
 )
 
 QUICK = (1, 32, 256)
@@ -41,7 +41,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield point
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who serves most, and who serves only so many."""
     most = max(seen.xs())
     rates = seen.ranking("rate_per_s", at=most, lowest_first=False)
@@ -49,20 +49,20 @@ def findings(seen: Seen) -> Iterator[Finding]:
     null = seen.get(NULL, most, "rate_per_s") if seen.null else None
     banded = [name for name, rate in whole if null and rate.high > NULL_BAND * null.low and seen.limited(name, most)]
     if banded:
-        yield Finding(
+        yield Statement(
             f"With {most:,.0f} connections {listed(map(label_of, banded))} answered nearly as much as the null server "
             "can be asked for: the generator was what was measured, and they have no rank."
         )
     ranked = [(name, rate) for name, rate in whole if name not in banded]
     if ranked:
-        yield Finding(
+        yield Statement(
             f"With {most:,.0f} connections, requests per second of the others that served every client: "
             + listed(f"{label_of(name)} {rate.median:,.0f}" for name, rate in ranked)
             + "."
         )
     alone = [name for name, _ in rates if seen.errors(name, most).get("starved connections")]
     if alone:
-        yield Finding(
+        yield Statement(
             "Left clients without an answer at that number: "
             + listed(
                 f"{label_of(name)} ({many(seen.errors(name, most)['starved connections'], 'client')})" for name in alone
@@ -71,14 +71,14 @@ def findings(seen: Seen) -> Iterator[Finding]:
         )
     if "sequential" in seen.contestants:
         served = most - seen.errors("sequential", most).get("starved connections", 0)
-        yield Finding(
+        yield Statement(
             f"sequential served {many(served, 'client')} of {most:,.0f}: the others wait until it leaves.",
             served == 1,
             "sequential serves one client",
         )
     if "pool" in seen.contestants and most > CLIENTS:
         served = most - seen.errors("pool", most).get("starved connections", 0)
-        yield Finding(
+        yield Statement(
             f"pool, with {CLIENTS} threads, served {many(served, 'client')} of {most:,.0f}.",
             served == CLIENTS,
             "pool levels at its size",

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -22,7 +22,14 @@ BY_HAND = (
 CORE = False
 SCENE = "cores"
 ONLY = ("threads", "pool")
-PANELS = (Panel("p50_us", "p50 of a paced client, microseconds", log_x=False),)
+PANELS = (
+    Panel(
+        "p50_us",
+        "p50 of a paced client, microseconds",
+        log_x=False,
+        title="A quick request waits for the switch interval, burner by burner",
+    ),
+)
 
 INTERVALS_MS = (5.0, 0.5, 0.05)
 RATE, SECONDS = 20.0, 2.0
@@ -42,7 +49,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 yield point
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """What a burner costs a quick client, and what the switch interval has to do with it."""
     usual, short = f"switch interval {INTERVALS_MS[0]:g} ms", f"switch interval {INTERVALS_MS[-1]:g} ms"
     for name in seen.contestants:
@@ -50,7 +57,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
         brisk = seen.get(name, 1, "p50_us", short)
         if alone and one and brisk:
             gil = getattr(sys, "_is_gil_enabled", lambda: True)()
-            yield Finding(
+            yield Statement(
                 f"{name}: beside one burning thread the median wait grows from {milliseconds(alone.median)} to "
                 f"{milliseconds(one.median)}, {times(one.median / max(alone.median, 1))}; with a switch interval of "
                 f"{INTERVALS_MS[-1]:g} ms it is {milliseconds(brisk.median)}.",

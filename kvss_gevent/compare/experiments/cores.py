@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of, model_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.measuring.open_loop import offer
@@ -61,19 +61,19 @@ def measure(bench: Workbench) -> Iterator[Point]:
     yield Point(BOTH, {"scaling": rates[1] / rates[0], "one_per_s": rates[0], "two_per_s": rates[1]})
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who gains from a second processor."""
     found = dict(seen.ranking("scaling", lowest_first=False))
     gains = [f"{label_of(name)} {one.median:.2f}" for name, one in found.items() if one.low > 1.3]
     none = [f"{label_of(name)} {one.median:.2f}" for name, one in found.items() if one.high < 1.15]
-    yield Finding(
+    yield Statement(
         f"Times the rate of one processor: {listed(gains) or 'nobody'} gained; {listed(none) or 'nobody'} did not."
     )
     for name, truth in (("threads", "threads of one interpreter gain nothing"), ("prefork", "processes use both")):
         if name in found:
             one = found[name]
             low, high = (one.high < 1.15, one.low >= 1.15) if name == "threads" else (one.low > 1.3, one.high <= 1.3)
-            yield Finding(
+            yield Statement(
                 f"{label_of(name)} with two processors: {one.median:.2f} times.",
                 True if low else False if high else None,
                 truth,

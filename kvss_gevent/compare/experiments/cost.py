@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from kvss_gevent.compare.estimate import Ratio, Verdict
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.estimate import Ratio, Standing
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import AGAIN, NULL, is_on_disk, label_of
 from kvss_gevent.compare.measuring.experiment_context import Generation
 from kvss_gevent.compare.measuring.paced import Pace
@@ -53,7 +53,7 @@ def measure_together(bench: Generation) -> Iterator[tuple[str, Point | str]]:
     return bench.by_turns(PACES, ROUNDS, SLICE_S)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who is ahead of the product, tied with it and behind it at each pace; and how it compares with itself."""
     if REFERENCE not in seen.contestants:
         return
@@ -63,17 +63,17 @@ def findings(seen: Seen) -> Iterator[Finding]:
             continue
         parts = []
         for verdict, words in (
-            (Verdict.AHEAD, "cost less than"),
-            (Verdict.TIED, "tied with"),
-            (Verdict.BEHIND, "cost more than"),
+            (Standing.AHEAD, "cost less than"),
+            (Standing.TIED, "tied with"),
+            (Standing.BEHIND, "cost more than"),
         ):
             names = [f"{label_of(name)} {ratio}" for name, ratio in ratios.items() if ratio.verdict is verdict]
             if names:
                 parts.append(f"{words} {label_of(REFERENCE)}: {listed(names)}")
-        undecided = [f"{label_of(name)} {ratio}" for name, ratio in ratios.items() if ratio.verdict is Verdict.OPEN]
+        undecided = [f"{label_of(name)} {ratio}" for name, ratio in ratios.items() if ratio.verdict is Standing.OPEN]
         if undecided:
             parts.append(f"not determined: {listed(undecided)}")
-        yield Finding(f"At {pace}: {'; '.join(parts)}.")
+        yield Statement(f"At {pace}: {'; '.join(parts)}.")
     for name, key in (
         ("gevent-plain", "a lasting watcher makes gevent cheaper"),
         ("asyncio", "asyncio's streams cost more than the product"),
@@ -81,21 +81,21 @@ def findings(seen: Seen) -> Iterator[Finding]:
     ):
         found = ratios_at(seen, PACES[-1]).get(name)
         if found:
-            decided = {Verdict.BEHIND: True, Verdict.AHEAD: False, Verdict.TIED: False}.get(found.verdict)
-            yield Finding(f"{label_of(name)} costs {found} times what {label_of(REFERENCE)} does.", decided, key)
+            decided = {Standing.BEHIND: True, Standing.AHEAD: False, Standing.TIED: False}.get(found.verdict)
+            yield Statement(f"{label_of(name)} costs {found} times what {label_of(REFERENCE)} does.", decided, key)
     for pace in PACES:
         itself = seen.ratio(f"{REFERENCE}{AGAIN}", REFERENCE, pace.per_s, "cpu_us", str(pace))
         if itself:
-            yield Finding(
+            yield Statement(
                 f"The product beside itself at {pace}: {itself}, {itself.verdict.value}.",
-                itself.verdict not in (Verdict.AHEAD, Verdict.BEHIND),
+                itself.verdict not in (Standing.AHEAD, Standing.BEHIND),
                 f"a model does not rank against itself at {pace}",
             )
 
 
 def is_settled(seen: Seen) -> bool:
     """Tell whether no more generations are needed: every ratio has its verdict."""
-    return all(ratio.verdict is not Verdict.OPEN for pace in PACES for ratio in ratios_at(seen, pace).values())
+    return all(ratio.verdict is not Standing.OPEN for pace in PACES for ratio in ratios_at(seen, pace).values())
 
 
 def ratios_at(seen: Seen, pace: Pace) -> dict[str, Ratio]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import CLIENTS, is_on_disk
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -18,7 +18,15 @@ TEACHES = (
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 32 --depth 16 --server-pid PID"
 CORE = False
 CALIBRATED = True
-PANELS = (Panel("cpu_us", "CPU per request, microseconds", capped=False), Panel("rate_per_s", "requests per second"))
+PANELS = (
+    Panel(
+        "cpu_us",
+        "CPU per request, microseconds",
+        capped=False,
+        title="The deeper the pipeline, the less the model matters",
+    ),
+    Panel("rate_per_s", "requests per second", title="Pipelines give every model many times its rate"),
+)
 
 QUICK = (1, 16, 64)
 FULL = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -32,7 +40,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield point
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """How much a pipeline saves, and how close the models come."""
     first, last = min(seen.xs()), max(seen.xs())
     single, deep = dict(seen.ranking("cpu_us", at=first)), dict(seen.ranking("cpu_us", at=last))
@@ -44,7 +52,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
     best = max(saved, key=lambda name: saved[name])
     spread_single = max(single[name].median for name in both) / min(single[name].median for name in both)
     spread_deep = max(deep[name].median for name in both) / min(deep[name].median for name in both)
-    yield Finding(
+    yield Statement(
         f"{last:,.0f} requests at a time cost {best} {times(saved[best])} less each than one at a time. With data in "
         f"memory, at depth {first:,.0f} the dearest model cost {times(spread_single)} as much as the "
         f"cheapest, at depth {last:,.0f} {times(spread_deep)}.",

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import label_of, named
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
-from kvss_gevent.compare.words import listed
 
 TITLE = "Fairness among connections"
 VARIES = "connections, each with one request under way"
@@ -24,8 +24,19 @@ WITHOUT = {"sequential": "it serves one client at a time"}
 CORE = False
 SCENE = "flood"
 PANELS = (
-    Panel("fairness", "Jain's index of fairness", log_y=False, case="alone"),
-    Panel("rate_per_s", "requests of all single clients per second", case="beside 3 floods"),
+    Panel(
+        "fairness",
+        "Jain's index of fairness",
+        log_y=False,
+        case="alone",
+        title="Alone, nearly every model treats its clients alike",
+    ),
+    Panel(
+        "rate_per_s",
+        "requests of all single clients per second",
+        case="beside 3 floods",
+        title="Beside floods it shows who serves clients and who serves bytes",
+    ),
 )
 
 QUICK = (10, 29)
@@ -63,7 +74,7 @@ def flooding(port: int) -> Iterator[None]:
         process.wait()
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who is fair alone, and who beside floods."""
     for case in ("alone", f"beside {FLOODS} floods"):
         most = max(seen.xs())
@@ -71,13 +82,14 @@ def findings(seen: Seen) -> Iterator[Finding]:
         if len(ranked) > 1:
             (least, low), (best, high) = ranked[0], ranked[-1]
             if low.median > 0.95:
-                yield Finding(
+                yield Statement(
                     f"{case.capitalize()}, every model gave {most:,.0f} connections nearly the same: the lowest "
-                    f"index was {low.median:.2f} ({least})."
+                    f"index was {low.median:.2f} ({label_of(least)})."
                 )
                 continue
             fair = [name for name, index in ranked if index.median > 0.95]
-            yield Finding(
-                f"{case.capitalize()}, {listed(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "
-                f"(an index over 0.95); the index went from {low.median:.2f} ({least}) to {high.median:.2f} ({best})."
+            yield Statement(
+                f"{case.capitalize()}, {named(fair) or 'nobody'} gave {most:,.0f} connections nearly the same "
+                f"(an index over 0.95); the index went from {low.median:.2f} "
+                f"({label_of(least)}) to {high.median:.2f} ({label_of(best)})."
             )

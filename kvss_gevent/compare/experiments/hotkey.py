@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -41,11 +41,11 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield replace(point, case="one key" if keys == 1 else f"{keys:,} keys")
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Whether anybody pays for a hot key."""
     dearer = []
     for name in seen.contestants:
         hot, cold = seen.get(name, 1, "cpu_us", "one key"), seen.get(name, 1000, "cpu_us", "1,000 keys")
         if hot and cold and hot.low > cold.high * 1.2:
             dearer.append(f"{label_of(name)} {hot.median / cold.median:.1f} times")
-    yield Finding(f"A PUT to the one hot key cost clearly more with {listed(dearer) or 'nobody'}.")
+    yield Statement(f"A PUT to the one hot key cost clearly more with {listed(dearer) or 'nobody'}.")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvss_gevent.compare.estimate import judge
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -131,13 +131,13 @@ class Crowd:
         return self._answered
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """What a connection costs least and most, and whether threads pay for each."""
     whole = {name: max(xs) for name in seen.contestants if (xs := [x for x in seen.xs(name) if x])}
     each = {name: found for name, x in whole.items() if (found := seen.get(name, x, "each_kib"))}
     if len(each) > 1:
         order = sorted(each, key=lambda name: each[name].median)
-        yield Finding(
+        yield Statement(
             f"An idle connection costs {each[order[0]].median:,.1f} KiB with {label_of(order[0])} and "
             f"{each[order[-1]].median:,.0f} KiB with {label_of(order[-1])}, without what the kernel keeps."
         )
@@ -146,7 +146,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
         least = min(each[name].median for name in loops)
         threads = seen.get("threads", whole["threads"], "threads")
         assert threads is not None
-        yield Finding(
+        yield Statement(
             f"threads has a thread for each connection, {threads.median:,.0f} at {whole['threads']:,.0f} connections, "
             f"and pays {each['threads'].median:,.0f} KiB for each; the loops, {listed(loops)}, from {least:,.1f} on.",
             judge(each["threads"], lambda kib: kib > 2 * least and threads.median > whole["threads"]),

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -103,12 +103,12 @@ def newcomer(server: Launched) -> int:
     return 0
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who goes on after each mistake."""
     for case in seen.cases():
         whole = [label_of(name) for name, found in seen.ranking("go_on", at=0, case=case) if found.low >= 2]
         none = [label_of(name) for name, found in seen.ranking("new", at=0, case=case) if found.high < 1]
-        yield Finding(
+        yield Statement(
             f"Where one handler {case}: old clients and newcomers go on with {listed(whole) or 'nobody'}; "
             f"newcomers are not served by {listed(none) or 'nobody'}."
         )

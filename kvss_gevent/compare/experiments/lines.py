@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kvss_gevent
 from kvss_gevent import models
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, model_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -71,12 +71,12 @@ def count(source: str) -> int:
     return len(code)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who is shortest and who is longest."""
     ranked = seen.ranking("lines", at=0)
     if len(ranked) > 1:
         (short, least), (long, most) = ranked[0], ranked[-1]
-        yield Finding(
+        yield Statement(
             f"{label_of(short)} is {least.median:.0f} lines and {label_of(long)} {most.median:.0f}, with what they "
             "share with other models."
         )

@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import FailedError
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import FailedError, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
@@ -26,8 +26,21 @@ BY_HAND = (
 CORE = False
 LIMIT_S = 60.0
 PANELS = (
-    Panel("p99_us", "p99 of requests answered then, ms", scale=0.001, log_x=False),
-    Panel("recover_s", "seconds until well again", kind="bars", case="recovery"),
+    Panel(
+        "p99_us",
+        "p99 of requests answered then, ms",
+        scale=0.001,
+        log_x=False,
+        title="Too much for two seconds: a queue, and the time until it is gone",
+    ),
+    Panel(
+        "recover_s",
+        "seconds until well again",
+        kind="dots",
+        case="recovery",
+        log_x=False,
+        title="How long an overload is felt",
+    ),
 )
 
 WORK = b"KV/1.0 BURN 0.5"
@@ -67,15 +80,15 @@ def measure(bench: Workbench) -> Iterator[Point]:
         yield Point(0, {"recover_s": well_again_s, "able_per_s": able}, errors, limited, "recovery")
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """How long each took to be well again."""
     recovered = {name: found for name in seen.contestants if (found := seen.get(name, 0, "recover_s", "recovery"))}
     if recovered:
         order = sorted(recovered, key=lambda name: recovered[name].median)
         theory = 2 * (HIGH - 1) / (1 - LOW) * STEP_S
-        yield Finding(
+        yield Statement(
             "After two seconds of 150 % it took "
-            + listed(f"{name} {recovered[name].median:.1f} s" for name in order)
+            + listed(f"{label_of(name)} {recovered[name].median:.1f} s" for name in order)
             + f" to be well again; a queue that is worked off at half load takes {theory:.1f} s.",
             all(theory / 3 < recovered[name].median < theory * 2 for name in order),
             "an overload is followed by its queue",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kvss_gevent.compare.estimate import BAND, LEAST_GENERATIONS, paired_ratio
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Generation
 from kvss_gevent.compare.measuring.paced import Pace
@@ -51,7 +51,7 @@ def is_settled(_: Seen) -> bool:
     return True
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Whose cost changes, and by how much."""
     changed: list[str] = []
     same: list[str] = []
@@ -60,7 +60,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
         if len(new) == len(served) >= LEAST_GENERATIONS:
             ratio = paired_ratio(new, served)
             (same if ratio.low <= BAND and ratio.high >= 1 / BAND else changed).append(f"{label_of(name)} {ratio}")
-    yield Finding(
+    yield Statement(
         f"A new server's cost as a multiple of its later one: {listed(changed) or 'nobody differs'}; "
         f"no difference is determined for {listed(same) or 'nobody'}."
     )

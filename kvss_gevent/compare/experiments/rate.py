@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kvss_gevent.compare.estimate import judge
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.measuring.open_loop import offer
@@ -80,11 +80,11 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield replace(point, figures=figures, errors=late, limited=point.limited and offered.cpu_share > 0.9)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """What the maxima are, and whether each waits longer past it."""
     able = dict(seen.ranking("able_per_s", at=SHARES[0], lowest_first=False))
     if able:
-        yield Finding(
+        yield Statement(
             "With 0.2 ms of work in each request the most were "
             + listed(f"{label_of(name)} {found.median:,.0f}/s" for name, found in able.items())
             + "."
@@ -93,7 +93,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
         below, past = seen.get(name, BELOW, "p99_us"), seen.get(name, ABOVE, "p99_us")
         if below and past:
             growth = judge(past, lambda value, low=below.high: value > QUEUE * low)  # type: ignore[misc]
-            yield Finding(
+            yield Statement(
                 f"{label_of(name)}: p99 {milliseconds(below.median)} at {BELOW:g} of its maximum, "
                 f"{milliseconds(past.median)} at {ABOVE:g}.",
                 growth,

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, serving
 from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
 from kvss_gevent.compare.measuring.open_loop import offer
@@ -70,7 +70,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield Point(x, {"detour_us": cost_us}, case="an empty request")
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """What each remedy cures."""
     for name in seen.contestants:
         for case in WORK:
@@ -80,11 +80,11 @@ def findings(seen: Seen) -> Iterator[Finding]:
                 for remedy, wait in zip(REMEDIES, waits, strict=True)
                 if wait
             ]
-            yield Finding(f"{label_of(name)}, a handler that {case}: another client's p99 is {listed(shown)}.")
+            yield Statement(f"{label_of(name)}, a handler that {case}: another client's p99 is {listed(shown)}.")
         in_place, on_thread = (seen.get(name, x, "p99_us", "blocks (SLEEP 50)") for x in (0, 1))
         if in_place and on_thread:
             cured, not_cured = on_thread.high < in_place.low / 3, on_thread.low >= in_place.high / 3
-            yield Finding(
+            yield Statement(
                 f"On {label_of(name)} a thread cures a handler that blocks.",
                 True if cured else False if not_cured else None,
                 f"a thread cures a blocking handler of {name}",

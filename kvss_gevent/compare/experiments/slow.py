@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 import gevent
 import gevent.socket
 
-from kvss_gevent.compare.experiments import Finding, Panel
-from kvss_gevent.compare.measuring.contestant import CLIENTS
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import CLIENTS, named
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
-from kvss_gevent.compare.words import listed, milliseconds
+from kvss_gevent.compare.words import milliseconds
 
 TITLE = "Latency beside slow clients"
 VARIES = "slow clients: half of them drip one line, half do not read their replies"
@@ -24,7 +24,14 @@ BY_HAND = "printf 'KV/1.0 PUT half' | nc 127.0.0.1 5050 & kvss bench 127.0.0.1:5
 CORE = False
 SCENE = "slow"
 LIMIT_S = 120.0
-PANELS = (Panel("p99_us", "p99 of other clients, microseconds", log_x=False),)
+PANELS = (
+    Panel(
+        "p99_us",
+        "p99 of other clients, microseconds",
+        log_x=False,
+        title="Who notices clients that drip or do not read",
+    ),
+)
 
 QUICK = (0, 10, 50)
 FULL = (0, 10, 50, 200)
@@ -73,7 +80,7 @@ def drip(socks: list[socket.socket]) -> Callable[[], None]:
     return go
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who notices slow clients."""
     most = max(seen.xs())
     out, unmoved = [], []
@@ -84,11 +91,11 @@ def findings(seen: Seen) -> Iterator[Finding]:
         elif alone and beside.median < 5 * alone.median:
             unmoved.append(name)
     if out:
-        yield Finding(
-            f"Beside {most:,.0f} slow clients, requests to {listed(out)} went unanswered.",
+        yield Statement(
+            f"Beside {most:,.0f} slow clients, requests to {named(out)} went unanswered.",
             {"sequential", "pool"} & set(seen.contestants) <= set(out) if most > CLIENTS else None,
             "slow clients fill sequential and pool",
         )
     if unmoved:
         worst = max(found.median for name in unmoved if (found := seen.get(name, most, "p99_us")))
-        yield Finding(f"{listed(unmoved)} kept a p99 of {milliseconds(worst)} or better.")
+        yield Statement(f"{named(unmoved)} kept a p99 of {milliseconds(worst)} or better.")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import gevent
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -25,7 +26,15 @@ BY_HAND = (
 )
 CORE = False
 ONLY = ("gevent", "threads", "asyncio")
-PANELS = (Panel("response_us", "response time, microseconds", log_x=False, even=True),)
+PANELS = (
+    Panel(
+        "response_us",
+        "response time, microseconds",
+        log_x=False,
+        even=True,
+        title="A closed loop hardly counts a stall; an open loop counts all of it",
+    ),
+)
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 STALL_S, SECONDS, RATE, USERS = 1.0, 4.0, 1000.0, 10
@@ -57,15 +66,15 @@ def stopping(server: Launched) -> Callable[[], None]:
     return stop
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """What either loop says of the same second."""
     for name in seen.contestants:
         closed = seen.get(name, 99.0, "response_us", "closed loop")
         opened = seen.get(name, 99.0, "response_us", "open loop")
         if closed and opened:
-            yield Finding(
-                f"{name} stood still for {STALL_S:g} of {SECONDS:g} seconds: the closed loop reports a p99 of "
-                f"{milliseconds(closed.median)}, the open loop {milliseconds(opened.median)}.",
+            yield Statement(
+                f"{label_of(name)} stood still for {STALL_S:g} of {SECONDS:g} seconds: the closed loop reports a p99 "
+                f"of {milliseconds(closed.median)}, the open loop {milliseconds(opened.median)}.",
                 closed.median < opened.median / 10 and opened.median > STALL_S * 0.8e6,
                 f"an open loop shows the stall of {name}",
             )

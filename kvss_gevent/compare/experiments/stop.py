@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, model_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
@@ -57,7 +57,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
         yield Point(clients, figures)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who answers all that was under way, who part of it, and who takes long."""
     answered = {
         name: found for name, found in seen.ranking("answered", lowest_first=False) if model_of(name) != "sequential"
@@ -66,13 +66,13 @@ def findings(seen: Seen) -> Iterator[Finding]:
     others = [
         f"{label_of(name)} {found.median:.0f}" for name, found in answered.items() if found.low < max(seen.xs(name))
     ]
-    yield Finding(
+    yield Statement(
         f"All requests under way were answered by {listed(whole) or 'nobody'}; others: {listed(others) or 'none'}."
     )
     if "gevent" in answered:
         found = answered["gevent"]
         most = max(seen.xs("gevent"))
-        yield Finding(
+        yield Statement(
             f"{label_of('gevent')} answered {found.median:.0f} of {most:.0f} before it ended.",
             True if found.low >= most else False if found.high < most else None,
             "the product drains",

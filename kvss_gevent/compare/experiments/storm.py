@@ -7,11 +7,12 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import label_of, named
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
-from kvss_gevent.compare.words import listed, times
+from kvss_gevent.compare.words import times
 
 TITLE = "A storm of connections"
 VARIES = "clients that connect at the same moment and ask once each"
@@ -25,8 +26,12 @@ BY_HAND = (
 CORE = False
 SCENE = "storm"
 PANELS = (
-    Panel("accepted_per_s", "connections accepted and answered per second"),
-    Panel("first_reply_p99_us", "p99 of the time to the first reply, microseconds"),
+    Panel("accepted_per_s", "connections accepted and answered per second", title="How fast a crowd is let in"),
+    Panel(
+        "first_reply_p99_us",
+        "p99 of the time to the first reply, microseconds",
+        title="The last of a crowd waits for all others",
+    ),
 )
 
 QUICK = (100, 500)
@@ -81,7 +86,7 @@ def storm(port: int, clients: int) -> tuple[list[float], float]:
         return took_us, max(last_s - begun_s, 1e-6)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who accepts fastest, who slowest, and who leaves clients standing."""
     most = max(seen.xs())
     ranked = [
@@ -91,10 +96,10 @@ def findings(seen: Seen) -> Iterator[Finding]:
     ]
     if len(ranked) > 1:
         (best, fastest), (last, slowest) = ranked[0], ranked[-1]
-        yield Finding(
-            f"Of {most:,.0f} clients at once {best} answered {fastest.median:,.0f} per second, {last} "
-            f"{slowest.median:,.0f}, {times(fastest.median / slowest.median)} fewer."
+        yield Statement(
+            f"Of {most:,.0f} clients at once {label_of(best)} answered {fastest.median:,.0f} per second, "
+            f"{label_of(last)} {slowest.median:,.0f}, {times(fastest.median / slowest.median)} fewer."
         )
     out = [name for name in seen.contestants if seen.errors(name, most)]
     if out:
-        yield Finding(f"Some clients of {listed(out)} were never answered.")
+        yield Statement(f"Some clients of {named(out)} were never answered.")

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.measuring.experiment_context import Workbench
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -20,8 +21,13 @@ CORE = False
 CALIBRATED = False
 LIMIT_S = 120.0
 PANELS = (
-    Panel("mib_per_s", "values moved, MiB per second"),
-    Panel("cpu_us", "CPU per request, microseconds", capped=False),
+    Panel("mib_per_s", "values moved, MiB per second", title="Large values cost copies, not calls"),
+    Panel(
+        "cpu_us",
+        "CPU per request, microseconds",
+        capped=False,
+        title="What a request costs grows with its value only from some KiB on",
+    ),
 )
 
 QUICK = (16, 4096, 65536)
@@ -44,13 +50,13 @@ def measure(bench: Workbench) -> Iterator[Point]:
             yield replace(point, figures=figures)
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(seen: Seen) -> Iterator[Statement]:
     """Who moves most, and whether the order is that of small values."""
     small, large = min(seen.xs()), max(seen.xs())
     cheap, moved = seen.ranking("cpu_us", at=small), seen.ranking("cpu_us", at=large)
     if len(cheap) > 1 and len(moved) > 1:
-        yield Finding(
-            f"With {size_of(small)} {cheap[0][0]} was cheapest and {cheap[-1][0]} dearest, "
-            f"{times(cheap[-1][1].median / cheap[0][1].median)}; with {size_of(large)} {moved[0][0]} and "
-            f"{moved[-1][0]}, {times(moved[-1][1].median / moved[0][1].median)}."
+        yield Statement(
+            f"With {size_of(small)} {label_of(cheap[0][0])} was cheapest and {label_of(cheap[-1][0])} dearest, "
+            f"{times(cheap[-1][1].median / cheap[0][1].median)}; with {size_of(large)} {label_of(moved[0][0])} and "
+            f"{label_of(moved[-1][0])}, {times(moved[-1][1].median / moved[0][1].median)}."
         )

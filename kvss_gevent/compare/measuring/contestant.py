@@ -8,12 +8,13 @@ far apart two equal servers come out. `null` is null_server.py.
 import contextlib
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kvss_gevent import models
 from kvss_gevent.compare.measuring.cores import Cores
-from kvss_gevent.measure.launch import Launched, NotStarted, kvss, launched
+from kvss_gevent.compare.words import listed
+from kvss_gevent.measure.launch import Launched, LaunchError, kvss, launched
 
 NULL = "null"
 ON_DISK = "+disk"
@@ -48,6 +49,11 @@ def label_of(contestant: str) -> str:
     if contestant.endswith(AGAIN):
         return f"{label}, again"
     return f"{label}, on disk" if contestant != NULL and is_on_disk(contestant) else label
+
+
+def named(contestants: Iterable[str]) -> str:
+    """Return contestants' names for readers, as words of a sentence."""
+    return listed(map(label_of, contestants))
 
 
 def is_on_disk(contestant: str) -> bool:
@@ -86,7 +92,7 @@ def serving(words: list[str], processors: frozenset[int]) -> Iterator[Launched]:
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(launched(words, processors=processors))
-        except NotStarted as why:
+        except LaunchError as why:
             raise FailedError(f"the server did not start: {why}") from None
         yield server
 

@@ -21,7 +21,7 @@ from kvss_gevent.compare.rows import Point
 from kvss_gevent.measure import closed_loop
 from kvss_gevent.measure.connections import Unusable
 from kvss_gevent.measure.launch import Launched
-from kvss_gevent.measure.load import BUSY_SHARE, Load, Outcome
+from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
 from kvss_gevent.measure.process_usage import Usage, cpu_wait_s, usage
 
 OTHERS_SHARE = 0.1
@@ -81,7 +81,7 @@ class Generation:
 
 @dataclass(slots=True)
 class Workbench:
-    """The place of one cell; nothing of it outlives the cell."""
+    """The place of one trial; nothing of it outlives the trial."""
 
     contestant: str
     profile: Profile
@@ -108,7 +108,9 @@ class Workbench:
                 prime(server.port)
             yield server
 
-    def saturate(self, server: Launched, x: float, load: Load, case: str = "") -> tuple[Point, Usage, Outcome]:
+    def saturate(
+        self, server: Launched, x: float, load: ClosedLoad, case: str = ""
+    ) -> tuple[Point, Usage, LoadOutcome]:
         """Ask for as much as the server can do; returns the point at x, what the server used, and all else.
 
         Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
@@ -136,10 +138,10 @@ class Workbench:
         point = Point(x, figures, {kind: n for kind, n in errors.items() if n}, limited, case, disturbed)
         return point, used, outcome
 
-    def load(self, connections: int = 32, depth: int = 1, value_bytes: int = 64, get_percent: int = 80) -> Load:
+    def load(self, connections: int = 32, depth: int = 1, value_bytes: int = 64, get_percent: int = 80) -> ClosedLoad:
         """Return a load of this profile's length."""
         seconds, warmup_s = self.profile.seconds, self.profile.warmup_s
-        return Load(connections, depth, get_percent, value_bytes, 1000, seconds, warmup_s, drain_s=0.3)
+        return ClosedLoad(connections, depth, get_percent, value_bytes, 1000, seconds, warmup_s, drain_s=0.3)
 
     def offer(self, server: Launched, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
         """Offer requests at a rate, see openloop.offer, for the profile's seconds or `seconds`; returns the point at x.

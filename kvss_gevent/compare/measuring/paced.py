@@ -13,7 +13,7 @@ from typing import Final
 
 from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.measure.connections import connect_all, resolve, store_keys
-from kvss_gevent.measure.load import Load, make_packets
+from kvss_gevent.measure.load import ClosedLoad, make_packets
 from kvss_gevent.measure.process_usage import cpu_ns
 
 REPLY_LIMIT_S: Final = 2.0
@@ -51,7 +51,7 @@ class PacedClients:
     """The connections of one server, to be closed. stored: its keys are stored first, by a client that leaves."""
 
     def __init__(self, port: int, pid: int, connections: int, *, stored: bool = True) -> None:
-        load = Load(connections=connections)
+        load = ClosedLoad(connections=connections)
         address, family = resolve("127.0.0.1", port)
         if stored:
             store_keys(address, family, load)

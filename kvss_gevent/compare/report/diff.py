@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvss_gevent.compare.estimate import T_95, Ratio, Verdict
+from kvss_gevent.compare.estimate import T_95, Ratio, Standing
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.measuring.contestant import label_of
 from kvss_gevent.compare.report.document import findings, measured, see
@@ -27,7 +27,7 @@ Place = tuple[str, str, str, float, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FigureChange:
     """A figure of the second report over that of the first, by which all models moved together divided out."""
 
     place: Place
@@ -42,7 +42,7 @@ class Comparison:
     """shifts: by experiment and figure, the factor by which all models moved together; see differences."""
 
     shifts: dict[tuple[str, str], float]
-    differences: list[Difference]
+    differences: list[FigureChange]
 
 
 def compare(first: Journal, second: Journal) -> Comparison:
@@ -72,7 +72,7 @@ def compare(first: Journal, second: Journal) -> Comparison:
             factor = Ratio(math.exp(log), math.exp(log - half), math.exp(log + half), n)
             real = n > 1 and (factor.low > LEAST or factor.high < 1 / LEAST)
             differences.append(
-                Difference(place, statistics.median(ours[place]), statistics.median(theirs[place]), factor, real)
+                FigureChange(place, statistics.median(ours[place]), statistics.median(theirs[place]), factor, real)
             )
     return Comparison(shifts, differences)
 
@@ -108,8 +108,8 @@ def contradictions(first: Journal, second: Journal) -> list[str]:
     found = []
     ours_verdicts, theirs_verdicts = cost_verdicts(first), cost_verdicts(second)
     for (one, pace), verdict in ours_verdicts.items():
-        other = theirs_verdicts.get((one, pace), Verdict.OPEN)
-        if Verdict.OPEN not in (verdict, other) and verdict is not other:
+        other = theirs_verdicts.get((one, pace), Standing.OPEN)
+        if Standing.OPEN not in (verdict, other) and verdict is not other:
             found.append(f"{label_of(one)} at {pace} was {verdict.value}, and now is {other.value}")
     ours_hold, theirs_hold = truths(first), truths(second)
     for key, holds in ours_hold.items():
@@ -118,7 +118,7 @@ def contradictions(first: Journal, second: Journal) -> list[str]:
     return found
 
 
-def cost_verdicts(journal: Journal) -> dict[tuple[str, str], Verdict]:
+def cost_verdicts(journal: Journal) -> dict[tuple[str, str], Standing]:
     """Return what a report says of each model's CPU beside the product's, by model and pace."""
     if "cost" not in measured(journal):
         return {}

@@ -2,14 +2,15 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kvss_gevent import models
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.estimate import LEAST_GENERATIONS, Estimate
-from kvss_gevent.compare.experiments import Finding, Panel
+from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import NULL, command, label_of, model_of
 from kvss_gevent.compare.measuring.cores import Cores, quietly
 from kvss_gevent.compare.report import plots
@@ -23,6 +24,7 @@ from kvss_gevent.pages.tables import Cell
 PAGE = "index.html"
 SCENES = "scenes"
 """The directory, beside the page, of what `kvss show` drew."""
+FEW_NAMES = 5
 FEW_DISTURBED = 0.05
 """Of the measurements: fewer are outvoted by the other repeats."""
 
@@ -56,7 +58,7 @@ def picture_name(experiment: str, panel: Panel) -> str:
 
 def measured(journal: Journal) -> list[str]:
     """Return the experiments that have rows, in the report's order."""
-    names = {row.cell.experiment for row in journal.rows}
+    names = {row.trial.experiment for row in journal.rows}
     return [name for name in experiments.NAMES if name in names]
 
 
@@ -65,9 +67,19 @@ def see(journal: Journal, name: str) -> Seen:
     return Seen(journal.of(name), journal.settings["contestants"])
 
 
-def findings(name: str, seen: Seen) -> list[Finding]:
-    """Return what an experiment's numbers say; nothing where nobody could be measured."""
-    return list(experiments.load(name).findings(seen)) if seen.contestants else []
+def findings(name: str, seen: Seen) -> list[Statement]:
+    """Return what an experiment's numbers say; nothing where nobody could be measured.
+
+    Where other processes were in the way of most of it, no truth is decided, unless all were measured by turns.
+    """
+    if not seen.contestants:
+        return []
+    module = experiments.load(name)
+    found = list(module.findings(seen))
+    disturbed = sum(row.point.disturbed for row in seen.rows) * 2 > len(seen.rows)
+    if disturbed and not getattr(module, "PAIRED", False):
+        return [replace(one, holds=None) for one in found]
+    return found
 
 
 def as_text(journal: Journal) -> Iterator[str]:
@@ -114,7 +126,7 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Pictu
 
 def _source(journal: Journal, name: str) -> str:
     machine = journal.settings["machine"]
-    repeats = len({row.cell.repeat for row in journal.of(name)})
+    repeats = len({row.trial.repeat for row in journal.of(name)})
     return f"kvss compare, {name}, {many(repeats, 'repeat')}, {machine['began'].split()[0]}, {machine['processor']}"
 
 
@@ -140,9 +152,14 @@ def _doubts(seen: Seen) -> Iterator[str]:
         yield f"{label_of(who)} did not serve all, and has no times and no rank by them, {what}."
     places = [(who, x, case) for who in seen.contestants for case in seen.cases() for x in seen.xs(who, case)]
     if limited := dict.fromkeys(label_of(who) for who, x, case in places if seen.limited(who, x, case)):
-        yield f"The generator was saturated, so that the server may be better: {listed(limited)}."
+        yield f"The generator was saturated, so that the server may be better: {_some(limited, seen)}."
     if disturbed := dict.fromkeys(label_of(who) for who, x, case in places if seen.disturbed(who, x, case)):
-        yield f"Other processes were in the way: {listed(disturbed)}."
+        yield f"Other processes were in the way: {_some(disturbed, seen)}."
+
+
+def _some(labels: Collection[str], seen: Seen) -> str:
+    """Return names as words, short where they are nearly all."""
+    return f"{len(labels)} of {len(seen.contestants)} models" if len(labels) > FEW_NAMES else listed(labels)
 
 
 def _section(name: str, seen: Seen, pictures: list[Picture]) -> Section:
@@ -222,10 +239,10 @@ def _left_out(journal: Journal, seen: dict[str, Seen]) -> Iterator[str]:
     missing = [name for name in experiments.NAMES if name not in settings["experiments"]]
     if missing:
         yield f"The experiments {listed(missing)}: not chosen; the full profile has all of them."
-    planned = {tuple(cell) for cell in settings["cells"]}
-    done = {(cell.experiment, cell.model, cell.repeat) for cell in journal.done()}
+    planned = {tuple(trial) for trial in settings["trials"]}
+    done = {(trial.experiment, trial.model, trial.repeat) for trial in journal.done()}
     if planned - done:
-        yield f"{len(planned - done)} of {len(planned)} cells: the run was interrupted."
+        yield f"{len(planned - done)} of {len(planned)} trials: the run was interrupted."
     for name in seen:
         for who, why in getattr(experiments.load(name), "WITHOUT", {}).items():
             yield f"{label_of(who)} in {name}: {why}."

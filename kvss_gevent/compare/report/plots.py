@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH_IN = 8.4
+HEAD_IN, FOOT_IN = 0.4, 0.48
 ROW_IN, SMALL_IN, LINES_IN = 0.235, 1.55, 3.6
 COLUMNS = 4
 MOST_LINES = len(LOOKS)
@@ -62,7 +63,7 @@ def draw(panel: Panel, seen: Seen, varies: str, source: str) -> "Figure | None":
                 figure = _lines(panel, seen, varies)
         if figure is not None:
             figure.suptitle(panel.title or panel.label, x=0.01, ha="left", fontsize=11, fontweight="bold")
-            figure.text(0.01, 0.004, source, fontsize=7, color=MUTED, va="bottom")
+            figure.text(0.01, 0.05 / figure.get_figheight(), source, fontsize=7, color=MUTED, va="bottom")
         return figure
 
 
@@ -72,14 +73,20 @@ def as_bytes(figure: "Figure", kind: str) -> bytes:
     with mpl.rc_context(PLAIN):
         metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(out, format=kind, dpi=110, metadata=metadata)
+    if kind == "png":
+        from PIL import Image
+
+        few_colours = Image.open(out).convert("RGB").quantize(64)
+        out = io.BytesIO()
+        few_colours.save(out, "png", optimize=True)
     return out.getvalue()
 
 
 def _new(height_in: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple["Figure", Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH_IN, height_in + 0.75), layout="constrained")
-    margin = 0.3 / (height_in + 0.75)
+    figure = Figure(figsize=(WIDTH_IN, height_in + HEAD_IN + FOOT_IN), layout="constrained")
+    margin = FOOT_IN / (height_in + HEAD_IN + FOOT_IN)
     figure.get_layout_engine().set(rect=(0, margin, 1, 1 - margin))  # type: ignore[union-attr,call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
@@ -103,7 +110,7 @@ def _dots(panel: Panel, seen: Seen) -> "Figure | None":
         column.set_title(case, fontsize=8, color=MUTED, loc="left")
     axes[0][0].set_yticks(range(len(order)), [label_of(name) for name in order], color=INK)
     axes[0][0].invert_yaxis()
-    _note_signs(figure, panel.label, [place for _, placed in columns for place in placed.values()])
+    _foot(figure, panel.label, [place for _, placed in columns for place in placed.values()])
     return figure
 
 
@@ -143,7 +150,7 @@ def _dots_of(axes: Any, panel: Panel, placed: Mapping[str, Place], order: Sequen
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(_plainly))
         low, high = axes.get_xlim()
-        axes.set_xlim(low, high * (high / low) ** 0.25)
+        axes.set_xlim(low, high * (high / low) ** 0.12)
     else:
         top = max([place.value.high * panel.scale for place in placed.values()], default=1.0)
         axes.set_xlim(0, (top or 1.0) * 1.3)
@@ -192,7 +199,7 @@ def _ratios(panel: Panel, seen: Seen) -> "Figure | None":
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{panel.label}; {case}\nshaded: tied, within a factor of {BAND:g}; hollow: not determined")
+    _foot(figure, f"{panel.label}; {case}", [], f"shaded: tied, within a factor of {BAND:g}; hollow: not determined")
     return figure
 
 
@@ -240,9 +247,8 @@ def _few_lines(
             fontsize=8,
             fontweight="bold",
         )
-    axes.set_xlabel(varies)
     axes.set_ylabel(panel.label)
-    _note_signs(figure, "", [place for places in series.values() for place in places])
+    _foot(figure, varies, [place for places in series.values() for place in places])
     return figure
 
 
@@ -268,9 +274,8 @@ def _small_multiples(
     _scale(cells[0], panel, positions)
     for axes in cells:
         axes.tick_params(labelsize=7)
-    figure.supxlabel(varies, fontsize=8, color=MUTED)
     figure.supylabel(panel.label, fontsize=8, color=MUTED)
-    _note_signs(figure, "", [place for places in series.values() for place in places])
+    _foot(figure, varies, [place for places in series.values() for place in places])
     return figure
 
 
@@ -309,15 +314,16 @@ def _scale(axes: Any, panel: Panel, positions: Mapping[float, float]) -> None:
         axes.set_ylim(bottom=0)
 
 
-def _note_signs(figure: "Figure", label: str, places: Sequence[Place]) -> None:
-    """Say what a hollow dot and a cross mean, where there are any."""
-    notes = [label] if label else []
+def _foot(figure: "Figure", label: str, places: Sequence[Place], note: str = "") -> None:
+    """Say below a picture what its axis is, and what a hollow dot and a cross mean, where there are any."""
+    notes = [note] if note else []
     if any(place.limited for place in places):
-        notes.append("hollow or shaded: the generator was saturated, the server may be better")
+        notes.append("hollow, shaded: generator saturated")
     if any(place.disturbed for place in places):
         notes.append("cross: other processes were in the way")
-    if notes:
-        figure.text(0.99, 0.004, "; ".join(notes), fontsize=7.5, color=MUTED, ha="right", va="bottom")
+    figure.text(0.55, 0.27 / figure.get_figheight(), label, fontsize=8.5, color=MUTED, ha="center", va="bottom")
+    end = 0.05 / figure.get_figheight()
+    figure.text(0.99, end, "; ".join(notes), fontsize=7, color=MUTED, ha="right", va="bottom")
 
 
 def _at(panel: Panel, seen: Seen, name: str, case: str) -> Place | None:

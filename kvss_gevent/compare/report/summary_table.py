@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kvss_gevent.compare.estimate import Verdict
+from kvss_gevent.compare.estimate import Standing
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.measuring.contestant import AGAIN, label_of
 from kvss_gevent.compare.report.report_page import Table
@@ -57,7 +57,7 @@ def _ratio(seen: Seen, name: str, case: str, x: float) -> Cell:
     found = seen.ratio(name, cost.REFERENCE, x, "cpu_us", case)
     if found is None:
         return BLANK
-    decided = "" if found.verdict is Verdict.BEHIND else f" {found.verdict.value}"
+    decided = "" if found.verdict is Standing.BEHIND else f" {found.verdict.value}"
     return f"{found}{decided}", found.value
 
 

@@ -217,7 +217,7 @@ CAUSES: Final = (
         sentence="The server goes on after an HTTP request: a web page can send it commands.",
         advice="Answer 426 once and close the connection where a line is HTTP.",
         fails={"http-1.1": "", "http-body-unanswered": ""},
-        passes=("wrong-name",),
+        passes=("wrong-name", "crlf"),
         also=("http-1.0", "http-body-not-run"),
     ),
 )

@@ -1,7 +1,7 @@
-"""Measures the cells of a plan one by one, each in a process of its own, and writes down what came of it.
+"""Measures the trials of a plan one by one, each in a process of its own, and writes down what came of it.
 
 The process is the generator: it runs on the generator's processors, starts the server on the server's, and is ended
-with all that it started when the cell takes too long. A cell that fails is a row that says why.
+with all that it started when the trial takes too long. A trial that fails is a row that says why.
 """
 
 import contextlib
@@ -23,43 +23,43 @@ from kvss_gevent.compare import experiments
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of, raise_descriptor_limit
 from kvss_gevent.compare.measuring.cores import Cores
 from kvss_gevent.compare.measuring.experiment_context import Generation, Workbench
-from kvss_gevent.compare.plan import Plan, is_paired
-from kvss_gevent.compare.rows import ALL, Cell, Journal, Point, Row
+from kvss_gevent.compare.plan import TrialPlan, is_paired
+from kvss_gevent.compare.rows import ALL, Journal, Measurement, Point, Trial
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.models.processes import end_with
 
 LIMIT_S = 60.0
-"""For a cell whose experiment has no LIMIT_S; the full profile has three times as long."""
+"""For a trial whose experiment has no LIMIT_S; the full profile has three times as long."""
 
 FIRST_GUESS_S = 3.0
 
 Tell = Callable[[str], None]
 
 
-def run(plan: Plan, journal: Journal, cores: Cores, tell: Tell) -> None:
+def run(plan: TrialPlan, journal: Journal, cores: Cores, tell: Tell) -> None:
     """Measure what the journal does not have yet, then more generations where they may decide something.
 
-    tell takes a line for each cell.
+    tell takes a line for each trial.
     """
     done = journal.done()
-    todo = [cell for cell in plan.cells() if cell not in done]
+    todo = [trial for trial in plan.trials() if trial not in done]
     took_s: dict[str, list[float]] = defaultdict(list)
     begun_s = time.monotonic()
 
-    def measure_one(cell: Cell, number: int, of: int, left: Sequence[Cell]) -> None:
-        cell_begun_s = time.monotonic()
-        rows = measure(cell, plan, cores)
+    def measure_one(trial: Trial, number: int, of: int, left: Sequence[Trial]) -> None:
+        trial_begun_s = time.monotonic()
+        rows = measure(trial, plan, cores)
         journal.add(rows)
-        took_s[cell.experiment].append(time.monotonic() - cell_begun_s)
-        failed = next((f": {row.cell.model}: {row.failed}" for row in rows if row.failed), "")
-        who = "all" if cell.model == ALL else label_of(cell.model)
+        took_s[trial.experiment].append(time.monotonic() - trial_begun_s)
+        failed = next((f": {row.trial.model}: {row.failed}" for row in rows if row.failed), "")
+        who = "all" if trial.model == ALL else label_of(trial.model)
         tell(
-            f"[{number}/{of}] {cell.experiment:<12} {who:<18} #{cell.repeat:<2} "
-            f"{took_s[cell.experiment][-1]:5.1f} s, {_span(_left_s(left, took_s))} left{failed}"
+            f"[{number}/{of}] {trial.experiment:<12} {who:<18} #{trial.repeat:<2} "
+            f"{took_s[trial.experiment][-1]:5.1f} s, {_span(_left_s(left, took_s))} left{failed}"
         )
 
-    for number, cell in enumerate(todo, 1):
-        measure_one(cell, number, len(todo), todo[number:])
+    for number, trial in enumerate(todo, 1):
+        measure_one(trial, number, len(todo), todo[number:])
     for name in filter(is_paired, plan.experiments):
         module = experiments.load(name)
         last = plan.generations
@@ -70,21 +70,21 @@ def run(plan: Plan, journal: Journal, cores: Cores, tell: Tell) -> None:
             and not module.is_settled(Seen(journal.of(name), plan.contestants))
         ):
             last += 1
-            cell = Cell(name, ALL, last)
-            if cell not in done:
-                measure_one(cell, last, plan.profile.most_generations, ())
+            trial = Trial(name, ALL, last)
+            if trial not in done:
+                measure_one(trial, last, plan.profile.most_generations, ())
 
 
-def measure(cell: Cell, plan: Plan, cores: Cores) -> list[Row]:
-    """Measure one cell in a process of its own; returns its rows, or one that says why there are none."""
-    module = experiments.load(cell.experiment)
+def measure(trial: Trial, plan: TrialPlan, cores: Cores) -> list[Measurement]:
+    """Measure one trial in a process of its own; returns its rows, or one that says why there are none."""
+    module = experiments.load(trial.experiment)
     limit_s = getattr(module, "LIMIT_S", LIMIT_S) * (1 if plan.profile.quick else 3)
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_be_generator, args=(cell, plan, cores, theirs, os.getpid()))
+    process = context.Process(target=_be_generator, args=(trial, plan, cores, theirs, os.getpid()))
     process.start()
     theirs.close()
-    outcome: list[Row] | str = f"took longer than {limit_s:g} s"
+    outcome: list[Measurement] | str = f"took longer than {limit_s:g} s"
     try:
         if ours.poll(limit_s):
             outcome = ours.recv()
@@ -99,21 +99,23 @@ def measure(cell: Cell, plan: Plan, cores: Cores) -> list[Row]:
         process.join()
         ours.close()
     if isinstance(outcome, str):
-        return [Row(cell, Point(0, {}), outcome)]
+        return [Measurement(trial, Point(0, {}), outcome)]
     return outcome
 
 
-def _be_generator(cell: Cell, plan: Plan, cores: Cores, out: "Connection[list[Row] | str, None]", parent: int) -> None:
-    """Be the process of a cell."""
+def _be_generator(
+    trial: Trial, plan: TrialPlan, cores: Cores, out: "Connection[list[Measurement] | str, None]", parent: int
+) -> None:
+    """Be the process of a trial."""
     end_with(parent)  # and its server ends with this process
     gevent.reinit()  # an event loop that the parent may have had is not this process's
     os.setpgid(0, 0)
     os.sched_setaffinity(0, cores.generator)
     raise_descriptor_limit()
-    outcome: list[Row] | str
+    outcome: list[Measurement] | str
     with tempfile.TemporaryDirectory(prefix="kvss-compare-") as directory:
         try:
-            outcome = list(_rows(cell, plan, cores, Path(directory))) or "it measured nothing"
+            outcome = list(_rows(trial, plan, cores, Path(directory))) or "it measured nothing"
         except FailedError as failed:
             outcome = str(failed)
         except Exception as mistake:
@@ -123,23 +125,23 @@ def _be_generator(cell: Cell, plan: Plan, cores: Cores, out: "Connection[list[Ro
     out.close()
 
 
-def _rows(cell: Cell, plan: Plan, cores: Cores, directory: Path) -> Iterator[Row]:
-    module = experiments.load(cell.experiment)
-    if cell.model == ALL:
-        for name, found in module.measure_together(Generation(plan.of(cell.experiment), cores)):
-            own = Cell(cell.experiment, name, cell.repeat)
-            yield Row(own, Point(0, {}), found) if isinstance(found, str) else Row(own, found)
+def _rows(trial: Trial, plan: TrialPlan, cores: Cores, directory: Path) -> Iterator[Measurement]:
+    module = experiments.load(trial.experiment)
+    if trial.model == ALL:
+        for name, found in module.measure_together(Generation(plan.of(trial.experiment), cores)):
+            own = Trial(trial.experiment, name, trial.repeat)
+            yield Measurement(own, Point(0, {}), found) if isinstance(found, str) else Measurement(own, found)
     else:
-        for point in module.measure(Workbench(cell.model, plan.profile, cores, directory)):
-            yield Row(cell, point)
+        for point in module.measure(Workbench(trial.model, plan.profile, cores, directory)):
+            yield Measurement(trial, point)
 
 
-def _left_s(todo: Sequence[Cell], took_s: dict[str, list[float]]) -> float:
+def _left_s(todo: Sequence[Trial], took_s: dict[str, list[float]]) -> float:
     """Guess how long the rest takes from what its experiments took so far."""
     known = [sum(took) / len(took) for took in took_s.values()]
     usual = sum(known) / len(known) if known else FIRST_GUESS_S
     means = {name: sum(took) / len(took) for name, took in took_s.items()}
-    return sum(means.get(cell.experiment, usual) for cell in todo)
+    return sum(means.get(trial.experiment, usual) for trial in todo)
 
 
 def _span(seconds: float) -> str:
