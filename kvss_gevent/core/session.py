@@ -114,7 +114,6 @@ class Session:
                 break
             replies += self._answer(lines[len(replies) :], look_up, left_bytes)
         answered = len(replies)
-        server.stats.commands += answered
         if self.more or answered < len(waiting):
             self._waiting = () if self.closed else waiting[answered:]
             self.more = len(self._waiting) > 0
@@ -180,6 +179,7 @@ class Session:
         if puts or dels:
             stats.puts += puts
             stats.dels += dels
+        stats.commands += len(replies)
         return replies
 
     def _apply(self, batch: Sequence[Command], replies: list[bytes], left_bytes: int) -> int:

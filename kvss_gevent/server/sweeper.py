@@ -26,8 +26,8 @@ ADMISSION_S = 10.0
 RECLAIM_INTERVAL_S = 0.2
 RECLAIM_KEYS = 500
 """Keys that are forgotten in one go, about 0.5 ms of work."""
-RECLAIM_PAUSE_S = 0.0002
-"""Between two goes; sockets are looked at meanwhile."""
+RECLAIM_LATEST_S = 0.002
+"""A go waits until the event loop has nothing else to do, but no longer than this."""
 
 
 @runtime_checkable
@@ -39,8 +39,12 @@ class Reclaimed(Protocol):
 
 def reclaim(store: Reclaimed) -> None:
     """Run as a greenlet: have the store forget keys that have ended, a few at a time."""
+    hub = gevent.get_hub()
     while True:
-        gevent.sleep(RECLAIM_PAUSE_S if store.reclaim(RECLAIM_KEYS) else RECLAIM_INTERVAL_S)
+        gevent.sleep(RECLAIM_INTERVAL_S)
+        while store.reclaim(RECLAIM_KEYS):
+            with gevent.Timeout(RECLAIM_LATEST_S, False):
+                hub.wait(hub.loop.idle())
 
 
 def sweep(

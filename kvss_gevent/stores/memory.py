@@ -38,14 +38,13 @@ class MemoryStore:
         self.used_bytes = 0
         self._max_bytes = float("inf") if max_bytes is None else max_bytes
         self._expiring = ExpiringKeys(self._forgotten, clock)
-        self._deadlines = self._expiring.entries
 
     def run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Run one command and return its reply line. Raises StoreError for a PUT for which there is no memory."""
         request = GET_PREFIX + key + b"\n"
         replies = self.replies
         old = replies.get(request)
-        if old is None and request in self._deadlines:
+        if old is None and self._expiring.count and request in self._expiring:
             return self._run_expiring(verb, request, value)
         if verb is PUT:
             reply = OK_PREFIX + value
@@ -62,7 +61,7 @@ class MemoryStore:
         if old is None:
             return NOT_FOUND
         del replies[request]
-        self._forgotten(request, old)
+        self.used_bytes -= len(request) + len(old) + ENTRY_OVERHEAD_BYTES
         return NO_CONTENT
 
     def _run_expiring(self, verb: int, request: bytes, value: bytes) -> bytes:
@@ -81,7 +80,7 @@ class MemoryStore:
             return b"200 OK %d\n" % (self._expiring.seconds_left(request) or -1)
         if verb == DEL:
             self._expiring.pop(request)
-            self._forgotten(request, old)
+            self._forgotten(1, len(request) + len(old))
             return NO_CONTENT
         if verb == GET:
             return old
@@ -97,8 +96,8 @@ class MemoryStore:
             self._expiring.pop(request)
             self.replies[request] = reply
 
-    def _forgotten(self, request: bytes, reply: bytes) -> None:
-        self.used_bytes -= len(request) + len(reply) + ENTRY_OVERHEAD_BYTES
+    def _forgotten(self, entries: int, size_bytes: int) -> None:
+        self.used_bytes -= size_bytes + entries * ENTRY_OVERHEAD_BYTES
 
     @property
     def expired_keys(self) -> int:
@@ -129,7 +128,7 @@ class MemoryStore:
     def count(self) -> int:
         """Return the number of keys stored. Some that ended in the last second may be among them."""
         self.reclaim(MOST_COUNTING)
-        return len(self.replies) + len(self._deadlines)
+        return len(self.replies) + self._expiring.count
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

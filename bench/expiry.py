@@ -1,0 +1,169 @@
+"""Two million keys that end in the same second: how long it takes to forget them, and what others feel of it.
+
+Run as `python -m bench.expiry [KEYS]`; two minutes. A server stores keys with PUTEX over one connection. Another asks
+for a permanent key every millisecond, before the keys end and while they are forgotten; a third asks for keys that end,
+and knows of each reply whether it was due. The last lines are of the store alone, without a server: the processor time
+of each step, which other programs on the machine disturb less, and the memory of a key with a deadline and without.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from kvss_gevent import KVClient
+from kvss_gevent.measure.launch import kvss, launched
+from kvss_gevent.measure.process_usage import resident_bytes
+from kvss_gevent.protocol.wire import PUT, PUTEX
+from kvss_gevent.server.sweeper import RECLAIM_KEYS
+from kvss_gevent.stores.memory import MemoryStore
+
+KEYS = 2_000_000
+BATCH = 2000
+VALUE = b"v" * 64
+ASK_INTERVAL_S = 0.001
+QUIET_S = 3.0
+
+
+class Pauses:
+    """A client that asks again and again, and notes when it asked and how long each reply took."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.seen: list[tuple[float, float]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        with KVClient("127.0.0.1", self._port) as client:
+            while not self._stop.wait(ASK_INTERVAL_S):
+                began_s = time.monotonic()
+                client.get(b"permanent")
+                self.seen.append((began_s, time.monotonic() - began_s))
+
+    def stop(self) -> None:
+        """End it."""
+        self._stop.set()
+        self._thread.join()
+
+    def between(self, begin_s: float, end_s: float) -> str:
+        """Return median, 99th percentile and maximum, in milliseconds, of what was asked in this time."""
+        took = sorted(took_s * 1000 for at_s, took_s in self.seen if begin_s <= at_s < end_s)
+        middle, high = took[len(took) // 2], took[len(took) * 99 // 100]
+        return f"median {middle:.2f} ms, 99 % {high:.2f} ms, longest {took[-1]:.2f} ms, of {len(took)}"
+
+
+def ask_stale(port: int, keys: int, first_s: float, last_s: float, told: Connection) -> None:
+    """Ask for keys that end, until a second after the last has; tell how many replies were wrong, and of how many."""
+    wrong = asked = 0
+    with KVClient("127.0.0.1", port) as client:
+        while time.monotonic() < last_s + 5:
+            names = [b"key:%08d" % (number * 7919 % keys) for number in range(asked, asked + 20)]
+            began_s = time.monotonic()
+            pipeline = client.pipeline()
+            for name in names:
+                pipeline.get(name)
+            values = pipeline.execute()
+            ended_s = time.monotonic()
+            asked += len(names)
+            if ended_s < first_s:
+                wrong += values.count(None)
+            elif began_s >= last_s:
+                wrong += len(values) - values.count(None)
+            time.sleep(0.002)
+    told.send((wrong, asked))
+
+
+def fill(port: int, keys: int, end_s: float) -> tuple[float, float]:
+    """Store keys that end at about a time; return the earliest and the latest deadline that one can have."""
+    first_s, last_s = end_s, 0.0
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        for begin in range(0, keys, BATCH):
+            numbers = range(begin, min(begin + BATCH, keys))
+            now_s = time.monotonic()
+            seconds = round(end_s - now_s)
+            sock.sendall(b"".join(b"KV/1.0 PUTEX %d key:%08d %b\n" % (seconds, number, VALUE) for number in numbers))
+            left_bytes = len(b"201 CREATED\n") * len(numbers)
+            while left_bytes:
+                left_bytes -= len(sock.recv(left_bytes))
+            first_s, last_s = min(first_s, now_s + seconds), max(last_s, time.monotonic() + seconds)
+    return first_s, last_s
+
+
+def served(keys: int) -> None:
+    """Measure a server."""
+    with launched(kvss()) as server, KVClient("127.0.0.1", server.port) as client:
+        client.put(b"permanent", VALUE)
+        began_s = time.monotonic()
+        first_s, last_s = fill(server.port, keys, began_s + 10 + keys / 30_000)
+        print(f"{keys} keys stored in {time.monotonic() - began_s:.1f} s; they end within {last_s - first_s:.2f} s")
+        here, there = multiprocessing.Pipe()
+        asker = multiprocessing.Process(target=ask_stale, args=(server.port, keys, first_s, last_s, there), daemon=True)
+        asker.start()
+        pauses = Pauses(server.port)
+        time.sleep(max(first_s - time.monotonic(), 0))
+        while client.stats().keys_stored > 1 and time.monotonic() < last_s + 60:
+            time.sleep(0.05)
+        done_s = time.monotonic()
+        wrong, asked = here.recv()
+        pauses.stop()
+        print(f"forgotten {done_s - last_s:.2f} s after the last deadline")
+        print(f"another client before:    {pauses.between(first_s - QUIET_S, first_s)}")
+        print(f"another client meanwhile: {pauses.between(first_s, done_s)}")
+        print(f"wrong replies: {wrong} of {asked}", flush=True)
+
+
+class Clock:
+    """A clock that is put forward by hand."""
+
+    now_ns = 10**12
+
+    def __call__(self) -> int:
+        """Return nanoseconds."""
+        return self.now_ns
+
+
+def alone(keys: int, verb: int, told: Connection) -> None:
+    """Fill a store, and let all keys end where they do."""
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    before_bytes = resident_bytes(os.getpid())
+    front = b"60 " if verb == PUTEX else b""
+    for number in range(keys):
+        store.run(verb, b"key:%08d" % number, front + VALUE + b"\n")
+    bytes_a_key = (resident_bytes(os.getpid()) - before_bytes) / keys
+    clock.now_ns += 62 * 10**9
+    steps = []
+    more = True
+    while more:
+        began_ns = time.thread_time_ns()
+        more = store.reclaim(RECLAIM_KEYS)
+        steps.append((time.thread_time_ns() - began_ns) / 1e6)
+    told.send((bytes_a_key, steps))
+
+
+def main() -> None:
+    """Run, and print."""
+    keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
+    served(keys)
+    found = {}
+    for verb in (PUT, PUTEX):
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.Process(target=alone, args=(keys, verb, there))
+        process.start()
+        found[verb] = here.recv()
+        process.join()
+    steps = sorted(found[PUTEX][1])
+    print(
+        f"the store alone: {len(steps)} steps of {RECLAIM_KEYS} keys, {sum(steps) / 1000:.2f} s of processor time; "
+        f"a step: median {steps[len(steps) // 2]:.2f} ms, longest {steps[-1]:.2f} ms"
+    )
+    print(f"bytes a key: {found[PUT][0]:.0f}, with a deadline {found[PUTEX][0]:.0f}")
+
+
+if __name__ == "__main__":
+    main()
