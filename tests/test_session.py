@@ -4,7 +4,7 @@ import logging
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain_stores import BatchStore, FailingMemoryStore, FailingStore
 from reference_server import State, answer, is_of_another_protocol
@@ -109,6 +109,7 @@ def test_replies_are_the_oracles_wherever_the_stream_is_cut(way: str, stream: by
 
 @pytest.mark.parametrize("way", WAYS)
 @given(stream=streams, cut=st.integers(1, 50))
+@example(stream=b"KV/1.0 GET a\n\nKV/1.0 STATS\n", cut=1)
 @settings(max_examples=100, deadline=None)
 def test_stats_agree_wherever_the_stream_is_cut(way: str, stream: bytes, cut: int) -> None:
     def counters(service: Service) -> bytes:
