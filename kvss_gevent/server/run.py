@@ -28,7 +28,7 @@ from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.disk.group_commit import with_group_commit
-from kvss_gevent.stores.open import is_shared, open_store
+from kvss_gevent.stores.open import open_store
 from kvss_gevent.stores.remote.greenlet_store import for_greenlets
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     return Service(
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
-        strict=config.strict or is_shared(config.store),
+        strict=config.strict or config.store.startswith("disk:"),
         stats_format=config.stats_format,
         stats=worker.counters if worker else None,
         colleagues=worker.colleagues if worker else (),

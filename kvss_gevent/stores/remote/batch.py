@@ -7,8 +7,8 @@ from typing import Protocol
 
 from valkey.exceptions import ReadOnlyError, ResponseError
 
-from kvss_gevent.protocol.wire import GET, LINE, PUT, Status
-from kvss_gevent.stores.base import Batch, StoreError
+from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, LINE, PUT, PUTEX, TTL, Status
+from kvss_gevent.stores.base import Batch, StoreError, split_seconds
 from kvss_gevent.stores.remote.connection import Address, RawCommand, Reply, pack
 from kvss_gevent.stores.remote.node import Node
 from kvss_gevent.stores.remote.request import TOO_MUCH, NodeRequest
@@ -23,6 +23,9 @@ KEPT_LIMITS = 8
 """Values of a batch are kept up to so many times its limit_bytes, where the sizes of values changed suddenly."""
 
 ASKING: RawCommand = (b"ASKING",)
+
+NO_KEY, NO_DEADLINE = -2, -1
+"""What a server answers to PTTL beside milliseconds."""
 
 MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
 
@@ -54,6 +57,32 @@ def reply_to_get(value: bytes | None) -> bytes:
         logger.error("a value that another program stored is empty or has a line feed: GET gets 500")
         return SERVER_ERROR
     return b"200 OK %b\n" % value
+
+
+def command_of_expiry(verb: int, key: bytes, value: bytes) -> RawCommand:
+    """Return what a server is asked for a command of rule 15."""
+    if verb == PUTEX:
+        seconds, value = split_seconds(value)
+        return b"SET", key, value[:-1], b"EX", b"%d" % seconds, b"GET"
+    if verb == EXPIRE:
+        return b"EXPIRE", key, value[:-1]
+    if verb == TTL:
+        return b"PTTL", key
+    # PERSIST of the server answers 0 for a key that is not there and for one that does not expire.
+    return b"GETEX", key, b"PERSIST"
+
+
+def reply_of_expiry(verb: int, reply: Reply) -> bytes:
+    """Return the reply line for what a server answered to command_of_expiry."""
+    if verb == PUTEX:
+        return CREATED if reply is None else OK
+    if verb == EXPIRE:
+        return OK if reply == 1 else NOT_FOUND
+    if verb == TTL:
+        if reply == NO_KEY:
+            return NOT_FOUND
+        return b"200 OK %d\n" % (-1 if reply == NO_DEADLINE else max(-(-reply // 1000), 1))
+    return NOT_FOUND if reply is None else OK
 
 
 class BatchRun:
@@ -103,10 +132,13 @@ class BatchRun:
                 verb, key, value = batch[number]
                 if verb == GET:
                     commands.append((b"GET", key))
-                else:
-                    writes = True
+                    continue
+                writes = writes or verb != TTL
+                if verb == PUT:
                     # GET makes SET return the old value: the only way to know in one step whether there was one.
-                    commands.append((b"SET", key, value[:-1], b"GET") if verb == PUT else (b"DEL", key))
+                    commands.append((b"SET", key, value[:-1], b"GET"))
+                else:
+                    commands.append((b"DEL", key) if verb == DEL else command_of_expiry(verb, key, value))
             work = NodeRequest()
             work.commands = commands
             work.packed = pack(commands if not asking else [part for command in commands for part in (ASKING, command)])
@@ -195,8 +227,10 @@ class BatchRun:
                 cut = None
                 if verb == PUT:
                     replies.append(CREATED if reply is None else OK)
-                else:
+                elif verb == DEL:
                     replies.append(NO_CONTENT if reply == 1 else NOT_FOUND)
+                else:
+                    replies.append(reply_of_expiry(verb, reply))
                 continue
             if cut is None and fetched > self._limit_bytes:
                 cut = len(replies)

@@ -23,6 +23,10 @@ REST_S = 0.2
 """After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
 
 
+VALUE_UNWANTED = (b"SET", b"GETEX")
+"""Commands whose replies are values that nobody asked for."""
+
+
 class Node:
     """A server by its address. submit() may be called from any thread, or any greenlet where the runtime is theirs."""
 
@@ -164,8 +168,8 @@ class Node:
                 read_reply()
             reply = read_reply()
             if type(reply) is bytes:
-                if command[0] == b"SET":
-                    reply = b""  # the old value: that there was one is all that matters
+                if command[0] in VALUE_UNWANTED:
+                    reply = b""  # that there was one is all that matters
                 elif kept_bytes > work.keep_bytes:
                     reply = TOO_MUCH
                 else:
