@@ -1,7 +1,5 @@
 """Settings: one table behind flags, variables, the file, and everything that is printed about them."""
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -164,44 +162,3 @@ def test_every_signal_of_the_table_is_handled_once() -> None:
     signals.handle(dict.fromkeys(signals.Act, print), handled.__setitem__)
     assert sorted(handled) == sorted(signals.numbers())
     assert len(signals.numbers()) == sum(len(row.names) for row in signals.TABLE)
-
-
-NO_POSIX = """
-import sys
-for name in ("resource", "fcntl", "termios", "pwd", "grp", "syslog", "tty", "pty"):
-    sys.modules[name] = None
-import os, select, signal, subprocess  # the last has ways of its own for each system
-for module, names in (
-    (os, ("fork", "waitstatus_to_exitcode", "getuid", "get_blocking", "set_blocking", "sysconf")),
-    (select, ("poll",)),
-    (signal, ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGCHLD", "pthread_sigmask")),
-):
-    for name in names:
-        delattr(module, name)
-from kvss_gevent.cli import main
-sys.exit(main())
-"""
-"""Runs the command as a system without POSIX would: what is imported, and which names there are."""
-
-
-@pytest.mark.server
-def test_server_client_and_conform_need_nothing_that_only_posix_has(tmp_path: Path) -> None:
-    def run(*words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-c", NO_POSIX, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    with run("serve", "127.0.0.1:0") as server:
-        try:
-            assert server.stdout
-            line = server.stdout.readline()
-            assert line.startswith("kvss: listening on "), server.communicate()[1]
-            address = line.split()[-1]
-            host, _, port = address.rpartition(":")
-            with run("client", host, port, "PUT", "a", "1") as client:
-                assert client.communicate(timeout=20) == ("201 CREATED\n", "")
-            with run("conform", address) as conform:
-                out, err = conform.communicate(timeout=60)
-                assert (conform.returncode, err) == (0, ""), out
-        finally:
-            server.kill()

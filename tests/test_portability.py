@@ -1,0 +1,88 @@
+"""What docs/troubleshooting.md calls portable runs without the modules and names that only POSIX has."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NO_POSIX = """
+import sys
+for name in ("resource", "fcntl", "termios", "pwd", "grp", "syslog", "tty", "pty"):
+    sys.modules[name] = None
+import os, select, signal, subprocess  # the last has ways of its own for each system
+for module, names in (
+    (os, ("fork", "waitstatus_to_exitcode", "getuid", "get_blocking", "set_blocking", "sysconf")),
+    (select, ("poll",)),
+    (signal, ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGCHLD", "pthread_sigmask")),
+):
+    for name in names:
+        delattr(module, name)
+"""
+"""Makes a process, and those that it starts, like one on a system without POSIX."""
+
+Run = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    (tmp_path / "sitecustomize.py").write_text(NO_POSIX)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environ["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
+
+    def started(*words: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, *words] if words[0] == "-c" else [sys.executable, "-m", "kvss_gevent", *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+
+    return started
+
+
+@pytest.mark.server
+def test_server_client_and_conform_need_nothing_that_only_posix_has(run: Run) -> None:
+    with run("serve", "127.0.0.1:0") as server:
+        try:
+            assert server.stdout
+            line = server.stdout.readline()
+            assert line.startswith("kvss: listening on "), server.communicate()[1]
+            address = line.split()[-1]
+            with run("client", address, "PUT", "a", "1") as client:
+                assert client.communicate(timeout=20) == ("201 CREATED\n", "")
+            with run("conform", address) as conform:
+                out, err = conform.communicate(timeout=60)
+                assert (conform.returncode, err) == (0, ""), out
+        finally:
+            server.kill()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("demo",), "204 NO_CONTENT"),
+        (("models",), "gevent-plain"),
+        (("serve", "--print-config"), 'store = "memory:"'),
+        (("-c", "import kvss_gevent; print(all(map(kvss_gevent.__dict__.get, ('KVClient', 'KVPool'))))"), "True"),
+    ],
+)
+def test_what_else_needs_nothing_that_only_posix_has(words: tuple[str, ...], shown: str, run: Run) -> None:
+    with run(*words) as command:
+        out, err = command.communicate(timeout=50)
+    assert (command.returncode, err) == (0, "")
+    assert shown in out
+
+
+def test_the_names_are_really_missing(run: Run) -> None:
+    with run("-c", "import fcntl") as command:
+        assert "ModuleNotFoundError" in command.communicate(timeout=20)[1]
+
+
+def test_the_table_of_what_runs_where_has_every_command() -> None:
+    from kvss_gevent.cli import COMMANDS
+
+    page = (ROOT / "docs" / "troubleshooting.md").read_text().partition("## What runs where")[2]
+    told = set(re.findall(r"`kvss (\w+)", page))
+    assert COMMANDS.keys() - told == set()
