@@ -3,8 +3,8 @@
 A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail; its help has
 examples. Only the module of the command in use is imported, so that a client does not load the server.
 
-May import: protocol, settings, stores, core, server, models, client, measure, conformance, loadtest, compare, trace,
-wire_tools, pages.
+May import: protocol, settings, stores, core, server, models, client, measure, conformance, grading, loadtest, compare,
+trace, wire_tools, pages.
 """
 
 import errno
@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": "load a server as hard as one process can",
     "compare": "compare all concurrency models in one report",
     "conform": "grade any KV/1.0 server",
+    "grade": "grade a class: a folder of submissions",
     "load": "test a server under load, with Locust",
     "user": "add, change, list and remove the users of a server",
     "tap": "show or record what clients and a server say to each other",

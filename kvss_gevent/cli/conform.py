@@ -8,6 +8,7 @@ from pathlib import Path
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.cases import CASES, GROUPS
+from kvss_gevent.conformance.process.command import Command
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.runner import (
     DEFAULT_TIMEOUT_S,
@@ -139,13 +140,14 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
     try:
         if args.command:
             where = args.command
-            return grade_submission(Submission(args.command, args.directory or Path.cwd()), plan, _show_progress)
+            command = Command(args.command, args.directory or Path.cwd())
+            return grade_submission(Submission(command), plan, _show_progress)
         endpoint = only_endpoint(args.target)
         where = str(endpoint)
         return grade(endpoint.host, endpoint.port, plan, _show_progress)
     except Unreachable as unreachable:
         if args.junit:
-            _write(args.junit, export.unreachable_as_junit(where, str(unreachable)))
+            _write(args.junit, export.failed_as_junit("connect", f"nothing answers at {where}: {unreachable}"))
         if args.json:
             print(export.unreachable_as_json(where, str(unreachable)), end="")
         if args.command:

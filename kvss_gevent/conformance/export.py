@@ -8,6 +8,7 @@ from xml.etree import ElementTree as xml
 from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import Case
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
+from kvss_gevent.settings.fail import escaped
 
 SCHEMA: Final = "kvss-conform/1"
 """Changes when a field changes its meaning or goes; new fields may come without."""
@@ -54,13 +55,13 @@ def as_junit(card: Scorecard) -> bytes:
     return _document(root)
 
 
-def unreachable_as_junit(target: str, cause: str) -> bytes:
-    """Return JUnit XML with one error for a server that could not be connected to."""
+def failed_as_junit(name: str, message: str) -> bytes:
+    """Return JUnit XML with one error, for a server of which no case was run."""
     counts = {"tests": "1", "failures": "0", "errors": "1", "time": "0"}
     root = xml.Element("testsuites", {"name": "kvss conform", **counts})
-    suite = xml.SubElement(root, "testsuite", {"name": "connect", **counts, "skipped": "0"})
-    element = xml.SubElement(suite, "testcase", classname="conform.connect", name="connect", time="0")
-    xml.SubElement(element, "error", message=f"nothing answers at {target}: {cause}")
+    suite = xml.SubElement(root, "testsuite", {"name": name, **counts, "skipped": "0"})
+    element = xml.SubElement(suite, "testcase", classname="conform.server", name=name, time="0")
+    xml.SubElement(element, "error", message=escaped(message))
     return _document(root)
 
 

@@ -22,8 +22,9 @@ from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import find
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
-from kvss_gevent.conformance.process.kernel import listens
-from kvss_gevent.conformance.process.submission import Death, NotStarted, Submission
+from kvss_gevent.conformance.process.command import Death
+from kvss_gevent.conformance.process.kernel import listens, runnable
+from kvss_gevent.conformance.process.submission import NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README, form_of
 from kvss_gevent.protocol.errors import server_name
@@ -33,7 +34,7 @@ WORKERS: Final = 8
 
 DEFAULT_TIMEOUT_S: Final = 2.0
 DEFAULT_BUDGET_S: Final = 150.0
-"""After so many seconds no further case of a run is begun."""
+"""After so many seconds no further case of a run is begun; on a busy machine later, as cases have more time, too."""
 
 _BESIDES_S: Final = 1.6
 """What a case may take beside its timeout and pauses: gaps between packets, settling, a look behind the end."""
@@ -309,6 +310,8 @@ class _Run:
         return self._submission.death(within_s) or self._submission.give_up(starts)
 
     def _verdict(self, case: Case) -> Verdict:
+        if self._submission is not None and self._submission.stopping.is_set():
+            raise KeyboardInterrupt
         if self._mute():
             cause = "not tried: the server has not answered anything before"
             return Verdict(case, False, 0.0, (), "an answer", cause, heard=False, silent=True, skipped=True)
@@ -326,7 +329,8 @@ class _Run:
         return run_case(case, self._target, self._keys[case.id] + self._suffix, timeout_s)
 
     def _late(self) -> bool:
-        return time.monotonic() - self._started > self._plan.budget_s
+        spent_s = time.monotonic() - self._started
+        return spent_s > self._plan.budget_s and spent_s > self._plan.budget_s * _busyness()
 
     def _mute(self) -> bool:
         verdicts = list(self._verdicts.values())
@@ -362,8 +366,12 @@ class _Run:
 
 
 def _busyness() -> float:
-    """Return how many processes want each core, from 1 to MOST_PATIENCE: so much slower may a right server be."""
-    return min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), MOST_PATIENCE)
+    """Return how many processes want each core, from 1 to MOST_PATIENCE: so much slower may a right server be.
+
+    The mean of the last minute knows nothing of a load that has just begun, and the present number jumps.
+    """
+    cores = os.cpu_count() or 1
+    return min(max(1.0, os.getloadavg()[0] / cores, (runnable() - 1) / cores), MOST_PATIENCE)
 
 
 def _is_race(step: Step) -> bool:

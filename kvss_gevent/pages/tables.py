@@ -8,9 +8,10 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """A cell that is HTML already."""
+    """A cell that is HTML already, with the number by which it is sorted, if it is one."""
 
     html: str
+    number: float | None = None
 
 
 Cell = str | tuple[str, float | None] | Markup
@@ -33,7 +34,8 @@ def _heading(name: str, sortable: bool) -> str:
 def _cell(cell: Cell, label: str) -> str:
     label = f' data-label="{escape(label)}"' if label else ""
     if isinstance(cell, Markup):
-        return f"<td{label}>{cell.html}</td>"
+        sorts = "" if cell.number is None else f' data-number="{json.dumps(cell.number)}"'
+        return f"<td{sorts}{label}>{cell.html}</td>"
     if isinstance(cell, str):
         return f"<td{label}>{escape(cell)}</td>"
     text, number = cell

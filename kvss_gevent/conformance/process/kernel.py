@@ -70,6 +70,14 @@ def descendants(pid: int) -> list[int]:
     return pids[1:]
 
 
+def runnable() -> int:
+    """Return how many threads of the machine want a core now; 0 where it is unknown."""
+    try:
+        return int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 def _sockets() -> Iterator[tuple[int, bytes, int]]:
     """Yield local port, state and inode of each TCP socket."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

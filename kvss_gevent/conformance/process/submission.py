@@ -1,63 +1,23 @@
 """A submission under test: its command is started on a port, again after a crash, and ended with all it started."""
 
-import contextlib
-import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
+from kvss_gevent.conformance.process.command import Command, Death, Keeper, read_death
 from kvss_gevent.conformance.process.kernel import descendants, listening_ports, listens
 
 FIXED_PORT: Final = 5050
 """Where a command without `{port}` is expected to listen."""
 
+PORT_FIELD: Final = "{port}"
+
 MAX_STARTS: Final = 150
 """A server that has crashed so often is not started again; the time of the run ends most of them before."""
 
 _POLL_S: Final = 0.02
-_KEEPER: Final = Path(__file__).with_name("keeper.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a submission may use. start_s: until it accepts connections. wall_s: one start to its end."""
-
-    start_s: float = 10.0
-    wall_s: float = 600.0
-    memory_bytes: int = 1 << 30
-    processes: int = 200
-    output_bytes: int = 64 << 20
-    file_bytes: int = 64 << 20
-    folder_bytes: int = 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """How a command ended: its exit status (negative for a signal), the limit it broke, the tail of its stderr.
-
-    hung: it ran on, but no client had an answer any more.
-    """
-
-    status: int | None
-    limit: str
-    stderr: str
-    hung: bool = False
-
-    def __str__(self) -> str:
-        if self.hung:
-            return "it gave no client an answer any more and was ended"
-        if self.limit:
-            return f"it used {self.limit} and was ended"
-        status = self.status or 0
-        if status > 128:  # a shell's way to say it
-            status = 128 - status
-        return f"it ended by signal {-status}" if status < 0 else f"it ended with exit status {status}"
 
 
 class NotStarted(Exception):
@@ -69,15 +29,16 @@ class NotStarted(Exception):
 
 
 class Submission:
-    """One command. Threads may share it; ensure() starts it, end() ends it for good."""
+    """A command that serves on the port in place of `{port}`, or on FIXED_PORT. Threads may share it.
 
-    def __init__(self, command: str, directory: Path, bounds: Bounds = Bounds()) -> None:
-        self._has_port = "{port}" in command
+    ensure() starts it, end() ends it for good. Where stop is set, a start that has not succeeded yet fails.
+    """
+
+    def __init__(self, command: Command, stop: threading.Event | None = None) -> None:
         self._command = command
-        self._directory = directory
-        self._bounds = bounds
+        self.stopping = stop or threading.Event()
         self._lock = threading.Lock()
-        self._keeper: subprocess.Popen[str] | None = None
+        self._keeper: Keeper | None = None
         self._death: Death | None = None
         self.port = FIXED_PORT
         self.starts = 0
@@ -96,7 +57,7 @@ class Submission:
             time.sleep(_POLL_S)
         with self._lock:
             if self._death is None and self._keeper is not None and self.died:
-                self._death = _read(self._keeper)  # not where another thread has started it again meanwhile
+                self._death = read_death(self._keeper)  # not where another thread has started it again meanwhile
             return self._death
 
     def ensure(self) -> None:
@@ -127,31 +88,31 @@ class Submission:
     def _start(self) -> None:
         if self.starts >= MAX_STARTS:
             raise NotStarted(f"it has been started {MAX_STARTS} times")
-        self.port = _free_port() if self._has_port else FIXED_PORT
+        line = self._command.line
+        self.port = _free_port() if PORT_FIELD in line else FIXED_PORT
         self._await_free_port()
         self.starts += 1
-        bounds = {name: getattr(self._bounds, name) for name in Bounds.__dataclass_fields__}
-        command = self._command.replace("{port}", str(self.port))
-        spec = {"command": command, "directory": str(self._directory), **bounds}
         self._death = None
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_KEEPER), json.dumps(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PORT": str(self.port)},
-        )
-        until = time.monotonic() + self._bounds.start_s
-        while not listens(self.port):
+        port = str(self.port)
+        variables = {**self._command.variables, "PORT": port}
+        self._keeper = replace(self._command, line=line.replace(PORT_FIELD, port), variables=variables).start()
+        start_s = self._command.bounds.start_s
+        until = time.monotonic() + start_s
+        while not self._serves():
             if self.died:
                 raise self._not_started("")
+            if self.stopping.is_set():
+                raise self._not_started("the grading was interrupted")
             if time.monotonic() > until:
                 others = listening_ports(descendants(self._keeper.pid))
                 where = f"; it listens on port {', '.join(map(str, others))}" if others else ""
-                raise self._not_started(f"nothing listens on port {self.port} after {self._bounds.start_s:g} s{where}")
+                raise self._not_started(f"nothing listens on port {self.port} after {start_s:g} s{where}")
             time.sleep(_POLL_S)
+
+    def _serves(self) -> bool:
+        """Tell whether the command, and not another program that was quicker, listens on the port."""
+        assert self._keeper is not None
+        return listens(self.port) and self.port in listening_ports(descendants(self._keeper.pid))
 
     def _await_free_port(self) -> None:
         until = time.monotonic() + 1.0
@@ -167,23 +128,8 @@ class Submission:
 
     def _stop(self) -> None:
         if self._keeper is not None and self._death is None:
-            self._death = _read(self._keeper)
+            self._death = read_death(self._keeper)
         self._keeper = None
-
-
-def _read(keeper: "subprocess.Popen[str]") -> Death:
-    """Close a keeper's standard input, which ends it, and read what it says."""
-    with contextlib.suppress(OSError):
-        assert keeper.stdin is not None
-        keeper.stdin.close()
-    assert keeper.stdout is not None
-    with keeper.stdout:
-        try:
-            said = json.loads(keeper.stdout.read())
-        except ValueError:
-            said = {"status": None, "limit": "", "stderr": ""}
-    keeper.wait()
-    return Death(said["status"], said["limit"], said["stderr"])
 
 
 def _free_port() -> int:

@@ -1,0 +1,104 @@
+"""`kvss grade`: grades a class, a folder with a submission in each of its folders. The grading is in grading/."""
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from kvss_gevent.conformance.case import PROFILES
+from kvss_gevent.grading import output
+from kvss_gevent.grading.folder import (
+    DEFAULT_BUDGET_S,
+    DEFAULT_BUILD_BUDGET_S,
+    read_settings,
+    submissions,
+)
+from kvss_gevent.grading.grader import Graded, grade_class
+from kvss_gevent.grading.outcome import Outcome
+from kvss_gevent.settings.fail import Exit, Fail, escaped
+
+INTERRUPTED = 130
+MAX_JOBS = 64
+
+_EPILOG = """\
+examples:
+  kvss grade class --out marks
+  kvss grade class --out marks --profile sheet --jobs 2
+
+Each folder in DIR is a submission. Its run.sh gets the port as $1; its build.sh, if there is one, runs before. Commands
+can be in a grade.toml instead: that of the submission, or that of DIR for all, which can also set profile, weights,
+budget and build_budget.
+
+--out gets: index.html (the class), marks.csv, feedback/NAME.html, NAME/results.json (Gradescope), NAME/junit.xml.
+
+exit codes: 0 all graded, whatever the marks, 2 usage, 3 cannot,
+            130 interrupted (what was measured is printed and written)
+
+This is no sandbox: the submissions may do whatever you may."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of `kvss grade`."""
+    parser.epilog = _EPILOG
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the class, a folder for each submission")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="the folder for the results")
+    parser.add_argument("--profile", choices=tuple(PROFILES), help="the document that gives points (default: project)")
+    parser.add_argument(
+        "--budget", type=_seconds, metavar="S", help=f"seconds for a submission (default: {DEFAULT_BUDGET_S:g})"
+    )
+    parser.add_argument(
+        "--build-budget", type=_seconds, metavar="S", help=f"for its build.sh (default: {DEFAULT_BUILD_BUDGET_S:g})"
+    )
+    parser.add_argument(
+        "--jobs", type=_jobs, default=1, metavar="N", help="submissions at a time (default: %(default)s)"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Grade the class and write the results; returns the exit code."""
+    sources = submissions(args.directory, args.out)
+    given = {name: value for name in ("profile", "budget", "build_budget") if (value := getattr(args, name))}
+    settings = replace(read_settings(args.directory), **given)
+    output.prepare(args.out, [source.name for source in sources])
+    done = 0
+
+    def show(outcome: Outcome) -> None:
+        nonlocal done
+        done += 1
+        print(f"[{done}/{len(sources)}] {_line(outcome)}", file=sys.stderr, flush=True)
+
+    graded = grade_class(sources, settings, args.jobs, show)
+    output.write(args.out, f"Grades of {escaped(args.directory.resolve().name)}", graded)
+    _print(graded, args.out)
+    if not graded.complete:
+        raise Fail("interrupted", f"{len(graded.outcomes)} of {len(sources)} submissions were begun", INTERRUPTED)
+    return Exit.OK
+
+
+def _line(outcome: Outcome) -> str:
+    return f"{escaped(outcome.name)}: {escaped(outcome.said)}, {outcome.percent:.1f} %, {outcome.duration_s:.1f} s"
+
+
+def _print(graded: Graded, out: Path) -> None:
+    width = max([4, *(min(len(escaped(outcome.name)), 30) for outcome in graded.outcomes)])
+    print(f"{'name':<{width}}  {'points':>10}  {'mark':>7}  verdict")
+    for outcome in graded.outcomes:
+        points = f"{outcome.points} of {outcome.possible}"
+        print(f"{escaped(outcome.name):<{width}}  {points:>10}  {outcome.percent:>5.1f} %  {escaped(outcome.said)}")
+    print(f"\nresults: {escaped(str(out / 'index.html'))}")
+
+
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_JOBS):
+        raise ArgumentTypeError(f"{text!r} is no number from 1 to {MAX_JOBS}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
+    return seconds

@@ -1,0 +1,102 @@
+"""One shell command under a keeper (keeper.py): its bounds, its end, and a wait for that end."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+_KEEPER: Final = Path(__file__).with_name("keeper.py")
+_POLL_S: Final = 0.02
+
+Keeper = subprocess.Popen[str]
+"""The process that runs the command; closing its standard input ends it and all that it has started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a command may use. start_s: until it accepts connections. wall_s: one start to its end."""
+
+    start_s: float = 10.0
+    wall_s: float = 600.0
+    memory_bytes: int = 1 << 30
+    processes: int = 200
+    output_bytes: int = 64 << 20
+    file_bytes: int = 64 << 20
+    folder_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a command ended: its exit status (negative for a signal), the limit it broke, the tails of its output.
+
+    hung: it ran on, but no client had an answer any more.
+    """
+
+    status: int | None
+    limit: str
+    stderr: str
+    hung: bool = False
+    stdout: str = ""
+
+    def __str__(self) -> str:
+        if self.hung:
+            return "it gave no client an answer any more and was ended"
+        if self.limit:
+            return f"it used {self.limit} and was ended"
+        status = self.status or 0
+        if status > 128:  # a shell's way to say it
+            status = 128 - status
+        return f"it ended by signal {-status}" if status < 0 else f"it ended with exit status {status}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A shell command, the folder it runs in, what it may use, and variables on top of this program's own."""
+
+    line: str
+    directory: Path
+    bounds: Bounds = Bounds()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self) -> Keeper:
+        """Start it and return at once."""
+        spec = {"command": self.line, "directory": str(self.directory), **asdict(self.bounds)}
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_KEEPER), json.dumps(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **self.variables},
+        )
+
+    def run(self, stop: threading.Event) -> Death | None:
+        """Run it to its end, at most bounds.wall_s; None where stop was set before."""
+        keeper = self.start()
+        while keeper.poll() is None and not stop.wait(_POLL_S):
+            pass
+        stopped = keeper.poll() is None
+        death = read_death(keeper)
+        return None if stopped else death
+
+
+def read_death(keeper: Keeper) -> Death:
+    """Close a keeper's standard input, which ends it, and read what it says."""
+    with contextlib.suppress(OSError):
+        assert keeper.stdin is not None
+        keeper.stdin.close()
+    assert keeper.stdout is not None
+    with keeper.stdout:
+        try:
+            said = json.loads(keeper.stdout.read())
+        except ValueError:
+            said = {"status": None, "limit": "", "stderr": "", "stdout": ""}
+    keeper.wait()
+    return Death(said["status"], said["limit"], said["stderr"], stdout=said["stdout"])

@@ -1,0 +1,117 @@
+"""The page of a class: what it loses most points for, and a matrix of submissions by rules. It opens offline."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Final
+
+from kvss_gevent.conformance.score import Verdict
+from kvss_gevent.grading.files import feedback_link, points
+from kvss_gevent.grading.outcome import Kind, Outcome
+from kvss_gevent.pages.shell import heading, page
+from kvss_gevent.pages.tables import Cell, Markup, table
+from kvss_gevent.settings.fail import escaped
+
+_STYLE: Final = """
+.rules td { padding-right: .4rem; } .rules .mark { display: inline-block; min-width: 2.6rem; text-align: center; }
+.share { display: inline-block; height: .8rem; background: var(--not); border-radius: .2rem; vertical-align: middle; }
+@media (max-width: 600px) { table.rules td[data-label^="rule "] { display: inline-block; margin-right: .5rem; } }
+@media (min-width: 601px) { .rules th { white-space: nowrap; } main { max-width: 90rem; } }
+"""
+_MOST: Final = 12
+"""Rows of a list of what goes wrong most."""
+_BAR_REM: Final = 8.0
+
+
+def class_page(title: str, outcomes: Sequence[Outcome]) -> str:
+    """Return the page."""
+    graded = [outcome for outcome in outcomes if outcome.card]
+    kinds = Counter(outcome.kind for outcome in outcomes)
+    lead = f"{len(outcomes)} submissions: " + ", ".join(f"{kinds[kind]} {kind}" for kind in Kind if kinds[kind])
+    parts = [heading(title, lead), "<h2>Submissions by rules</h2>", _matrix(outcomes)]
+    if graded:
+        parts += ["<h2>Rules that the class fails most</h2>", _rules(graded), "<h2>Cases that fail most</h2>"]
+        parts += [_cases(graded), *_causes(graded)]
+    return page(title, "".join(parts), style=_STYLE)
+
+
+def by_rule(verdicts: Sequence[Verdict]) -> dict[int, list[Verdict]]:
+    """Return the verdicts with points by the number of their rule."""
+    rules: dict[int, list[Verdict]] = {}
+    for verdict in sorted(verdicts, key=lambda verdict: verdict.case.rule):
+        if verdict.case.points:
+            rules.setdefault(verdict.case.rule, []).append(verdict)
+    return rules
+
+
+def _matrix(outcomes: Sequence[Outcome]) -> str:
+    cards = [outcome.card for outcome in outcomes if outcome.card]
+    rules = sorted({rule for card in cards for rule in by_rule(card.verdicts)})
+    rows: list[list[Cell]] = []
+    for outcome in outcomes:
+        found = by_rule(outcome.card.verdicts) if outcome.card else {}
+        rows.append(
+            [
+                Markup(f'<a href="{feedback_link(outcome.name)}">{escape(escaped(outcome.name))}</a>'),
+                outcome.said,
+                (f"{outcome.percent:.1f} %", outcome.percent),
+                (f"{outcome.points} of {outcome.possible}", outcome.points),
+                *(_share(found.get(rule, ())) for rule in rules),
+            ]
+        )
+    head = ("name", "verdict", "mark", "points", *(f"rule {rule}" for rule in rules))
+    return table(head, rows, sortable=True, css="rules")
+
+
+def _share(verdicts: Sequence[Verdict]) -> Cell:
+    if not verdicts:
+        return "", None
+    reached, possible = points(verdicts)
+    look = "ok" if reached == possible else "open" if reached else "not"
+    html = f'<span class="mark {look}">{reached}/{possible}</span>'
+    return Markup(html, reached / possible)
+
+
+def _rules(graded: Sequence[Outcome]) -> str:
+    lost: Counter[int] = Counter()
+    failed: Counter[int] = Counter()
+    possible: Counter[int] = Counter()
+    for outcome in graded:
+        for rule, verdicts in by_rule(outcome.card.verdicts if outcome.card else ()).items():
+            reached, all_points = points(verdicts)
+            lost[rule] += all_points - reached
+            possible[rule] += all_points
+            failed[rule] += reached < all_points
+    rows: list[list[Cell]] = [
+        [(f"rule {rule}", rule), (str(failed[rule]), failed[rule]), _bar(lost[rule] / possible[rule])]
+        for rule in sorted(possible, key=lambda rule: (-lost[rule] / possible[rule], rule))
+        if lost[rule]
+    ]
+    return table(("rule", "submissions that fail it", "points lost"), rows, sortable=True) if rows else "<p>None.</p>"
+
+
+def _bar(share: float) -> Cell:
+    width = f"{_BAR_REM * share:.2f}rem"
+    return Markup(f'<span class="share" style="width:{width}"></span> {100 * share:.0f} %', share)
+
+
+def _cases(graded: Sequence[Outcome]) -> str:
+    failed = [verdict.case for outcome in graded if outcome.card for verdict in outcome.card.failures]
+    cases = {case.id: case for case in failed}
+    rows: list[list[Cell]] = [
+        [name, (str(cases[name].rule), cases[name].rule), (str(count), count), cases[name].title]
+        for name, count in Counter(case.id for case in failed).most_common(_MOST)
+    ]
+    return table(("case", "rule", "submissions", "what it looks at"), rows, sortable=True) if rows else "<p>None.</p>"
+
+
+def _causes(graded: Sequence[Outcome]) -> Iterator[str]:
+    found = [finding for outcome in graded if outcome.card for finding in outcome.card.causes]
+    sentences = {finding.name: finding.sentence for finding in found}
+    rows: list[list[Cell]] = [
+        [name, (str(count), count), sentences[name]]
+        for name, count in Counter(finding.name for finding in found).most_common(_MOST)
+    ]
+    if rows:
+        yield "<h2>Most likely causes</h2>"
+        yield table(("cause", "submissions", "what it is"), rows, sortable=True)

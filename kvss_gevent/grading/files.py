@@ -1,0 +1,120 @@
+"""What a class's outcomes become as files: marks as CSV, and Gradescope's results.json and JUnit XML for each."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from kvss_gevent.conformance.cases import GROUPS
+from kvss_gevent.conformance.export import as_junit, failed_as_junit
+from kvss_gevent.conformance.score import Verdict
+from kvss_gevent.conformance.transcript import lines_of
+from kvss_gevent.grading.outcome import Outcome
+from kvss_gevent.settings.fail import escaped
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins with one of these for a formula."""
+
+_HEAD: Final = ("name", "verdict", "points", "possible", "percent", "passed", "cases", "flaky", "causes", "seconds")
+
+
+FEEDBACK: Final = "feedback"
+"""The folder of the students' pages."""
+
+
+def feedback_link(name: str) -> str:
+    """Return the address of a student's page, as seen from the page of the class."""
+    return f"{FEEDBACK}/{quote(os.fsencode(name))}.html"
+
+
+def marks(outcomes: Iterable[Outcome]) -> bytes:
+    """Return one row for each submission, as UTF-8 with a byte order mark: without it spreadsheets misread names."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow((*_HEAD, *GROUPS))
+    for outcome in outcomes:
+        writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in _row(outcome)])
+    return stream.getvalue().encode("utf-8-sig")
+
+
+def harmless(cell: str) -> str:
+    """Return a text that no spreadsheet runs: with an apostrophe before what begins a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def gradescope(outcome: Outcome) -> bytes:
+    """Return results.json in the form of Gradescope's autograder."""
+    verdicts = outcome.card.verdicts if outcome.card else ()
+    result: dict[str, Any] = {
+        "score": outcome.points,
+        "execution_time": round(outcome.duration_s),
+        "output": "\n".join((outcome.said, *outcome.notes, *_tail(outcome), *_causes(outcome))),
+        "output_format": "text",
+        "tests": [_test(verdict) for verdict in verdicts if verdict.case.points],
+        "extra_data": {"verdict": str(outcome.kind), "possible": outcome.possible, "percent": outcome.percent},
+    }
+    return (json.dumps(result, indent=1) + "\n").encode()
+
+
+def junit(outcome: Outcome) -> bytes:
+    """Return JUnit XML: the cases, or one error where there are none."""
+    if outcome.card:
+        return as_junit(outcome.card)
+    return failed_as_junit(str(outcome.kind), outcome.said)
+
+
+def _row(outcome: Outcome) -> Iterator[str | int | float]:
+    card = outcome.card
+    verdicts = card.verdicts if card else ()
+    yield from (escaped(outcome.name), outcome.said, outcome.points, outcome.possible, outcome.percent)
+    yield from (sum(verdict.passed for verdict in verdicts), len(verdicts), " ".join(outcome.flaky))
+    yield "; ".join(finding.name for finding in card.causes) if card else ""
+    yield round(outcome.duration_s, 1)
+    for group in GROUPS:
+        yield points(card.groups.get(group, ()) if card else ())[0]
+
+
+def points(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Return the points reached and those possible."""
+    reached = sum(verdict.case.points for verdict in verdicts if verdict.passed)
+    return reached, sum(verdict.case.points for verdict in verdicts)
+
+
+def _test(verdict: Verdict) -> dict[str, Any]:
+    case = verdict.case
+    test = {
+        "name": f"{case.id}: {case.title}",
+        "number": str(case.rule),
+        "score": case.points if verdict.passed else 0,
+        "max_score": case.points,
+        "status": "passed" if verdict.passed else "failed",
+        "tags": [case.group],
+        "visibility": "visible",
+    }
+    return test if verdict.passed else {**test, "output": "\n".join(explained(verdict))}
+
+
+def explained(verdict: Verdict) -> Iterator[str]:
+    """Yield what went wrong in a case, with the bytes that went over its connections."""
+    yield f"expected {verdict.expected}"
+    yield f"received {verdict.received}"
+    yield from lines_of(verdict)
+    yield from verdict.picture
+    if verdict.death:
+        yield f"the server: {verdict.death}"
+        yield from map(escaped, verdict.tail.splitlines()[-5:])
+    yield f"hint: {verdict.case.hint}"
+
+
+def _tail(outcome: Outcome) -> Iterator[str]:
+    if outcome.tail:
+        yield "It printed last:"
+        yield from map(escaped, outcome.tail.splitlines())
+
+
+def _causes(outcome: Outcome) -> Iterator[str]:
+    for finding in outcome.card.causes if outcome.card else ():
+        yield f"{finding.sentence} {finding.advice}"

@@ -1,0 +1,186 @@
+"""A class as a folder: which submissions there are, how each is built and started, and a copy of each to work in.
+
+CLASS/grade.toml    for all: build, command, profile, weights, budget, build_budget
+CLASS/NAME/         a submission: run.sh gets the port as $1, build.sh is run before
+CLASS/NAME/grade.toml   instead of the scripts: build and command of this one
+"""
+
+import os
+import shutil
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from kvss_gevent.conformance.case import PROFILES, PROJECT
+from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.settings.fail import Fail
+
+SETTINGS: Final = "grade.toml"
+DEFAULT_BUDGET_S: Final = 30.0
+DEFAULT_BUILD_BUDGET_S: Final = 60.0
+MAX_FILES: Final = 20_000
+MAX_BYTES: Final = 256 << 20
+MAX_NAME_BYTES: Final = 240
+"""A name gets `.html` behind it, and a file's name has 255 bytes."""
+
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "build": str,
+    "command": str,
+    "profile": str,
+    "weights": dict,
+    "budget": (int, float),
+    "build_budget": (int, float),
+}
+_OWN: Final = ("build", "command")
+"""What a submission's own file may say; all else is the lecturer's."""
+
+
+class Refused(Exception):
+    """A submission that is not run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What grade.toml says for a class. Times in seconds; empty commands are not given."""
+
+    build: str = ""
+    command: str = ""
+    profile: str = PROJECT
+    weights: Mapping[str, int] = field(default_factory=dict)
+    budget: float = DEFAULT_BUDGET_S
+    build_budget: float = DEFAULT_BUILD_BUDGET_S
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one submission is built, where that is needed, and started."""
+
+    build: str
+    command: str
+    notes: tuple[str, ...] = ()
+
+
+def read_settings(directory: Path) -> Settings:
+    """Read the class's grade.toml, where there is one. Raises Fail."""
+    try:
+        settings = Settings(**_read(directory / SETTINGS))
+    except ValueError as error:
+        raise Fail(f"{directory / SETTINGS}: {error}", f"It may set {', '.join(_TYPES)}.") from None
+    if settings.profile not in PROFILES:
+        raise Fail(f"{directory / SETTINGS}: no profile {settings.profile!r}", f"Profiles: {', '.join(PROFILES)}.")
+    names = {name for case in CASES for name in (case.id, case.group)}
+    for name, points in settings.weights.items():
+        if name not in names or type(points) is not int or not 0 <= points <= 1000:
+            remedy = "Write ids or groups with whole points from 0 to 1000. `kvss conform --list` shows them."
+            raise Fail(f"{directory / SETTINGS}: the weight {name} = {points!r} is none", remedy)
+    return settings
+
+
+def submissions(directory: Path, out: Path) -> list[Path]:
+    """Return the folders to grade, sorted by name. Raises Fail."""
+    try:
+        found = sorted(
+            path
+            for path in directory.iterdir()
+            if not path.name.startswith(".") and path.is_dir() and path.resolve() != out.resolve()
+        )
+    except OSError as error:
+        raise Fail(f"cannot read {directory}: {(error.strerror or str(error)).lower()}", "Give a folder.") from None
+    if not found:
+        raise Fail(f"there is no submission in {directory}", "Put each into a folder of its own, with a run.sh.")
+    return found
+
+
+def recipe(work: Path, settings: Settings) -> Recipe:
+    """Return how to build and start the submission in a working folder. Raises Refused."""
+    try:
+        own = _read(work / SETTINGS)
+    except ValueError as error:
+        raise Refused(f"its {SETTINGS}: {error}") from None
+    ignored = [name for name in own if name not in _OWN]
+    notes = (f"{SETTINGS}: {', '.join(ignored)} can only be set for the whole class.",) if ignored else ()
+    build, command = (
+        own.get(name) or _script(work, script) or default
+        for name, script, default in (
+            ("build", "build.sh", settings.build),
+            ("command", "run.sh", settings.command),
+        )
+    )
+    return Recipe(build, command, notes)
+
+
+def copy(source: Path, work: Path) -> None:
+    """Copy a submission to a new folder. Raises Refused."""
+    if source.is_symlink():
+        raise Refused("it is a link to another place")
+    if len(os.fsencode(source.name)) > MAX_NAME_BYTES:
+        raise Refused(f"its name is longer than {MAX_NAME_BYTES} bytes")
+    root = source.resolve()
+    files = size = 0
+    for place, folders, names in os.walk(source):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            where = path.relative_to(source)
+            status = path.lstat()
+            files += 1
+            size += status.st_size
+            if files > MAX_FILES or size > MAX_BYTES:
+                raise Refused(f"it has more than {MAX_FILES:,} files or {MAX_BYTES >> 20} MiB")
+            if stat.S_ISLNK(status.st_mode):
+                if not _leads_inside(path, root):
+                    raise Refused(f"the link {where} leads out of its folder")
+            elif not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise Refused(f"{where} is neither a file nor a folder")
+    try:
+        shutil.copytree(source, work, symlinks=True)
+    except (OSError, shutil.Error) as error:
+        raise Refused(f"it cannot be copied: {error}") from None
+
+
+def remove(work: Path) -> None:
+    """Remove a working folder, also where the submission took away the right to."""
+    for place, folders, _ in os.walk(work):
+        for name in folders:
+            path = Path(place, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _leads_inside(link: Path, root: Path) -> bool:
+    if link.readlink().is_absolute():
+        return False  # the copy would lead back to the original
+    try:
+        return link.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
+
+
+def _script(work: Path, name: str) -> str:
+    """Return the command that runs a script with the port, where the submission has one."""
+    path = work / name
+    if not path.is_file():
+        return ""
+    start = f"./{name}" if os.access(path, os.X_OK) else f"sh ./{name}"
+    return f"exec {start} {{port}}" if name == "run.sh" else f"exec {start}"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return what a grade.toml says; nothing where there is none. Raises ValueError."""
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    for name, value in said.items():
+        if name not in _TYPES:
+            raise ValueError(f"there is no setting {name!r}")
+        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+            raise ValueError(f"{name} has a value of the wrong kind: {value!r}")
+        if isinstance(value, int | float) and not 0 < value <= 3600:
+            raise ValueError(f"{name} is {value!r}, which is no number of seconds up to 3600")
+    return said

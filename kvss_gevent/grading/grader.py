@@ -1,0 +1,118 @@
+"""Grades the submissions of a class, each in a copy of its folder: built, started, run through the cases, ended."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from kvss_gevent.conformance.process.command import Bounds, Command
+from kvss_gevent.conformance.process.submission import PORT_FIELD, Submission
+from kvss_gevent.conformance.runner import Plan, Unreachable, grade_submission, planned
+from kvss_gevent.conformance.stats_forms import LAB, README
+from kvss_gevent.grading.folder import Refused, Settings, copy, recipe, remove
+from kvss_gevent.grading.outcome import Kind, Outcome
+
+START_S: Final = 10.0
+"""How long a server may take until it accepts connections; less where the budget is less."""
+
+_PORT_5050 = threading.Lock()
+"""Commands without `{port}` take turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """All outcomes of a class, sorted by name, and whether there are some for all submissions."""
+
+    outcomes: tuple[Outcome, ...]
+    complete: bool
+
+
+def grade_class(sources: Sequence[Path], settings: Settings, jobs: int, done: Callable[[Outcome], None]) -> Graded:
+    """Grade the submissions in these folders, some at a time; calls done in this thread behind each.
+
+    Where Ctrl-C interrupts it, the outcomes are those that there are, and of a submission at work what was measured.
+    """
+    stop = threading.Event()
+    outcomes: list[Outcome] = []
+    complete = True
+    with (
+        tempfile.TemporaryDirectory(prefix="kvss-grade-", ignore_cleanup_errors=True) as place,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        works = [Path(place, str(number)) for number in range(len(sources))]
+        left = {pool.submit(_grade, source, work, settings, stop) for source, work in zip(sources, works, strict=True)}
+        try:
+            for outcome in _as_completed(left):
+                outcomes.append(outcome)
+                done(outcome)
+        except KeyboardInterrupt:
+            complete = False
+            stop.set()
+            running = [future for future in left if not future.cancel()]
+            outcomes += [future.result() for future in running]
+    named = {outcome.name: outcome for outcome in outcomes}
+    return Graded(tuple(named[name] for name in sorted(named)), complete)
+
+
+def _as_completed(left: set[Future[Outcome]]) -> Iterator[Outcome]:
+    """Yield results as they come, and take their futures out of the set."""
+    while left:
+        ready, _ = wait(left, return_when=FIRST_COMPLETED)
+        for future in ready:
+            left.discard(future)
+            yield future.result()
+
+
+def _grade(source: Path, work: Path, settings: Settings, stop: threading.Event) -> Outcome:
+    started = time.monotonic()
+    try:
+        outcome = _judge(source, work, settings, stop)
+    finally:
+        remove(work)
+    return replace(outcome, duration_s=time.monotonic() - started)
+
+
+def _judge(source: Path, work: Path, settings: Settings, stop: threading.Event) -> Outcome:
+    plan = Plan(profile=settings.profile, weights=settings.weights)
+    form = LAB if settings.profile == "sheet" else README
+    possible = sum(case.points for case in planned(plan, form))
+    nothing = Outcome(source.name, Kind.INTERRUPTED, 0.0, possible)
+    try:
+        copy(source, work)
+        steps = recipe(work, settings)
+    except Refused as refused:
+        return replace(nothing, kind=Kind.REFUSED, why=str(refused))
+    nothing = replace(nothing, notes=steps.notes)
+    temporary = work / ".tmp"
+    temporary.mkdir(exist_ok=True)
+    variables = {"TMPDIR": str(temporary)}
+    if stop.is_set():
+        return nothing
+    if steps.build:
+        death = Command(steps.build, work, Bounds(wall_s=settings.build_budget), variables).run(stop)
+        if death is None:
+            return nothing
+        if death.limit or death.status:
+            return replace(nothing, kind=Kind.NOT_BUILT, why=str(death), tail=death.stderr or death.stdout)
+    if not steps.command:
+        return replace(nothing, kind=Kind.NOT_STARTED, why="it has no run.sh")
+    started = time.monotonic()
+    bounds = Bounds(start_s=min(START_S, settings.budget))
+    submission = Submission(Command(steps.command, work, bounds, variables), stop)
+    turn = threading.Lock() if PORT_FIELD in steps.command else _PORT_5050
+    with turn:
+        try:
+            left_s = settings.budget - (time.monotonic() - started)
+            card = grade_submission(submission, replace(plan, budget_s=left_s))
+        except Unreachable as failed:
+            return replace(nothing, kind=Kind.NOT_STARTED, why=str(failed), tail=failed.tail)
+        except KeyboardInterrupt:
+            return nothing
+    if not card.complete:
+        return replace(nothing, card=card)
+    kind = Kind.CRASHED if any(verdict.death for verdict in card.verdicts) else Kind.GRADED
+    return replace(nothing, kind=kind, card=card, possible=card.possible)

@@ -1,0 +1,64 @@
+"""What came of one submission: data alone."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kvss_gevent.conformance.score import Scorecard, percent
+
+
+class Kind(StrEnum):
+    """How far a submission came."""
+
+    GRADED = "graded"
+    CRASHED = "crashed"
+    """Graded, but its server died, or hung, on the way and was started again."""
+    NOT_STARTED = "did not start"
+    NOT_BUILT = "did not build"
+    REFUSED = "refused"
+    """Not run: its folder holds what cannot be copied safely."""
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A submission's verdict. why: in words, where there are no marks. tail: the end of what it printed then.
+
+    card: its marks; None where it was not graded. notes: what its author should know beside the marks. possible: the
+    points of all cases that would have been run.
+    """
+
+    name: str
+    kind: Kind
+    duration_s: float
+    possible: int
+    why: str = ""
+    tail: str = ""
+    card: Scorecard | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """The points reached; nothing where it was not graded."""
+        return self.card.points if self.card else 0
+
+    @property
+    def percent(self) -> float:
+        """The points as a percentage."""
+        return percent(self.points, self.possible)
+
+    @property
+    def deadly(self) -> tuple[str, ...]:
+        """The cases at which the server died."""
+        return tuple(verdict.case.id for verdict in self.card.verdicts if verdict.death) if self.card else ()
+
+    @property
+    def flaky(self) -> tuple[str, ...]:
+        """The cases that failed at first and passed when they were run again."""
+        return tuple(verdict.case.id for verdict in self.card.verdicts if verdict.flaky) if self.card else ()
+
+    @property
+    def said(self) -> str:
+        """The verdict in words, such as `crashed at no-command`."""
+        if self.kind is Kind.CRASHED:
+            return f"crashed at {', '.join(self.deadly)}"
+        return f"{self.kind}: {self.why}" if self.why else str(self.kind)

@@ -1,0 +1,52 @@
+"""Writes what came of a class into a folder, each file at once: a page opened meanwhile is never half a page."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from kvss_gevent.grading.class_page import class_page
+from kvss_gevent.grading.feedback_page import feedback_page
+from kvss_gevent.grading.files import FEEDBACK, gradescope, junit, marks
+from kvss_gevent.grading.grader import Graded
+from kvss_gevent.settings.fail import Fail
+
+OWN_NAMES: Final = frozenset({"index.html", "marks.csv"})
+"""Files beside the folders of the submissions, which can have no such name."""
+
+
+def prepare(out: Path, names: list[str]) -> None:
+    """Make the folder, before anything is graded. Raises Fail."""
+    taken = OWN_NAMES.intersection(names)
+    if taken:
+        raise Fail(f"a submission is named {min(taken)}, as a file of the results", "Give it another name.")
+    try:
+        for folder in (out, out / FEEDBACK):
+            folder.mkdir(parents=True, exist_ok=True)
+        probe = out / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Fail(
+            f"cannot write {out}: {(error.strerror or str(error)).lower()}", "Give --out another folder."
+        ) from None
+
+
+def write(out: Path, title: str, graded: Graded) -> None:
+    """Write pages, marks and the files of each submission. Raises OSError."""
+    for place, data in _files(title, graded):
+        path = out / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".new-{os.getpid()}")
+        new.write_bytes(data)
+        new.replace(path)
+
+
+def _files(title: str, graded: Graded) -> Iterator[tuple[str, bytes]]:
+    outcomes = graded.outcomes
+    yield "index.html", class_page(title, outcomes).encode()
+    yield "marks.csv", marks(outcomes)
+    for outcome in outcomes:
+        yield f"{FEEDBACK}/{outcome.name}.html", feedback_page(outcome).encode()
+        yield f"{outcome.name}/results.json", gradescope(outcome)
+        yield f"{outcome.name}/junit.xml", junit(outcome)

@@ -1,0 +1,272 @@
+"""`kvss grade`: which submissions are run and how, what a class becomes as pages and files, and what it survives."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as xml
+
+import pytest
+from class_folder import RIGHT, SCRIPT, SEQUENTIAL, WRONG, write, write_rogues
+from reference_server import State, answer, running, talking
+
+from kvss_gevent.cli import main
+from kvss_gevent.conformance.process.submission import Submission
+from kvss_gevent.conformance.runner import Plan, Unreachable, grade
+from kvss_gevent.conformance.score import Scorecard
+from kvss_gevent.grading import grader
+from kvss_gevent.grading.class_page import class_page
+from kvss_gevent.grading.feedback_page import feedback_page
+from kvss_gevent.grading.files import gradescope, harmless, junit, marks
+from kvss_gevent.grading.folder import Refused, Settings, copy, read_settings, recipe
+from kvss_gevent.grading.outcome import Kind, Outcome
+from kvss_gevent.settings.fail import Fail
+
+EVIL = ["An", "Đặng Thị Bình", "=cmd|' calc'!A0", "<script>alert(1)</script x>".replace("/", "\u2215"), "two  words\n"]
+
+
+def rude(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    return (b"404 <b>\x1b[2J" if reply == b"404 NOT_FOUND" else reply), ends
+
+
+@pytest.fixture(scope="module")
+def card() -> Scorecard:
+    with running(talking(rude)) as port:
+        return grade("127.0.0.1", port, Plan(("errors", "QUIT")))
+
+
+@pytest.fixture
+def outcomes(card: Scorecard) -> list[Outcome]:
+    graded = [Outcome(name, Kind.GRADED, 1.0, card.possible, card=card) for name in EVIL]
+    return [*graded, Outcome("late", Kind.NOT_BUILT, 2.0, card.possible, "it ended with exit status 1", "no\x07 <b>")]
+
+
+@pytest.mark.parametrize("link", ["/etc/passwd", "../other/secret", "inside/../../other"])
+def test_a_link_that_leads_out_of_its_folder_is_refused(link: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "An", {"run.sh": "exit"})
+    write(tmp_path / "other", {"secret": "x"})
+    (source / "inside").mkdir()
+    (source / "link").symlink_to(link)
+    with pytest.raises(Refused, match="the link link leads out"):
+        copy(source, tmp_path / "copy")
+    (tmp_path / "also").symlink_to(source)
+    with pytest.raises(Refused, match="a link to another place"):
+        copy(tmp_path / "also", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_link_inside_is_copied_and_a_pipe_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "An", {"run.sh": "exit"})
+    (source / "link").symlink_to("run.sh")
+    copy(source, tmp_path / "copy")
+    assert (tmp_path / "copy" / "link").readlink() == Path("run.sh")
+    os.mkfifo(source / "pipe")
+    with pytest.raises(Refused, match="pipe is neither a file nor a folder"):
+        copy(source, tmp_path / "second")
+
+
+def test_scripts_come_before_the_class_and_the_submission_s_own_file_before_both(tmp_path: Path) -> None:
+    settings = Settings(build="make", command="java Server {port}")
+    bare = write(tmp_path / "bare", {})
+    assert (recipe(bare, settings).build, recipe(bare, settings).command) == ("make", "java Server {port}")
+    assert recipe(bare, Settings()).command == ""
+    scripts = write(tmp_path / "scripts", {"run.sh": "exit", "build.sh": "exit"})
+    (scripts / "run.sh").chmod(0o755)
+    assert (recipe(scripts, settings).build, recipe(scripts, settings).command) == (
+        "exec sh ./build.sh",
+        "exec ./run.sh {port}",
+    )
+    (scripts / "grade.toml").write_text('command = "./mine {port}"\nweights = {QUIT = 100}\n')
+    own = recipe(scripts, settings)
+    assert own.command == "./mine {port}"
+    assert own.notes == ("grade.toml: weights can only be set for the whole class.",)
+    (scripts / "grade.toml").write_text("command = 7")
+    with pytest.raises(Refused, match=r"its grade.toml: command has a value of the wrong kind: 7"):
+        recipe(scripts, settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("colour = 1", "there is no setting 'colour'"),
+        ("budget = 0", "budget is 0, which is no number of seconds"),
+        ("budget = true", "budget has a value of the wrong kind"),
+        ('profile = "easy"', "no profile 'easy'"),
+        ("weights = {speed = 1}", "the weight speed = 1 is none"),
+        ("weights = {QUIT = -1}", "the weight QUIT = -1 is none"),
+        ("= 1", "Invalid"),
+    ],
+)
+def test_a_wrong_grade_toml_is_a_clear_line(text: str, cause: str, tmp_path: Path) -> None:
+    (tmp_path / "grade.toml").write_text(text)
+    with pytest.raises(Fail, match=cause):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1"])
+def test_no_cell_of_the_marks_is_a_formula(cell: str, outcomes: list[Outcome]) -> None:
+    assert harmless(cell) == f"'{cell}"
+    rows = list(csv.DictReader(io.StringIO(marks(outcomes).decode("utf-8-sig"))))
+    assert [row["name"] for row in rows[:3]] == ["An", "Đặng Thị Bình", "'=cmd|' calc'!A0"]
+    assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
+    assert rows[-1]["verdict"] == "did not build: it ended with exit status 1"
+    assert (rows[0]["points"], rows[-1]["points"]) == ("15", "0")
+
+
+def test_names_and_bytes_are_text_on_every_page(outcomes: list[Outcome]) -> None:
+    for html in (class_page("<i>", outcomes), *map(feedback_page, outcomes)):
+        body = html.partition("<body>")[2].partition("</main>")[0]
+        assert not any(tag in body for tag in ("<script", "<b>", "<i>", "\x1b", "\x07"))
+    assert 'href="feedback/%C4%90%E1%BA%B7ng%20Th%E1%BB%8B%20B%C3%ACnh.html"' in class_page("x", outcomes)
+    assert r"two  words\n" in class_page("x", outcomes)
+
+
+def test_a_student_s_page_leads_with_the_cause_and_shows_the_bytes(card: Scorecard) -> None:
+    html = feedback_page(Outcome("An", Kind.GRADED, 1.0, card.possible, card=card))
+    assert card.causes
+    assert html.index(card.causes[0].sentence) < html.index("<h2>Failed cases")
+    assert "KV/1.0 GET conform-" in html.partition("<h2>Failed cases")[2]
+    assert "404 &lt;b&gt;" in html
+    flaky = replace(card.failures[0], passed=True, tries=2)
+    again = replace(card, verdicts=tuple(flaky if v is card.failures[0] else v for v in card.verdicts))
+    outcome = Outcome("An", Kind.GRADED, 1.0, card.possible, card=again)
+    assert "They passed when they were run again" in feedback_page(outcome)
+    assert outcome.points == card.points + flaky.case.points
+
+
+def test_the_class_view_counts_a_case_once_for_each_submission(outcomes: list[Outcome]) -> None:
+    html = class_page("x", outcomes).partition("Cases that fail most")[2]
+    assert f'data-number="{len(EVIL)}"' in html
+
+
+def test_gradescope_and_junit_have_sums_that_agree(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        result = json.loads(gradescope(outcome))
+        assert result["score"] == sum(test["score"] for test in result["tests"]) == outcome.points
+        assert {test["status"] for test in result["tests"]} <= {"passed", "failed"}
+        root = xml.fromstring(junit(outcome))
+        assert root.get("skipped") is None
+        assert root.get("tests") == str(len(list(root.iter("testcase"))))
+    assert xml.fromstring(junit(outcomes[-1])).get("errors") == "1"
+    assert "no\\x07 <b>" in json.loads(gradescope(outcomes[-1]))["output"]
+
+
+@pytest.fixture
+def class_of_five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: Scorecard) -> Path:
+    """A class that is graded without any server: by its place in the alphabet."""
+    for name in EVIL:
+        write(tmp_path / "class" / name, {"run.sh": "exit", "data": name})
+    calls: list[Submission] = []
+
+    def judge(submission: Submission, plan: Plan) -> Scorecard:
+        calls.append(submission)
+        if len(calls) == 2:
+            raise Unreachable("it ended with exit status 1", "boom")
+        return card
+
+    monkeypatch.setattr(grader, "grade_submission", judge)
+    return tmp_path / "class"
+
+
+def test_a_class_gives_pages_and_files_and_is_left_as_it_was(
+    class_of_five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in class_of_five.rglob("*"))
+    assert main(["grade", str(class_of_five), "--out", str(tmp_path / "out")]) == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in class_of_five.rglob("*")) == before
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0].startswith("[1/5] <script>")
+    assert len(err.splitlines()) == 5
+    assert out.count("graded") == 4
+    assert out.count("did not start: it ended with exit status 1") == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "marks.csv", "feedback", *EVIL}
+    assert {path.name for path in (tmp_path / "out" / "feedback").iterdir()} == {f"{name}.html" for name in EVIL}
+    assert {path.name for path in (tmp_path / "out" / "An").iterdir()} == {"results.json", "junit.xml"}
+
+
+def test_an_interrupt_writes_what_there_is(
+    class_of_five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_outcome: Outcome) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvss_gevent.cli.grade._line", interrupt)
+    assert main(["grade", str(class_of_five), "--out", str(tmp_path / "out")]) == 130
+    out, err = capsys.readouterr()
+    assert "graded" in out
+    assert "kvss: interrupted\n" in err
+    assert "graded" in (tmp_path / "out" / "marks.csv").read_text("utf-8-sig")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["nowhere", "--out", "out"], "cannot read nowhere: no such file or directory"),
+        ([".", "--out", "out"], "there is no submission in ."),
+        ([".", "--out", "out", "--jobs", "0"], "'0' is no number from 1 to 64"),
+        ([".", "--out", "out", "--budget", "0"], "'0' is no number of seconds"),
+        (["."], "required: --out"),
+        (["class", "--out", "taken"], "cannot write taken: "),
+    ],
+)
+def test_usage_errors_are_one_clear_line(
+    arguments: list[str],
+    cause: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "class":
+        write(tmp_path / "class" / "An", {})
+        (tmp_path / "taken").write_text("a file")
+    assert main(["grade", *arguments]) == 2
+    assert cause in capsys.readouterr().err
+
+
+@pytest.mark.server
+def test_a_submission_is_built_started_graded_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(grader, "Plan", lambda **more: Plan(only=("put-new",), **more))
+    source = write(tmp_path / "class" / "An", {"build.sh": "mv code server.py", "run.sh": SCRIPT, "server.py": RIGHT})
+    (source / "server.py").rename(source / "code")
+    assert main(["grade", str(tmp_path / "class"), "--out", str(tmp_path / "out")]) == 0
+    assert "100.0 %  graded" in capsys.readouterr().out
+    assert {path.name for path in source.iterdir()} == {"build.sh", "code", "run.sh"}
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_hostile_submissions_are_graded_to_the_end_and_nothing_is_left_running(tmp_path: Path) -> None:
+    mark = 1_000_000 + os.getpid()
+    names = write_rogues(tmp_path / "class", mark)
+    for name, body in (("right", RIGHT), ("wrong", WRONG), ("one at a time", SEQUENTIAL)):
+        write(tmp_path / "class" / name, {"run.sh": SCRIPT, "server.py": body})
+    out = tmp_path / "out"
+    limits = ["--budget", "20", "--build-budget", "3", "--jobs", "2"]
+    assert main(["grade", str(tmp_path / "class"), "--out", str(out), *limits]) == 0
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO((out / "marks.csv").read_text("utf-8-sig")))}
+    assert rows.keys() == {*names, "right", "wrong", "one at a time"}
+    verdicts = {name: row["verdict"] for name, row in rows.items()}
+    assert {name for name, said in verdicts.items() if said.startswith("did not build")} == {
+        "hang in build",
+        "no build",
+    }
+    assert {name for name, said in verdicts.items() if said == "graded"} == {
+        "daemon",
+        "right",
+        "wrong",
+        "one at a time",
+    }
+    assert verdicts["crash"] == "crashed at no-command"
+    assert "it listens on port" in verdicts["listen elsewhere"]
+    assert (rows["right"]["percent"], rows["daemon"]["percent"]) == ("100.0", "100.0")
+    running_now = subprocess.run(["ps", "-eo", "args"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert str(mark) not in running_now
+    shutil.rmtree(out)
