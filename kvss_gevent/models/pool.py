@@ -4,7 +4,7 @@ A thread serves its client to the end before it takes the next. The queue is the
 thread is free, and waits in the backlog until then.
 """
 
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 from kvss_gevent.core.lab_commands import Unlocked
 from kvss_gevent.models.contract import Ground, clients, gil_is_on
@@ -30,11 +30,9 @@ def serve(ground: Ground) -> None:
         for sock in clients(ground.listener):
             converse_locked(sock, service, lock)
 
-    threads = [Thread(target=work, daemon=True) for _ in range(ground.config.pool_size)]
-    for thread in threads:
-        thread.start()
+    for _ in range(ground.config.pool_size):
+        Thread(target=work, daemon=True).start()
     try:
-        for thread in threads:
-            thread.join()  # none of them ends: here the main thread waits for the signal
+        Event().wait()  # for the signal; Python 3.11 takes a thread whose join a signal breaks off for ended
     finally:
         keep_threads_out(lock)
