@@ -32,29 +32,35 @@ sys.exit(main(["serve", *sys.argv[1:]]))
 TEXTBOOK = """
 import sys
 import gevent
-from kvss_gevent.stores.remote import greenlet_store
+from kvss_gevent.server import run as server_run
 from kvss_gevent.core.conversation import Limits
-from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.protocol.wire import GET
+from kvss_gevent.stores.base import ReplyTable
 Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
 class PlainStore:
+    run = None
     blocks = True
+    replies = ReplyTable()
     def __init__(self, host, port):
         from valkey.cluster import ValkeyCluster
         self.client = ValkeyCluster(host=host, port=port)
     def apply(self, batch, limit_bytes):
         (verb, key, value), = batch
-        call = (self.client.get, key) if verb is Verb.GET else (self.client.set, key, value)
-        return [gevent.get_hub().threadpool.apply(call[0], call[1:])]
+        call = (self.client.get, key) if verb == GET else (self.client.set, key, value[:-1])
+        found = gevent.get_hub().threadpool.apply(call[0], call[1:])
+        if verb == GET:
+            return [b"404 NOT_FOUND\\n" if found is None else b"200 OK %b\\n" % found]
+        return [b"200 OK\\n"]
     def count(self):
         return 0
     def close(self):
         pass
-def parked(store):
+def textbook(store):
     host, port = store._seeds[0]
     store.close()
     gevent.get_hub().threadpool.maxsize = 64
     return PlainStore(host, port)
-greenlet_store.parked = parked
+server_run.for_greenlets = textbook
 from kvss_gevent.cli import main
 sys.exit(main(["serve", *sys.argv[1:]]))
 """
