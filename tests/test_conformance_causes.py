@@ -16,6 +16,7 @@ from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES, find, picture
 from kvss_gevent.conformance.causes.cause import Cause, judge
+from kvss_gevent.conformance.process.command import Command
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.runner import Plan, grade, grade_submission
@@ -42,7 +43,7 @@ QUICK = {
 def graded(name: str, plan: Plan) -> Scorecard:
     bug: Bug = BUGS[name]
     if bug.fresh:
-        return grade_submission(Submission(f"{sys.executable} {SERVER} {{port}} {name}", SERVER.parent), plan)
+        return grade_submission(Submission(Command(f"{sys.executable} {SERVER} {{port}} {name}", SERVER.parent)), plan)
     with running(bug.serve, State(bug.form), threads=bug.threads) as port:
         return grade("127.0.0.1", port, plan)
 
