@@ -12,7 +12,14 @@ from kvss_gevent.cli import COMMANDS, main, whole_parser
 from kvss_gevent.settings.fail import Fail
 
 READER_LEFT = 141
-PRINTS = {"serve": "--print-config --store disk:\u00e9", "models": "", "conform": "--list"}
+PRINTS = {
+    "serve": "--print-config --store disk:\u00e9",
+    "models": "",
+    "conform": "--list",
+    "show": "",
+    "completions": "bash",
+    "wireshark": "show-path",
+}
 """Commands that print something without a server."""
 
 

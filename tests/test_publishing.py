@@ -9,7 +9,7 @@ import pytest
 
 import kvss_gevent
 from kvss_gevent.cli import whole_parser
-from publishing import man, reference
+from publishing import links, man, reference
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,3 +52,20 @@ def test_the_manual_page_is_sound() -> None:
         ["mandoc", "-T", "lint", "-W", "warning", man.PAGE], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<h1 id="here">x</h1><a href="#here">a</a><a href="sub/page.html#there">b</a><a href="https://example.org/x">c</a>'
+        '<a href="#gone">d</a><img src="none.png"><a href="sub/page.html#gone">e</a>'
+    )
+    (tmp_path / "sub" / "page.html").write_text(
+        '<a id="there" href="../index.html#here">f</a><a href="none.html">g</a>'
+    )
+    assert list(links.dead_links(tmp_path)) == [
+        "index.html: this page has no place #gone",
+        "index.html: there is no none.png",
+        "index.html: sub/page.html has no place #gone",
+        "sub/page.html: there is no none.html",
+    ]
