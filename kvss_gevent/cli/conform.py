@@ -1,6 +1,7 @@
 """`kvss conform`: grades any KV/1.0 server from outside. The cases and their running are in conformance/."""
 
 import json
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.cases import CASES, GROUPS
+from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
 from kvss_gevent.conformance.process.command import Command
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.runner import (
@@ -77,8 +79,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="S",
         help="seconds for a case (default: %(default)g)",
     )
+    add_language(parser)
     parser.add_argument("--verbose", action="store_true", help="show the bytes of every case on standard error")
     parser.add_argument("--list", action="store_true", help="list the cases instead of running them")
+
+
+def add_language(parser: ArgumentParser) -> None:
+    """Add the option for the language of what a student reads."""
+    parser.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        default=from_environment(os.environ),
+        help="the language of titles, causes and hints: English or Vietnamese (default: that of the locale)",
+    )
 
 
 def run(args: Namespace) -> int:
@@ -86,7 +99,7 @@ def run(args: Namespace) -> int:
     plan = make_plan(args)
     if args.list:
         cases = planned(plan, README if args.stats_format == ANY else args.stats_format)
-        print(export.cases_as_json(cases) if args.json else report.list_cases(cases), end="")
+        print(export.cases_as_json(cases) if args.json else report.list_cases(cases, speaker(args.lang)), end="")
         return Exit.OK
     if bool(args.target) == bool(args.command):
         cause = "HOST:PORT and --command exclude each other" if args.target else "HOST:PORT is missing"
@@ -98,7 +111,7 @@ def run(args: Namespace) -> int:
         _write(args.junit, export.as_junit(card))
     if args.verbose:
         print(*transcript.whole(card), sep="\n", file=sys.stderr)
-    print(export.as_json(card) if args.json else report.as_text(card), end="")
+    print(export.as_json(card) if args.json else report.as_text(card, speaker(args.lang)), end="")
     if not card.complete:
         raise Fail("interrupted", f"{len(card.verdicts)} cases were run", INTERRUPTED)
     return Exit.FAILED if card.failures else Exit.OK

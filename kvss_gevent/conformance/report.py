@@ -7,6 +7,7 @@ from typing import Final
 
 from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import PROJECT, Case
+from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 
 WIDTH: Final = 80
@@ -18,12 +19,12 @@ _REPEATED: Final = 3
 _REPLY_NUMBER: Final = re.compile(r" \(reply \d+ of \d+\)$")
 
 
-def as_text(card: Scorecard) -> str:
-    """Return points by group and in total, then each failure in detail; the same for two runs that went the same."""
-    return "\n".join(_lines(card)) + "\n"
+def as_text(card: Scorecard, say: Say = english) -> str:
+    """Return points by group and in total, then the causes, then each failure in detail."""
+    return "\n".join(_lines(card, say)) + "\n"
 
 
-def list_cases(cases: Iterable[Case]) -> str:
+def list_cases(cases: Iterable[Case], say: Say = english) -> str:
     """Return the cases, one a line: points, rule, id and title under the name of their group."""
     lines: list[str] = []
     group = None
@@ -31,38 +32,35 @@ def list_cases(cases: Iterable[Case]) -> str:
         if case.group != group:
             group = case.group
             lines += ["", group]
-        first, *more = wrap(case.title, WIDTH - 38)
-        lines.append(f"  {case.points}p  rule {case.rule:<2}  {case.id:<21}  {first}".rstrip())
-        lines += [" " * 38 + line for line in more]
+        start = f"  {case.points}p  {say('rule')} {case.rule:<2}  {case.id:<21}  "
+        first, *more = wrap(say(case.title), WIDTH - 38)
+        lines.append(f"{start}{first}".rstrip())
+        lines += [" " * len(start) + line for line in more]
     return "\n".join(lines[1:]) + "\n"
 
 
-def _lines(card: Scorecard) -> Iterator[str]:
-    yield f"{card.target} as a KV/1.0 server, STATS in the {card.stats_form} form"
+def _lines(card: Scorecard, say: Say) -> Iterator[str]:
+    yield say(f"{card.target} as a KV/1.0 server, STATS in the {card.stats_form} form")
     if card.profile != PROJECT:
-        yield f"graded by the {card.profile}; what it does not ask for is advice without points"
+        yield from wrap(say(f"graded by the {card.profile}; what it does not ask for is advice without points"), WIDTH)
     if not card.complete:
-        yield "interrupted: only the cases below were run"
+        yield say("interrupted: only the cases below were run")
     yield ""
-    yield "group          points     cases"
+    yield say("group          points     cases")
     for name, verdicts in card.groups.items():
-        yield _row(name, verdicts)
-    yield _row("total", card.verdicts)
-    for note in card.notes:
+        yield _row(name, verdicts, say)
+    yield _row(say("total"), card.verdicts, say)
+    for remark in (*card.notes, *habits(card)):
         yield ""
-        yield from wrap(note, WIDTH)
-    for habit in habits(card):
-        yield ""
-        yield from wrap(habit, WIDTH)
-    yield from _causes(card.causes)
-    yield from _failures(card.failures)
+        yield from wrap(say(remark), WIDTH)
+    yield from _causes(card.causes, say)
+    yield from _failures(card.failures, say)
     if card.advice:
         yield ""
-        yield f"Advice without points: {len(card.advice)} cases of no concern to this profile failed."
+        yield say(f"Advice without points: {len(card.advice)} cases of no concern to this profile failed.")
         for verdict in card.advice:
-            yield from wrap(
-                f"{verdict.case.id}: {verdict.case.title}", WIDTH, initial_indent="  ", subsequent_indent="    "
-            )
+            advice = f"{verdict.case.id}: {say(verdict.case.title)}"
+            yield from wrap(advice, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def habits(card: Scorecard) -> Iterator[str]:
@@ -75,35 +73,36 @@ def habits(card: Scorecard) -> Iterator[str]:
                 yield f"{verdict.case.id} is one thing: {others} other cases overlook it and would fail for it, too."
 
 
-def _row(name: str, verdicts: tuple[Verdict, ...]) -> str:
+def _row(name: str, verdicts: tuple[Verdict, ...], say: Say) -> str:
     points = sum(verdict.case.points for verdict in verdicts if verdict.passed)
     possible = sum(verdict.case.points for verdict in verdicts)
     passed = sum(verdict.passed for verdict in verdicts)
-    return (
-        f"{name:<11}{points:>4} of {possible:<3} {passed:>4} of {len(verdicts):<3} {percent(points, possible):>5.1f} %"
-    )
+    of = say(" of ")
+    share = percent(points, possible)
+    return f"{name:<11}{points:>4}{of}{possible:<3} {passed:>4}{of}{len(verdicts):<3} {share:>5.1f} %"
 
 
-def _causes(causes: tuple[Finding, ...]) -> Iterator[str]:
+def _causes(causes: tuple[Finding, ...], say: Say) -> Iterator[str]:
     """Say what most likely lies behind the failures, the dearest first, with the packets that show it."""
     if causes:
         yield ""
-        yield "Most likely:"
+        yield say("Most likely:")
     for number, finding in enumerate(causes, 1):
         first = finding.evidence[0]
-        cases, points = len(finding.explains), finding.points
+        many, cost = len(finding.explains), _points(finding.points)
+        cases = "1 of the failed cases comes" if many == 1 else f"{many} of the failed cases come"
         yield ""
-        yield from wrap(f"{number}. {finding.sentence}", WIDTH, subsequent_indent="   ")
-        yield f"   {cases} of the failed cases come of it, {points} points. Seen in {first.case.id}:"
-        for packet in tuple(transcript.lines_of(first))[-SHOWN_LINES:]:
+        yield from wrap(f"{number}. {say(finding.sentence)}", WIDTH, subsequent_indent="   ")
+        yield "   " + say(f"{cases} of it, {cost}. Seen in {first.case.id}:")
+        for packet in tuple(transcript.lines_of(first, say))[-SHOWN_LINES:]:
             yield from wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
         if first.death:
-            yield f"     {first.death}"
-        yield from (f"     {line}" for line in first.picture)
-        yield from wrap(finding.advice, WIDTH, initial_indent="   ", subsequent_indent="   ")
+            yield f"     {say(first.death)}"
+        yield from (f"     {say(line)}" for line in first.picture)
+        yield from wrap(say(finding.advice), WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
-def _failures(failures: tuple[Verdict, ...]) -> Iterator[str]:
+def _failures(failures: tuple[Verdict, ...], say: Say) -> Iterator[str]:
     """Say first what many failures have in common, for one mistake often costs many cases; then show each in detail.
 
     Of the cases that failed by waiting alone or without a connection only the first is shown.
@@ -114,18 +113,19 @@ def _failures(failures: tuple[Verdict, ...]) -> Iterator[str]:
     often = sorted((len(same), kind) for kind, same in kinds.items() if len(same) >= _REPEATED)
     if often:
         yield ""
-        yield "What many of the failed cases have in common:"
+        yield say("What many of the failed cases have in common:")
     for count, kind in reversed(often):
-        yield from wrap(f"{count:>4} cases {kind}", WIDTH, subsequent_indent=" " * 11)
+        yield from wrap(f"{count:>4} {say(f'cases {kind}')}", WIDTH, subsequent_indent=" " * 11)
     for failure in failures:
         same = kinds[_kind(failure)] if failure.silent or failure.gone else [failure]
         if failure is same[0]:
             yield ""
-            yield from _failure(failure)
+            yield from _failure(failure, say)
         if failure is same[0] and len(same) > 1:
             others = [other.case.id for other in same[1:]]
+            names = ", ".join(others[:SHOWN_LIKEWISE])
             hidden = f" and {len(others) - SHOWN_LIKEWISE} more" if len(others) > SHOWN_LIKEWISE else ""
-            yield from _prose("likewise", ", ".join(others[:SHOWN_LIKEWISE]) + hidden)
+            yield from _prose(say("likewise"), say(names + hidden))
 
 
 def _kind(failure: Verdict) -> str:
@@ -134,24 +134,28 @@ def _kind(failure: Verdict) -> str:
     return f"expected {_REPLY_NUMBER.sub('', failure.expected)}, received {failure.received}"
 
 
-def _failure(verdict: Verdict) -> Iterator[str]:
+def _points(points: int) -> str:
+    return "1 point" if points == 1 else f"{points} points"
+
+
+def _failure(verdict: Verdict, say: Say) -> Iterator[str]:
     case = verdict.case
-    points = "1 point" if case.points == 1 else f"{case.points} points"
-    yield f"{'CRASHED' if verdict.death else 'FAILED'} {case.id} ({case.group}, rule {case.rule}, {points})"
-    yield from wrap(case.title, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    state = "CRASHED" if verdict.death else "FAILED"
+    yield say(f"{state} {case.id} ({case.group}, rule {case.rule}, {_points(case.points)})")
+    yield from wrap(say(case.title), WIDTH, initial_indent="  ", subsequent_indent="  ")
     hidden = len(verdict.sent) - SHOWN_PACKETS
     if hidden > 0:
-        yield f"  sent      {hidden} packets, then"
+        yield f"  {say('sent'):<10}{say(f'{hidden} packets, then')}"
     for packet in verdict.sent[-SHOWN_PACKETS:]:
-        yield from _bytes("sent", packet)
-    yield from _bytes("expected", verdict.expected)
-    yield from _bytes("received", verdict.received)
+        yield from _bytes(say("sent"), say(packet))
+    yield from _bytes(say("expected"), say(verdict.expected))
+    yield from _bytes(say("received"), say(verdict.received))
     if verdict.death:
-        yield from _prose("server", verdict.death)
+        yield from _prose(say("server"), say(verdict.death))
         for line in verdict.tail.splitlines()[-SHOWN_TAIL_LINES:]:
             yield from _bytes("stderr", line.encode("ascii", "backslashreplace").decode())
-    yield from (f"  {line}" for line in verdict.picture)
-    yield from _prose("hint", case.hint)
+    yield from (f"  {say(line)}" for line in verdict.picture)
+    yield from _prose(say("hint"), say(case.hint))
 
 
 def _prose(name: str, text: str) -> list[str]:

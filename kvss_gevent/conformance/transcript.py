@@ -5,16 +5,17 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
+from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
 
 _SHOWN_PACKETS: Final = 4
 """Of more packets in a row only the first and the last are shown."""
 
 
-def lines_of(verdict: Verdict) -> Iterator[str]:
+def lines_of(verdict: Verdict, say: Say = english) -> Iterator[str]:
     """Yield one line for each packet, with the connection's name where there are several."""
     several = has_several(verdict)
-    yield from (_line(packet, several) for packet in shortened(verdict.packets))
+    yield from (_line(packet, several, say) for packet in shortened(verdict.packets))
 
 
 def has_several(verdict: Verdict) -> bool:
@@ -39,8 +40,8 @@ def whole(card: Scorecard) -> Iterator[str]:
         yield from (f"  {line}" for line in lines_of(verdict))
 
 
-def _line(packet: Packet, several: bool) -> str:
-    said = packet.data or packet.end
+def _line(packet: Packet, several: bool, say: Say) -> str:
+    said = packet.data or say(packet.end)
     return f"{_mark(packet, several)} {said}"
 
 

@@ -279,6 +279,22 @@ def crash(state: State, line: bytes) -> tuple[bytes, bool]:
     return answer(state, line)
 
 
+@replying("hang", fresh=True)
+def hang(state: State, line: bytes) -> tuple[bytes, bool]:
+    if line.rstrip(b"\r") == b"KV/1.0":
+        with state.lock:
+            state.stopping.wait(60)
+    return answer(state, line)
+
+
+@replying("devours", fresh=True)
+def devours(state: State, line: bytes) -> tuple[bytes, bool]:
+    if line.rstrip(b"\r") == b"KV/1.0":
+        state.__dict__["hoard"] = bytearray(b"x") * (5 << 28)
+        time.sleep(0.5)
+    return answer(state, line)
+
+
 @replying("quit-ends-server", fresh=True)
 def quit_ends_server(state: State, line: bytes) -> tuple[bytes, bool]:
     reply, ends = answer(state, line)

@@ -16,7 +16,19 @@ CAUSES: Final = (
         name="crash",
         sentence="The server dies of a request.",
         advice="Read the error it leaves on stderr; catch what a line can cause around each request, and answer 400.",
-        some={"*": f"^{DIED}"},
+        some={"*": f"^{DIED}it ended"},
+    ),
+    Cause(
+        name="hang",
+        sentence="After a request the server answers nobody any more.",
+        advice="Let go of every lock in a finally clause, and wait for nothing without a bound.",
+        some={"*": f"^{DIED}it gave no client"},
+    ),
+    Cause(
+        name="devours",
+        sentence="A request makes the server use more memory, processes or time than it may.",
+        advice="Give every buffer, queue and loop a limit.",
+        some={"*": f"^{DIED}it used"},
     ),
     Cause(
         name="quit-ends-server",
