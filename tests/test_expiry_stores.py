@@ -17,7 +17,7 @@ from kvss_gevent.stores.remote.store import RemoteStore
 LIMIT = 1 << 20
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.server)])
+@pytest.fixture(params=["memory", "disk", pytest.param("redis", marks=pytest.mark.server)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore()

@@ -36,6 +36,9 @@ class Gated:
         self.closed = 0
         self.delay_s = 0.0
 
+    def has_ended(self) -> bool:
+        return False
+
     def transact(self, jobs: Sequence[Job]) -> list[Any]:
         self.transactions.append(len(jobs))
         self.threads.add(threading.get_ident())

@@ -55,7 +55,7 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
         return Service(
             stores[0],
             limits,
-            strict=config.strict or config.store.startswith("disk:"),
+            strict=config.strict,
             stats_format=config.stats_format,
             converse=converse,
             lab=lab,

@@ -221,7 +221,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     return Service(
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
-        strict=config.strict or config.store.startswith("disk:"),
+        strict=config.strict,
         stats_format=config.stats_format,
         stats=worker.counters if worker else None,
         colleagues=worker.colleagues if worker else (),

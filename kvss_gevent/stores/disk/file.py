@@ -161,6 +161,7 @@ def _open(path: Path, synced: bool, max_bytes: int, readonly: bool) -> lmdb.Envi
         metasync=synced,
         mode=0o600,
         max_readers=MAX_READERS,
+        max_dbs=1,
         max_spare_txns=2,
         lib_version=ENGINE,
     )

@@ -5,6 +5,7 @@ loop has nothing else to do: a disk that syncs 2,000 times a second acknowledges
 clients waiting.
 """
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -13,11 +14,14 @@ from typing import Any, Protocol, runtime_checkable
 import gevent
 from greenlet import getcurrent
 
-from kvss_gevent.protocol.wire import GET
+from kvss_gevent.protocol.wire import DEL, READING_VERBS
 from kvss_gevent.stores.base import Batch, Job, ReplyTable, Store, StoreError
 from kvss_gevent.stores.hub_wait import Wait, hub_switch
 
 logger = logging.getLogger("kvss")
+
+NO_CHANGE: Batch = [(DEL, b" ", b"\n")]
+"""Writes nothing: no client's key has a space."""
 
 MAX_WAITING_BYTES = 64 << 20
 MAX_TRANSACTION_JOBS = 1024
@@ -36,6 +40,10 @@ class TransactionStore(Store, Protocol):
 
     def transact(self, jobs: Sequence[Job]) -> list[list[bytes]]:
         """Run jobs in one transaction and return the replies of each."""
+        ...
+
+    def has_ended(self) -> bool:
+        """Tell whether a transaction would delete keys that have ended; must not wait."""
         ...
 
 
@@ -85,7 +93,7 @@ class GroupCommit:
         size_bytes = 0
         only_reads = True
         for verb, _, value in batch:
-            if verb != GET:
+            if verb not in READING_VERBS:
                 only_reads = False
                 size_bytes += len(value)
         if only_reads:
@@ -177,6 +185,15 @@ class GroupCommit:
     def count(self) -> int:
         """Return the number of keys stored."""
         return self._store.count()
+
+    def reclaim(self, _: int) -> bool:
+        """Have a transaction delete some keys that have ended; return whether there are more."""
+        if not self._store.has_ended():
+            return False
+        with contextlib.suppress(StoreError):
+            self.apply(NO_CHANGE, 0)
+            return self._store.has_ended()
+        return False
 
     def close(self) -> None:
         """Commit what waits, end the thread and close the store; a second call does nothing."""

@@ -15,18 +15,23 @@ from pathlib import Path
 
 import lmdb
 
-from kvss_gevent.protocol.wire import DEL, GET, PUT
+from kvss_gevent.protocol.wire import DEL, PUT, READING_VERBS
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Batch, CannotOpen, Command, Job, ReplyTable, StoreError, writes
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
-from kvss_gevent.stores.disk.file import DataFile
-from kvss_gevent.stores.disk.records import CREATED, OK, SERVER_ERROR, RecentReplies, run
+from kvss_gevent.stores.disk.deadlines import CREATED, OK, Clock, Deadlines, wall_clock_ms
+from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
+from kvss_gevent.stores.disk.file import MARKER_KEY, DataFile
+from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
 from kvss_gevent.stores.disk.reserve import Reserve, is_full
 
 logger = logging.getLogger("kvss")
 
-OUR_KEYS = 1
-"""Entries in the file that are not a client's: the format marker."""
+OUR_KEYS = (MARKER_KEY, DEADLINES)
+"""Entries in the file that are not a client's; one that is opened for reading alone may lack the second."""
+
+RECLAIMED_KEYS = 500
+"""Keys that have ended and are deleted in one transaction beside what clients asked for: 2 ms of work."""
 
 SYNC_INTERVAL_S = 1.0
 KEEP_INTERVAL_S = 0.25
@@ -50,8 +55,9 @@ class DiskStore:
     run = None
     blocks = True
 
-    def __init__(self, path: Path, sync: str = "always", max_bytes: int = 0) -> None:
+    def __init__(self, path: Path, sync: str = "always", max_bytes: int = 0, clock: Clock = wall_clock_ms) -> None:
         self.replies = ReplyTable()
+        self._clock = clock
         self._given_path = path
         self._sync = sync
         self._max_bytes = max_bytes
@@ -80,6 +86,7 @@ class DiskStore:
         self._file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
         self._path = self._file.real
         self._env = self._file.environment
+        self._deadlines = Deadlines(self._env, self._clock)
         self._checkpoints = Checkpoints(self._path, self._env)
         if self._env.flags()["readonly"]:
             return
@@ -99,12 +106,12 @@ class DiskStore:
         return self.transact([(batch, limit_bytes)])[0]
 
     def read(self, batch: Batch, limit_bytes: int) -> list[bytes]:
-        """Run GETs on the last committed state, without waiting for a writer. Raises StoreError."""
+        """Run GETs and TTLs on the last committed state, without waiting for a writer. Raises StoreError."""
         if self._unreadable:
             raise StoreError(self._lost)
         try:
             with self._env.begin() as txn:
-                return run(txn, batch, limit_bytes)
+                return run(txn, self._deadlines, batch, limit_bytes)
         except lmdb.Error as error:
             raise StoreError(f"cannot read {self._path}: {error}") from None
 
@@ -145,17 +152,26 @@ class DiskStore:
             with self._env.begin(write=True) as txn:
                 number = txn.id()
                 recent = self._recent.inside(txn)
+                deadlines = self._deadlines
+                deadlines.in_use = txn.stat(deadlines.index)["entries"] > 0
                 wrote = False
                 replies = []
                 for batch, limit_bytes in jobs:
-                    answers = run(txn, batch, limit_bytes, recent)
+                    answers = run(txn, deadlines, batch, limit_bytes, recent)
                     wrote = wrote or OK in answers or CREATED in answers  # no reply to a GET is one of these
                     replies.append(answers)
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+                if deadlines.in_use:
+                    index = txn.stat(deadlines.index)
+                    used_pages += index["branch_pages"] + index["leaf_pages"]
                 if used_pages > self._most_pages - RESERVED_PAGES and wrote:
                     txn.abort()
                     raise _NoRoom(self._full())
+                if deadlines.in_use and deadlines.ended(txn, 1):
+                    # A transaction inside this one: where there is no room for it only this is undone.
+                    with contextlib.suppress(lmdb.MapFullError), self._env.begin(parent=txn, write=True) as inner:
+                        deadlines.reclaim(inner, RECLAIMED_KEYS)
         except lmdb.MapFullError:
             raise _NoRoom(self._full()) from None
         except lmdb.Error as error:
@@ -189,7 +205,9 @@ class DiskStore:
             self._refused_logged_s = now_s
             self._refusing = True
             logger.error("%s: writes get 500, reads go on: %s", self._path, cause)
-        return _one_by_one(job, lambda command: self.read([command], 0) if command[0] == GET else [SERVER_ERROR])
+        return _one_by_one(
+            job, lambda command: self.read([command], 0) if command[0] in READING_VERBS else [SERVER_ERROR]
+        )
 
     def _env_is_lost(self) -> bool:
         """Tell whether LMDB has given the environment up, as it does when a meta page could not be written."""
@@ -261,8 +279,20 @@ class DiskStore:
 
     def count(self) -> int:
         """Return the number of keys stored."""
-        entries: int = self._env.stat()["entries"]
-        return entries - OUR_KEYS
+        with self._env.begin() as txn:
+            entries: int = txn.stat()["entries"]
+            ours = sum(txn.get(key) is not None for key in OUR_KEYS)
+            return entries - ours - self._deadlines.ended(txn)
+
+    def has_ended(self) -> bool:
+        """Tell whether a transaction would delete keys that have ended."""
+        if self._lost or self._unsyncable or self._env.flags()["readonly"]:
+            return False
+        try:
+            with self._env.begin() as txn:
+                return self._deadlines.ended(txn, 1) > 0
+        except lmdb.Error:  # the environment may be on its way to be opened again
+            return False
 
     def close(self) -> None:
         """Sync what is not synced, and release the file; a second call does nothing."""
