@@ -8,10 +8,11 @@ from plain_stores import BatchStore
 from test_expiry import Clock
 
 from kvss_gevent.core.conversation import Limits
-from kvss_gevent.core.login import for_reading
+from kvss_gevent.core.login import views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
+from kvss_gevent.core.users import Role
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 
@@ -128,7 +129,7 @@ def test_strict_knows_the_five_commands_alone() -> None:
 def test_who_may_read_may_ask_how_long_and_change_nothing() -> None:
     service = Service(MemoryStore())
     ask(service.open(), b"PUTEX 9 k v")
-    for reader in (for_reading(service), for_reading(Service(BatchStore()))):
+    for reader in (views(service)[Role.READ], views(Service(BatchStore()))[Role.READ]):
         requests = [b"TTL k", b"EXPIRE k 5", b"PERSIST k", b"PUTEX 5 k v", b"TTL k"]
         replies = ask(Session(reader), *requests)
         assert replies[1:4] == [b"403 FORBIDDEN"] * 3

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from serving import Served, read_all, read_lines, serving, wait_until
 
 from kvss_gevent.core.conversation import Limits
-from kvss_gevent.core.login import LoginConversation, for_reading
+from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.users import Role, User, change_users, hash_password
 from kvss_gevent.stores.memory import MemoryStore
@@ -30,7 +30,7 @@ USERS = {
 
 def conversation(limits: Limits | None = None) -> LoginConversation:
     service = Service(MemoryStore(), limits)
-    return LoginConversation(service, for_reading(service), lambda *pair: USERS.get(pair))
+    return LoginConversation(service, views(service), lambda *pair: USERS.get(pair))
 
 
 def feed(one: LoginConversation, *packets: bytes) -> bytes:

@@ -137,6 +137,12 @@ def read(given: Mapping[str, Any]) -> Settings:
     settings = read_settings(given, choices={"model": tuple(MODULES)})
     if settings.config.store.partition(":")[0] not in OPENERS:
         raise settings.wrong("store", STORE_FORMS)
+    for name in ("lab", "users"):
+        if settings.config.strict and getattr(settings.config, name):
+            raise Fail(
+                f"--strict and --{name} exclude each other",
+                f"--{name} adds commands to the five of the course document: leave one of both away.",
+            )
     return settings
 
 

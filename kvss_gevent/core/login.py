@@ -6,9 +6,10 @@ store takes over, for the role read on a store that refuses writes: the path of 
 
 import re
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Final, Protocol
 
+from kvss_gevent.core.admin_commands import NoAdmin
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
@@ -66,9 +67,14 @@ class Converses(Protocol):
     def __call__(self, service: Service, /) -> Conversation: ...
 
 
-def for_reading(service: Service) -> Service:
-    """Return the same service for the role read: the same store, counters and limits, and no writing."""
-    return service.over(ReadOnlyStore)
+def views(service: Service) -> Mapping[Role, Service]:
+    """Return a service as each role sees it: the same counters and limits, and what the role may do."""
+    forbidden = NoAdmin() if service.admin else None
+    return {
+        Role.READ: service.over(ReadOnlyStore, forbidden),
+        Role.WRITE: service.over(lambda store: store, forbidden),
+        Role.ADMIN: service,
+    }
 
 
 class LoginConversation:
@@ -80,18 +86,18 @@ class LoginConversation:
         "_converse",
         "_inner",
         "_partial",
-        "_reader",
         "_rest",
         "_service",
+        "_views",
         "_waiting",
         "closed",
         "quiet",
     )
 
     def __init__(
-        self, service: Service, reader: Service, authenticate: Authenticate, converse: Converses = Session
+        self, service: Service, views: Mapping[Role, Service], authenticate: Authenticate, converse: Converses = Session
     ) -> None:
-        self._service, self._reader = service, reader
+        self._service, self._views = service, views
         self._authenticate = authenticate
         self._converse = converse
         self._inner: Conversation | None = None
@@ -201,7 +207,7 @@ class LoginConversation:
             self._inner = None  # an AUTH that fails leaves nobody logged in
             return UNAUTHORIZED
         self._admitted = True
-        self._inner = self._converse(self._reader if user.role == Role.READ else self._service)
+        self._inner = self._converse(self._views[user.role])
         return AUTHENTICATED
 
     def _refuse(self, line: bytes) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvss_gevent.core.admin_commands import Commands
 from kvss_gevent.core.conversation import Conversation, Counters, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.session import Session
@@ -76,6 +77,10 @@ class Service:
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.parse: Callable[[bytes], Request] = parse_strictly if strict else parse_request
         self.lab = lab
+        self.admin: Commands | None = None
+        """What answers the commands of whoever runs the server."""
+        self._views: list[Service] = []
+        self._stranger: Service | None = None
         self.converse = converse
         """Makes what a client has that need not log in, or has."""
         self._login = login
@@ -84,11 +89,21 @@ class Service:
 
     def open(self, peer: str = "") -> Conversation:
         """Return the conversation of a new client at an address. This is the one place where conversations are made."""
-        return self._login(self, peer) if self._login else self.converse(self)
+        if self._login:
+            return self._login(self, peer)
+        if self.admin is None or peer == "loopback":
+            return self.converse(self)
+        if self._stranger is None:
+            self._stranger = self.over(lambda store: store, admin=None)
+        return self.converse(self._stranger)
 
     def extra_reply(self, line: bytes) -> bytes | None:
         """Return the reply to a line that is no request of KV/1.0 but one of this server, or None."""
-        return self.lab.run(line) if self.lab else None
+        for commands in (self.lab, self.admin):
+            reply = commands.run(line) if commands else None
+            if reply is not None:
+                return reply
+        return None
 
     def count_other(self, line: bytes, reply: bytes) -> None:
         """Count a request that no store was asked for, and its reply line; a client that speaks TLS has no line."""
@@ -96,13 +111,20 @@ class Service:
         if self._tally:
             self._tally.count_other(line, reply)
 
-    def over(self, view: Callable[[Store], Store]) -> "Service":
+    def over(self, view: Callable[[Store], Store], admin: Commands | None) -> "Service":
         """Return the same service, with the same counters and limits, on another view of its store."""
         other = copy.copy(self)
         other.store = view(self.bare_store)
         if self._tally:
             other.store = self._tally.counting(other.store)
+        other.admin = admin
+        self._views.append(other)
         return other
+
+    def change_limits(self, limits: Limits) -> None:
+        """Change the limits of all conversations, also of those on another view."""
+        for service in (self, *self._views):
+            service.limits = limits
 
     def stats_reply(self, commands: int) -> bytes:
         """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""

@@ -33,7 +33,11 @@ TEXT_BYTES: Final = 4096
 
 _SIZES: Final = (len(COUNTERS) + len(GAUGES), len(HISTOGRAMS) * HISTOGRAM_FIELDS, len(REPLIES))
 ROW_FIELDS: Final = sum(_SIZES)
-_ROW_BYTES: Final = ROW_FIELDS * 8 + TEXT_BYTES
+SLOW_ENTRIES: Final = 128
+"""Of a worker's slow log; the oldest goes where a new one comes."""
+SLOW_BYTES: Final = 1024
+"""Of an entry, as JSON."""
+_ROW_BYTES: Final = ROW_FIELDS * 8 + TEXT_BYTES + SLOW_ENTRIES * SLOW_BYTES
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -47,7 +51,8 @@ class Row:
         self._histograms = fields[scalars : scalars + histograms]
         self.replies = fields[scalars + histograms : scalars + histograms + replies]
         """A counter for each of REPLIES."""
-        self._text = memory[ROW_FIELDS * 8 :]
+        self._text = memory[ROW_FIELDS * 8 : ROW_FIELDS * 8 + TEXT_BYTES]
+        self._slow = memory[ROW_FIELDS * 8 + TEXT_BYTES :]
 
     def __getitem__(self, name: str) -> int:
         return self._scalars[_PLACE[name]]
@@ -63,13 +68,23 @@ class Row:
     @property
     def text(self) -> bytes:
         """Of at most TEXT_BYTES - 4. A reader may meet half of a new one: it is JSON, and a reader can tell."""
-        (length,) = _LENGTH.unpack_from(self._text)
-        return bytes(self._text[_LENGTH.size : _LENGTH.size + min(length, TEXT_BYTES - _LENGTH.size)])
+        return _read(self._text)
 
     @text.setter
     def text(self, text: bytes) -> None:
-        _LENGTH.pack_into(self._text, 0, len(text))
-        self._text[_LENGTH.size : _LENGTH.size + len(text)] = text
+        _write(self._text, text)
+
+    def write_slow(self, number: int, text: bytes) -> None:
+        """Write an entry of the slow log, the first time or again; one that is too long is left out."""
+        _write(self._slow_entry(number), text if len(text) <= SLOW_BYTES - _LENGTH.size else b"")
+
+    def slow_texts(self) -> list[bytes]:
+        """Return the entries of the slow log as they lie, empty ones included."""
+        return [_read(self._slow_entry(number)) for number in range(SLOW_ENTRIES)]
+
+    def _slow_entry(self, number: int) -> memoryview:
+        start = number % SLOW_ENTRIES * SLOW_BYTES
+        return self._slow[start : start + SLOW_BYTES]
 
 
 class Board:
@@ -92,6 +107,16 @@ class Board:
     def histogram(self, name: str) -> list[int]:
         """Return the fields of a histogram, summed over all workers."""
         return [sum(column) for column in zip(*(row.histogram(name) for row in self.rows), strict=True)]
+
+
+def _read(memory: memoryview) -> bytes:
+    (length,) = _LENGTH.unpack_from(memory)
+    return bytes(memory[_LENGTH.size : _LENGTH.size + length])
+
+
+def _write(memory: memoryview, text: bytes) -> None:
+    _LENGTH.pack_into(memory, 0, len(text))
+    memory[_LENGTH.size : _LENGTH.size + len(text)] = text
 
 
 _PLACE: Final = {name: place for place, name in enumerate((*COUNTERS, *GAUGES))}

@@ -23,17 +23,18 @@ REFUSING_S: Final = 5.0
 class Observation:
     """The board of all workers, and the socket of the metrics where they are wanted."""
 
-    def __init__(self, workers: int, listener: socket.socket | None) -> None:
+    def __init__(self, workers: int, listener: socket.socket | None, slow_ms: int) -> None:
+        self._slow_ms = slow_ms
         self.board = Board(workers)
         self.listener = listener
 
     def observer(self, number: int) -> Observer:
         """Return what watches the process that is worker `number`."""
-        return Observer(self.board.rows[number], lambda *_: None, lambda *_: None)
+        return Observer(self.board.rows[number], number, self._slow_ms)
 
-    def start(self, observer: Observer, service: Service, is_stopping: Callable[[], bool]) -> None:
-        """Have a process that serves be seen."""
-        observer.start(service)
+    def start(self, observer: Observer, service: Service, *, may_wait: bool, is_stopping: Callable[[], bool]) -> None:
+        """Have a process that serves be seen; may_wait: see Observer.start."""
+        observer.start(service, may_wait=may_wait)
         if self.listener:
             PageServer(self.listener, self.pages(observer, service, is_stopping)).start()
 
@@ -53,7 +54,7 @@ class Observation:
         def ready() -> Page:
             if is_stopping():
                 return Page("stopping\n", HTTPStatus.SERVICE_UNAVAILABLE)
-            failed_s = time.monotonic() - (observer.store.failed_s if observer.store else float("-inf"))
+            failed_s = time.monotonic() - observer.failed_s
             if failed_s < REFUSING_S:
                 return Page(f"the store failed {failed_s:.1f} s ago\n", HTTPStatus.SERVICE_UNAVAILABLE)
             keys = _keys(service)

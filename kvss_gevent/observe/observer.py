@@ -3,18 +3,19 @@
 import json
 import time
 from array import array
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Any, Final, cast
 
 import gevent
 
+from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.board import COUNTERS, HISTOGRAMS, REPLIES, TEXT_BYTES, Row
 from kvss_gevent.observe.counted_store import CountedStore
 from kvss_gevent.observe.histogram import BITS, shown_classes
+from kvss_gevent.observe.slow_log import SlowLog, name_of
 from kvss_gevent.observe.tcp_bytes import NOTHING, Carried, carried
-from kvss_gevent.observe.timing import Call, Client, OnHold, Timing
-from kvss_gevent.protocol.errors import server_name
+from kvss_gevent.observe.timing import Call, Client, Timing
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
@@ -22,7 +23,6 @@ LOOK_S: Final = 1.0
 """How often all connections are asked what they have carried, and the board is written."""
 LOOK_SLICE: Final = 100
 """Connections asked in one go: 0.1 to 0.3 ms, after which clients get their turn."""
-LAG_S: Final = 0.05
 BUSIEST: Final = 8
 
 _COMMANDS: Final = {
@@ -32,35 +32,38 @@ _COMMANDS: Final = {
 }
 _REFUSED: Final = (Status.BAD_REQUEST, Status.UPGRADE_REQUIRED)
 
-OnStore = Callable[[int, int, Batch, bool], None]
-"""Told of each batch of a store that may wait: when it began and ended, in ns, and whether the loop turned."""
-
 
 class Observer:
     """What one process knows of itself. row is its place on the board, which a worker before it may have begun."""
 
-    def __init__(self, row: Row, on_hold: OnHold, on_store: OnStore) -> None:
+    def __init__(self, row: Row, worker: int = 0, slow_ms: int = 0) -> None:
         self.row = row
-        self.timing = Timing(on_hold)
-        self.store: CountedStore | None = None
-        self._on_store = on_store
+        self._loop = gevent.get_hub().loop
+        self.slow_log = SlowLog(row, worker, slow_ms, self._loop)
+        self.timing = Timing(self.slow_log.on_hold)
+        self._stores: list[CountedStore] = []
         self._replies = [0] * len(REPLIES)
         self._store_classes, self._lag_classes = [0] * BITS, [0] * BITS
         self._store_ns = self._lag_ns = 0
         self._begun = {name: row[name] for name in COUNTERS}
         self._begun_replies = list(row.replies)
         self._begun_histograms = {name: list(row.histogram(name)) for name in HISTOGRAMS}
-        self.connected = self.slow = 0
+        self.connected = 0
         self._bytes_in = self._bytes_out = 0
         self._carried: dict[Client, Carried] = {}
-        self._loop = gevent.get_hub().loop
         self._service: Service | None = None
         self._commands = 0
 
     def counting(self, store: Store) -> Store:
         """Return a store that is counted; see Service."""
-        self.store = CountedStore(store, self._replies, self._loop, self._on_wait)
-        return self.store
+        counted = CountedStore(store, self._replies, self._loop, self._on_wait)
+        self._stores.append(counted)
+        return counted
+
+    @property
+    def failed_s(self) -> float:
+        """When a command failed last in the store, on the monotonic clock."""
+        return max(store.failed_s for store in self._stores)
 
     def count_other(self, line: bytes, reply: bytes) -> None:
         """Count a request that no store was asked for, and its reply."""
@@ -88,21 +91,33 @@ class Observer:
         took_ns = ended_ns - began_ns
         self._store_classes[took_ns.bit_length()] += 1
         self._store_ns += took_ns
-        self.timing.waited(took_ns, turns)
-        self._on_store(began_ns, ended_ns, batch, turns > 0)
+        client = self.timing.waited(took_ns, turns)
+        if client is not None:
+            self.slow_log.on_store(client, batch, began_ns, ended_ns)
 
-    def start(self, service: Service) -> None:
-        """Begin to look at connections and at the loop. A worker goes on where the one before it has ended."""
+    def watched(self, lab: Lab) -> Lab:
+        """Return the laboratory's commands such that the slow log hears of them."""
+        return cast("Lab", WatchedLab(lab, self.slow_log))
+
+    def start(self, service: Service, *, may_wait: bool) -> None:
+        """Begin to look at connections and at the loop. A worker goes on where the one before it has ended.
+
+        may_wait: whether calls may let others run, for a store or a password.
+        """
         self._service = service
+        self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
         self._commands = service.stats.commands
         gevent.spawn(self._look_often)
         gevent.spawn(self._measure_lag)
 
     def _measure_lag(self) -> None:
         while True:
-            due_ns = time.monotonic_ns() + int(LAG_S * 1e9)
-            gevent.sleep(LAG_S)
-            late_ns = max(time.monotonic_ns() - due_ns, 0)
+            due_ns = time.monotonic_ns() + int(self.slow_log.look_s * 1e9)
+            gevent.sleep(self.slow_log.look_s)
+            now_ns = time.monotonic_ns()
+            late_ns = max(now_ns - due_ns, 0)
+            self.slow_log.on_late(due_ns, now_ns)
+            self.slow_log.look_at_delay()
             self._lag_classes[late_ns.bit_length()] += 1
             self._lag_ns += late_ns
 
@@ -130,7 +145,7 @@ class Observer:
                     busiest = _most(busiest)
         clients = [
             {
-                "client": shown(client),
+                "client": name_of(client),
                 "packets_per_s": round(packets / seconds, 1),
                 "bytes_in_per_s": round(bytes_in / seconds),
                 "bytes_out_per_s": round(bytes_out / seconds),
@@ -166,11 +181,11 @@ class Observer:
             ("connected", self.connected),
             ("bytes_in", self._bytes_in),
             ("bytes_out", self._bytes_out),
-            ("slow", self.slow),
             ("expired", getattr(service.bare_store, "expired_keys", 0)),
             ("cpu_us", time.process_time_ns() // 1000),
         ):
             row[name] = max(self._begun[name] + value, row[name])
+        self.slow_log.write_open()
         row["connections"] = service.stats.connections
         row["seen_ms"] = time.monotonic_ns() // 1_000_000
         row["resident_bytes"] = _resident_bytes()
@@ -184,9 +199,19 @@ class Observer:
             row.histogram(name)[:] = array("q", [now + old for now, old in zip(fields, begun, strict=True)])
 
 
-def shown(client: Client) -> str:
-    """Return the address of a client."""
-    return server_name(*client.address[:2]) if client.address else "unix"
+class WatchedLab:
+    """The laboratory's commands, of which the slow log hears."""
+
+    def __init__(self, lab: Lab, slow_log: SlowLog) -> None:
+        self._lab, self._slow_log = lab, slow_log
+
+    def run(self, line: bytes) -> bytes | None:
+        """Run a request line and return its reply line; None where it is no well-formed lab command."""
+        began_ns = time.monotonic_ns()
+        reply = self._lab.run(line)
+        if reply is not None:
+            self._slow_log.on_lab(began_ns, time.monotonic_ns(), line)
+        return reply
 
 
 def _most(busiest: Collection[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-
 _HISTOGRAMS: Final = {
     "handling": ("kvss_handling_seconds", "Time to answer what one packet brought, from its receipt to its replies."),
     "store": ("kvss_store_seconds", "Time of one batch in a store that may wait; empty for the other stores."),
-    "lag": ("kvss_loop_lag_seconds", "How late the event loop is with a timer of 50 ms."),
+    "lag": ("kvss_loop_lag_seconds", "How late the event loop is with a timer."),
 }
 
 

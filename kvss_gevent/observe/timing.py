@@ -26,8 +26,15 @@ class Client(Protocol):
 OnHold = Callable[[Client, bytes, int, int], None]
 """Told of a call that held the loop: whose it was, what it was given, how long it held, when it ended; in ns."""
 
-Waits = dict[Any, list[int]]
-"""By greenlet: for how many ns a call has waited for the store, and how often the loop turned meanwhile."""
+
+class Wait:
+    """What a call that is under way has waited for the store, and how often the loop turned meanwhile."""
+
+    __slots__ = ("client", "ns", "turns")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.ns = self.turns = 0
 
 
 class Timing:
@@ -36,7 +43,8 @@ class Timing:
     def __init__(self, on_hold: OnHold) -> None:
         classes = self.classes = [0] * BITS
         """How many calls took how long; see histogram.py."""
-        self.waits: Waits = {}
+        self.waits: dict[Any, Wait] = {}
+        """By greenlet."""
         total_ns, limit_ns = 0, 1 << BITS
         now = time.monotonic_ns
 
@@ -60,7 +68,7 @@ class Timing:
 
             def receive(data: bytes) -> bytes:
                 nonlocal total_ns
-                waited = waits[getcurrent()] = [0, 0]
+                waited = waits[getcurrent()] = Wait(client)
                 turn, began_ns = loop.iteration, now()
                 try:
                     replies = call(data)
@@ -69,7 +77,7 @@ class Timing:
                 took_ns = now() - began_ns
                 total_ns += took_ns
                 classes[took_ns.bit_length()] += 1
-                held_ns = took_ns - waited[0] if loop.iteration - turn == waited[1] else 0
+                held_ns = took_ns - waited.ns if loop.iteration - turn == waited.turns else 0
                 if held_ns > limit_ns:
                     on_hold(client, data, held_ns, began_ns + took_ns)
                 return replies
@@ -86,9 +94,11 @@ class Timing:
         self.total: Callable[[], int] = lambda: total_ns
         """Returns the time of all calls together, in ns."""
 
-    def waited(self, ns: int, turns: int) -> None:
-        """Note that the call of the current greenlet waited for the store so long, in which the loop turned."""
+    def waited(self, ns: int, turns: int) -> Client | None:
+        """Note that the call of the current greenlet waited for the store; return whose call it is."""
         waited = self.waits.get(getcurrent())
-        if waited is not None:
-            waited[0] += ns
-            waited[1] += turns
+        if waited is None:
+            return None
+        waited.ns += ns
+        waited.turns += turns
+        return waited.client

@@ -180,6 +180,16 @@ def shorten(data: bytes, limit: int = 60) -> str:
     return text if len(data) <= limit else f"{text}... ({len(data)} bytes)"
 
 
+def asked(head: bytes) -> str:
+    """Return verb and key of a request's begin, never a value; `(more)` for what does not begin a request."""
+    line, _, rest = head.partition(b"\n")
+    version, *words = line.split(b" ", 3)
+    if version != VERSION or not words:
+        return "(more)"
+    more = " and more" if rest else ""
+    return b" ".join(words[:2]).decode("utf-8", "replace") + more
+
+
 _STATUS_OF: Final = {reply: status for status, reply in REPLY.items()}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import gevent
 
+from kvss_gevent.core.admin_commands import Admin
 from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, Service
@@ -17,6 +18,7 @@ from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
 from kvss_gevent.observe.observation import Observation
 from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.slow_log import read_slow_log
 from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.security.protection import Protection
@@ -63,7 +65,7 @@ class Outside:
 
 def observed(config: Config, metrics: socket.socket | None) -> Observation | None:
     """Return what lets a server be seen from outside, where the settings ask for any of it."""
-    return Observation(config.workers, metrics) if metrics else None
+    return Observation(config.workers, metrics, config.slow_ms) if metrics or config.slow_ms else None
 
 
 def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
@@ -80,6 +82,9 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     protection = Protection(config)
     observer = observation.observer(worker.number if worker else 0) if observation else None
     service = _service(config, store, outside, worker, recorder, protection, observer)
+    if not config.strict:
+        board = observation.board if observation else None
+        service.admin = Admin(lambda most: read_slow_log(board, config.slow_ms, most))
     running = _Running(listener, config, service, outside, worker, protection)
     running.server.observer = observer
     handle(
@@ -89,7 +94,7 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     )
     running.server.start()
     if observation and observer:
-        observation.start(observer, service, running.stop.is_set)
+        observation.start(observer, service, may_wait=running.server.may_wait, is_stopping=running.stop.is_set)
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
@@ -150,7 +155,7 @@ class _Running:
         if self.alone:
             notify_reloading()
         self.config = reloaded(self.config, self.reread, tell=self.alone)
-        self.service.limits = _limits(self.config)
+        self.service.change_limits(_limits(self.config))
         self.server.config = descriptors.fit(self.config, tell=self.alone)
         self.protection.reload(self.config)
         self.server.make_transport = self.protection.make_transport
@@ -218,6 +223,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     protection: Protection,
     observer: Observer | None,
 ) -> Service:
+    lab = Lab() if config.lab else None
     return Service(
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
@@ -225,7 +231,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
         stats_format=config.stats_format,
         stats=worker.counters if worker else None,
         colleagues=worker.colleagues if worker else (),
-        lab=Lab() if config.lab else None,
+        lab=observer.watched(lab) if lab and observer else lab,
         converse=recorder.converse if recorder else outside.converse,
         login=protection.open if protection.authenticator else None,
         tally=observer,

@@ -94,7 +94,10 @@ class Config:
         0.0, kinds.LIMIT, "seconds of who had the loop to keep in memory; SIGUSR2 writes them for `kvss show`"
     )
     slow_ms: int = option(
-        0, kinds.MILLISECONDS, "write them also when one call held the loop for longer, in milliseconds"
+        0,
+        kinds.MILLISECONDS,
+        "note what holds the loop or the store for longer, in milliseconds, in the slow log; "
+        "a flight recorder writes then, too",
     )
     log_level: str = option(
         "warning",

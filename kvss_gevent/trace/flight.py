@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kvss_gevent.core.session import Session
-from kvss_gevent.protocol.wire import VERSION
+from kvss_gevent.protocol.wire import asked
 from kvss_gevent.trace.conversation import Tracer
 from kvss_gevent.trace.events import Event, Note, What
 
@@ -128,16 +128,6 @@ class FlightRecorder:
             logger.error("the flight recorder cannot write %s: %s", path, error.strerror)
         else:
             logger.warning("flight recording of %d events: kvss show %s", len(rows), path)
-
-
-def asked(head: bytes) -> str:
-    """Return verb and key of a request's begin, never a value; `(more)` for what does not begin a request."""
-    line, _, rest = head.partition(b"\n")
-    version, *words = line.split(b" ", 3)
-    if version != VERSION or not words:
-        return "(more)"
-    more = " and more" if rest else ""
-    return b" ".join(words[:2]).decode("utf-8", "replace") + more
 
 
 def read_flight(path: Path) -> Flight:

@@ -2,12 +2,13 @@
 
 import logging
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 from kvss_gevent.core.conversation import Conversation
-from kvss_gevent.core.login import LoginConversation, for_reading
+from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.users import Users, UsersError, read_users
+from kvss_gevent.core.users import Role, Users, UsersError, read_users
 from kvss_gevent.server.security.authenticator import Authenticator
 from kvss_gevent.server.security.tls import server_context
 from kvss_gevent.server.transport import MakeTransport, plain, tls
@@ -23,17 +24,17 @@ class Protection:
     def __init__(self, config: Config) -> None:
         self.authenticator = Authenticator(_users(config)) if config.users else None
         self.make_transport: MakeTransport = tls(_context(config)) if config.tls_cert else plain
-        self._reader: Service | None = None
+        self._views: Mapping[Role, Service] | None = None
 
     def open(self, service: Service, peer: str) -> Conversation:
         """Return the conversation of a new client, who must log in; see Service.open."""
         authenticator = self.authenticator
         assert authenticator is not None
-        if self._reader is None:
-            self._reader = for_reading(service)
+        if self._views is None:
+            self._views = views(service)
         return LoginConversation(
             service,
-            self._reader,
+            self._views,
             lambda name, password: authenticator.authenticate(peer, name, password),
             service.converse,
         )
@@ -47,7 +48,6 @@ class Protection:
                 self.make_transport = tls(_context(config))
         except Fail as fail:
             logger.error("%s; users and certificates stay as they were", fail.cause)
-        self._reader = None
 
 
 def _users(config: Config) -> Users:

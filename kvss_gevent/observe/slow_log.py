@@ -1,0 +1,257 @@
+"""The slow log: who held the loop or the store for long, and who was taken up right after and may have waited for it.
+
+An entry stays open for two turns of the loop. What was ready when the hold began is taken up in the same turn, and what
+arrived meanwhile in the next one; whoever comes later has not waited. While no entry is open this costs nothing: the
+limit from which calls are told is then the limit of the log.
+
+Nobody is accused of what was not his: of a time for which the process had no core, or of a wait for the store during
+which somebody else held the loop.
+"""
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kvss_gevent.observe.board import Board, Row
+from kvss_gevent.observe.run_delay import run_delay_ns
+from kvss_gevent.observe.timing import Client
+from kvss_gevent.protocol.errors import server_name
+from kvss_gevent.protocol.wire import Verb, asked
+from kvss_gevent.stores.base import Batch
+
+logger = logging.getLogger("kvss")
+
+COMMAND_CHARACTERS: Final = 64
+MOST_HOLDS: Final = 256
+"""Holds that are remembered, to be taken away from waits for the store."""
+LONGEST_LOOK_S: Final = 0.05
+TURNS: Final = 1
+"""After the turn of the hold so many are for those who waited."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One hold, and who came after it. Times are in ns of the monotonic clock."""
+
+    place: int
+    at_s: float
+    """When it ended, by the wall clock."""
+    held: str
+    """What was held: `loop`, `store`, or `machine` where the process had no core."""
+    client: Client | None
+    name: str
+    command: str
+    turn: int
+    began_ns: int = 0
+    ns: int = 0
+    waited: int = 0
+    slowest_ns: int = 0
+    slowest_client: str = ""
+    slowest_command: str = ""
+
+    def follow(self, name: str, data: bytes, ended_ns: int) -> None:
+        """Note requests that were taken up right after."""
+        self.waited += data.count(b"\n") or 1
+        if ended_ns - self.began_ns > self.slowest_ns:
+            self.slowest_ns = ended_ns - self.began_ns
+            self.slowest_client, self.slowest_command = name, shown_command(data)
+
+    def as_json(self, worker: int) -> bytes:
+        """Return the entry as a reader gets it."""
+        found: dict[str, Any] = {
+            "at": round(self.at_s, 3),
+            "worker": worker,
+            "held": self.held,
+            "client": self.name,
+            "command": self.command,
+            "ms": round(self.ns / 1e6, 1),
+            "waited": self.waited,
+        }
+        if self.waited:
+            found["slowest"] = {
+                "client": self.slowest_client,
+                "command": self.slowest_command,
+                "ms": round(self.slowest_ns / 1e6, 1),
+            }
+        return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class SlowLog:
+    """The entries of one process. slow_ms: from how long on something is slow; 0 is never."""
+
+    def __init__(
+        self, row: Row, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._now_ns = now_ns
+        self._row, self._worker, self._loop = row, worker, loop
+        self._slow_ns = slow_ms * 1_000_000
+        self._set_limit: Callable[[int], None] = lambda _: None
+        self._usual_ns = self._slow_ns
+        self._open: list[Entry] = []
+        self._store_entry: Entry | None = None
+        self._holds: deque[tuple[int, int]] = deque(maxlen=MOST_HOLDS)
+        self._lab: tuple[int, int, bytes] = (0, 0, b"")
+        self._delay_ns, self._looked_ns = run_delay_ns(), now_ns()
+        self.look_s = min(slow_ms / 1000, LONGEST_LOOK_S) or LONGEST_LOOK_S
+        self.written = row["slow"]
+        """Entries so far, with those of workers before this one."""
+
+    def begin(self, set_limit: Callable[[int], None], *, may_wait: bool) -> None:
+        """Have calls told from now on: where they may wait also shorter ones, for other calls waited meanwhile."""
+        if self._slow_ns:
+            self._set_limit = set_limit
+            self._usual_ns = self._slow_ns // 4 if may_wait else self._slow_ns
+            set_limit(self._usual_ns)
+
+    def on_lab(self, began_ns: int, ended_ns: int, line: bytes) -> None:
+        """Hear of a command of the laboratory, so that a pipeline is not blamed for its first request."""
+        if ended_ns - began_ns > self._lab[1] - self._lab[0]:
+            self._lab = (began_ns, ended_ns, line)
+
+    def on_hold(self, client: Client, data: bytes, held_ns: int, ended_ns: int) -> None:
+        """Hear of a call that is over; see timing.py."""
+        turn, began_ns = self._loop.iteration, ended_ns - held_ns
+        self._settle(turn)
+        for entry in self._open:
+            if entry.client is not client:
+                entry.follow(name_of(client), data, ended_ns)
+        if held_ns > self._usual_ns // 2:
+            self._holds.append((began_ns, ended_ns))
+        if held_ns > self._slow_ns:
+            command = shown_command(data)
+            lab_began_ns, lab_ended_ns, line = self._lab
+            if lab_began_ns >= began_ns and lab_ended_ns - lab_began_ns > held_ns // 2:
+                command = shown_command(line)
+            self._lab = (0, 0, b"")
+            self._accuse(client, command, began_ns, held_ns, turn)
+        self._set_limit(-1 if self._open else self._usual_ns)
+
+    def _accuse(self, client: Client, command: str, began_ns: int, held_ns: int, turn: int) -> None:
+        # Of the time without a core since the last look some may lie outside the call: only what cannot is taken away.
+        delay_ns, since_ns = self.look_at_delay()
+        if held_ns - max(delay_ns - max(since_ns - held_ns, 0), 0) > self._slow_ns:
+            self._add(self._entry("loop", client, command, turn), began_ns, held_ns)
+        else:
+            self._add(self._entry("machine", None, "", turn), began_ns, held_ns)
+
+    def look_at_delay(self) -> tuple[int, int]:
+        """Return for how long the process was ready and had no core since the last look, and when that was, in ns.
+
+        To be called every look_s, or calls are accused of what the machine did.
+        """
+        delay_ns, looked_ns = self._delay_ns, self._looked_ns
+        self._delay_ns, self._looked_ns = run_delay_ns(), self._now_ns()
+        return self._delay_ns - delay_ns, self._looked_ns - looked_ns
+
+    def on_late(self, due_ns: int, now_ns: int) -> None:
+        """Hear that the loop came late to a timer: whatever held it, nobody who waited for the store is to blame."""
+        if self._slow_ns and now_ns - due_ns > self._slow_ns // 4:
+            self._holds.append((due_ns, now_ns))
+
+    def on_store(self, client: Client, batch: Batch, began_ns: int, ended_ns: int) -> None:
+        """Hear of a batch that a store which may wait has answered."""
+        if not self._slow_ns or ended_ns - began_ns <= self._slow_ns:
+            return
+        turn = self._loop.iteration
+        self._settle(turn)
+        own_ns = ended_ns - began_ns - _covered(self._holds, began_ns, ended_ns)
+        if own_ns <= self._slow_ns:
+            return
+        verb, key, _ = batch[0]
+        line = b"KV/1.0 %b %b\n" % (verb_name(verb), key) + b"\n" * (len(batch) - 1)
+        entry = self._store_entry
+        if entry is not None and entry.turn == turn and entry in self._open:
+            entry.follow(name_of(client), line, ended_ns)  # one commit, or one lost server, for several
+            return
+        self._store_entry = self._add(self._entry("store", client, shown_command(line), turn), began_ns, own_ns)
+        self._set_limit(-1)
+
+    def _entry(self, held: str, client: Client | None, command: str, turn: int) -> Entry:
+        name = name_of(client) if client else ""
+        return Entry(self.written, time.time(), held, client, name, command, turn)
+
+    def _add(self, entry: Entry, began_ns: int, ns: int) -> Entry:
+        entry.began_ns, entry.ns = began_ns, ns
+        self.written += 1
+        self._row["slow"] = self.written
+        self._open.append(entry)
+        self._write(entry)
+        return entry
+
+    def _settle(self, turn: int) -> None:
+        """Close the entries whose followers have all been taken up."""
+        for entry in self._open:
+            if turn > entry.turn + TURNS:
+                self._write(entry)
+                logger.info(
+                    "slow: %s%s held the %s for %.0f ms; %d request(s) may have waited",
+                    entry.command or "something",
+                    f" of {entry.name}" if entry.name else "",
+                    entry.held,
+                    entry.ns / 1e6,
+                    entry.waited,
+                )
+        self._open = [entry for entry in self._open if turn <= entry.turn + TURNS]
+
+    def write_open(self) -> None:
+        """Write entries that are still open, for readers in other processes."""
+        for entry in self._open:
+            self._write(entry)
+
+    def _write(self, entry: Entry) -> None:
+        self._row.write_slow(entry.place, entry.as_json(self._worker))
+
+
+def read_slow_log(board: Board | None, slow_ms: int, most: int) -> bytes:
+    """Return the newest entries of all workers, newest first, and the busiest clients, as one line of JSON."""
+    rows = board.rows if board else ()
+    entries = sorted((entry for row in rows for entry in _entries(row)), key=lambda entry: -entry["at"])[:most]
+    clients = [client for row in rows for client in _parsed(row.text) or ()]
+    clients.sort(key=lambda client: -client["packets_per_s"])
+    found = {"slow_ms": slow_ms, "entries": entries, "clients": clients}
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _entries(row: Row) -> Iterator[Any]:
+    for text in row.slow_texts():
+        entry = _parsed(text)
+        if entry:
+            yield entry
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None  # it is being written, or there is none
+
+
+def name_of(client: Client) -> str:
+    """Return the address of a client."""
+    return server_name(*client.address[:2]) if client.address else "unix"
+
+
+def verb_name(verb: int) -> bytes:
+    """Return the word of a verb."""
+    return Verb(verb).name.encode()
+
+
+def shown_command(data: bytes) -> str:
+    """Return verb and key of the first request in data, and how many came with it; never a value."""
+    more = data.count(b"\n") - 1
+    text = asked(data[:COMMAND_CHARACTERS].partition(b"\n")[0]) if data else "(more)"
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _covered(spans: deque[tuple[int, int]], began: int, ended: int) -> int:
+    """Return how much of a time lies in any of some spans."""
+    covered, at = 0, began
+    for span_began, span_ended in sorted(spans):
+        if span_ended > at and span_began < ended:
+            covered += min(span_ended, ended) - max(span_began, at)
+            at = min(span_ended, ended)
+    return covered

@@ -1,0 +1,315 @@
+"""The slow log: who held the loop or the store, who may have waited for it, and who may read that."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+import pytest
+from serving import Served, serving, wait_until
+
+from kvss_gevent.cli import main
+from kvss_gevent.core.admin_commands import Admin
+from kvss_gevent.core.login import views
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.users import Role
+from kvss_gevent.observe import slow_log
+from kvss_gevent.observe.board import SLOW_ENTRIES, Board
+from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.slow_log import SlowLog, read_slow_log
+from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.stores.memory import MemoryStore
+from kvss_gevent.trace.scenes.stalling_store import StallingStore
+
+MS = 1_000_000
+
+
+@dataclass
+class Loop:
+    iteration: int = 7
+
+
+@dataclass(eq=False)
+class Client:
+    address: Any
+    sock: Any = None
+
+
+@dataclass
+class Log:
+    """A slow log on a logical clock, whose calls are told one after the other; 20 ms are slow."""
+
+    board: Board = field(default_factory=lambda: Board(1))
+    loop: Loop = field(default_factory=Loop)
+    limits: list[int] = field(default_factory=list)
+    now_ns: int = 10**12
+    may_wait: bool = False
+
+    def __post_init__(self) -> None:
+        self.log = SlowLog(self.board.rows[0], 0, 20, self.loop, lambda: self.now_ns)
+        self.log.begin(self.limits.append, may_wait=self.may_wait)
+
+    def call(self, client: Client, data: bytes, ms: float) -> None:
+        self.now_ns += round(ms * MS)
+        if ms * MS > self.limits[-1]:
+            self.log.on_hold(client, data, round(ms * MS), self.now_ns)
+
+    def store(self, client: Client, key: bytes, began_ms: float, ended_ms: float) -> None:
+        self.log.on_store(
+            client, [(Verb.GET, key, b"")], self.now_ns + int(began_ms * MS), self.now_ns + int(ended_ms * MS)
+        )
+
+    def entries(self, most: int = 1000) -> list[dict[str, Any]]:
+        self.log.write_open()
+        found: list[dict[str, Any]] = json.loads(read_slow_log(self.board, 20, most))["entries"]
+        return found
+
+
+A, B, C = (Client(("127.0.0.1", port)) for port in (1, 2, 3))
+
+
+@pytest.fixture(autouse=True)
+def _a_core_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_log, "run_delay_ns", lambda: 0)
+
+
+def test_an_entry_names_the_culprit_and_those_who_came_right_after() -> None:
+    told = Log()
+    told.call(B, b"KV/1.0 GET before\n", 1)
+    told.call(A, b"KV/1.0 PUT key secret\n", 50)
+    told.call(B, b"KV/1.0 GET b\n", 0.1)  # ready before the hold began
+    told.loop.iteration += 1
+    told.call(C, b"KV/1.0 GET c\nKV/1.0 GET d\n", 0.5)  # arrived meanwhile
+    told.loop.iteration += 1
+    told.call(B, b"KV/1.0 GET late\n", 1)
+    (entry,) = told.entries()
+    assert entry.pop("at") == pytest.approx(time.time(), abs=60)
+    assert entry == {
+        "worker": 0,
+        "held": "loop",
+        "client": "127.0.0.1:1",
+        "command": "PUT key",
+        "ms": 50.0,
+        "waited": 3,
+        "slowest": {"client": "127.0.0.1:3", "command": "GET c and 1 more", "ms": 50.6},
+    }
+    assert told.limits[-1] == 20 * MS  # nothing is told any more of calls that are quick
+
+
+def test_a_victim_that_is_slow_itself_is_a_culprit_too_and_both_have_followers() -> None:
+    told = Log()
+    told.call(A, b"KV/1.0 GET a\n", 30)
+    told.call(B, b"KV/1.0 GET b\n", 40)
+    told.call(C, b"KV/1.0 GET c\n", 1)
+    found = {entry["client"][-1]: (entry["waited"], entry["slowest"]["ms"]) for entry in told.entries()}
+    assert found == {"1": (2, 71.0), "2": (1, 41.0)}
+
+
+def test_a_time_without_a_core_accuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Log()
+    told.log.look_at_delay()
+    told.now_ns += 15 * MS
+    monkeypatch.setattr(slow_log, "run_delay_ns", lambda: 50 * MS)
+    told.call(A, b"KV/1.0 GET a\n", 50)
+    (entry,) = told.entries()
+    assert (entry["held"], entry["client"], entry["command"]) == ("machine", "", "")
+
+
+def test_a_time_without_a_core_before_a_call_does_not_excuse_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Log()
+    told.log.look_at_delay()
+    told.now_ns += 15 * MS
+    monkeypatch.setattr(slow_log, "run_delay_ns", lambda: 15 * MS)
+    told.call(A, b"KV/1.0 SLEEP 30\n", 30)
+    assert [entry["command"] for entry in told.entries()] == ["SLEEP 30"]
+
+
+def test_a_pipeline_is_blamed_for_the_command_that_was_slow() -> None:
+    told = Log()
+    told.log.on_lab(told.now_ns + 1 * MS, told.now_ns + 46 * MS, b"KV/1.0 BURN 45\n")
+    told.call(A, b"KV/1.0 GET a\nKV/1.0 BURN 45\nKV/1.0 GET b\n", 47)
+    told.loop.iteration += 5
+    told.call(B, b"KV/1.0 GET next\n", 30)
+    assert sorted(entry["command"] for entry in told.entries()) == ["BURN 45", "GET next"]
+
+
+def test_a_slow_store_is_the_stores_and_one_commit_for_many_is_one_entry() -> None:
+    told = Log(may_wait=True)
+    told.store(A, b"a", 0, 60)
+    told.store(B, b"b", 5, 61)
+    told.loop.iteration += 1
+    told.store(C, b"c", 30, 90)
+    found = {entry["command"]: (entry["held"], entry["client"][-1], entry["waited"]) for entry in told.entries()}
+    assert found == {"GET a": ("store", "1", 1), "GET c": ("store", "3", 0)}
+
+
+def test_a_wait_for_the_store_while_somebody_else_held_the_loop_is_not_the_stores() -> None:
+    told = Log(may_wait=True)
+    began_ms = -1.0
+    told.call(A, b"KV/1.0 BURN 50\n", 50)
+    told.store(B, b"victim", began_ms - 50, 2)
+    told.log.on_late(told.now_ns, told.now_ns + 40 * MS)
+    told.store(C, b"victim", 0, 41)
+    assert [entry["command"] for entry in told.entries()] == ["BURN 50"]
+
+
+def test_the_log_is_a_ring() -> None:
+    told = Log()
+    for number in range(SLOW_ENTRIES + 30):
+        told.loop.iteration += 5
+        told.call(A, b"KV/1.0 GET key%d\n" % number, 30)
+    commands = {entry["command"] for entry in told.entries()}
+    assert commands == {f"GET key{number}" for number in range(30, SLOW_ENTRIES + 30)}
+    assert len(told.entries(5)) == 5
+    assert told.board.total("slow") == SLOW_ENTRIES + 30
+
+
+def test_a_key_that_is_no_plain_text_makes_no_entry_that_cannot_be_read() -> None:
+    told = Log()
+    told.call(A, b"KV/1.0 GET " + b"\x01" * 500 + b"\n", 30)
+    told.call(B, b"KV/1.0 PUT " + b"\x02" * 60 + "ä".encode() * 9 + b" v\n", 1)
+    (entry,) = told.entries()
+    assert entry["command"].startswith("GET \x01")
+
+
+@pytest.mark.parametrize(("line", "most"), [(b"KV/1.0 SLOWLOG\n", 10), (b"KV/1.0 SLOWLOG 3\n", 3)])
+def test_slowlog_answers_one_line_of_json(line: bytes, most: int) -> None:
+    asked: list[int] = []
+    service = Service(MemoryStore())
+    service.admin = Admin(lambda number: asked.append(number) or b"{}")
+    assert service.open("loopback").receive(line) == b"200 OK {}\n"
+    assert asked == [most]
+    assert service.open("10.0.0.1").receive(line) == b"400 BAD_REQUEST\n"
+
+
+@pytest.mark.parametrize(
+    "line", [b"KV/1.0 SLOWLOG 0\n", b"KV/1.0 SLOWLOG x\n", b"KV/1.0 SLOWLOG 1 2\n", b"KV/1.0 slowlog\n"]
+)
+def test_a_malformed_slowlog_is_400(line: bytes) -> None:
+    service = Service(MemoryStore())
+    service.admin = Admin(lambda number: b"{}")
+    assert service.open("loopback").receive(line) == b"400 BAD_REQUEST\n"
+
+
+def test_slowlog_is_for_the_role_admin() -> None:
+    service = Service(MemoryStore())
+    service.admin = Admin(lambda number: b"{}")
+    replies = {role: seen.converse(seen).receive(b"KV/1.0 SLOWLOG\n") for role, seen in views(service).items()}
+    assert replies == {
+        Role.READ: b"403 FORBIDDEN\n",
+        Role.WRITE: b"403 FORBIDDEN\n",
+        Role.ADMIN: b"200 OK {}\n",
+    }
+
+
+def asked_of(server: Served, most: int = 1000) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(server.ask(b"KV/1.0 SLOWLOG %d\n" % most).removeprefix(b"200 OK "))
+    return found
+
+
+def pinging(server: Served, stop: threading.Event) -> Iterator[threading.Thread]:
+    def ping() -> None:
+        with server.connect(30) as sock:
+            while not stop.is_set():
+                sock.sendall(b"KV/1.0 GET ping\n")
+                sock.recv(100)
+
+    for _ in range(4):
+        thread = threading.Thread(target=ping)
+        thread.start()
+        yield thread
+
+
+def judged(server: Served, plants: int, ms: int) -> None:
+    """Plant culprits among clients that ask all the time: each is found, and no client that only asked is accused."""
+    stop = threading.Event()
+    threads = list(pinging(server, stop))
+    planted = []
+    try:
+        for number in range(plants):
+            line = b"KV/1.0 %b %d.%03d\n" % ((b"BURN", b"SLEEP")[number % 2], ms, number)
+            with server.connect(30) as sock:
+                name = f"127.0.0.1:{sock.getsockname()[1]}"
+                sock.sendall(line)
+                assert sock.recv(100) == b"200 OK\n"
+            planted.append((name, line[7:-1].decode()))
+            time.sleep(0.002)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    entries = asked_of(server)["entries"]
+    accused = [(entry["client"], entry["command"]) for entry in entries if entry["held"] == "loop"]
+    assert set(accused) <= set(planted)
+    assert len(set(accused)) >= plants * 0.99
+    assert any(entry["waited"] for entry in entries)
+
+
+def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_meanwhile_are_not_accused() -> None:
+    board = Board(1)
+    observer = Observer(board.rows[0], 0, 20)
+    service = Service(StallingStore(MemoryStore(), gevent.sleep), tally=observer)
+    observer.slow_log.begin(observer.timing.set_limit, may_wait=True)
+    done = []
+
+    def ask(port: int, packets: Sequence[bytes]) -> None:
+        receive = observer.timed(Client(("127.0.0.1", port)), service.open().receive, True)
+        for packet in packets:
+            receive(packet)
+            gevent.sleep(0.001)
+        done.append(port)
+
+    asking = [gevent.spawn(ask, 1, [b"KV/1.0 GET stall:30:%d\n" % number for number in range(10)])]
+    asking += [gevent.spawn(ask, port, [b"KV/1.0 GET ping\n"] * 200) for port in (2, 3)]
+    gevent.joinall(asking, timeout=20)
+    assert sorted(done) == [1, 2, 3]
+    entries = json.loads(read_slow_log(board, 20, 100))["entries"]
+    found = {(entry["held"], entry["command"]) for entry in entries if entry["held"] != "machine"}
+    assert found == {("store", f"GET stall:30:{number}") for number in range(10)}
+
+
+@pytest.mark.server
+@pytest.mark.timing
+def test_planted_culprits_are_found_and_no_victim_is_accused() -> None:
+    with serving("--lab", "--slow-ms", "20") as server:
+        judged(server, 10, 30)
+
+
+@pytest.mark.server
+@pytest.mark.full
+def test_of_a_hundred_planted_culprits_99_are_found(tmp_path: Any) -> None:
+    for store in ("memory:", f"disk:{tmp_path}/data"):
+        with serving("--lab", "--slow-ms", "20", "--store", store) as server:
+            judged(server, 100, 40)
+
+
+@pytest.mark.server
+def test_slowlog_tells_busy_clients_and_what_any_worker_knows(tmp_path: Any) -> None:
+    workers = ("--workers", "2", "--store", f"disk:{tmp_path}/data", "--sync", "none")
+    with serving("--lab", "--slow-ms", "10", *workers) as server, server.connect(30) as sock:
+        sock.sendall(b"KV/1.0 SLEEP 30\n")
+        assert sock.recv(100) == b"200 OK\n"
+        wait_until(lambda: [one["command"] for one in asked_of(server)["entries"]] == ["SLEEP 30"])
+        name = f"127.0.0.1:{sock.getsockname()[1]}"
+        wait_until(lambda: name in [one["client"] for one in asked_of(server)["clients"]])
+        assert asked_of(server)["slow_ms"] == 10
+
+
+@pytest.mark.server
+def test_a_strict_server_knows_no_slowlog() -> None:
+    with serving("--strict") as server:
+        assert server.ask(b"KV/1.0 SLOWLOG\n") == b"400 BAD_REQUEST\n"
+    with serving() as server:
+        assert asked_of(server) == {"slow_ms": 0, "entries": [], "clients": []}
+
+
+@pytest.mark.parametrize("other", [["--lab"], ["--users", "file"]])
+def test_strict_is_refused_together_with_what_it_leaves_away(
+    other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--strict", *other, "--check-config"]) == 2
+    assert re.match(r"kvss: --strict and --(lab|users) exclude each other\n", capsys.readouterr().err)
