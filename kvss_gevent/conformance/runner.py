@@ -151,15 +151,15 @@ class _Run:
         return replace(card, causes=find(card))
 
     def _run_all(self) -> None:
-        for case in self._cases:
-            if case.fresh:
-                self._fresh(case)
-        together = [case for case in self._cases if not case.alone]
+        together = [case for case in self._cases if not case.alone and not case.fresh]
         self._run_pool(self._first, together)
         self._try_suspects()
         for case in self._cases:
             if case.alone and not case.fresh:
                 self._alone(case)
+        for case in self._cases:
+            if case.fresh:
+                self._fresh(case)
         self._run_failed_again()
 
     def _try_suspects(self) -> None:
@@ -222,7 +222,8 @@ class _Run:
         with self._lock:
             self._running.add(case.id)
         verdict = self._verdict(case)
-        died = self._ended(starts) or (not verdict.passed and self._death(starts) is not None)
+        failed = not verdict.passed and not verdict.skipped
+        died = self._ended(starts) or (failed and self._death(starts) is not None)
         with self._lock:
             if died or self._ended(starts):
                 self._again[case.id] = case
@@ -255,13 +256,14 @@ class _Run:
     def _alone(self, case: Case) -> None:
         starts = self._ensure()
         verdict = self._verdict(case)
-        death = self._death(starts)
+        death = None if verdict.skipped else self._death(starts)
         if death is not None:
             verdict = replace(verdict, passed=False, death=str(death), tail=death.stderr)
         self._note(verdict)
 
     def _fresh(self, case: Case) -> None:
-        self._restart()
+        if not self._mute():
+            self._restart()
         self._alone(case)
 
     def _ensure(self) -> int:
