@@ -11,10 +11,11 @@ import pytest
 from reference_server import Converse, State, answer, running, talking
 
 from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.plan import Plan, choose, longest_s
 from kvss_gevent.conformance.process.command import Bounds, Command
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import habits
-from kvss_gevent.conformance.runner import Plan, Unreachable, choose, grade, grade_submission, longest_s
+from kvss_gevent.conformance.runner import Unreachable, grade, grade_submission
 from kvss_gevent.conformance.stats_forms import LAB, README
 
 CONCURRENT = {case.id for case in CASES if case.needs_two}

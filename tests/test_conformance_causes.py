@@ -16,10 +16,11 @@ from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES, find, picture
 from kvss_gevent.conformance.causes.cause import Cause, judge
+from kvss_gevent.conformance.plan import Plan
 from kvss_gevent.conformance.process.command import Command
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import as_text
-from kvss_gevent.conformance.runner import Plan, grade, grade_submission
+from kvss_gevent.conformance.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
 
 IDS = {case.id for case in CASES}

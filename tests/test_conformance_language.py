@@ -13,8 +13,9 @@ import kvss_gevent.conformance
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES
 from kvss_gevent.conformance.language import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
+from kvss_gevent.conformance.plan import Plan
 from kvss_gevent.conformance.report import as_text, list_cases
-from kvss_gevent.conformance.runner import Plan, grade
+from kvss_gevent.conformance.runner import grade
 
 TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
 FOLDER = Path(kvss_gevent.conformance.__file__).parent

@@ -15,8 +15,9 @@ from class_folder import RIGHT, SCRIPT, SEQUENTIAL, WRONG, write, write_rogues
 from reference_server import State, answer, running, talking
 
 from kvss_gevent.cli import main
+from kvss_gevent.conformance.plan import Plan
 from kvss_gevent.conformance.process.submission import Submission
-from kvss_gevent.conformance.runner import Plan, Unreachable, grade
+from kvss_gevent.conformance.runner import Unreachable, grade
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.grading import grader
 from kvss_gevent.grading.class_page import class_page
@@ -96,9 +97,10 @@ def test_scripts_come_before_the_class_and_the_submission_s_own_file_before_both
         ("colour = 1", "there is no setting 'colour'"),
         ("budget = 0", "budget is 0, which is no number of seconds"),
         ("budget = true", "budget has a value of the wrong kind"),
-        ('profile = "easy"', "no profile 'easy'"),
-        ("weights = {speed = 1}", "the weight speed = 1 is none"),
-        ("weights = {QUIT = -1}", "the weight QUIT = -1 is none"),
+        ('profile = "easy"', "there is no profile 'easy'"),
+        ("weights = {speed = 1}", "speed = 1 gives no case or group whole points"),
+        ("weights = {QUIT = -1}", "QUIT = -1 gives no case or group whole points"),
+        ('only = ["rule 3", "rule 99"]', "no case, group or rule 'rule 99'"),
         ("= 1", "Invalid"),
     ],
 )
@@ -233,7 +235,7 @@ def test_usage_errors_are_one_clear_line(
 def test_a_submission_is_built_started_graded_and_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(grader, "Plan", lambda **more: Plan(only=("put-new",), **more))
+    monkeypatch.setattr(grader, "Plan", lambda **more: Plan(**{**more, "only": ("put-new",)}))
     source = write(tmp_path / "class" / "An", {"build.sh": "mv code server.py", "run.sh": SCRIPT, "server.py": RIGHT})
     (source / "server.py").rename(source / "code")
     assert main(["grade", str(tmp_path / "class"), "--out", str(tmp_path / "out")]) == 0

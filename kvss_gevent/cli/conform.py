@@ -8,18 +8,12 @@ from pathlib import Path
 
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
-from kvss_gevent.conformance.cases import CASES, GROUPS
+from kvss_gevent.conformance.cases import GROUPS
 from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
+from kvss_gevent.conformance.plan import DEFAULT_TIMEOUT_S, Plan, check_weights, check_words, planned
 from kvss_gevent.conformance.process.command import Command
 from kvss_gevent.conformance.process.submission import Submission
-from kvss_gevent.conformance.runner import (
-    DEFAULT_TIMEOUT_S,
-    Plan,
-    Unreachable,
-    grade,
-    grade_submission,
-    planned,
-)
+from kvss_gevent.conformance.runner import Unreachable, grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.addresses import only_endpoint
@@ -120,10 +114,10 @@ def run(args: Namespace) -> int:
 def make_plan(args: Namespace) -> Plan:
     """Return what the options ask for. Raises Fail."""
     groups = tuple(_group(name) for name in args.group)
-    words = {word.lower() for case in CASES for word in (case.id, case.group, f"rule {case.rule}")}
-    for word in (*args.only, *args.exclude):
-        if word.lower() not in words:
-            raise Fail(f"there is no case, group or rule {word!r}", "kvss conform --list shows all of them")
+    try:
+        check_words((*args.only, *args.exclude))
+    except ValueError as error:
+        raise Fail(str(error), "kvss conform --list shows all of them") from None
     return Plan(
         groups,
         args.stats_format,
@@ -141,12 +135,11 @@ def read_weights(file: Path) -> dict[str, int]:
         weights = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Fail(f"cannot read the weights in {file}: {error}", 'write {"framing": 2, "put-new": 3}') from None
-    names = {name for case in CASES for name in (case.id, case.group)}
-    if not isinstance(weights, dict) or not all(
-        name in names and type(points) is int and 0 <= points <= 1000 for name, points in weights.items()
-    ):
-        raise Fail(f"{file} holds no weights", 'write ids or groups with whole points: {"framing": 2, "put-new": 3}')
-    return weights
+    try:
+        check_weights(weights)
+    except ValueError as error:
+        raise Fail(f"{file} holds no weights: {error}", 'write ids or groups: {"framing": 2, "put-new": 3}') from None
+    return dict(weights)
 
 
 def _grade(args: Namespace, plan: Plan) -> Scorecard:

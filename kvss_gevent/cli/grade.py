@@ -26,8 +26,8 @@ examples:
   kvss grade class --out marks --profile sheet --jobs 2
 
 Each folder in DIR is a submission. Its run.sh gets the port as $1; its build.sh, if there is one, runs before. Commands
-can be in a grade.toml instead: that of the submission, or that of DIR for all, which can also set profile, weights,
-budget and build_budget.
+can be in a grade.toml instead: that of the submission, or that of DIR for all, which can also set profile, only,
+exclude, weights, budget and build_budget.
 
 --out gets: index.html (the class), marks.csv, feedback/NAME.html, NAME/results.json (Gradescope), NAME/junit.xml.
 

@@ -10,34 +10,27 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
-from kvss_gevent.conformance.case import PROJECT, Case, Race, Step
+from kvss_gevent.conformance.case import Case, Race, Step
 from kvss_gevent.conformance.case_runner import Target, run_case
-from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import find
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
+from kvss_gevent.conformance.plan import DEFAULT_PLAN, STATS_OF, Plan, form_to_grade, planned
 from kvss_gevent.conformance.process.command import Death
 from kvss_gevent.conformance.process.kernel import listens, runnable
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
-from kvss_gevent.conformance.stats_forms import ANY, LAB, README, form_of
+from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 from kvss_gevent.protocol.errors import server_name
 
 WORKERS: Final = 8
 """Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""
-
-DEFAULT_TIMEOUT_S: Final = 2.0
-DEFAULT_BUDGET_S: Final = 150.0
-"""After so many seconds no further case of a run is begun; on a busy machine later, as cases have more time, too."""
-
-_BESIDES_S: Final = 1.6
-"""What a case may take beside its timeout and pauses: gaps between packets, settling, a look behind the end."""
 
 MOST_PATIENCE: Final = 8.0
 """Times the timeout that a case may take at most when it is run again on a busy machine."""
@@ -49,9 +42,6 @@ _QUIET_S: Final = 0.04
 _DEATH_S: Final = 3.0
 """How long the end of a server that listens no more may take to be known."""
 
-_STATS_OF: Final = {"sheet": LAB, "readme": README}
-"""The form of STATS that a profile asks for; the project takes both."""
-
 Progress = Callable[[int, int], None]
 """Called with the cases done and the cases there are."""
 
@@ -62,28 +52,6 @@ class Unreachable(Exception):
     def __init__(self, why: str, tail: str = "") -> None:
         super().__init__(why)
         self.tail = tail
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run and how.
-
-    groups: none means all. stats_form: a form, or ANY. timeout_s: of one case. profile: which document gives points.
-    only, without: words that pick cases, each an id, a group or a rule such as `rule 3`; no `only` means all. weights:
-    points by id or group, instead of the table's. budget_s: of the whole run.
-    """
-
-    groups: tuple[str, ...] = ()
-    stats_form: str = ANY
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    profile: str = PROJECT
-    only: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    weights: Mapping[str, int] = field(default_factory=dict)
-    budget_s: float = DEFAULT_BUDGET_S
-
-
-DEFAULT_PLAN: Final = Plan()
 
 
 def _ignore(_done: int, _all: int) -> None:
@@ -119,7 +87,7 @@ class _Run:
         self._submission = submission
         self._prefix = b"conform-" + secrets.token_hex(3).encode()
         self._target, self._one_at_a_time = _probe(host, port, self._prefix + b"-end", plan)
-        asked = _asked_form(plan, self._target)
+        asked = form_to_grade(plan, self._target.stats_form)
         self._cases = [
             case for case in planned(plan, self._target.stats_form, asked) if submission is not None or not case.fresh
         ]
@@ -380,42 +348,6 @@ def _is_race(step: Step) -> bool:
     return isinstance(step, Race)
 
 
-def _asked_form(plan: Plan, target: Target) -> str:
-    if plan.stats_form != ANY:
-        return plan.stats_form
-    return _STATS_OF.get(plan.profile, target.stats_form)
-
-
-def planned(plan: Plan, stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
-    """Return the cases of a plan with their points, for a server that has a form of STATS and is asked for one."""
-    return tuple(
-        replace(case, points=plan.weights.get(case.id, plan.weights.get(case.group, case.points_in(plan.profile))))
-        for case in choose(plan.groups, stats_form, asked_form)
-        if (not plan.only or any(_picked(case, word) for word in plan.only))
-        and not any(_picked(case, word) for word in plan.without)
-    )
-
-
-def _picked(case: Case, word: str) -> bool:
-    return word.lower() in (case.id.lower(), case.group.lower(), f"rule {case.rule}")
-
-
-def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
-    """Return the cases of these groups, or of all, for a form of STATS; asked_form is the one to be graded."""
-    asked = asked_form or stats_form
-    return tuple(
-        case
-        for case in CASES
-        if case.form in (None, asked if case.habit else stats_form) and (not groups or case.group in groups)
-    )
-
-
-def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT_BUDGET_S) -> float:
-    """Return a bound in seconds for a run of these cases and the probes before it."""
-    longest = max(case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S) for case in cases)
-    return 7 * timeout_s + budget_s + longest
-
-
 def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
     """Learn how the server answers a missing key, and whether it serves one client at a time."""
     address, first = _reach(host, port, plan.timeout_s)
@@ -428,7 +360,7 @@ def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bo
         marker = _ask_anew(address, question, plan.timeout_s, dialect)
     line = _ask_anew(address, b"KV/1.0 STATS", plan.timeout_s, dialect) if dialect.sample else None
     found = form_of(line or b"")
-    form = found or _STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
+    form = found or STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
     if plan.stats_form != ANY:
         form = plan.stats_form
     return Target(address, form, end_key, marker, dialect, line is not None and found != form), one_at_a_time

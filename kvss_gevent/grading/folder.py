@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvss_gevent.conformance.case import PROFILES, PROJECT
-from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.plan import check_weights, check_words
 from kvss_gevent.settings.fail import Fail
 
 SETTINGS: Final = "grade.toml"
@@ -30,6 +30,8 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "build": str,
     "command": str,
     "profile": str,
+    "only": list,
+    "exclude": list,
     "weights": dict,
     "budget": (int, float),
     "build_budget": (int, float),
@@ -49,6 +51,8 @@ class Settings:
     build: str = ""
     command: str = ""
     profile: str = PROJECT
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     weights: Mapping[str, int] = field(default_factory=dict)
     budget: float = DEFAULT_BUDGET_S
     build_budget: float = DEFAULT_BUILD_BUDGET_S
@@ -65,18 +69,17 @@ class Recipe:
 
 def read_settings(directory: Path) -> Settings:
     """Read the class's grade.toml, where there is one. Raises Fail."""
+    file = directory / SETTINGS
     try:
-        settings = Settings(**_read(directory / SETTINGS))
+        said = _read(file)
+        if said.get("profile", PROJECT) not in PROFILES:
+            raise ValueError(f"there is no profile {said['profile']!r}: it is one of {', '.join(PROFILES)}")
+        said |= {name: tuple(map(str, said[name])) for name in ("only", "exclude") if name in said}
+        check_words((*said.get("only", ()), *said.get("exclude", ())))
+        check_weights(said.get("weights", {}))
     except ValueError as error:
-        raise Fail(f"{directory / SETTINGS}: {error}", f"It may set {', '.join(_TYPES)}.") from None
-    if settings.profile not in PROFILES:
-        raise Fail(f"{directory / SETTINGS}: no profile {settings.profile!r}", f"Profiles: {', '.join(PROFILES)}.")
-    names = {name for case in CASES for name in (case.id, case.group)}
-    for name, points in settings.weights.items():
-        if name not in names or type(points) is not int or not 0 <= points <= 1000:
-            remedy = "Write ids or groups with whole points from 0 to 1000. `kvss conform --list` shows them."
-            raise Fail(f"{directory / SETTINGS}: the weight {name} = {points!r} is none", remedy)
-    return settings
+        raise Fail(f"{file}: {error}", f"It may set {', '.join(_TYPES)}; `kvss conform --list` shows cases.") from None
+    return Settings(**said)
 
 
 def submissions(directory: Path, out: Path) -> list[Path]:

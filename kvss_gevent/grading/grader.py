@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from kvss_gevent.conformance.plan import STATS_OF, Plan, planned
 from kvss_gevent.conformance.process.command import Bounds, Command
 from kvss_gevent.conformance.process.submission import PORT_FIELD, Submission
-from kvss_gevent.conformance.runner import Plan, Unreachable, grade_submission, planned
-from kvss_gevent.conformance.stats_forms import LAB, README
+from kvss_gevent.conformance.runner import Unreachable, grade_submission
+from kvss_gevent.conformance.stats_forms import README
 from kvss_gevent.grading.folder import Refused, Settings, copy, recipe, remove
 from kvss_gevent.grading.outcome import Kind, Outcome
 
@@ -77,8 +78,8 @@ def _grade(source: Path, work: Path, settings: Settings, stop: threading.Event) 
 
 
 def _judge(source: Path, work: Path, settings: Settings, stop: threading.Event) -> Outcome:
-    plan = Plan(profile=settings.profile, weights=settings.weights)
-    form = LAB if settings.profile == "sheet" else README
+    plan = Plan(profile=settings.profile, only=settings.only, without=settings.exclude, weights=settings.weights)
+    form = STATS_OF.get(settings.profile, README)
     possible = sum(case.points for case in planned(plan, form))
     nothing = Outcome(source.name, Kind.INTERRUPTED, 0.0, possible)
     try:

@@ -1,0 +1,99 @@
+"""Which cases a run has, what each is worth, and the bounds of the run: what was asked for, and the table's answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from kvss_gevent.conformance.case import PROJECT, Case
+from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.stats_forms import ANY, LAB, README
+
+DEFAULT_TIMEOUT_S: Final = 2.0
+DEFAULT_BUDGET_S: Final = 150.0
+"""After so many seconds no further case of a run is begun; on a busy machine later, as cases have more time, too."""
+
+_BESIDES_S: Final = 1.6
+"""What a case may take beside its timeout and pauses: gaps between packets, settling, a look behind the end."""
+
+MAX_POINTS: Final = 1000
+"""The highest weight of a case."""
+
+STATS_OF: Final = {"sheet": LAB, "readme": README}
+"""The form of STATS that a profile asks for; the project takes both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run and how.
+
+    groups: none means all. stats_form: a form, or ANY. timeout_s: of one case. profile: which document gives points.
+    only, without: words that pick cases, each an id, a group or a rule such as `rule 3`; no `only` means all. weights:
+    points by id or group, instead of the table's. budget_s: of the whole run.
+    """
+
+    groups: tuple[str, ...] = ()
+    stats_form: str = ANY
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    profile: str = PROJECT
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    weights: Mapping[str, int] = field(default_factory=dict)
+    budget_s: float = DEFAULT_BUDGET_S
+
+
+DEFAULT_PLAN: Final = Plan()
+
+
+def form_to_grade(plan: Plan, found: str) -> str:
+    """Return the form of STATS that gives points, for a server that was found to have one."""
+    if plan.stats_form != ANY:
+        return plan.stats_form
+    return STATS_OF.get(plan.profile, found)
+
+
+def planned(plan: Plan, stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
+    """Return the cases of a plan with their points, for a server that has a form of STATS and is asked for one."""
+    return tuple(
+        replace(case, points=plan.weights.get(case.id, plan.weights.get(case.group, case.points_in(plan.profile))))
+        for case in choose(plan.groups, stats_form, asked_form)
+        if (not plan.only or any(_picked(case, word) for word in plan.only))
+        and not any(_picked(case, word) for word in plan.without)
+    )
+
+
+def _picked(case: Case, word: str) -> bool:
+    return word.lower() in (case.id.lower(), case.group.lower(), f"rule {case.rule}")
+
+
+def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
+    """Return the cases of these groups, or of all, for a form of STATS; asked_form is the one to be graded."""
+    asked = asked_form or stats_form
+    return tuple(
+        case
+        for case in CASES
+        if case.form in (None, asked if case.habit else stats_form) and (not groups or case.group in groups)
+    )
+
+
+def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT_BUDGET_S) -> float:
+    """Return a bound in seconds for a run of these cases and the probes before it."""
+    longest = max(case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S) for case in cases)
+    return 7 * timeout_s + budget_s + longest
+
+
+def check_words(words: Iterable[str]) -> None:
+    """See that each word picks a case: an id, a group, or a rule such as `rule 3`. Raises ValueError."""
+    known = {word.lower() for case in CASES for word in (case.id, case.group, f"rule {case.rule}")}
+    for word in words:
+        if word.lower() not in known:
+            raise ValueError(f"there is no case, group or rule {word!r}")
+
+
+def check_weights(weights: Any) -> None:
+    """See that these are points by id or group. Raises ValueError."""
+    if not isinstance(weights, dict):
+        raise ValueError("weights are points by id or group")
+    names = {name for case in CASES for name in (case.id, case.group)}
+    for name, points in weights.items():
+        if name not in names or type(points) is not int or not 0 <= points <= MAX_POINTS:
+            raise ValueError(f"{name} = {points!r} gives no case or group whole points from 0 to {MAX_POINTS}")
