@@ -5,7 +5,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from kvss_gevent.cli.conform import add_language
 from kvss_gevent.conformance.case import PROFILES
+from kvss_gevent.conformance.language import speaker
 from kvss_gevent.grading import output
 from kvss_gevent.grading.folder import (
     DEFAULT_BUDGET_S,
@@ -52,6 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=_jobs, default=1, metavar="N", help="submissions at a time (default: %(default)s)"
     )
+    add_language(parser)
 
 
 def run(args: Namespace) -> int:
@@ -68,7 +71,7 @@ def run(args: Namespace) -> int:
         print(f"[{done}/{len(sources)}] {_line(outcome)}", file=sys.stderr, flush=True)
 
     graded = grade_class(sources, settings, args.jobs, show)
-    output.write(args.out, f"Grades of {escaped(args.directory.resolve().name)}", graded)
+    output.write(args.out, f"Grades of {escaped(args.directory.resolve().name)}", graded, speaker(args.lang))
     _print(graded, args.out)
     if not graded.complete:
         raise Fail("interrupted", f"{len(graded.outcomes)} of {len(sources)} submissions were begun", INTERRUPTED)

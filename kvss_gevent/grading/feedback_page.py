@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from kvss_gevent.conformance.causes import picture
+from kvss_gevent.conformance.language import ENGLISH, Say, english
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 from kvss_gevent.grading.files import explained, points
 from kvss_gevent.grading.outcome import Outcome
@@ -12,64 +13,70 @@ from kvss_gevent.pages.tables import Cell, table
 from kvss_gevent.settings.fail import escaped
 
 
-def feedback_page(outcome: Outcome) -> str:
+def feedback_page(outcome: Outcome, say: Say = english) -> str:
     """Return the page."""
     name = escaped(outcome.name)
     lead = f"{outcome.percent:.1f} %, {outcome.points} of {outcome.possible} points. Verdict: {outcome.said}."
-    return page(name, heading(name, lead) + "".join(_body(outcome)))
+    return page(name, heading(name, say(lead)) + "".join(_body(outcome, say)), lang=say(ENGLISH))
 
 
-def _body(outcome: Outcome) -> Iterator[str]:
+def _body(outcome: Outcome, say: Say) -> Iterator[str]:
     if outcome.tail:
-        yield f"<p>The last that it printed:</p>{_bytes(outcome.tail)}"
+        yield f"<p>{say('The last that it printed:')}</p>{_bytes(outcome.tail)}"
     if outcome.notes:
-        yield bullets(outcome.notes)
+        yield bullets(map(say, outcome.notes))
     card = outcome.card
     if card is None:
         return
     if card.causes:
-        yield "<h2>Most likely</h2>"
+        yield f"<h2>{say('Most likely')}</h2>"
         for finding in card.causes:
-            yield from _cause(finding)
+            yield from _cause(finding, say)
     if card.notes:
-        yield "<h2>About the run</h2>" + bullets(card.notes)
-    yield "<h2>Points</h2>" + _groups(card)
-    if card.failures:
-        yield "<h2>Failed cases</h2>"
-        yield from map(_case, card.failures)
-    flaky = [verdict for verdict in card.verdicts if verdict.flaky]
-    if flaky:
-        yield "<h2>Cases that failed once</h2><p>They passed when they were run again, and keep their points.</p>"
-        yield from map(_case, flaky)
-    if card.advice:
-        yield "<h2>Advice without points</h2>"
-        yield from map(_case, card.advice)
+        yield f"<h2>{say('About the run')}</h2>" + bullets(map(say, card.notes))
+    yield f"<h2>{say('Points')}</h2>" + _groups(card, say)
+    flaky = tuple(verdict for verdict in card.verdicts if verdict.flaky)
+    kept = "They passed when they were run again, and keep their points."
+    yield from _cases("Failed cases", "", card.failures, say)
+    yield from _cases("Cases that failed once", kept, flaky, say)
+    yield from _cases("Advice without points", "", card.advice, say)
 
 
-def _cause(finding: Finding) -> Iterator[str]:
+def _cases(title: str, lead: str, verdicts: tuple[Verdict, ...], say: Say) -> Iterator[str]:
+    if verdicts:
+        yield f"<h2>{say(title)}</h2>"
+        yield f"<p>{say(lead)}</p>" if lead else ""
+        for verdict in verdicts:
+            yield _case(verdict, say)
+
+
+def _cause(finding: Finding, say: Say) -> Iterator[str]:
     first = finding.evidence[0]
-    cost = f"Failed cases that come of it: {len(finding.explains)}, points: {finding.points}."
-    yield f"<h3>{escape(finding.sentence)}</h3><p>{escape(finding.advice)} {cost}</p>"
+    cost = say(f"Failed cases that come of it: {len(finding.explains)}, points: {finding.points}.")
+    yield f"<h3>{escape(say(finding.sentence))}</h3><p>{escape(say(finding.advice))} {cost}</p>"
     if first.packets:
-        yield figure(picture.drawing(first), f"What went over the connection in the case {first.case.id}")
+        caption = say(f"What went over the connection in the case {first.case.id}")
+        yield figure(picture.drawing(first, say), caption)
 
 
-def _groups(card: Scorecard) -> str:
+def _groups(card: Scorecard, say: Say) -> str:
     rows: list[list[Cell]] = []
     for name, verdicts in card.groups.items():
         reached, possible = points(verdicts)
         share = percent(reached, possible)
         passed = sum(verdict.passed for verdict in verdicts)
-        rows.append([name, (f"{reached} of {possible}", reached), (f"{passed} of {len(verdicts)}", passed)])
-        rows[-1].append((f"{share:.1f} %", share) if possible else ("advice", None))
-    return table(("group", "points", "cases", "mark"), rows)
+        of = say(" of ")
+        rows.append([name, (f"{reached}{of}{possible}", reached), (f"{passed}{of}{len(verdicts)}", passed)])
+        rows[-1].append((f"{share:.1f} %", share) if possible else (say("advice"), None))
+    return table(tuple(map(say, ("group", "points", "cases", "mark"))), rows)
 
 
-def _case(verdict: Verdict) -> str:
+def _case(verdict: Verdict, say: Say) -> str:
     case = verdict.case
-    cost = f"rule {case.rule}, {case.points} point{'s' if case.points != 1 else ''}"
-    again = f" (run {verdict.tries} times)" if verdict.tries > 1 else ""
-    return folded(f"{case.id}: {case.title} ({cost}){again}", _bytes("\n".join(explained(verdict))))
+    cost = say(f"rule {case.rule}, {case.points} point{'s' if case.points != 1 else ''}")
+    again = say(f" (run {verdict.tries} times)") if verdict.tries > 1 else ""
+    summary = f"{case.id}: {say(case.title)} ({cost}){again}"
+    return folded(summary, _bytes("\n".join(explained(verdict, say))))
 
 
 def _bytes(text: str) -> str:

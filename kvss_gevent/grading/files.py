@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from kvss_gevent.conformance.cases import GROUPS
 from kvss_gevent.conformance.export import as_junit, failed_as_junit
+from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.score import Verdict
 from kvss_gevent.conformance.transcript import lines_of
 from kvss_gevent.grading.outcome import Outcome
@@ -45,15 +46,17 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def gradescope(outcome: Outcome) -> bytes:
+def gradescope(outcome: Outcome, say: Say = english) -> bytes:
     """Return results.json in the form of Gradescope's autograder."""
     verdicts = outcome.card.verdicts if outcome.card else ()
     result: dict[str, Any] = {
         "score": outcome.points,
         "execution_time": round(outcome.duration_s),
-        "output": "\n".join((outcome.said, *outcome.notes, *_tail(outcome), *_causes(outcome))),
+        "output": "\n".join(
+            (say(outcome.said), *map(say, outcome.notes), *_tail(outcome, say), *_causes(outcome, say))
+        ),
         "output_format": "text",
-        "tests": [_test(verdict) for verdict in verdicts if verdict.case.points],
+        "tests": [_test(verdict, say) for verdict in verdicts if verdict.case.points],
         "extra_data": {"verdict": str(outcome.kind), "possible": outcome.possible, "percent": outcome.percent},
     }
     return (json.dumps(result, indent=1) + "\n").encode()
@@ -83,10 +86,10 @@ def points(verdicts: Sequence[Verdict]) -> tuple[int, int]:
     return reached, sum(verdict.case.points for verdict in verdicts)
 
 
-def _test(verdict: Verdict) -> dict[str, Any]:
+def _test(verdict: Verdict, say: Say) -> dict[str, Any]:
     case = verdict.case
     test = {
-        "name": f"{case.id}: {case.title}",
+        "name": f"{case.id}: {say(case.title)}",
         "number": str(case.rule),
         "score": case.points if verdict.passed else 0,
         "max_score": case.points,
@@ -94,27 +97,27 @@ def _test(verdict: Verdict) -> dict[str, Any]:
         "tags": [case.group],
         "visibility": "visible",
     }
-    return test if verdict.passed else {**test, "output": "\n".join(explained(verdict))}
+    return test if verdict.passed else {**test, "output": "\n".join(explained(verdict, say))}
 
 
-def explained(verdict: Verdict) -> Iterator[str]:
+def explained(verdict: Verdict, say: Say = english) -> Iterator[str]:
     """Yield what went wrong in a case, with the bytes that went over its connections."""
-    yield f"expected {verdict.expected}"
-    yield f"received {verdict.received}"
-    yield from lines_of(verdict)
-    yield from verdict.picture
+    yield say(f"expected {verdict.expected}")
+    yield say(f"received {verdict.received}")
+    yield from lines_of(verdict, say)
+    yield from map(say, verdict.picture)
     if verdict.death:
-        yield f"the server: {verdict.death}"
+        yield say(f"the server: {verdict.death}")
         yield from map(escaped, verdict.tail.splitlines()[-5:])
-    yield f"hint: {verdict.case.hint}"
+    yield say(f"hint: {verdict.case.hint}")
 
 
-def _tail(outcome: Outcome) -> Iterator[str]:
+def _tail(outcome: Outcome, say: Say) -> Iterator[str]:
     if outcome.tail:
-        yield "It printed last:"
+        yield say("The last that it printed:")
         yield from map(escaped, outcome.tail.splitlines())
 
 
-def _causes(outcome: Outcome) -> Iterator[str]:
+def _causes(outcome: Outcome, say: Say) -> Iterator[str]:
     for finding in outcome.card.causes if outcome.card else ():
-        yield f"{finding.sentence} {finding.advice}"
+        yield f"{say(finding.sentence)} {say(finding.advice)}"

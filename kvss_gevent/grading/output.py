@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.grading.class_page import class_page
 from kvss_gevent.grading.feedback_page import feedback_page
 from kvss_gevent.grading.files import FEEDBACK, gradescope, junit, marks
@@ -32,9 +33,9 @@ def prepare(out: Path, names: list[str]) -> None:
         ) from None
 
 
-def write(out: Path, title: str, graded: Graded) -> None:
-    """Write pages, marks and the files of each submission. Raises OSError."""
-    for place, data in _files(title, graded):
+def write(out: Path, title: str, graded: Graded, say: Say = english) -> None:
+    """Write pages, marks and the files of each submission, its pages in a language. Raises OSError."""
+    for place, data in _files(title, graded, say):
         path = out / place
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".new-{os.getpid()}")
@@ -42,11 +43,11 @@ def write(out: Path, title: str, graded: Graded) -> None:
         new.replace(path)
 
 
-def _files(title: str, graded: Graded) -> Iterator[tuple[str, bytes]]:
+def _files(title: str, graded: Graded, say: Say) -> Iterator[tuple[str, bytes]]:
     outcomes = graded.outcomes
     yield "index.html", class_page(title, outcomes).encode()
     yield "marks.csv", marks(outcomes)
     for outcome in outcomes:
-        yield f"{FEEDBACK}/{outcome.name}.html", feedback_page(outcome).encode()
-        yield f"{outcome.name}/results.json", gradescope(outcome)
+        yield f"{FEEDBACK}/{outcome.name}.html", feedback_page(outcome, say).encode()
+        yield f"{outcome.name}/results.json", gradescope(outcome, say)
         yield f"{outcome.name}/junit.xml", junit(outcome)

@@ -158,7 +158,7 @@ CAUSES: Final = (
         advice="Use a container that grows, and answer 500 SERVER_ERROR rather than forget a key.",
         fails={"many-keys": "'[45]"},
         passes=("get", "shared", "long-keys"),
-        over=("map-copied", "keys-counted-apart"),
+        over=("map-copied", "keys-counted-apart", "stale-cache"),
         also=("stats-*", "hundred-clients", "pipeline-*", "large-value", "long-line*", "race-*", "deaf-client"),
     ),
     Cause(
