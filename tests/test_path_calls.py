@@ -6,13 +6,13 @@ from bench.path_calls import in_a_greenlet, measure
 
 MOST = {
     "memory GET hit": (1, 0),
-    "memory GET miss": (4, 1),
-    "memory PUT": (4, 1),
-    "memory DEL": (4, 1),
-    "disk GET": (8, 3),
-    "disk PUT": (14, 5),
-    "cluster GET": (19, 8),
-    "cluster PUT": (26, 11),
+    "memory GET miss": (3, 1),
+    "memory PUT": (3, 1),
+    "memory DEL": (3, 1),
+    "disk GET": (7, 3),
+    "disk PUT": (13, 5),
+    "cluster GET": (18, 8),
+    "cluster PUT": (25, 11),
 }
 """At most so many calls, and changes of file."""
 

@@ -34,6 +34,8 @@ from kvss_gevent.stores.base import Command
 CR, LF = 13, 10
 """Numbers, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
 
+OK_PREFIX_BYTES = len(OK_PREFIX)
+
 LONGEST_HIT_BYTES = 128
 """A longer packet is hardly ever one GET: it is cut into lines before any look-up."""
 LONGEST_GET_BYTES = len(GET_PREFIX) + MAX_KEY_BYTES + 1
@@ -86,9 +88,16 @@ class Session:
                 self._begun = True
                 if data[:1] == TLS_HELLO:
                     return self._refuse_tls()
+            # One whole line, the most frequent packet, needs no slices: it is always answered at once.
+            if (
+                data.find(b"\n") == len(data) - 1
+                and data.isascii()
+                and CR not in data
+                and 0 < len(data) <= self._server.limits.line_bytes
+                and not self.closed
+            ):
+                return self._answer((data,), no_table, self._server.limits.reply_bytes)[0]
         plain = data.isascii() and CR not in data and 0 < len(data) <= self._server.limits.line_bytes
-        if data.find(b"\n") == len(data) - 1 and plain and self.partial is None and not self.more:
-            return self._answer_slice((data,), no_table)
         lines = BytesIO(data).readlines()
         # Where lines are long, on average, to look up all of them costs more than it saves.
         look_up = self._look_up if len(data) <= len(lines) * LONGEST_GET_BYTES else no_table
@@ -124,10 +133,11 @@ class Session:
     ) -> list[bytes]:
         """Return the replies to lines, in order, at least one: fewer than lines where left_bytes may not be enough."""
         server = self._server
-        stats, run, table = server.stats, server.store.run, server.store.replies
-        if len(lines) * table.largest_bytes > left_bytes:
-            lines = lines[: left_bytes // table.largest_bytes or 1]
-        large_bytes = left_bytes // len(lines) - len(OK_PREFIX)
+        stats, store = server.stats, server.store
+        run, largest_bytes = store.run, store.replies.largest_bytes
+        if len(lines) * largest_bytes > left_bytes:
+            lines = lines[: left_bytes // largest_bytes or 1]
+        large_bytes = left_bytes // len(lines) - OK_PREFIX_BYTES
         replies: list[bytes] = []
         append = replies.append
         batch: list[Command] = []
@@ -176,8 +186,9 @@ class Session:
                 break  # GETs of this value may need more than is left
         if batch:
             self._apply(batch, replies, left_bytes)
-        if puts or dels:
+        if puts:
             stats.puts += puts
+        if dels:
             stats.dels += dels
         stats.commands += len(replies)
         return replies
