@@ -1,10 +1,5 @@
-"""What the gevent server keeps per connection, and the ways a connection ends other than by its own greenlet's will.
+"""What the gevent server keeps per connection, and the ways it is ended from outside; gevent_server drives it."""
 
-It is refused at the door, or shut down. Its conversation is driven by gevent_server.
-"""
-
-import logging
-import os
 import socket
 import struct
 import time
@@ -12,7 +7,6 @@ from typing import Any
 
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.protocol.errors import server_name
-from kvss_gevent.protocol.wire import REPLY, Status
 from kvss_gevent.server.transport import Transport
 
 try:
@@ -21,12 +15,7 @@ try:
 except ModuleNotFoundError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-logger = logging.getLogger("kvss")
-
-REFUSAL = REPLY[Status.SERVER_ERROR] + b"\n"
 LINGER_0 = struct.pack("ii", 1, 0)
-
-REFUSAL_LOG_INTERVAL_S = 10.0
 
 
 class Connection:
@@ -123,55 +112,3 @@ def held_input(session: Conversation) -> int:
     """Return the bytes of a line whose end has not arrived."""
     partial = session.partial
     return 0 if partial is None else len(partial)
-
-
-class Doorman:
-    """Refuses connections with 500 SERVER_ERROR, also when the process has no file descriptor left for them."""
-
-    def __init__(self) -> None:
-        self._spare = _open_spare()
-        self._refused = 0
-        self._logged_s = float("-inf")
-
-    def refuse(self, sock: socket.socket, why: str) -> None:
-        """Answer and close a connection that was accepted; log at most one line in REFUSAL_LOG_INTERVAL_S."""
-        try:
-            sock.send(REFUSAL)
-        except OSError:
-            pass
-        close(sock)
-        self._refused += 1
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= REFUSAL_LOG_INTERVAL_S:
-            logger.warning("refused %d connection(s) with 500: %s", self._refused, why)
-            self._refused = 0
-            self._logged_s = now_s
-
-    def refuse_without_descriptors(self, listener: Any, error: OSError) -> bool:
-        """Use the descriptor kept for this to accept and refuse one connection; returns whether that could be done.
-
-        Left alone, the connection would stay in the kernel's queue and wake the event loop again at once, forever.
-        """
-        if self._spare is None:
-            self._spare = _open_spare()
-        if self._spare is None:
-            return False
-        os.close(self._spare)
-        try:
-            descriptor, _ = listener._accept()
-        except OSError:
-            return False
-        else:
-            sock = socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
-            sock.setblocking(False)
-            self.refuse(sock, error.strerror or str(error))
-            return True
-        finally:
-            self._spare = _open_spare()
-
-
-def _open_spare() -> int | None:
-    try:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None

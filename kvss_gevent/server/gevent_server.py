@@ -12,7 +12,6 @@ import logging
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +22,9 @@ from greenlet import getcurrent
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.timing import Call
+from kvss_gevent.server.admission import Admission
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
-from kvss_gevent.server.connection import Connection, Doorman, close, held_input, host_of
+from kvss_gevent.server.connection import Connection, close, held_input, host_of
 from kvss_gevent.server.rare_log import RareLog
 from kvss_gevent.server.security.tls import PlainClientError, TlsError
 from kvss_gevent.server.sweeper import Reclaimed, reclaim, sweep
@@ -83,7 +83,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self.connections: set[Connection] = set()
         self._someone_is_freer = someone_is_freer or _nobody
         self._left_it = False
-        self._doorman = Doorman()
+        self._admission = Admission(lambda: self.config)
         self._strangers = RareLog(STRANGERS_LOG_INTERVAL_S)
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
@@ -94,7 +94,6 @@ class KVServer(StreamServer):  # type: ignore[misc]
         """Whether a conversation may let other greenlets run: in its store, or while a password is checked."""
         self.needs_login = False
         """Whether conversations have is_admitted: one that waits for a login may not stay for long."""
-        self._by_host: Counter[str] = Counter()
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
         self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory, self._is_admitted)
         self._reclaimer = (
@@ -114,25 +113,19 @@ class KVServer(StreamServer):  # type: ignore[misc]
         except (BlockingIOError, InterruptedError, ConnectionError):
             return None
         except OSError as error:
-            if not self._doorman.refuse_without_descriptors(self.socket, error):
+            if not self._admission.refuse_without_descriptors(self.socket, error):
                 self.stop_accepting()
                 gevent.spawn_later(PAUSE_S, self._accept_again)
             return None
         # A plain socket, for a gevent socket has watchers of its own, which cost memory and would not be used.
         sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
         sock.setblocking(False)
-        if self.service.connections() >= self.config.max_connections:
-            self._doorman.refuse(
-                sock, f"{self.service.connections()} clients are connected, as many as --max-connections allows"
-            )
-            return None
         host = host_of(address)
-        if host and self._by_host[host] >= (self.config.max_per_address or max(self.config.max_connections // 10, 1)):
-            self._doorman.refuse(sock, f"{host} has as many connections as --max-per-address allows")
+        if why := self._admission.refusal(host, self.service.connections()):
+            self._admission.refuse(sock, why)
             return None
         connection = Connection(sock, self.make_transport(sock), self.service.open(host or "loopback"), address)
-        if host:
-            self._by_host[host] += 1
+        self._admission.opened(host)
         self.connections.add(connection)
         self.service.stats.connections += 1
         if self.observer:
@@ -185,9 +178,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             readable.close()
             self.connections.discard(connection)
             self._memory.forget(connection)
-            if host := host_of(connection.address):
-                self._by_host[host] -= 1
-                self._by_host += Counter()  # hosts without connections are forgotten
+            self._admission.closed(host_of(connection.address))
             self.service.stats.connections -= 1
             if self.observer:
                 self.observer.closed(connection)

@@ -59,7 +59,10 @@ class Config:
         10_000, kinds.COUNT, "clients at once; one too many gets 500 and is closed", reload=True
     )
     max_per_address: int = option(
-        0, kinds.NUMBER, "of them from one address but loopback, 0 for a tenth of all", reload=True
+        0,
+        kinds.NUMBER,
+        "of them from one address but loopback, and as many new ones a second; 0 for a tenth of all",
+        reload=True,
     )
     max_line_bytes: int = option(
         MAX_LINE_BYTES, kinds.SIZE, "longest request line, in bytes; a longer one gets 400", reload=True

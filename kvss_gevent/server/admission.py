@@ -1,0 +1,110 @@
+"""Who is let in: bounds on all connections and on those of one address; all others are refused with 500 (rule 10)."""
+
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from kvss_gevent.protocol.wire import LINE, Status
+from kvss_gevent.server.connection import close
+from kvss_gevent.settings.config import Config
+
+logger = logging.getLogger("kvss")
+
+REFUSAL_LOG_INTERVAL_S = 10.0
+RATE_INTERVAL_S = 1.0
+"""In so long an address may open as many connections as it may have open."""
+
+
+class Admission:
+    """Counts connections by address, and refuses those that are too many or come too fast.
+
+    An address is "" where it has no bound of its own: loopback, or a Unix socket.
+    """
+
+    def __init__(self, config: Callable[[], Config], clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._clock = clock
+        self._open: Counter[str] = Counter()
+        self._lately: Counter[str] = Counter()
+        self._lately_since_s = clock()
+        self._spare = _open_spare()
+        self._refused = 0
+        self._logged_s = float("-inf")
+
+    def refusal(self, address: str, connected: int) -> str:
+        """Return why one more connection from an address is refused, where `connected` are open in all; or ""."""
+        config = self._config()
+        if connected >= config.max_connections:
+            return f"{connected} clients are connected, as many as --max-connections allows"
+        if not address:
+            return ""
+        most = config.max_per_address or max(config.max_connections // 10, 1)
+        if self._open[address] >= most:
+            return f"{address} has as many connections as --max-per-address allows"
+        now_s = self._clock()
+        if now_s - self._lately_since_s >= RATE_INTERVAL_S:
+            self._lately_since_s = now_s
+            self._lately.clear()
+        if self._lately[address] >= most:
+            return f"{address} opens more connections in a second than --max-per-address allows at a time"
+        return ""
+
+    def opened(self, address: str) -> None:
+        """Count a connection that was let in."""
+        if address:
+            self._open[address] += 1
+            self._lately[address] += 1
+
+    def closed(self, address: str) -> None:
+        """Count one that has ended."""
+        if address:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    def refuse(self, sock: socket.socket, why: str) -> None:
+        """Answer and close a connection that was accepted; log at most one line in REFUSAL_LOG_INTERVAL_S."""
+        try:
+            sock.send(LINE[Status.SERVER_ERROR])
+        except OSError:
+            pass
+        close(sock)
+        self._refused += 1
+        now_s = time.monotonic()
+        if now_s - self._logged_s >= REFUSAL_LOG_INTERVAL_S:
+            logger.warning("refused %d connection(s) with 500: %s", self._refused, why)
+            self._refused = 0
+            self._logged_s = now_s
+
+    def refuse_without_descriptors(self, listener: Any, error: OSError) -> bool:
+        """Use the descriptor kept for this to accept and refuse one connection; returns whether that could be done.
+
+        Left alone, the connection would stay in the kernel's queue and wake the event loop again at once, forever.
+        """
+        if self._spare is None:
+            self._spare = _open_spare()
+        if self._spare is None:
+            return False
+        os.close(self._spare)
+        try:
+            descriptor, _ = listener._accept()
+        except OSError:
+            return False
+        else:
+            sock = socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
+            sock.setblocking(False)
+            self.refuse(sock, error.strerror or str(error))
+            return True
+        finally:
+            self._spare = _open_spare()
+
+
+def _open_spare() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -1,0 +1,69 @@
+"""Who is let in: an address has its share and its pace, and loopback neither."""
+
+from dataclasses import replace
+
+import pytest
+
+from kvss_gevent.server.admission import Admission
+from kvss_gevent.settings.config import Config
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock: Clock) -> Admission:
+    config = Config(max_connections=100, max_per_address=5)
+    return Admission(lambda: config, clock)
+
+
+def let_in(admission: Admission, address: str, count: int) -> str:
+    """Let connections in until one is refused, or until there are as many; return the last answer."""
+    for _ in range(count):
+        if why := admission.refusal(address, 0):
+            return why
+        admission.opened(address)
+    return ""
+
+
+def test_an_address_has_its_share_and_others_have_theirs(admission: Admission, clock: Clock) -> None:
+    assert let_in(admission, "192.0.2.1", 5) == ""
+    clock.now_s += 2
+    assert let_in(admission, "192.0.2.1", 1) == "192.0.2.1 has as many connections as --max-per-address allows"
+    assert let_in(admission, "192.0.2.2", 5) == ""
+    admission.closed("192.0.2.1")
+    assert let_in(admission, "192.0.2.1", 1) == ""
+
+
+def test_without_a_share_of_its_own_an_address_has_a_tenth_of_all(clock: Clock) -> None:
+    config = Config(max_connections=40)
+    admission = Admission(lambda: config, clock)
+    assert let_in(admission, "192.0.2.1", 4) == ""
+    assert "--max-per-address" in let_in(admission, "192.0.2.1", 1)
+    config = replace(config, max_connections=80)  # as SIGHUP does
+    clock.now_s += 2
+    assert let_in(admission, "192.0.2.1", 4) == ""
+
+
+def test_who_comes_and_goes_too_fast_is_refused_until_the_second_is_over(admission: Admission, clock: Clock) -> None:
+    for _ in range(5):
+        assert let_in(admission, "192.0.2.1", 1) == ""
+        admission.closed("192.0.2.1")
+    assert "more connections in a second" in let_in(admission, "192.0.2.1", 1)
+    assert let_in(admission, "192.0.2.2", 1) == ""
+    clock.now_s += 1
+    assert let_in(admission, "192.0.2.1", 1) == ""
+
+
+def test_loopback_has_all_there_is(admission: Admission) -> None:
+    assert let_in(admission, "", 99) == ""
+    assert admission.refusal("", 100) == "100 clients are connected, as many as --max-connections allows"
