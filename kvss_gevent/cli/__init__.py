@@ -4,7 +4,7 @@ A command module has add_arguments(parser) and run(args), which returns the exit
 examples. Only the module of the command in use is imported, so that a client does not load the server.
 
 May import: protocol, settings, stores, core, server, models, client, measure, conformance, grading, loadtest, compare,
-trace, wire_tools, pages.
+trace, wire_tools, pages, top.
 """
 
 import errno
@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "compare the concurrency models that serve offers",
     "client": "talk to a server: interactive, from a script, or one command",
     "demo": "watch the protocol at work on a server of its own",
+    "top": "watch a running server: rates, times, workers, who is slow",
     "bench": "load a server as hard as one process can",
     "compare": "compare all concurrency models in one report",
     "conform": "grade any KV/1.0 server",

@@ -70,13 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", dest="times", type=_times, metavar="N", default=1, help="run COMMAND N times")
     parser.add_argument("-i", dest="pause_s", type=_pause, metavar="S", default=0.0, help="wait S seconds between them")
     parser.add_argument("--pipe", action="store_true", help="send all of standard input and print a summary")
+    add_connection_options(parser)
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(options=parser)
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """Declare who logs in, and with what TLS."""
     parser.add_argument("--user", metavar="NAME", help="log in as NAME")
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="where the password is")
     parser.add_argument("--tls", action="store_true", help="speak TLS, and check the server's certificate")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="speak TLS, and trust the authorities in FILE")
     parser.add_argument("--insecure", action="store_true", help="speak TLS with anybody: no certificate is checked")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(options=parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             raise Fail("--json, -r and -i are for one command", "Give COMMAND behind the address, such as STATS.")
         if command and args.pipe:
             raise Fail("--pipe reads commands from standard input", f"Leave {command[0]!r} away, or --pipe.")
-        with _client(endpoint, args) as client:
+        with client_of(endpoint, args) as client:
             if command:
                 line = os.fsencode(" ".join(command))
                 return batch.repeat(client, line, json=args.json, times=args.times, pause_s=args.pause_s)
@@ -133,7 +138,8 @@ def _address_and_command(args: argparse.Namespace) -> tuple[Endpoint, list[str]]
     return take_endpoint(places)[0], args.words
 
 
-def _client(endpoint: Endpoint, args: argparse.Namespace) -> KVClient:
+def client_of(endpoint: Endpoint, args: argparse.Namespace) -> KVClient:
+    """Return the client that the options describe; args.timeout is in seconds, or None. Raises Fail."""
     options: ClientOptions = {
         "connect_timeout_s": args.timeout or 5.0,
         "timeout_s": args.timeout or 30.0,

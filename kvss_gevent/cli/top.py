@@ -1,0 +1,132 @@
+"""`kvss top`: a live view of a running server, on a screen or as lines."""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from kvss_gevent.cli.client import add_connection_options, client_of
+from kvss_gevent.protocol.errors import KVError
+from kvss_gevent.settings.addresses import Endpoint, only_endpoint
+from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.top.figures import Figures, compare
+from kvss_gevent.top.metrics_page import page_address
+from kvss_gevent.top.readings import Reader, Reading
+from kvss_gevent.top.screen import plain, screen
+
+EPILOG = """\
+examples:
+  kvss top                                      what STATS and SLOWLOG tell
+  kvss top 127.0.0.1:5050 --metrics 9100        with its metrics page, too
+  kvss top --plain --interval 1                 a line a second
+  kvss top --plain --count 1                    one line
+
+The server tells more if it was started with --metrics and --slow-ms. Of a
+foreign KV/1.0 server it shows what STATS tells. The slow log is for the role
+admin where the server has users.
+
+exit codes:
+  0    q was pressed, or --count lines are printed
+  2    usage
+  3    the server, or at the start its metrics page, does not answer
+  130  Ctrl-C
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kvss top`."""
+    parser.usage = "kvss top [options] [HOST:PORT | HOST PORT | unix:PATH]"
+    parser.epilog = EPILOG
+    parser.add_argument("words", nargs="*", metavar="HOST:PORT", help="the server (127.0.0.1:5050)")
+    parser.add_argument("--metrics", metavar="URL", help="its metrics page: http://HOST:PORT/metrics, or a port")
+    parser.add_argument("--interval", type=_interval, metavar="S", default=1.0, help="seconds between looks (1)")
+    parser.add_argument("--plain", action="store_true", help="print a line for each interval, for any output")
+    parser.add_argument("--count", type=_count, metavar="N", default=0, help="with --plain: end after N lines")
+    add_connection_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show a server until something ends it; returns the exit code."""
+    endpoint = only_endpoint(args.words, unix=True)
+    if not args.plain and not (sys.stdout.isatty() and sys.stdin.isatty()):
+        raise Fail("there is no terminal", "Give --plain for a line an interval.")
+    args.timeout = 5.0
+    try:
+        with client_of(endpoint, args) as client:
+            reader = Reader(client, _page(args.metrics))
+            first = reader.read()
+            if first.no_page:
+                raise Fail(
+                    f"no metrics page at {args.metrics}: {first.no_page}",
+                    "Give the address of --metrics.",
+                    Exit.UNREACHABLE,
+                )
+            if args.plain:
+                _print_lines(_looks(reader, first, args.count, lambda: time.sleep(args.interval)))
+            else:
+                _show(reader, first, str(endpoint), args.interval)
+    except KVError as error:
+        raise Fail(str(error), "Look whether the server still runs.", Exit.UNREACHABLE) from None
+    return Exit.OK
+
+
+def _looks(reader: Reader, first: Reading, count: int, wait: Callable[[], object]) -> Iterator[Figures]:
+    """Yield what happened in each interval."""
+    before = first
+    for _ in range(count) if count else itertools.count():
+        wait()
+        now = reader.read()
+        yield compare(before, now)
+        before = now
+
+
+def _print_lines(looks: Iterator[Figures]) -> None:
+    for figures in looks:
+        print(plain(figures, _clock()), flush=True)
+
+
+def _show(reader: Reader, first: Reading, server: str, interval_s: float) -> None:
+    from kvss_gevent.top.terminal import opened
+
+    before, figures = first, compare(first, first)
+    with opened() as terminal:
+        due_s = time.monotonic() + interval_s
+        while True:
+            terminal.draw(screen(figures, server, *terminal.size(), _clock()))
+            key = terminal.wait(max(due_s - time.monotonic(), 0))
+            if key in ("q", "Q"):
+                return
+            if key is None:
+                now = reader.read()
+                figures, before = compare(before, now), now
+                due_s = time.monotonic() + interval_s
+
+
+def _page(text: str | None) -> Endpoint | None:
+    if text is None:
+        return None
+    try:
+        return page_address(text)
+    except ValueError as error:
+        raise Fail(str(error), "Give --metrics a port, HOST:PORT or http://HOST:PORT/metrics.") from None
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines, at least 1")
+    return int(text)

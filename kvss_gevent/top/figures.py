@@ -1,0 +1,136 @@
+"""What happened between two readings: rates and times."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvss_gevent.observe.histogram import BOUNDS_S, quantile
+from kvss_gevent.top.metrics_page import Samples
+from kvss_gevent.top.readings import Reading
+
+USUAL = ("200", "201", "204", "404")
+"""Codes that are no errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    """One worker."""
+
+    number: str
+    requests_per_s: float
+    clients: float
+    cores: float
+    """Processor time for each second."""
+    resident_bytes: float
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a screen or a line shows. None or empty is what the server does not tell."""
+
+    uptime_s: int | None = None
+    clients: int | None = None
+    keys: int | None = None
+    requests_per_s: float | None = None
+    by_command: Mapping[str, float] = field(default_factory=dict)
+    """Requests for each second."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """By code, for each second."""
+    p50_us: float | None = None
+    p99_us: float | None = None
+    store_p99_us: float | None = None
+    lag_p99_ms: float | None = None
+    in_per_s: float | None = None
+    out_per_s: float | None = None
+    slow: int | None = None
+    """Entries of the slow log since the server's start."""
+    workers: Sequence[WorkerFigures] = ()
+    slow_ms: int | None = None
+    entries: Sequence[Any] = ()
+    busiest: Sequence[Any] = ()
+    said: str = ""
+    """The reply to STATS, where its form is not known."""
+    no_page: str = ""
+
+
+def compare(before: Reading, now: Reading) -> Figures:
+    """Return what happened from one reading to the next. A server that was started anew counts from 0."""
+    seconds = max(now.at_s - before.at_s, 1e-3)
+    found: dict[str, Any] = {
+        "slow_ms": now.slow_ms,
+        "entries": now.entries,
+        "busiest": now.clients,
+        "no_page": now.no_page,
+        "said": "" if now.stats else now.said,
+    }
+    if now.stats:
+        found |= _of_stats(before, now, seconds)
+    if now.samples:
+        found |= _of_page(before.samples, now.samples, seconds)
+    return Figures(**found)
+
+
+def _of_stats(before: Reading, now: Reading, seconds: float) -> dict[str, Any]:
+    stats, old = now.stats, before.stats
+    assert stats
+    found: dict[str, Any] = {"uptime_s": stats.uptime_s, "clients": stats.connections, "keys": stats.keys_stored}
+    if not old:
+        return found
+
+    def rate(name: str) -> float | None:
+        new_count, old_count = getattr(stats, name), getattr(old, name)
+        return None if new_count is None or old_count is None else max(new_count - old_count, 0) / seconds
+
+    found["requests_per_s"] = rate("commands_processed")
+    rates = {name.upper(): rate(f"{name}_requests") for name in ("get", "put", "del")}
+    found["by_command"] = {name: value for name, value in rates.items() if value is not None}
+    return found
+
+
+def _of_page(before: Samples, now: Samples, seconds: float) -> dict[str, Any]:
+    def rate(*sample: str) -> float:
+        return max(now.get(sample, 0.0) - before.get(sample, 0.0), 0.0) / seconds
+
+    by_command: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    for sample in now:
+        if sample[0] == "kvss_requests_total":
+            by_command[sample[1]] = by_command.get(sample[1], 0.0) + rate(*sample)
+            if sample[2] not in USUAL:
+                errors[sample[2]] = errors.get(sample[2], 0.0) + rate(*sample)
+    return {
+        "uptime_s": int(now["kvss_uptime_seconds",]),
+        "clients": int(now.get(("kvss_connections",), 0)),
+        "requests_per_s": sum(by_command.values()),
+        "by_command": by_command,
+        "errors": errors,
+        "p50_us": _scaled(before, now, "kvss_handling_seconds", 0.5, 1e6),
+        "p99_us": _scaled(before, now, "kvss_handling_seconds", 0.99, 1e6),
+        "store_p99_us": _scaled(before, now, "kvss_store_seconds", 0.99, 1e6),
+        "lag_p99_ms": _scaled(before, now, "kvss_loop_lag_seconds", 0.99, 1e3),
+        "in_per_s": rate("kvss_received_bytes_total"),
+        "out_per_s": rate("kvss_sent_bytes_total"),
+        "slow": int(now.get(("kvss_slow_total",), 0)),
+        "workers": [
+            WorkerFigures(
+                sample[1],
+                rate("kvss_worker_requests_total", sample[1]),
+                now[sample],
+                rate("kvss_worker_cpu_seconds_total", sample[1]),
+                now.get(("kvss_worker_resident_bytes", sample[1]), 0.0),
+                now.get(("kvss_worker_silent_seconds", sample[1]), 0.0),
+            )
+            for sample in now
+            if sample[0] == "kvss_worker_connections"
+        ],
+    }
+
+
+def _scaled(before: Samples, now: Samples, family: str, share: float, factor: float) -> float | None:
+    """Return a quantile of what a histogram has taken in between two pages, or None."""
+    name = f"{family}_bucket"
+    counts = [now.get((name, bound), 0.0) - before.get((name, bound), 0.0) for bound in (*map(repr, BOUNDS_S), "+Inf")]
+    classes = [max(count - below, 0.0) for below, count in zip([0.0, *counts], counts, strict=False)]
+    found = quantile(classes, BOUNDS_S, share)
+    return None if found is None else found * factor

@@ -1,0 +1,52 @@
+"""The metrics page as `kvss top` reads it: from its address to numbers."""
+
+import http.client
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
+
+TIMEOUT_S: Final = 5.0
+MOST_BYTES: Final = 4 << 20
+_SAMPLE: Final = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
+_LABEL: Final = re.compile(r'\w+="([^"]*)"')
+
+Samples = Mapping[tuple[str, ...], float]
+"""By a sample's name and the values of its labels."""
+
+
+class NoPage(Exception):
+    """The page cannot be read; the message says why."""
+
+
+def page_address(text: str) -> Endpoint:
+    """Read http://HOST:PORT/metrics, HOST:PORT or a port. Raises ValueError."""
+    return parse_endpoint(text.removeprefix("http://").partition("/")[0])
+
+
+def read_page(place: Endpoint) -> Samples:
+    """Fetch the page of a server and return its samples. Raises NoPage."""
+    connection = http.client.HTTPConnection(place.host, place.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        reply = connection.getresponse()
+        text = reply.read(MOST_BYTES).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise NoPage(getattr(error, "strerror", None) or str(error) or "it is no HTTP") from None
+    finally:
+        connection.close()
+    if reply.status != 200:
+        raise NoPage(f"it answers {reply.status}")
+    return parse_page(text)
+
+
+def parse_page(text: str) -> Samples:
+    """Return the samples of OpenMetrics text. Raises NoPage for what is none of a KV/1.0 server."""
+    try:
+        found = {(name, *_LABEL.findall(labels)): float(value) for name, labels, value in _SAMPLE.findall(text)}
+    except ValueError:
+        found = {}
+    if ("kvss_uptime_seconds",) not in found:
+        raise NoPage("it is no page of kvss serve --metrics")
+    return found

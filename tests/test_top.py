@@ -1,0 +1,217 @@
+"""`kvss top`: what it makes of two readings, what it shows in how many columns, and how it ends."""
+
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pexpect
+import pytest
+from serving import Served, serving, wait_until
+
+from kvss_gevent.cli import main
+from kvss_gevent.observe.board import Board
+from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.protocol.stats_reply import Stats
+from kvss_gevent.top.figures import Figures, WorkerFigures, compare
+from kvss_gevent.top.metrics_page import NoPage, page_address, parse_page
+from kvss_gevent.top.readings import Reading
+from kvss_gevent.top.screen import number, plain, screen
+
+ENTRY = {
+    "at": 0,
+    "held": "loop",
+    "client": "127.0.0.1:4",
+    "command": "GET \x1b[2J",
+    "ms": 50.5,
+    "waited": 12,
+}
+CLIENT = {"client": "127.0.0.1:5", "packets_per_s": 1234.5, "bytes_in_per_s": 1e6, "bytes_out_per_s": 2}
+FULL = Figures(
+    uptime_s=3725,
+    clients=3,
+    keys=12345,
+    requests_per_s=1234.0,
+    by_command={"GET": 1000.0, "PUT": 234.0, "DEL": 0.0},
+    errors={"500": 2.0},
+    p50_us=12.0,
+    p99_us=3400.0,
+    lag_p99_ms=1.5,
+    in_per_s=2e6,
+    out_per_s=10.0,
+    slow=7,
+    workers=[WorkerFigures("0", 1234.0, 3.0, 0.5, 3e7, 0.1), WorkerFigures("1", 0.0, 0.0, 0.0, 3e7, 9.0)],
+    slow_ms=20,
+    entries=[ENTRY] * 30,
+    busiest=[CLIENT] * 9,
+)
+
+
+def reading(at_s: float, stats: Stats | None = None, page: str = "") -> Reading:
+    return Reading(at_s, stats, "200 OK odd" if stats is None else "", parse_page(page) if page else {})
+
+
+def page(handled_us: int, requests: int) -> str:
+    board = Board(1)
+    board.rows[0].replies[0] = requests
+    board.rows[0].replies[8] = requests
+    board.rows[0].histogram("handling")[(handled_us * 1000).bit_length() - 10] = requests
+    board.rows[0]["cpu_us"] = requests * 1000
+    return render(board, 1, 1, 1.0)
+
+
+def test_rates_and_times_are_those_of_the_interval() -> None:
+    figures = compare(reading(10, page=page(5000, 100)), reading(12, page=page(5000, 300)))
+    assert figures.requests_per_s == 200
+    assert figures.by_command == {"GET": 200}
+    assert figures.errors == {"500": 100}
+    assert 4194 < (figures.p50_us or 0) < 8389
+    assert figures.lag_p99_ms is None
+    assert figures.workers[0].cores == pytest.approx(0.1)
+
+
+def test_a_server_without_metrics_shows_what_stats_tells() -> None:
+    figures = compare(reading(10, Stats(5, 2, 100, 3, 70, 20, 10)), reading(11, Stats(6, 2, 150, 3, 110, 20, 10)))
+    assert (figures.requests_per_s, figures.clients, figures.keys) == (50, 3, 2)
+    assert figures.by_command == {"GET": 40, "PUT": 0, "DEL": 0}
+    lab = compare(reading(10, Stats(5, 2, 100)), reading(12, Stats(6, 2, 150)))
+    assert (lab.requests_per_s, lab.clients, lab.by_command) == (25, None, {})
+    assert plain(lab, "12:00:00") == "12:00:00 requests/s=25.0 keys=2"
+
+
+def test_a_server_that_began_anew_has_no_negative_rates() -> None:
+    assert compare(reading(10, Stats(5, 2, 100)), reading(12, Stats(6, 2, 0))).requests_per_s == 0
+    assert compare(reading(10, page=page(5, 100)), reading(12, page=page(5, 1))).requests_per_s == 0
+
+
+def test_an_odd_reply_to_stats_is_shown_as_it_is() -> None:
+    figures = compare(reading(1), reading(2))
+    assert plain(figures, "12:00:00") == "12:00:00 stats='200 OK odd'"
+    assert "200 OK odd" in screen(figures, "a:1", 80, 24, "12:00:00")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("rows", [5, 24, 60])
+def test_a_screen_fits_any_terminal_and_shows_no_control_character(columns: int, rows: int) -> None:
+    lines = screen(FULL, "127.0.0.1:5050", columns, rows, "12:00:00")
+    assert len(lines) <= rows
+    assert all(len(line) <= columns for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert lines[-1] == "q quits"
+    text = "\n".join(lines)
+    if rows > 5:
+        for shown in ("up 1:02:05", "keys 12,345", "GET 1k/s", "500 2/s", "p99 3.4 ms", "lag p99 1.5 ms", "in 2MB/s"):
+            assert shown in text
+        assert "DEL" not in text
+        assert re.search(r"^1 silent 9 s", text, re.MULTILINE)
+
+
+def test_a_wide_screen_names_the_slow_in_one_line() -> None:
+    lines = screen(FULL, "127.0.0.1:5050", 120, 60, "12:00:00")
+    assert any(
+        re.fullmatch(r"\d\d:\d\d:\d\d  50.5 ms  loop  GET \\x1b\[2J  127.0.0.1:4  12 may have waited", line)
+        for line in lines
+    )
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0, "0"), (12.34, "12.3"), (999.9, "1k"), (1234, "1.23k"), (5e9, "5G")])
+def test_numbers_are_short(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize("text", ["9100", "127.0.0.1:9100", "http://127.0.0.1:9100", "http://127.0.0.1:9100/metrics"])
+def test_the_address_of_a_page_has_four_forms(text: str) -> None:
+    assert str(page_address(text)) == "127.0.0.1:9100"
+
+
+@pytest.mark.parametrize("text", ["", "other_metric 1\n# EOF\n", "kvss_uptime_seconds x\n"])
+def test_a_page_that_is_another_is_told(text: str) -> None:
+    with pytest.raises(NoPage):
+        parse_page(text)
+
+
+@contextmanager
+def foreign(stats: bytes) -> Iterator[int]:
+    """Serve one client that asks for STATS; every other request is 400."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock, sock.makefile("rb") as lines:
+                for line in lines:
+                    asked.append(line)
+                    sock.sendall(stats if line == b"KV/1.0 STATS\n" else b"400 BAD_REQUEST\n")
+
+        asked: list[bytes] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(5)
+        assert asked.count(b"KV/1.0 SLOWLOG 20\n") == 1
+
+
+def test_a_foreign_server_is_asked_for_its_slow_log_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with foreign(b"200 OK keys=7 uptime=3s served=5\n") as port:
+        assert main(["top", str(port), "--plain", "--count", "2", "--interval", "0.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.sub(r"^\S+ ", "", line) for line in lines] == ["requests/s=0.0 keys=7"] * 2
+
+
+def test_without_a_server_or_a_terminal_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "1", "--plain"]) == 3
+    assert capsys.readouterr().err.startswith("kvss: cannot connect to 127.0.0.1:1: ")
+    assert main(["top", "1"]) == 2
+    assert capsys.readouterr().err == "kvss: there is no terminal\n  Give --plain for a line an interval.\n"
+    assert main(["top", "--metrics", "a b"]) == 2
+
+
+@contextmanager
+def live() -> Iterator[tuple[Served, list[str]]]:
+    """Give a server whose slow log has an entry, and the words of a command that shows it."""
+    with serving("--metrics", "0", "--slow-ms", "20", "--lab") as server, server.connect() as client:
+        wait_until(lambda: "metrics at" in server.logged())
+        found = re.search(r"http://\S+", server.logged())
+        assert found
+        client.sendall(b"KV/1.0 SLEEP 30\n")
+        assert client.recv(100) == b"200 OK\n"
+        yield server, ["-m", "kvss_gevent", "top", str(server.port), "--metrics", found[0], "--interval", "0.2"]
+
+
+def started(words: list[str]) -> "pexpect.spawn[str]":
+    top = pexpect.spawn(sys.executable, words, dimensions=(40, 100), encoding="utf-8", timeout=15)
+    top.expect("SLEEP 30")
+    return top
+
+
+def exit_code(top: "pexpect.spawn[str]") -> int | None:
+    top.expect(re.escape("\x1b[?25h\x1b[?1049l"))  # the terminal is as it was
+    top.expect(pexpect.EOF)
+    top.close()
+    return top.exitstatus
+
+
+@pytest.mark.server
+def test_it_shows_a_live_server_until_q_is_pressed() -> None:
+    with live() as (_, words):
+        top = started(words)
+        top.expect("worker")
+        top.send("q")
+        assert exit_code(top) == 0
+
+
+@pytest.mark.server
+@pytest.mark.full
+def test_it_leaves_the_terminal_as_it_was_however_it_ends() -> None:
+    with live() as (server, words):
+        top = started(words)
+        top.sendintr()
+        assert exit_code(top) == 130
+        top = started(words)
+        top.kill(signal.SIGTERM)
+        assert exit_code(top) == 128 + signal.SIGTERM
+        top = started(words)
+        server.process.terminate()
+        assert exit_code(top) == 3
