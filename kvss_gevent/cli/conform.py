@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
-from kvss_gevent.conformance.cases import GROUPS
+from kvss_gevent.conformance.cases import EXTENSION_GROUPS, GROUPS
 from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
 from kvss_gevent.conformance.plan import DEFAULT_TIMEOUT_S, Plan, check_weights, check_words, planned
 from kvss_gevent.conformance.process.command import Command
@@ -29,7 +29,8 @@ examples:
   kvss conform 127.0.0.1:5050 --group STATS --json
   kvss conform --list
 
-groups: {", ".join(GROUPS)}
+groups: {", ".join(GROUPS)};
+        only where asked for: {", ".join(EXTENSION_GROUPS)}
 exit codes: 0 every case passed, 1 a case failed, 2 usage,
             3 nothing answers at HOST:PORT or the command does not start,
             130 interrupted (what was measured is printed and written)
@@ -180,9 +181,10 @@ def _write(file: Path, data: bytes, mode: str = "wb") -> None:
 
 
 def _group(name: str) -> str:
-    found = next((group for group in GROUPS if group.lower() == name.lower()), None)
+    groups = (*GROUPS, *EXTENSION_GROUPS)
+    found = next((group for group in groups if group.lower() == name.lower()), None)
     if found is None:
-        raise Fail(f"there is no group {name!r}", f"the groups are: {', '.join(GROUPS)}; HOST:PORT goes before --group")
+        raise Fail(f"there is no group {name!r}", f"the groups are: {', '.join(groups)}; HOST:PORT goes before --group")
     return found
 
 

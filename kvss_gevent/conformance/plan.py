@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kvss_gevent.conformance.case import PROJECT, Case
-from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.cases import CASES, EXTENSIONS
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 
 DEFAULT_TIMEOUT_S: Final = 2.0
@@ -66,11 +66,11 @@ def _picked(case: Case, word: str) -> bool:
 
 
 def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
-    """Return the cases of these groups, or of all, for a form of STATS; asked_form is the one to be graded."""
+    """Return the cases of these groups, or of all but extensions, for a form of STATS; asked_form is to be graded."""
     asked = asked_form or stats_form
     return tuple(
         case
-        for case in CASES
+        for case in (CASES + EXTENSIONS if groups else CASES)
         if case.form in (None, asked if case.habit else stats_form) and (not groups or case.group in groups)
     )
 
@@ -83,7 +83,7 @@ def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT
 
 def check_words(words: Iterable[str]) -> None:
     """See that each word picks a case: an id, a group, or a rule such as `rule 3`. Raises ValueError."""
-    known = {word.lower() for case in CASES for word in (case.id, case.group, f"rule {case.rule}")}
+    known = {word.lower() for case in CASES + EXTENSIONS for word in (case.id, case.group, f"rule {case.rule}")}
     for word in words:
         if word.lower() not in known:
             raise ValueError(f"there is no case, group or rule {word!r}")
@@ -93,7 +93,7 @@ def check_weights(weights: Any) -> None:
     """See that these are points by id or group. Raises ValueError."""
     if not isinstance(weights, dict):
         raise ValueError("weights are points by id or group")
-    names = {name for case in CASES for name in (case.id, case.group)}
+    names = {name for case in CASES + EXTENSIONS for name in (case.id, case.group)}
     for name, points in weights.items():
         if name not in names or type(points) is not int or not 0 <= points <= MAX_POINTS:
             raise ValueError(f"{name} = {points!r} gives no case or group whole points from 0 to {MAX_POINTS}")

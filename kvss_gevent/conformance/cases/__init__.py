@@ -10,6 +10,7 @@ from kvss_gevent.conformance.cases import (
     commands,
     concurrency,
     errors,
+    expiry,
     framing,
     grammar,
     quit,
@@ -31,3 +32,8 @@ CASES: Final[tuple[Case, ...]] = (
 )
 
 GROUPS: Final[tuple[str, ...]] = tuple(dict.fromkeys(case.group for case in CASES))
+
+EXTENSIONS: Final[tuple[Case, ...]] = expiry.CASES
+"""Cases of what a server need not have; a run has them only where it names their group."""
+
+EXTENSION_GROUPS: Final[tuple[str, ...]] = tuple(dict.fromkeys(case.group for case in EXTENSIONS))

@@ -1,0 +1,124 @@
+"""Millions of keys stored one after the other: the longest wait of another client, and the memory of a key.
+
+Run as `python -m bench.growth [KEYS]`; some minutes. One client stores keys in pipelines of 100. Another, a process of
+its own, asks for one key every millisecond. Its longest waits are those in which Python makes the server's dict larger,
+in one go; redis-server moves its table step by step. How long it waits on this machine while nobody stores anything
+stands beside it. Memory is what the server's process has grown by.
+"""
+
+import contextlib
+import multiprocessing
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from kvss_gevent.measure.launch import Launched, free_port, kvss, launched, redis
+from kvss_gevent.measure.process_usage import resident_bytes
+
+KEYS = 2_000_000
+LARGE_KEYS = 500_000
+"""With values of 1 KiB."""
+BATCH = 100
+ASK_INTERVAL_S = 0.001
+QUIET_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How a server is spoken to; stored is its reply to a put of a new key."""
+
+    put: Callable[[bytes, bytes], bytes]
+    get_one: bytes
+    stored: bytes
+
+
+def _kv_put(key: bytes, value: bytes) -> bytes:
+    return b"KV/1.0 PUT %b %b\n" % (key, value)
+
+
+def _resp_set(key: bytes, value: bytes) -> bytes:
+    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
+
+
+WIRES = {
+    "kvss": Wire(_kv_put, b"KV/1.0 GET one\n", b"201 CREATED\n"),
+    "redis-server": Wire(_resp_set, b"*2\r\n$3\r\nGET\r\n$3\r\none\r\n", b"+OK\r\n"),
+}
+
+
+def ask(port: int, request: bytes, told: Connection) -> None:
+    """Ask again and again until told to stop; tell every wait, in milliseconds."""
+    waits = []
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while not told.poll():
+            began_s = time.monotonic()
+            sock.sendall(request)
+            sock.recv(4096)
+            waits.append((time.monotonic() - began_s) * 1000)
+            time.sleep(ASK_INTERVAL_S)
+    told.send(sorted(waits))
+
+
+@contextlib.contextmanager
+def waits_of_another(port: int, request: bytes) -> Iterator[list[float]]:
+    """Have another client ask while the block runs; the list then has its waits, the longest last."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=ask, args=(port, request, there), daemon=True)
+    process.start()
+    waits: list[float] = []
+    yield waits
+    here.send(None)
+    waits += here.recv()
+    process.join()
+
+
+def fill(port: int, wire: Wire, keys: int, value: bytes) -> None:
+    """Store keys."""
+    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+        for begin in range(0, keys, BATCH):
+            sock.sendall(b"".join(wire.put(b"key:%08d" % number, value) for number in range(begin, begin + BATCH)))
+            left_bytes = len(wire.stored) * BATCH
+            while left_bytes:
+                left_bytes -= len(sock.recv(left_bytes))
+
+
+def measure(name: str, server: Launched, keys: int, value_bytes: int) -> None:
+    """Print a line of one server."""
+    wire, value = WIRES[name], b"v" * value_bytes
+    with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+        sock.sendall(wire.put(b"one", value))
+        sock.recv(4096)
+    before_bytes = resident_bytes(server.pid)
+    with waits_of_another(server.port, wire.get_one) as quiet:
+        time.sleep(QUIET_S)
+    with waits_of_another(server.port, wire.get_one) as waits:
+        fill(server.port, wire, keys, value)
+    bytes_a_key = (resident_bytes(server.pid) - before_bytes) / keys
+    print(
+        f"{name:12} {keys:9,} {value_bytes:6} {bytes_a_key:10.0f} {waits[len(waits) // 2]:11.2f} "
+        f"{waits[len(waits) * 999 // 1000]:11.2f} {waits[-1]:11.2f} {quiet[-1]:11.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
+    names = list(WIRES) if shutil.which("redis-server") else ["kvss"]
+    print("                             value      bytes      another client's waits in ms, and the longest")
+    print("server            keys      bytes      a key      median      99.9 %     longest  of a quiet one")
+    for keys_now, value_bytes in ((keys, 64), (min(keys, LARGE_KEYS), 1024)):
+        for name in names:
+            port = free_port()
+            command = kvss(port=port) if name == "kvss" else redis(port)
+            with launched(command, port=port) as server:
+                measure(name, server, keys_now, value_bytes)
+
+
+if __name__ == "__main__":
+    main()
