@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bench.generator_process import SERVER_PROCESSORS, result, start
+from bench.processes.generator_process import SERVER_PROCESSORS, result, start
 from kvss_gevent.measure.launch import kvss, launched
 from tests.valkeys import running as valkeys
 
@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace, delay_ms: float) -> None:
 @contextmanager
 def delayed(port: int, delay_ms: float) -> Iterator[int]:
     """Run a proxy before a port; yields its own."""
-    command = [sys.executable, "-m", "bench.delay", str(port), str(delay_ms / 1000)]
+    command = [sys.executable, "-m", "bench.processes.delay", str(port), str(delay_ms / 1000)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
         try:
             assert proxy.stdout

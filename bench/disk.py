@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.generator_process import SERVER_PROCESSORS, cpu_us, result, start
+from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us, result, start
 from kvss_gevent.measure.launch import free_port, kvss, launched, redis
 
 START_S = 0.5

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from bench.generator_process import SERVER_PROCESSORS, cpu_us
+from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
 from kvss_gevent.measure.launch import Launched, kvss, launched
 
 FLAGS = ("--metrics", "0")

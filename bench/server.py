@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from bench.generator_process import SERVER_PROCESSORS, cpu_us
+from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
 from kvss_gevent.measure.launch import free_port, kvss, launched, redis
 from kvss_gevent.measure.process_usage import resident_bytes
 

@@ -1,6 +1,6 @@
 """A TCP proxy that holds replies back for a fixed time: the network that a benchmark on one machine lacks.
 
-Run as `python -m bench.delay TARGET_PORT DELAY_S`; prints its own port. Ends with the benchmark that started it.
+Run as `python -m bench.processes.delay TARGET_PORT DELAY_S`; prints its own port. Ends with whoever started it.
 """
 
 import selectors

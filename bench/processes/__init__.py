@@ -1,0 +1,4 @@
+"""Programs that benchmarks run as processes of their own.
+
+May import: measure.
+"""
