@@ -15,7 +15,8 @@ from kvss_gevent.settings.fail import escaped
 _STYLE: Final = """
 .rules td { padding-right: .4rem; } .rules .mark { display: inline-block; min-width: 2.6rem; text-align: center; }
 .share { display: inline-block; height: .8rem; background: var(--not); border-radius: .2rem; vertical-align: middle; }
-@media (max-width: 600px) { table.rules td[data-label^="rule "] { display: inline-block; margin-right: .5rem; } }
+@media (max-width: 600px) { table.rules td[data-label^="rule "] { display: inline-block; margin-right: .5rem; }
+  table.rules td:empty { display: none !important; } }
 @media (min-width: 601px) { .rules th { white-space: nowrap; } main { max-width: 90rem; } }
 """
 _MOST: Final = 12

@@ -32,14 +32,14 @@ def _body(outcome: Outcome, say: Say) -> Iterator[str]:
         yield f"<h2>{say('Most likely')}</h2>"
         for finding in card.causes:
             yield from _cause(finding, say)
-    if card.notes:
-        yield f"<h2>{say('About the run')}</h2>" + bullets(map(say, card.notes))
-    yield f"<h2>{say('Points')}</h2>" + _groups(card, say)
     flaky = tuple(verdict for verdict in card.verdicts if verdict.flaky)
     kept = "They passed when they were run again, and keep their points."
     yield from _cases("Failed cases", "", card.failures, say)
     yield from _cases("Cases that failed once", kept, flaky, say)
     yield from _cases("Advice without points", "", card.advice, say)
+    if card.notes:
+        yield f"<h2>{say('About the run')}</h2>" + bullets(map(say, card.notes))
+    yield f"<h2>{say('Points')}</h2>" + _groups(card, say)
 
 
 def _cases(title: str, lead: str, verdicts: tuple[Verdict, ...], say: Say) -> Iterator[str]:
