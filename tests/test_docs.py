@@ -6,14 +6,18 @@ need a network, an hour or a class; their make targets and commands are checked 
 test server's.
 """
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from serving import serving, without_stop_line
+
+from kvss_gevent.cli import whole_parser
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,6 +108,41 @@ def test_make_targets_and_links_exist(document: Path) -> None:
         assert target in targets, f"make {target}"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (document.parent / link).exists(), link
+
+
+PARSERS = {parser.prog: parser for parser in whole_parser().walk()}
+
+
+def kvss_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words behind each `kvss` in code, as far as a shell takes them for one command."""
+    code = [body for _, body in BLOCK.findall(text)] + re.findall("`([^`\n]+)`", BLOCK.sub("", text))
+    code += re.findall(r"^    (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    for line in "\n".join(code).replace("\\\n", " ").splitlines():
+        for found in re.finditer(r"(?<![\w./-])(?:\.venv/bin/)?kvss ([a-z]+\b[^|;&<>#)`'\"]*)", line):
+            yield found[1].partition(" -- ")[0].split()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_flag_of_kvss_exists(document: Path) -> None:
+    for name, *words in kvss_commands(document.read_text()):
+        if name == "help":
+            continue
+        assert f"kvss {name}" in PARSERS, f"kvss {name}"
+        parser = PARSERS[f"kvss {name}"]
+        if words and words[0] in parser.subcommands():
+            parser = parser.subcommands()[words.pop(0)]
+        flags = [word.partition("=")[0].rstrip(",.") for word in words if re.match(r"--?[a-z]", word)]
+        if name == "load" and not parser.prog.endswith(("search", "diff", "truth")):  # other options are Locust's
+            parser = PARSERS["kvss load run"]
+            flags = [flag for flag in flags if flag.startswith("--kv-")]
+        known = {*parser._option_string_actions, "-vv"}
+        assert [flag for flag in flags if flag not in known] == [], f"kvss {name} {' '.join(words)}"
+
+
+def test_every_module_that_a_document_runs_exists() -> None:
+    for document in DOCUMENTS:
+        for module in re.findall(r"python3? -m ((?:bench|publishing|tests|kvss_gevent)[\w.]*)", document.read_text()):
+            assert importlib.util.find_spec(module), f"{document.name}: {module}"
 
 
 def test_make_alone_lists_the_targets_and_pass_through_reaches_the_server() -> None:
