@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
 from kvss_gevent.measure.launch import Launched, kvss, launched
 
-FLAGS = ("--metrics", "0")
+FLAGS = ("--metrics", "0", "--slow-ms", "20", "--watch-blocking", "100")
 
 
 def main() -> None:

@@ -54,6 +54,7 @@ HONOURED_BY_PRODUCT_ALONE: Final = (
     "metrics",
     "flight_recorder_s",
     "slow_ms",
+    "watch_blocking",
 )
 """Fields of Config that the textbook models do not look at: with them each would be a product and none a textbook."""
 

@@ -16,6 +16,7 @@ from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
+from kvss_gevent.observe.blocking_watch import BlockingWatch
 from kvss_gevent.observe.observation import Observation
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.slow_log import read_slow_log
@@ -95,6 +96,8 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     running.server.start()
     if observation and observer:
         observation.start(observer, service, may_wait=running.server.may_wait, is_stopping=running.stop.is_set)
+    if config.watch_blocking:
+        BlockingWatch(config.watch_blocking, gevent.get_hub().loop).start()
     # What exists now stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()

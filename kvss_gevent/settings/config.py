@@ -102,6 +102,9 @@ class Config:
         "note what holds the loop or the store for longer, in milliseconds, in the slow log; "
         "a flight recorder writes then, too",
     )
+    watch_blocking: int = option(
+        0, kinds.MILLISECONDS, "log where the event loop is held as soon as it has not turned for so many milliseconds"
+    )
     log_level: str = option(
         "warning",
         kinds.one_of("error", "warning", "info", "debug"),

@@ -1,0 +1,90 @@
+"""--watch-blocking: a stack in the log while the loop is held, and none while it waits or turns."""
+
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import gevent
+import pytest
+from serving import serving, wait_until
+
+from kvss_gevent.observe.blocking_watch import BlockingWatch
+
+
+@dataclass
+class Loop:
+    iteration: int = 1
+
+
+@dataclass
+class Watch:
+    """A watch for holds of 100 ms on a logical clock."""
+
+    now_s: float = 50.0
+
+    def __post_init__(self) -> None:
+        self.loop = Loop()
+        self.watch = BlockingWatch(100, self.loop, lambda: self.now_s)
+
+    def look(self, after_s: float, frame: FrameType | None) -> None:
+        self.now_s += after_s
+        self.watch.look(frame)
+
+
+def guilty_function() -> FrameType:
+    return sys._getframe()
+
+
+def test_a_hold_is_told_once_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch()
+    for _ in range(20):
+        watch.look(0.04, guilty_function())
+    (line,) = caplog.messages
+    assert line.startswith("the loop is held for 120 ms now, by guilty_function (tests/test_blocking_watch.py:")
+    assert " < test_a_hold_is_told_once_with_its_stack (" in line
+    watch.loop.iteration += 1
+    for _ in range(20):
+        watch.look(0.04, guilty_function())
+    assert len(caplog.messages) == 1 + (watch.now_s - 50 > 1.1)
+
+
+def test_a_loop_that_turns_or_waits_for_events_is_not_held(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch()
+    for _ in range(20):
+        watch.loop.iteration += 1
+        watch.look(0.09, guilty_function())
+    hub_frame: list[FrameType] = []
+
+    def see() -> None:
+        frame: FrameType | None = gevent.get_hub().gr_frame
+        assert frame
+        hub_frame.append(frame)
+
+    gevent.spawn(see).join()
+    for _ in range(20):
+        watch.look(0.09, hub_frame[0])
+    assert caplog.messages == []
+
+
+def test_the_thread_sees_what_holds_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    watch = BlockingWatch(20, gevent.get_hub().loop)
+    watch.start()
+    gevent.sleep(0.06)
+    with caplog.at_level(logging.WARNING):
+        gevent.sleep(0.06)
+        assert caplog.messages == []
+        deadline_s = time.monotonic() + 5
+        while not caplog.messages and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+    watch.stop()
+    assert "test_the_thread_sees_what_holds_the_loop (tests/test_blocking_watch.py:" in caplog.messages[0]
+
+
+@pytest.mark.server
+def test_a_server_logs_what_holds_it_while_it_is_held() -> None:
+    with serving("--lab", "--watch-blocking", "50") as server:
+        assert server.ask(b"KV/1.0 BURN 250\n") == b"200 OK\n"
+        wait_until(lambda: "the loop is held" in server.logged())
+        assert "burn (core/lab_commands.py:" in server.logged()
