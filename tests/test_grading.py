@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as xml
@@ -139,6 +140,16 @@ def test_a_student_s_page_leads_with_the_cause_and_shows_the_bytes(card: Scoreca
     outcome = Outcome("An", Kind.GRADED, 1.0, card.possible, card=again)
     assert "They passed when they were run again" in feedback_page(outcome)
     assert outcome.points == card.points + flaky.case.points
+
+
+def test_a_deterministic_server_gets_the_same_marks_each_time_also_three_at_once() -> None:
+    def grade_once(port: int) -> tuple[int, int, tuple[str, ...]]:
+        found = grade("127.0.0.1", port, Plan(("errors", "QUIT")))
+        return found.points, found.possible, tuple(verdict.case.id for verdict in found.failures)
+
+    with running(talking(rude)) as port, ThreadPoolExecutor(3) as pool:
+        marks_given = set(pool.map(grade_once, [port] * 3))
+    assert marks_given == {(15, 17, ("phrase-spelling",))}
 
 
 def test_the_class_view_counts_a_case_once_for_each_submission(outcomes: list[Outcome]) -> None:

@@ -4,7 +4,6 @@ A server that hangs, closes or dies costs only the case at hand; a submission th
 is bounded: see longest_s.
 """
 
-import os
 import secrets
 import socket
 import threading
@@ -23,7 +22,7 @@ from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.plan import DEFAULT_PLAN, STATS_OF, Plan, form_to_grade, planned
 from kvss_gevent.conformance.process.command import Death
-from kvss_gevent.conformance.process.kernel import listens, runnable
+from kvss_gevent.conformance.process.kernel import busyness, listens
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.conformance.stats_forms import ANY, README, form_of
@@ -31,9 +30,6 @@ from kvss_gevent.protocol.errors import server_name
 
 WORKERS: Final = 8
 """Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""
-
-MOST_PATIENCE: Final = 8.0
-"""Times the timeout that a case may take at most when it is run again on a busy machine."""
 
 _MUTE_CASES: Final = 2 * WORKERS
 """After so many cases without one byte from the server the rest is not tried."""
@@ -173,7 +169,7 @@ class _Run:
         cases = [case for case in self._cases if case.id in worth]
         if not cases:
             return
-        self._patience, self._suffix = _busyness(), b"-again"
+        self._patience, self._suffix = busyness(), b"-again"
         self._restart()
         self._again.clear()
         self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
@@ -268,7 +264,7 @@ class _Run:
             return self._submission.death(0.0 if listens(self._submission.port) else _DEATH_S)
         within_s = _DEATH_S
         try:
-            deadline = Deadline(self._plan.timeout_s * _busyness())
+            deadline = Deadline(self._plan.timeout_s * busyness())
             with closing(Peer(self._target.address, deadline, self._target.dialect)) as peer:
                 peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
                 if peer.rest():
@@ -300,7 +296,7 @@ class _Run:
 
     def _late(self) -> bool:
         spent_s = time.monotonic() - self._started
-        return spent_s > self._plan.budget_s and spent_s > self._plan.budget_s * _busyness()
+        return spent_s > self._plan.budget_s and spent_s > self._plan.budget_s * busyness()
 
     def _mute(self) -> bool:
         verdicts = list(self._verdicts.values())
@@ -335,30 +331,22 @@ class _Run:
             yield f"Failed at first and passed when run again: {', '.join(flaky)}."
 
 
-def _busyness() -> float:
-    """Return how many processes want each core, from 1 to MOST_PATIENCE: so much slower may a right server be.
-
-    The mean of the last minute knows nothing of a load that has just begun, and the present number jumps.
-    """
-    cores = os.cpu_count() or 1
-    return min(max(1.0, os.getloadavg()[0] / cores, (runnable() - 1) / cores), MOST_PATIENCE)
-
-
 def _is_race(step: Step) -> bool:
     return isinstance(step, Race)
 
 
 def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
     """Learn how the server answers a missing key, and whether it serves one client at a time."""
-    address, first = _reach(host, port, plan.timeout_s)
+    timeout_s = plan.timeout_s * busyness()  # who is taken for a server of one client at a time loses much
+    address, first = _reach(host, port, timeout_s)
     question = b"KV/1.0 GET " + end_key
     with closing(first):
         dialect = _learn(first, question)
-        marker = _ask_anew(address, question, plan.timeout_s, dialect) if dialect.sample else None
+        marker = _ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
         one_at_a_time = bool(dialect.sample) and marker is None
     if one_at_a_time:
-        marker = _ask_anew(address, question, plan.timeout_s, dialect)
-    line = _ask_anew(address, b"KV/1.0 STATS", plan.timeout_s, dialect) if dialect.sample else None
+        marker = _ask_anew(address, question, timeout_s, dialect)
+    line = _ask_anew(address, b"KV/1.0 STATS", timeout_s, dialect) if dialect.sample else None
     found = form_of(line or b"")
     form = found or STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
     if plan.stats_form != ANY:

@@ -1,5 +1,6 @@
 """What Linux knows about sockets and processes, from /proc; elsewhere nothing is known."""
 
+import os
 import re
 import socket
 import struct
@@ -9,6 +10,9 @@ from typing import Any, Final
 
 _ROW: Final = re.compile(rb"^ *\d+: \w+:(\w{4}) \S+ (\w\w) \S+ \S+ \S+ +\d+ +\d+ (\d+)", re.MULTILINE)
 _LISTEN: Final = b"0A"
+
+MOST_PATIENCE: Final = 8.0
+"""Times the usual that anything may take at most on a busy machine."""
 
 _SOCK_DIAG: Final = 4
 _BY_FAMILY: Final = 20
@@ -70,12 +74,17 @@ def descendants(pid: int) -> list[int]:
     return pids[1:]
 
 
-def runnable() -> int:
-    """Return how many threads of the machine want a core now; 0 where it is unknown."""
+def busyness() -> float:
+    """Return how many processes want each core, from 1 to MOST_PATIENCE: so much slower may a right server be.
+
+    The mean of the last minute knows nothing of a load that has just begun, and the present number jumps.
+    """
     try:
-        return int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
-    except (OSError, IndexError, ValueError):
-        return 0
+        mean, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 1.0
+    wanted = max(float(mean), int(now.partition("/")[0]) - 1)
+    return min(max(1.0, wanted / (os.cpu_count() or 1)), MOST_PATIENCE)
 
 
 def _sockets() -> Iterator[tuple[int, bytes, int]]:

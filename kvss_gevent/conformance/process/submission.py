@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.conformance.process.command import Command, Death, Keeper, read_death
-from kvss_gevent.conformance.process.kernel import descendants, listening_ports, listens
+from kvss_gevent.conformance.process.kernel import busyness, descendants, listening_ports, listens
 
 FIXED_PORT: Final = 5050
 """Where a command without `{port}` is expected to listen."""
@@ -97,16 +97,17 @@ class Submission:
         variables = {**self._command.variables, "PORT": port}
         self._keeper = replace(self._command, line=line.replace(PORT_FIELD, port), variables=variables).start()
         start_s = self._command.bounds.start_s
-        until = time.monotonic() + start_s
+        started = time.monotonic()
         while not self._serves():
             if self.died:
                 raise self._not_started("")
             if self.stopping.is_set():
                 raise self._not_started("the grading was interrupted")
-            if time.monotonic() > until:
+            waited_s = time.monotonic() - started
+            if waited_s > start_s * busyness():
                 others = listening_ports(descendants(self._keeper.pid))
                 where = f"; it listens on port {', '.join(map(str, others))}" if others else ""
-                raise self._not_started(f"nothing listens on port {self.port} after {start_s:g} s{where}")
+                raise self._not_started(f"nothing listens on port {self.port} after {waited_s:.0f} s{where}")
             time.sleep(_POLL_S)
 
     def _serves(self) -> bool:
