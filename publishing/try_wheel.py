@@ -41,6 +41,9 @@ SERVERS = {
 """What runs beside the commands of an extra: a name that stands for its address, and the command."""
 
 BEFORE = {"tls": ("tls make-dev certs",)}
+SUBMISSION = 'exec kvss serve 127.0.0.1 "$1"\n'
+"""The run.sh of a class of one."""
+
 COMMANDS = {
     "": (
         "--version",
@@ -53,6 +56,8 @@ COMMANDS = {
         "show steady --models gevent,threads",
         "wireshark show-path",
         "completions bash",
+        "top SERVER --plain --count 1",
+        "grade class --out marks",
     ),
     "disk": ("client SERVER PUT name John", "conform SERVER"),
     "cluster": ("client SERVER PUT name John",),
@@ -109,7 +114,9 @@ def try_extra(python: str, wheel: Path, extra: str) -> str:
         place = Path(folder)
         kvss = place / "venv" / "bin" / "kvss"
         empty = place / "empty"
-        empty.mkdir()
+        (empty / "class" / "An").mkdir(parents=True)
+        (empty / "class" / "An" / "run.sh").write_text(SUBMISSION.replace("kvss", str(kvss)), encoding="utf-8")
+        (empty / "class" / "grade.toml").write_text('only = ["QUIT"]\n', encoding="utf-8")
         try:
             run([python, "-m", "venv", str(place / "venv")], place, INSTALL_LIMIT_S)
             what = f"{wheel}[{extra}]" if extra else str(wheel)
