@@ -105,6 +105,9 @@ class Options:
         "100", workload_mix.parse_sizes, "value bytes: 100, a range 64-1024, or weighted 100:9,1000:1"
     )
     depth: int = _option("1", _whole(1, 1024), "requests sent together before their replies are read")
+    ttl: int = _option(
+        "0", _whole(0, wire.MAX_EXPIRY_S), "seconds until a value that is written ends: PUTEX; 0 for PUT"
+    )
     preload: bool = _option("on", _on_off, "store every key before the users start")
     seed: int = _option("1", _whole(0, 2**63), "same seed, same requests; different in every worker and user")
     rate: float | None = _option(

@@ -61,15 +61,18 @@ _DEL_HIT: Outcome = (DEL_HIT, "")
 class RequestStream:
     """Draws steps, builds lines, judges replies. A ledger shared by the process's users tells what reads may return."""
 
-    __slots__ = ("_batch", "_size", "ahead", "first_new", "ledger", "verify")
+    __slots__ = ("_batch", "_put_line", "_size", "ahead", "first_new", "ledger", "verify")
 
-    def __init__(self, workload: Workload, sizes: Sizes, key_count: int, rng: Random, ledger: Ledger) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what a stream depends on
+        self, workload: Workload, sizes: Sizes, key_count: int, rng: Random, ledger: Ledger, ttl_s: int = 0
+    ) -> None:
         self.ledger = ledger
         self.verify = ledger.verifies
         # Steps may be drawn long before they are due, except where the keys they want depend on what there is by then.
         self.ahead = 1 if workload.distribution.kind == "latest" else BURST
         self._batch: Callable[[int], tuple[list[int], list[int]]] = batches(workload, key_count, rng, ledger.newest)
         self._size = size_chooser(sizes, rng)
+        self._put_line = VERSION + b" PUTEX %d user%%d %%s\n" % ttl_s if ttl_s else _PUT_LINE
         self.first_new = key_count
 
     def steps(self, size: int) -> list[Step]:
@@ -96,9 +99,9 @@ class RequestStream:
             return _DEL_LINE % key, (_DEL, key, floor, version, gone, b"")
         version, floor = ledger.begin(key)
         if not self.verify:
-            return _PUT_LINE % (key, filler(self._size())), (op, key, floor, version, False, b"")
+            return self._put_line % (key, filler(self._size())), (op, key, floor, version, False, b"")
         value = make_value(key_bytes(key), ledger.writer, version, floor, self._size())
-        return _PUT_LINE % (key, value), (op, key, floor, version, False, OK_PREFIX + value)
+        return self._put_line % (key, value), (op, key, floor, version, False, OK_PREFIX + value)
 
     def judge(self, expectation: Expectation, reply: bytes) -> Outcome:
         """Return the outcome of a reply; an answered write is noted in the ledger as ended."""

@@ -19,6 +19,7 @@ from kvss_gevent.loadtest.engine.recorder import Recorder, Tally
 from kvss_gevent.loadtest.engine.standstill import StandstillWatch
 from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.arrivals import Arrivals, constant_steps, poisson_steps
+from kvss_gevent.loadtest.workload.lifetimes import Lifetimes
 from kvss_gevent.loadtest.workload.mix import user_seed
 from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 from kvss_gevent.loadtest.workload.values import Ledger
@@ -58,6 +59,7 @@ class Run:
         part = (self.worker, self.workers)
         self.ledger = Ledger(options.keys, plan.token.encode(), part, plan.loaded, self._shared)
         self.ledger.verifies = options.verify
+        self.ledger.lifetimes = Lifetimes(options.ttl, options.timeout) if options.ttl else None
         self.users: set[RunUser] = set()
         self.closing = False
         self.closed = False

@@ -161,7 +161,8 @@ class WorkloadUser(KvssUser):
         user = self.virtual_user
         user.depth = options.depth if options.depth > 1 else self.depth
         workload = YCSB[self.ycsb] if self.ycsb else Workload(options.mix, options.key_dist)
-        self.stream = RequestStream(workload, self.sizes(options), options.keys, user.rng, self.run_state.ledger)
+        ledger = self.run_state.ledger
+        self.stream = RequestStream(workload, self.sizes(options), options.keys, user.rng, ledger, options.ttl)
 
     def follow_schedule(self) -> None:
         """Nothing to do: the engine follows the schedule request by request."""

@@ -17,6 +17,7 @@ from array import array
 from typing import TypeAlias
 from zlib import crc32
 
+from kvss_gevent.loadtest.workload.lifetimes import Lifetimes
 from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 
 NOT_PROVEN = -1
@@ -27,7 +28,8 @@ TORN = "torn value"
 WRONG_KEY = "another key's value"
 STALE = "stale value"
 LOST = "acknowledged value is gone"
-WRONG_DATA = (TORN, WRONG_KEY, STALE, LOST)
+OUTLIVED = "value outlived its deadline"
+WRONG_DATA = (TORN, WRONG_KEY, STALE, LOST, OUTLIVED)
 """The failures that mean that a server does not keep what it has acknowledged."""
 
 Column: TypeAlias = "array[int] | memoryview"
@@ -76,6 +78,7 @@ class Ledger:
         "floor",
         "in_flight",
         "inserting",
+        "lifetimes",
         "oldest",
         "present",
         "proven",
@@ -102,6 +105,8 @@ class Ledger:
         """
         self.worker, self.share = part
         self.verifies = True
+        self.lifetimes: Lifetimes | None = None
+        """Of the values, where they are written with a time to live."""
         self.token = token
         self.writer = b"%s.%d" % (token, self.worker)
         self.versions = array("q", [1 if loaded else 0]) * count
@@ -158,6 +163,8 @@ class Ledger:
             self.deleted[key] = version
         in_flight = self.in_flight[key]
         self.in_flight[key] = in_flight + 1
+        if self.lifetimes:
+            self.lifetimes.begun(key, alone=not in_flight)
         if in_flight:
             return version, self.oldest[key] - 1
         self.oldest[key] = version
@@ -171,6 +178,10 @@ class Ledger:
     def stored(self, key: int, version: int, floor: int, reply: bytes) -> None:
         """Note that a PUT of this version has been answered; reply is what a GET of it will get. One call for three."""
         self.in_flight[key] -= 1
+        if self.lifetimes:
+            self.lifetimes.answered(key)
+            self.supersede(key, floor)
+            return
         before = self.floor[key]
         if version > self.proven_version[key] and version > before:
             self.proven[key] = hash(reply)
@@ -184,8 +195,13 @@ class Ledger:
         """Note that every version up to `floor` has been superseded; what was proven of them is proven no more."""
         if floor > self.floor[key]:
             self.floor[key] = floor
+            if self.lifetimes and self._is_own(key):
+                self.lifetimes.superseded(key)
             if self.proven_version[key] <= floor:
                 self.proven[key] = NOT_PROVEN
+
+    def _is_own(self, key: int) -> bool:
+        return key % self.share == self.worker
 
     def refused(self, key: int) -> None:
         """Note that a write was answered with a refusal that says it had no effect (400 or 426)."""
@@ -195,11 +211,14 @@ class Ledger:
         """Judge a 404 for a key whose floor was `floor` when the request was sent: "" or LOST."""
         if not self.present[key % self.share] or self.deleted[key] > floor or floor < 0:
             return NO_READ
+        # Where the floor has moved meanwhile, what was there when the request was sent is not known any more.
+        if self.lifetimes and (not self._is_own(key) or self.floor[key] != floor or self.lifetimes.may_have_ended(key)):
+            return NO_READ
         return LOST
 
     def missing_deleted(self, key: int, version: int, gone: bool) -> str:
         """Judge a 404 for a DEL of this version; gone tells whether its key may have been deleted before."""
-        if gone or self.deleted[key] > version or self.floor[key] < 0:
+        if gone or self.deleted[key] > version or self.floor[key] < 0 or self.lifetimes:
             return NO_READ
         return LOST
 
@@ -209,7 +228,7 @@ class Ledger:
         So the next reply like it is known at a glance, 0.1 us instead of 1. Of two different replies one in 2**64 pairs
         has the same hash, where the checksum in the value has 32 bits.
         """
-        if key % self.share != self.worker:
+        if not self._is_own(key) or self.lifetimes:
             return  # When another process supersedes it, this one does not hear of that.
         if version > self.proven_version[key] and version > self.floor[key]:
             self.proven[key] = hash(reply)
@@ -229,6 +248,9 @@ class Ledger:
         version = int(parts[5])
         if version <= floor:
             return STALE
+        is_last = version == self.versions[key] and not self.in_flight[key]
+        if self.lifetimes and version > 1 and is_last and self.lifetimes.must_have_ended(key):
+            return OUTLIVED
         self.supersede(key, int(parts[6]))
         self.remember(key, version, reply)
         return NO_READ
