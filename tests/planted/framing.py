@@ -16,11 +16,6 @@ def _reply(sock: socket.socket, state: State, line: bytes) -> bool:
     return ends
 
 
-def _cut(buffer: bytes) -> list[bytes]:
-    """Cut a buffer at its line feeds; a line over the limit is answered as one."""
-    return buffer.split(b"\n")
-
-
 @conversation("recv-is-request")
 def recv_is_request(sock: socket.socket, state: State) -> None:
     while data := sock.recv(65536):
@@ -124,17 +119,13 @@ def unfinished_del_run(sock: socket.socket, state: State) -> None:
 def eof_drops_replies(sock: socket.socket, state: State) -> None:
     buffer = b""
     while data := sock.recv(65536):
-        buffer += data
-        if not data.endswith(b"\n"):
-            continue
+        *lines, buffer = (buffer + data).split(b"\n")
         time.sleep(WINDOW_S)
         readable, _, _ = select.select([sock], [], [], 0)
         if readable and not sock.recv(1, socket.MSG_PEEK):
             return
-        for line in buffer.split(b"\n")[:-1]:
-            if _reply(sock, state, line):
-                return
-        buffer = b""
+        if any(_reply(sock, state, line) for line in lines):
+            return
 
 
 @conversation("eof-unseen")

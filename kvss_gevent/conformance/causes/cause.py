@@ -62,11 +62,15 @@ class Cause:
 
 
 def judge(causes: Iterable[Cause], verdicts: Iterable[Verdict]) -> tuple[Finding, ...]:
-    """Return the bugs that the verdicts betray and that cost points, the dearest first."""
+    """Return the bugs that cases with points betray, the dearest first."""
     failed = {verdict.case.id: verdict for verdict in verdicts if not verdict.passed and not verdict.gone}
     found = [(cause, finding) for cause in causes if (finding := cause.find(failed))]
     displaced = {name for cause, _ in found for name in cause.over}
-    left = [finding for cause, finding in found if cause.name not in displaced and finding.points]
+    left = [
+        finding
+        for cause, finding in found
+        if cause.name not in displaced and any(verdict.case.points for verdict in finding.evidence)
+    ]
     return tuple(sorted(left, key=lambda finding: -finding.points))
 
 

@@ -70,7 +70,7 @@ CAUSES: Final = (
         name="unfinished-run",
         sentence="The server runs a last line that has no line feed when its client leaves.",
         advice="A line without its line feed may have lost its end: DEL user4 may be half of DEL user42. Drop it.",
-        some={"incomplete-*": ""},
+        some={"incomplete-not-run": "", "incomplete-del": "", "incomplete-unanswered": "first$"},
         passes=("byte-by-byte", "cut-in-version"),
     ),
     Cause(
@@ -87,7 +87,8 @@ CAUSES: Final = (
         advice="recv() returns b'' at the end of the input: leave the loop and close, or each client costs a thread.",
         fails={"half-close-closes": "stays open|not tried"},
         passes=("quit-closes",),
-        also=("incomplete-unanswered",),
+        over=("connections-never-fall", "connections-leak-at-reset"),
+        also=("incomplete-unanswered", "stats-connections", "stats-after-reset"),
     ),
     Cause(
         name="crlf-kept",
