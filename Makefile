@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs reference dist try-wheel clean
+.PHONY: help idle serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture docs reference dist try-wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ bench: $(VENV)/.dev ## what the server and its stores cost, beside redis-server 
 	$(RUN) -m bench.server $(ARGS)
 	$(RUN) -m bench.disk
 	$(RUN) -m bench.cluster
+
+idle: $(VENV)/.dev ## what 15,000 quiet connections cost, with and without hibernating
+	$(RUN) -m bench.idle $(ARGS)
 
 load: $(VENV)/.load ## the load tester with its web page on loopback; HOST=, PORT= and ARGS= pass through
 	$(RUN) -m kvss_gevent load -H $(HOST):$(PORT) --web-host 127.0.0.1 $(ARGS)

@@ -48,6 +48,7 @@ HONOURED_BY_PRODUCT_ALONE: Final = (
     "max_client_memory_bytes",
     "line_timeout_s",
     "idle_timeout_s",
+    "hibernate_s",
     "write_timeout_s",
     "drain_timeout_s",
     "workers",

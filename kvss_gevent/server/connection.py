@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 from kvss_gevent.core.conversation import Conversation
@@ -28,10 +29,12 @@ class Connection:
         "line_since_s",
         "opened_s",
         "quiet_since_s",
+        "rests",
         "sending",
         "session",
         "sock",
         "transport",
+        "wake",
     )
 
     def __init__(self, sock: socket.socket, transport: Transport, session: Conversation, address: Any) -> None:
@@ -47,6 +50,10 @@ class Connection:
         self.line: object | None = None
         self.line_since_s = 0.0
         self.quiet_since_s = 0.0
+        self.wake: Callable[[], object] | None = None
+        """Wakes the greenlet where it waits for the socket; None where it hibernates, having none."""
+        self.rests = False
+        """The greenlet is asked to end, the connection staying open, if there is nothing to read."""
 
     def __str__(self) -> str:
         return f"client {server_name(*self.address[:2])}" if self.address else "a client of the Unix socket"

@@ -17,7 +17,7 @@ from typing import Any
 
 import gevent
 from gevent.server import StreamServer
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.observer import Observer
@@ -95,7 +95,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self.needs_login = False
         """Whether conversations have is_admitted: one that waits for a login may not stay for long."""
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
-        self._sweeper = gevent.spawn(sweep, self.connections, lambda: self.config, self._memory, self._is_admitted)
+        self._sweeper = gevent.spawn(
+            sweep, self.connections, lambda: self.config, self._memory, self._is_admitted, self._hibernate
+        )
         self._reclaimer = (
             gevent.spawn(reclaim, service.bare_store) if isinstance(service.bare_store, Reclaimed) else None
         )
@@ -152,13 +154,14 @@ class KVServer(StreamServer):  # type: ignore[misc]
         if self.started:
             self.start_accepting()
 
-    def _converse(self, connection: Connection) -> None:
-        """Be the greenlet of one connection, from its first byte to its end."""
+    def _converse(self, connection: Connection, readable: Any = None) -> None:
+        """Be the greenlet of one connection, from its first byte or the end of a rest, to its end or a rest."""
         sock = connection.sock
-        readable = self._loop.io(sock.fileno(), READ)
+        readable = readable or self._loop.io(sock.fileno(), READ)
         reason = "it closed"
+        rests = False
         try:
-            self._talk(connection, readable)
+            rests = self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
                 if foreign := getattr(connection.session, "foreign", ""):
@@ -175,31 +178,61 @@ class KVServer(StreamServer):  # type: ignore[misc]
             logger.exception("%s: a mistake of this server ends the connection", connection)
         finally:
             readable.stop()
-            readable.close()
-            self.connections.discard(connection)
-            self._memory.forget(connection)
-            self._admission.closed(host_of(connection.address))
-            self.service.stats.connections -= 1
-            if self.observer:
-                self.observer.closed(connection)
-            logger.info("%s gone: %s", connection, connection.ended or reason)
-            connection.transport.finish()
-            close(sock)
+            connection.wake = None
+            if rests:
+                readable.start(self._end_rest, connection, readable)
+            else:
+                readable.close()
+                self._forget(connection, reason)
 
-    def _talk(self, connection: Connection, readable: Any) -> None:
-        """Receive, feed, send, until either side is done. Raises OSError; DeafClientError."""
+    def _forget(self, connection: Connection, reason: str) -> None:
+        """Close a connection whose watcher is closed."""
+        self.connections.discard(connection)
+        self._memory.forget(connection)
+        self._admission.closed(host_of(connection.address))
+        self.service.stats.connections -= 1
+        if self.observer:
+            self.observer.closed(connection)
+        logger.info("%s gone: %s", connection, connection.ended or reason)
+        connection.transport.finish()
+        close(connection.sock)
+
+    def _hibernate(self, connection: Connection) -> None:
+        """Have a quiet connection give up its greenlet soon; its next byte gives it another one."""
+        self._loop.run_callback(self._rest, connection)
+
+    def _rest(self, connection: Connection) -> None:
+        """Have the greenlet of a quiet connection end. Runs in the hub, so that nobody reads or sends meanwhile."""
+        if connection.wake and not connection.sending and connection.session.quiet:
+            connection.rests = True
+            connection.wake()
+            connection.rests = False
+
+    def _end_rest(self, connection: Connection, readable: Any) -> None:
+        """Give a connection that hibernates a greenlet, which runs at once: there is something to read."""
+        readable.stop()
+        greenlet(self._converse, gevent.get_hub()).switch(connection, readable)
+
+    def _talk(self, connection: Connection, readable: Any) -> bool:
+        """Receive, feed, send, until either side is done, or the connection is to hibernate; returns whether it is.
+
+        Raises OSError; DeafClientError.
+        """
         session, switch_to_hub = connection.session, self._switch_to_hub
-        recv, send, _, _ = connection.transport
+        recv, send = connection.transport[:2]
         receive, wake = self._observed(connection, session.receive), getcurrent().switch
         if self.may_wait:
             receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
         readable.start(wake)
+        connection.wake = wake
         room = SMALL_RECV_BYTES
         while not session.closed:
             switch_to_hub()
             try:
                 data = recv(room)
             except BlockingIOError:
+                if connection.rests:
+                    return True
                 continue
             if not data:
                 break
@@ -214,6 +247,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                     sent = 0
                 if sent != len(reply) or session.more:
                     self._send_rest(connection, readable, wake, memoryview(reply)[sent:])
+        return False
 
     def _observed(self, connection: Connection, call: Call) -> Call:
         return self.observer.timed(connection, call, self.may_wait) if self.observer else call

@@ -22,6 +22,8 @@ class Transport(NamedTuple):
     """Tells whether the first request can come: false during a handshake."""
     finish: Callable[[], object]
     """Says goodbye before the socket is closed."""
+    can_rest: bool
+    """Whether all that a client has sent and that was not received is in the socket, so that its event tells of it."""
 
 
 MakeTransport = Callable[[socket.socket], Transport]
@@ -29,7 +31,7 @@ MakeTransport = Callable[[socket.socket], Transport]
 
 def plain(sock: socket.socket) -> Transport:
     """Return the transport of a plain socket: the socket's own functions."""
-    return Transport(sock.recv, sock.send, _yes, _nothing)
+    return Transport(sock.recv, sock.send, _yes, _nothing, True)
 
 
 def tls(context: ssl.SSLContext) -> MakeTransport:
@@ -37,7 +39,7 @@ def tls(context: ssl.SSLContext) -> MakeTransport:
 
     def make(sock: socket.socket) -> Transport:
         one = TlsTransport(sock, context)
-        return Transport(one.recv, one.send, lambda: one.ready, one.close)
+        return Transport(one.recv, one.send, lambda: one.ready, one.close, False)
 
     return make
 

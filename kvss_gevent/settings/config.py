@@ -81,6 +81,9 @@ class Config:
         30.0, kinds.LIMIT, "seconds to finish a line once begun, 0 for no limit", reload=True
     )
     idle_timeout_s: float = option(0.0, kinds.LIMIT, "seconds a client may stay without a request", reload=True)
+    hibernate_s: float = option(
+        60.0, kinds.LIMIT, "seconds after which a quiet client costs next to no memory, 0 for never", reload=True
+    )
     write_timeout_s: float = option(
         30.0, kinds.LIMIT, "seconds in which a client must take some of its replies, 0 for no limit", reload=True
     )
