@@ -79,10 +79,13 @@ def test_keys_seen_are_those_last_known_to_be_there() -> None:
         (b"KV/1.0 GET \xff", b"200 OK 1"),
         (b"KV/1.0 STATS", b"200 OK keys=0 uptime=1s served=1"),
         (b"WRONG/1.0 GET f", b"426 UPGRADE_REQUIRED"),
+        (b"KV/1.0 PUTEX 9 g 1", b"201 CREATED"),
+        (b"KV/1.0 PUTEX 9 h 1", b"201 CREATED"),
+        (b"KV/1.0 TTL h", b"404 NOT_FOUND"),
         (b"KV/1.0 GET a", b"200 OK 1"),
     ]:
         keys.learn(request, reply)
-    assert list(keys) == ["a", "c"]
+    assert list(keys) == ["a", "g", "c"]
     for number in range(2 * MAX_KEYS_SEEN):
         keys.learn(b"KV/1.0 GET k%d" % number, b"200 OK 1")
     assert len(list(keys)) == MAX_KEYS_SEEN

@@ -11,7 +11,7 @@ from typing import Final
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.client.terminal.hints import HELP, help_for, hint
 from kvss_gevent.protocol.errors import KVConnectError, KVError, server_name
-from kvss_gevent.protocol.wire import VERSION, Verb, parse_request
+from kvss_gevent.protocol.wire import KEY_VERBS, VERSION, Verb, parse_request
 
 PROMPT: Final = "KVSS> "
 MAX_KEYS_SEEN: Final = 1000
@@ -74,7 +74,7 @@ class KeysSeen:
     def learn(self, request: bytes, reply: bytes) -> None:
         """Note what a request and its reply tell about a key."""
         verb, key, _ = parse_request(request)
-        if verb not in (Verb.GET, Verb.PUT, Verb.DEL):
+        if verb not in KEY_VERBS:
             return
         self._keys.pop(key, None)
         if verb is not Verb.DEL and reply.startswith(b"2"):

@@ -1,16 +1,24 @@
-"""Tells whether a concurrent history of PUT, GET and DEL is linearizable.
+"""Tells whether a concurrent history of requests for keys is linearizable, deadlines included (rule 15).
 
 The algorithm is Wing and Gong's search with Lowe's cache of configurations already seen, key by key, for keys are
 independent objects: take any operation that began before every other open one ended, if the value at hand allows its
 outcome, and go on from there; a history is linearizable if all operations can be taken so.
+
+A deadline lies between those that its request and its reply would have set. An operation that may lie behind it may
+find the key absent, and then so do those taken after it; one that began behind the latest one must.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.protocol.wire import READING_VERBS, Verb
+
+State = tuple[bytes, float, float] | None
+"""A value with the earliest and the latest time of its deadline; None where the key is absent."""
+
+STORING_VERBS = frozenset({Verb.PUT, Verb.PUTEX})
 
 UNKNOWN = inf
 """The end of an operation without an acknowledgement: it may have taken effect at any time, or never."""
@@ -20,7 +28,8 @@ UNKNOWN = inf
 class Operation:
     """One request as its client saw it; times are of one clock, in any unit.
 
-    value: what a PUT stores. found: what a GET returned. was_there: whether PUT replaced or DEL removed something.
+    value: what a PUT or PUTEX stores. found: what a GET returned. was_there: whether any other found the key.
+    lasts: the time to live that a PUTEX or EXPIRE gives, in the unit of the clock.
     """
 
     verb: Verb
@@ -30,6 +39,7 @@ class Operation:
     value: bytes = b""
     found: bytes | None = None
     was_there: bool = False
+    lasts: float = inf
 
 
 def violations(history: Iterable[Operation]) -> list[bytes]:
@@ -44,14 +54,16 @@ def is_linearizable(history: Sequence[Operation]) -> bool:
     """Tell whether some order of one key's operations explains all outcomes; the key begins absent."""
     # A GET without a reply says nothing. Of the others without, any number may be left out of the order.
     known = sorted((o for o in history if o.ended != UNKNOWN), key=lambda o: o.began)
-    open_ended = sorted((o for o in history if o.ended == UNKNOWN and o.verb is not Verb.GET), key=lambda o: o.began)
-    todo: list[tuple[int, int, int, bytes | None]] = [(0, 0, 0, None)]
+    open_ended = sorted(
+        (o for o in history if o.ended == UNKNOWN and o.verb not in READING_VERBS), key=lambda o: o.began
+    )
+    todo: list[tuple[int, int, int, State]] = [(0, 0, 0, None)]
     seen = set(todo)
     while todo:
-        first, taken, used, value = todo.pop()
+        first, taken, used, state = todo.pop()
         if first == len(known):
             return True
-        for step in _steps(known, open_ended, first, taken, used, value):
+        for step in _steps(known, open_ended, first, taken, used, state):
             if step not in seen:
                 seen.add(step)
                 todo.append(step)
@@ -59,12 +71,12 @@ def is_linearizable(history: Sequence[Operation]) -> bool:
 
 
 def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a bare tuple: there are a million of them
-    known: list[Operation], open_ended: list[Operation], first: int, taken: int, used: int, value: bytes | None
-) -> list[tuple[int, int, int, bytes | None]]:
+    known: list[Operation], open_ended: list[Operation], first: int, taken: int, used: int, state: State
+) -> list[tuple[int, int, int, State]]:
     """Return the configurations one operation further.
 
     A configuration is the first known operation that is not taken, which of those behind it are taken (bit 0 is the
-    first), which open-ended ones are used, and the value.
+    first), which open-ended ones are used, and the state.
     """
     steps = []
     earliest_end = inf
@@ -74,27 +86,51 @@ def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a bare tuple: there a
         if taken >> offset & 1:
             continue
         earliest_end = min(earliest_end, operation.ended)
-        allowed, after = _run(operation, value)
-        if not allowed:
-            continue
-        step = (*_take(first, taken, offset), used, after)
-        if after == value and operation.verb is not Verb.PUT:
-            return [step]  # it changes nothing, now or later, so to take it now cannot be wrong
-        steps.append(step)
+        for before in _states(operation, state):
+            if _fits(operation, before):
+                after = _after(operation, before)
+                step = (*_take(first, taken, offset), used, after)
+                if after == state and operation.verb not in STORING_VERBS:
+                    return [step]  # it changes nothing, now or later, so to take it now cannot be wrong
+                steps.append(step)
     for number, operation in enumerate(open_ended):
         if operation.began > earliest_end:
             break
         if not used >> number & 1:
-            steps.append((first, taken, used | 1 << number, operation.value if operation.verb is Verb.PUT else None))
+            more = used | 1 << number
+            steps += [(first, taken, more, _after(operation, before)) for before in _states(operation, state)]
     return steps
 
 
-def _run(operation: Operation, value: bytes | None) -> tuple[bool, bytes | None]:
-    """Return whether an operation may have had its outcome on this value, and the value afterwards."""
+def _states(operation: Operation, state: State) -> Iterator[State]:
+    """Yield what an operation may meet: the state, and nothing where its value may have ended by then."""
+    if state is None or operation.began < state[2]:
+        yield state
+    if state is not None and operation.ended >= state[1]:
+        yield None
+
+
+def _fits(operation: Operation, state: State) -> bool:
+    """Tell whether an operation may have had its outcome on a state."""
     if operation.verb is Verb.GET:
-        return operation.found == value, value
-    allowed = operation.was_there == (value is not None)
-    return allowed, operation.value if operation.verb is Verb.PUT else None
+        return operation.found == (None if state is None else state[0])
+    return operation.was_there == (state is not None)
+
+
+def _after(operation: Operation, state: State) -> State:
+    """Return the state after an operation."""
+    match operation.verb:
+        case Verb.PUT:
+            return operation.value, inf, inf
+        case Verb.PUTEX:
+            return operation.value, operation.began + operation.lasts, operation.ended + operation.lasts
+        case Verb.DEL:
+            return None
+        case Verb.EXPIRE if state is not None:
+            return state[0], operation.began + operation.lasts, operation.ended + operation.lasts
+        case Verb.PERSIST if state is not None:
+            return state[0], inf, inf
+    return state
 
 
 def _take(first: int, taken: int, offset: int) -> tuple[int, int]:
