@@ -1,4 +1,4 @@
-"""What is made from the code before a release: the site, the man page, completions.
+"""What is made of the code before a release, and tried: the site, the reference, the manual page, the wheel.
 
-May import: cli.
+May import: cli, client, observe, settings.
 """

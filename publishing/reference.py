@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvss_gevent.cli import whole_parser
 from kvss_gevent.cli.parser import Parser
-from publishing import api, man
+from publishing import api, man, metrics
 from publishing.help_text import SHARED_CODES, Kind, arguments, parts, synopsis
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +73,7 @@ def made() -> dict[Path, str]:
     return {
         FOLDER / "commands.md": "\n".join(commands(whole_parser())) + "\n",
         FOLDER / "api.md": "\n".join(api.page()) + "\n",
+        FOLDER / "metrics.md": "\n".join(metrics.page()) + "\n",
         man.PAGE: man.manual(whole_parser()),
     }
 

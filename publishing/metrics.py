@@ -1,0 +1,19 @@
+"""The page of the metrics of `kvss serve --metrics`, made of what the metrics page itself says of each."""
+
+import re
+from collections.abc import Iterator
+
+from kvss_gevent.observe.board import Board
+from kvss_gevent.observe.openmetrics import render
+
+FAMILY = re.compile(r"^# TYPE (\w+) (\w+)\n(?:# UNIT \w+ (\w+)\n)?# HELP \w+ (.+)$", re.MULTILINE)
+
+
+def page() -> Iterator[str]:
+    """Yield the lines of the page."""
+    yield "# Metrics\n\n`make reference` makes this page of the code. [Running the server](../serve.md#metrics) says how to"
+    yield "ask for metrics. The name of a counter has `_total` behind it on the metrics page.\n"
+    yield "| metric | kind | unit | what it tells |\n|---|---|---|---|"
+    text = render(Board(1), 0, 0, 0.0)
+    for name, kind, unit, says in FAMILY.findall(text):
+        yield f"| `{name}` | {kind} | {unit} | {says} |"
