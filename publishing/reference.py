@@ -13,6 +13,8 @@ from publishing.help_text import SHARED_CODES, Kind, arguments, parts, synopsis
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
 EXIT_CODES = "exit codes"
+NUMBER = re.compile(r"(^|[;,] )(\d+(?: \+ N)?)(?= )")
+"""An exit code at the begin of what it means."""
 
 
 def commands(whole: Parser) -> Iterator[str]:
@@ -22,7 +24,8 @@ def commands(whole: Parser) -> Iterator[str]:
     yield f"Each command names its own. {SHARED_CODES}\n"
     yield "| command | exit codes |\n|---|---|"
     for name, parser in whole.subcommands().items():
-        yield f"| [`kvss {name}`](#kvss-{name}) | {cell(exit_codes(parser))} |"
+        codes = NUMBER.sub(r"\1**\2**", cell(exit_codes(parser)))
+        yield f"| [`kvss {name}`](#kvss-{name}) | {codes} |"
     for parser in whole.walk():
         if parser is not whole:
             yield from _command(parser, whole)
