@@ -54,7 +54,7 @@ def test_values(name: str, text: str, value: object) -> None:
         ("port", "65536"),
         ("port", "-1"),
         ("port", "http"),
-        ("max_connections", "0"),
+        ("max_connections", "-1"),
         ("max_connections", "1.5"),
         ("max_line_bytes", "0"),
         ("max_line_bytes", "1T"),
@@ -126,7 +126,7 @@ def test_help_names_every_limit_with_its_default_and_variable() -> None:
     text = " ".join(kvss("serve", "--help").stdout.split())
     for wanted in (
         "--max-connections N",
-        "(10000; KVSS_MAX_CONNECTIONS)",
+        "(0; KVSS_MAX_CONNECTIONS)",
         "(1 MiB; KVSS_MAX_LINE)",
         "(1 MiB; KVSS_MAX_UNSENT)",
         "(30 s; KVSS_LINE_TIMEOUT)",

@@ -1,4 +1,4 @@
-"""Connections that are quiet give up their greenlet, and nobody notices."""
+"""Connections that are quiet give up their greenlet, and nobody notices; how many there may be."""
 
 import contextlib
 import socket
@@ -11,8 +11,10 @@ from gevent import socket as green
 from serving import serving, wait_until
 
 from kvss_gevent.core.service import Service
+from kvss_gevent.server import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.kinds import MAX_COUNT
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.trace.scenes.stalling_store import StallingStore
@@ -128,6 +130,19 @@ def test_with_0_nothing_hibernates() -> None:
         assert ask(client) == NONE
         gevent.sleep(0.3)
         assert sleepers(server) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limit", "fitting"), [(0, 20_000, 19_900), (0, None, MAX_COUNT), (500, 20_000, 500), (500, 300, 200)]
+)
+def test_the_most_connections_follow_the_limit_of_open_files_unless_they_are_given(
+    wanted: int, limit: int | None, fitting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+    monkeypatch.setattr(descriptors, "open_now", lambda: 68)
+    monkeypatch.setattr(descriptors, "raise_limit", lambda number=None: asked.append(number) or limit)
+    assert descriptors.fit(Config(max_connections=wanted)).max_connections == fitting
+    assert asked == [wanted + 100 if wanted else None]
 
 
 @pytest.mark.server

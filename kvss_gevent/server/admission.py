@@ -38,7 +38,7 @@ class Admission:
     def refusal(self, address: str, connected: int) -> str:
         """Return why one more connection from an address is refused, where `connected` are open in all; or ""."""
         config = self._config()
-        if connected >= config.max_connections:
+        if 0 < config.max_connections <= connected:
             return f"{connected} clients are connected, as many as --max-connections allows"
         if not address:
             return ""

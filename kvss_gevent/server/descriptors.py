@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.kinds import MAX_COUNT
 
 with contextlib.suppress(ImportError):  # Windows has neither the module nor a limit
     import resource
@@ -36,13 +37,17 @@ def raise_limit(wanted: int | None = None) -> int | None:
 
 
 def fit(config: Config, *, tell: bool = True) -> Config:
-    """Make room for config.max_connections, or lower that to the room there is; tell logs a warning then."""
+    """Make room for config.max_connections, or lower that to the room there is; tell logs a warning then.
+
+    0 becomes what there is room for.
+    """
     used = max(RESERVED, open_now() + RESERVED // 2)
-    limit = raise_limit(config.max_connections + used)
-    if limit is None or limit >= config.max_connections + used:
-        return config
+    wanted = config.max_connections
+    limit = raise_limit(wanted + used if wanted else None)
+    if limit is None or limit >= wanted + used > used:
+        return config if wanted else replace(config, max_connections=MAX_COUNT)
     fitting = max(1, limit - used)
-    if tell:
+    if wanted and tell:
         logger.warning(
             "--max-connections lowered from %d to %d: the limit of open files is %d",
             config.max_connections,

@@ -56,7 +56,10 @@ class Config:
     lab: bool = option(False, kinds.SWITCH, "also answer BURN ms and SLEEP ms: any client can keep the server busy")
     pool_size: int = option(32, kinds.POOL, "clients at once with --model pool or prefork")
     max_connections: int = option(
-        10_000, kinds.COUNT, "clients at once; one too many gets 500 and is closed", reload=True
+        0,
+        kinds.NUMBER,
+        "clients at once; one too many gets 500 and is closed; 0 for as many as the limit of open files has room for",
+        reload=True,
     )
     max_per_address: int = option(
         0,
