@@ -21,7 +21,7 @@ def is_of_another_protocol(words: list[bytes]) -> bool:
     """Rule 5b, spelled out."""
     if words[0] == b"KV/1.0":
         return False
-    said = [word for word in re.split(rb"[ \t\r]+", b" ".join(words)) if word]
+    said = [word for word in re.split(rb"[ \t\r\v\f]+", b" ".join(words)) if word]
     if said and said[-1].upper().startswith(b"HTTP/"):
         return True
     if words[0].rstrip(b"\r").endswith(b":"):

@@ -82,9 +82,9 @@ def is_foreign(line: bytes) -> bool:
     first, _, rest = line.partition(b" ")
     if first.rstrip() == VERSION:
         return False
-    last = line.rstrip(b" \t\r\n").rpartition(b" ")[2]
+    last = line.rsplit(None, 1)[-1:]  # other programs take a tab, too, for what stands between two words
     return (
-        last[:5].upper() == b"HTTP/"
+        (last != [] and last[0][:5].upper() == b"HTTP/")
         or first.rstrip(b"\r\n").endswith(b":")
         or (first in HTTP_METHODS and _URL.match(rest) is not None)
     )
