@@ -1,9 +1,10 @@
 """Two million keys that end in the same second: how long it takes to forget them, and what others feel of it.
 
-Run as `python -m bench.expiry [KEYS]`; two minutes. A server stores keys with PUTEX over one connection. Another asks
-for a permanent key every millisecond, before the keys end and while they are forgotten; a third asks for keys that end,
-and knows of each reply whether it was due. The last lines are of the store alone, without a server: the processor time
-of each step, which other programs on the machine disturb less, and the memory of a key with a deadline and without.
+Run as `python -m bench.expiry [KEYS [STORE]]`; three minutes. A server stores keys with PUTEX over one connection.
+Another asks for a permanent key every millisecond, before the keys end and while they are forgotten; a third asks for
+keys that end, and knows of each reply whether it was due. The last lines are of the memory store alone, without a
+server: the processor time of each step, which other programs on the machine disturb less, and the memory of a key with
+a deadline and without.
 """
 
 import multiprocessing
@@ -107,9 +108,9 @@ def store(sock: socket.socket, numbers: range, seconds: int) -> None:
         left -= sock.recv(1 << 16).count(b"\n")
 
 
-def served(keys: int) -> None:
+def served(keys: int, store_url: str) -> None:
     """Measure a server."""
-    with launched(kvss()) as server, KVClient("127.0.0.1", server.port) as client:
+    with launched(kvss("--store", store_url)) as server, KVClient("127.0.0.1", server.port) as client:
         client.put(b"permanent", VALUE)
         began_s = time.monotonic()
         first_s, last_s = fill(server.port, keys)
@@ -162,7 +163,7 @@ def alone(keys: int, verb: int, told: Connection) -> None:
 def main() -> None:
     """Run, and print."""
     keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
-    served(keys)
+    served(keys, sys.argv[2] if len(sys.argv) > 2 else "memory:")
     found = {}
     for verb in (PUT, PUTEX):
         here, there = multiprocessing.Pipe()

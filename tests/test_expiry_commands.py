@@ -1,5 +1,6 @@
 """PUTEX, EXPIRE, TTL and PERSIST (rule 15): a session's replies, over the memory store and a clock of the test."""
 
+import gevent
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.core.users import Role
+from kvss_gevent.server.sweeper import RECLAIM_KEYS, reclaim
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 
@@ -158,6 +160,30 @@ def test_a_full_store_has_room_again_when_keys_have_ended() -> None:
     assert ask(session, b"PUTEX 5 a 1", b"PUTEX 5 b 1", b"PUT c 1")[2] == b"500 SERVER_ERROR"
     clock.now_s += 7
     assert ask(session, b"STATS", b"PUT c 1")[1] == b"201 CREATED"
+
+
+def test_a_server_forgets_keys_that_have_ended_in_small_steps_while_nobody_asks() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    session = Service(store).open()
+    ask(session, *(b"PUTEX 5 k%d 1" % number for number in range(3 * RECLAIM_KEYS)))
+    clock.now_s += 7
+    steps = []
+
+    class Watched:
+        def reclaim(self, most: int) -> bool:
+            before_bytes = store.used_bytes
+            more = store.reclaim(most)
+            steps.append(before_bytes - store.used_bytes)
+            return more
+
+    greenlet = gevent.spawn(reclaim, Watched())
+    with gevent.Timeout(10):
+        while store.used_bytes:
+            gevent.sleep(0.01)
+    greenlet.kill()
+    assert len([size_bytes for size_bytes in steps if size_bytes]) in (3, 4)
+    assert max(steps) < 1.2 * sum(steps) / 3
 
 
 VERBS = ["GET", "PUT", "DEL", "TTL", "EXPIRE", "PERSIST", "PUTEX"]
