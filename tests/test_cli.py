@@ -115,6 +115,8 @@ def test_the_demo_does_not_accuse_its_server_of_a_reader_that_leaves() -> None:
         (["--prot", "5050"], "--prot stands before the command", "`kvss serve --port`", "usage: kvss serve"),
         (["frobnicate"], "there is no command 'frobnicate'", "one of these", "usage: kvss COMMAND"),
         ([], "a command is missing", "one of these", "  serve "),
+        (["load", "search", "--hots", "a"], "load search has no option --hots", "Did you mean --host?", "load search"),
+        (["compare", "diff", "a", "b", "--c"], "compare diff has no option --c", "kvss compare diff", "diff [-h]"),
         (["serve", "--max-line"], "serve: argument --max-line: expected one argument", "--help", "usage: kvss serve"),
     ],
 )

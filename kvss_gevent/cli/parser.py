@@ -47,18 +47,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the Fail for a message of argparse; an option that is unknown explains what else seems wrong."""
-        command, usage = self.prog.partition(" ")[2], self.format_usage()
+        named = self  # argparse leaves it to the outermost parser to complain of what a subcommand does not know
+        for word in self._words:
+            named = named.subcommands().get(word, named)
+        command, usage = named.prog.partition(" ")[2], named.format_usage()
         surplus = message.startswith("unrecognized arguments: ")
         words = message.partition(": ")[2].split() if surplus else self._words if "required" in message else ()
         flags = [word.partition("=")[0] for word in words if word.startswith("-")]
-        unknown = next((flag for flag in flags if flag not in self._option_string_actions), None)
+        unknown = next((flag for flag in flags if flag not in named._option_string_actions), None)
         if unknown:
-            near = get_close_matches(unknown, self._option_string_actions, 1)
-            remedy = f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` lists what it takes."
+            near = get_close_matches(unknown, named._option_string_actions, 1)
+            remedy = f"Did you mean {near[0]}?" if near else f"`{named.prog} --help` lists what it takes."
             raise Fail(f"{command} has no option {unknown}", remedy, usage=usage)
         if surplus:
             message = f"{words[0]!r} is a word too many"
-        raise Fail(f"{command}: {message}", f"`{self.prog} --help` says what it takes.", usage=usage)
+        raise Fail(f"{command}: {message}", f"`{named.prog} --help` says what it takes.", usage=usage)
 
 
 def add_subcommand(words: Any, name: str, summary: str, epilog: str | None = None) -> Parser:
