@@ -406,6 +406,16 @@ def test_a_submission_that_does_not_start_says_why(command: str, why: str, tmp_p
         grade_submission(Submission(Command(command, tmp_path, bounds)))
 
 
+@pytest.mark.full
+def test_what_lies_in_a_folder_before_is_not_the_command_s_doing(tmp_path: Path) -> None:
+    (tmp_path / "photographs").write_bytes(b"x" * (2 << 20))
+    serve = "from reference_server import *\nwith running(talking(), port={port}): State().stopping.wait(100)"
+    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} -c '{serve}'"
+    submission = Submission(Command(command, tmp_path, Bounds(folder_bytes=1 << 20)))
+    card = grade_submission(submission, Plan(only=("stats-uptime", "put-new")))
+    assert card.points == card.possible, card.notes
+
+
 def test_a_case_that_failed_once_by_a_busy_machine_keeps_its_points_and_the_report_says_so() -> None:
     slow: set[bytes] = set()
 

@@ -96,6 +96,7 @@ def failed(name: str, received: str, **more: object) -> Verdict:
 
 GENERAL = Cause("general", "s.", "a.", fails={"put-new": ""}, also=("put-*",))
 SPECIAL = Cause("special", "s.", "a.", fails={"put-new": "'200"}, passes=("get",), over=("general",))
+BOTH = Cause("both", "s.", "a.", fails={"del": "", "del-missing": ""})
 LIKELY = Cause("likely", "s.", "a.", some={"d*": "'200.* for '204"}, least=2)
 
 
@@ -116,6 +117,8 @@ def test_a_cause_needs_its_whole_evidence() -> None:
     assert names(failed("del", "'200 OK'")) == []
     assert names(failed("del", "'200 OK'"), failed("del-forgets", "'404 NOT_FOUND'")) == []
     assert names(failed("del", "'200 OK'"), failed("del-forgets", "'200 OK x'")) == ["likely"]
+    assert judge((BOTH,), (failed("del", "x"),)) == ()
+    assert judge((BOTH,), (failed("del", "x"), failed("del-missing", "x"))) != ()
 
 
 def test_a_case_that_was_not_run_shows_nothing() -> None:
