@@ -55,6 +55,23 @@ def test_a_planted_bug_is_named(name: str) -> None:
     assert [finding.name for finding in card.causes] == [BUGS[name].cause]
 
 
+ONCE_UNNOTICED = (
+    *("counters-per-connection", "check-then-put", "check-then-del", "torn-value", "keys-cut-at-64", "keys-cut-at-255"),
+    *("some-commands-any-case", "bom-taken", "normalised", "tab-stripped", "nul-stripped", "oldest-forgotten"),
+    *("equal-put-201", "unfinished-del-run", "reply-buffer-shared", "map-copied", "stale-cache"),
+)
+"""Servers with these bugs had every point once."""
+
+
+@pytest.mark.parametrize("name", ONCE_UNNOTICED)
+def test_a_bug_that_was_once_unnoticed_is_named_by_its_own_cases(name: str) -> None:
+    [cause] = [cause for cause in CAUSES if cause.name == BUGS[name].cause]
+    patterns = (*cause.fails, *cause.some, *cause.passes)
+    own = tuple(case for case in sorted(IDS) if any(fnmatchcase(case, pattern) for pattern in patterns))
+    card = graded(name, Plan(only=own))
+    assert [finding.name for finding in card.causes] == [cause.name], as_text(card)
+
+
 @pytest.mark.full
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", BUGS)

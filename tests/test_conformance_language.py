@@ -2,6 +2,7 @@
 
 import ast
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def test_every_title_hint_and_cause_is_translated(language: str) -> None:
     unused = {text for text in messages.keys() - texts_of_the_table() if text.endswith(".") and len(text) > 60}
     assert {text for text in unused if "{" not in text and "--command" not in text and "at a time" not in text} == set()
     for text, message in messages.items():
+        assert unicodedata.is_normalized("NFC", message), text
         assert message
         assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", message)), text
         assert (text[-1] == ".") == (message[-1] == "."), text
