@@ -15,7 +15,7 @@ from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES
 from kvss_gevent.conformance.language import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
 from kvss_gevent.conformance.plan import Plan
-from kvss_gevent.conformance.report import as_text, list_cases
+from kvss_gevent.conformance.report import WIDTH, as_text, list_cases
 from kvss_gevent.conformance.runner import grade
 
 TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
@@ -130,4 +130,6 @@ def test_a_report_in_vietnamese_has_no_english_prose() -> None:
     assert not re.search(
         r"\b(the|of|and|points?|received|expected|hint)\b", re.sub(r"'[^']*'|[a-z0-9]+-[a-z0-9-]+", "", text)
     ), text
-    assert "PUT một khóa mới là 201 CREATED" in list_cases(CASES, speaker("vi"))
+    listed = list_cases(CASES, speaker("vi"))
+    assert "PUT một khóa mới là 201 CREATED" in listed
+    assert max(map(len, (*listed.splitlines(), *text.splitlines()))) <= WIDTH

@@ -33,7 +33,7 @@ def list_cases(cases: Iterable[Case], say: Say = english) -> str:
             group = case.group
             lines += ["", group]
         start = f"  {case.points}p  {say('rule')} {case.rule:<2}  {case.id:<21}  "
-        first, *more = wrap(say(case.title), WIDTH - 38)
+        first, *more = wrap(say(case.title), WIDTH - len(start))
         lines.append(f"{start}{first}".rstrip())
         lines += [" " * len(start) + line for line in more]
     return "\n".join(lines[1:]) + "\n"
