@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 from kvss_gevent.protocol.errors import KVStatusError
 from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 from kvss_gevent.protocol.wire import (
+    MAX_EXPIRY_S,
     MAX_KEY_BYTES,
     OK_PREFIX,
     REPLY,
@@ -37,7 +38,6 @@ Result = bytes | str | bool | int | Stats | None
 Outcome = Any
 """A command's result, or the KVStatusError that stands for it."""
 
-MAX_TTL_S: Final = 1_000_000_000
 PERMANENT: Final = -1
 """What ttl returns for a key that does not expire (rule 15)."""
 
@@ -218,8 +218,8 @@ def _read_auth(line: bytes) -> Status | None:
 def _seconds(name: str, seconds: int) -> bytes:
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         raise TypeError(f"{name} is a whole number of seconds, not {seconds!r}")
-    if not 0 < seconds <= MAX_TTL_S:
-        raise ValueError(f"{name} is 1 to {MAX_TTL_S} seconds, not {seconds}")
+    if not 0 < seconds <= MAX_EXPIRY_S:
+        raise ValueError(f"{name} is 1 to {MAX_EXPIRY_S} seconds, not {seconds}")
     return b"%d" % seconds
 
 

@@ -137,20 +137,16 @@ def _time(seconds: bytes) -> bytes:
     return digits if fits else b""
 
 
-def build_request(verb: Verb, key: bytes = b"", value: bytes = b"", seconds: int = 0) -> bytes:
-    """Return the request line with its line feed; seconds are for PUTEX and EXPIRE.
+def build_request(verb: Verb, key: bytes = b"", value: bytes = b"") -> bytes:
+    """Return the request line of one of the course document's commands, with its line feed.
 
-    Raises ValueError, saying what is wrong, for what KV/1.0 cannot carry (rules 1, 3, 7 and 15).
+    Raises ValueError, saying what is wrong, for a key or value that KV/1.0 cannot carry (rules 1, 3 and 7).
     """
     parts = [verb.name.encode()]
-    if verb is PUTEX:
-        parts.append(checked_seconds(seconds))
-    if verb in KEY_VERBS:
+    if verb in (Verb.GET, Verb.PUT, Verb.DEL):
         parts.append(checked_key(key))
-    if verb in (PUT, PUTEX):
+    if verb is Verb.PUT:
         parts.append(checked_value(value))
-    if verb is EXPIRE:
-        parts.append(checked_seconds(seconds))
     return request_line(*parts)
 
 
@@ -209,13 +205,6 @@ def checked_value(value: bytes) -> bytes:
     if b"\n" in value:
         raise ValueError("a value has no line feed: KV/1.0 ends a request there")
     return _checked_utf8(value, "value")
-
-
-def checked_seconds(seconds: int) -> bytes:
-    """Return the digits of a time that a key can be given; raises ValueError for any other."""
-    if type(seconds) is not int or not 0 < seconds <= MAX_EXPIRY_S:
-        raise ValueError(f"a key lasts a whole number of seconds from 1 to {MAX_EXPIRY_S}, and not {seconds!r}")
-    return b"%d" % seconds
 
 
 def _checked_utf8(data: bytes, what: str) -> bytes:
