@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,21 +46,24 @@ def as_pattern(output: str) -> str:
     return "".join(r"(?:.*\n)*?" if line == "...\n" else re.escape(line) for line in output.splitlines(keepends=True))
 
 
-def run(console: str, copy: Path) -> None:
-    """Run the commands of a block in the copy, and compare what they print."""
-    environ = {
+def environment(copy: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "PATH": f"{copy / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(copy),
         "COLUMNS": "80",
     }
+
+
+def run(console: str, copy: Path) -> None:
+    """Run the commands of a block in the copy, and compare what they print."""
     port = str(free_port())
     for part in re.split(r"^\$ ", console.replace("5060", port), flags=re.M)[1:]:
         command, _, shown = part.partition("\n")
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=copy,
-            env=environ,
+            env=environment(copy),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,10 +85,8 @@ def test_the_examples_are_those_that_are_promised() -> None:
     }
 
 
-@pytest.mark.full
-@pytest.mark.server
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_can_be_followed(name: str, tmp_path: Path) -> None:
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
     for needed in NEEDED:
         if (ROOT / needed).is_dir():
             shutil.copytree(ROOT / needed, tmp_path / needed, ignore=shutil.ignore_patterns("__pycache__"))
@@ -96,14 +97,37 @@ def test_an_example_can_be_followed(name: str, tmp_path: Path) -> None:
         script = tmp_path / "bin" / command
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
         script.chmod(0o755)
-    steps = STEP.findall(EXAMPLES[name])
-    assert any(console for *_, console in steps), "the example runs nothing"
-    for verb, path, body, console in steps:
-        file = tmp_path / path
+    return tmp_path
+
+
+def follow(name: str, copy: Path, run: Callable[[str, Path], object]) -> list[str]:
+    """Do the steps of an example in the copy, with run for its consoles; return the paths of the files saved."""
+    saved = []
+    for verb, path, body, console in STEP.findall(EXAMPLES[name]):
+        file = copy / path
         if verb == "Change":
             file.write_text(changed(file.read_text(), body))
         elif verb:
             assert not file.exists()
             file.write_text(body)
+            saved.append(path)
         else:
-            run(console, tmp_path)
+            run(console, copy)
+    return saved
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_fits_the_code(name: str, copy: Path) -> None:
+    consoles: list[str] = []
+    saved = follow(name, copy, lambda console, _: consoles.append(console))
+    assert consoles
+    modules = [path.removesuffix(".py").replace("/", ".") for path in saved] or ["kvss_gevent.conformance.cases"]
+    code = f"import importlib; [importlib.import_module(name) for name in {modules}]"
+    subprocess.run([sys.executable, "-c", code], cwd=copy, env=environment(copy), timeout=50, check=True)
+
+
+@pytest.mark.full
+@pytest.mark.server
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_can_be_followed(name: str, copy: Path) -> None:
+    follow(name, copy, run)
