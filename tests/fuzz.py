@@ -121,9 +121,10 @@ def expected(data: bytes) -> bytes:
         return b"426 UPGRADE_REQUIRED\n"
     state, replies = State(), b""
     for line in data.split(b"\n")[:-1]:
-        reply, ends = answer(state, line)
         if len(line.removesuffix(b"\r")) > LINE_BYTES:
             reply, ends = b"400 BAD_REQUEST", is_of_another_protocol(line[:600].split(b" "))
+        else:
+            reply, ends = answer(state, line)
         replies += reply + b"\n"
         if ends:
             break
