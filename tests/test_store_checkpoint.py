@@ -1,6 +1,7 @@
 """Checkpoints: when the file beside the store is there, and what opening it after a new start of the kernel does."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,16 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(path: Path, content: bytes)
     mark_file(copy).write_bytes(content)
     with pytest.raises(CannotOpen, match="cannot be read"):
         DiskStore(copy)
+
+
+def test_a_checkpoint_that_another_server_is_just_making_is_waited_for(path: Path) -> None:
+    copy = abandoned(path, "none")
+    whole = mark_file(copy).read_bytes()
+    mark_file(copy).write_bytes(b"")
+    making = threading.Timer(0.2, mark_file(copy).write_bytes, [whole])
+    making.start()
+    DiskStore(copy, "none").close()
+    making.join()
 
 
 def test_a_full_store_lets_go_of_the_checkpoint_for_room(path: Path) -> None:

@@ -80,7 +80,7 @@ JUDGED_BYTES: Final = 600
 def is_foreign(line: bytes) -> bool:
     """Tell whether a line is of another protocol, HTTP above all, whose next lines must not be run (rule 5b)."""
     first, _, rest = line.partition(b" ")
-    if first.rstrip() == VERSION:
+    if first == VERSION:
         return False
     last = line.rsplit(None, 1)[-1:]  # other programs take a tab, too, for what stands between two words
     return (

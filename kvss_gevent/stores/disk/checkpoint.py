@@ -91,7 +91,9 @@ def _meta_page(page: bytes, number: int) -> bytes:
 
 def _parse(side: Path) -> tuple[bytes, bytes]:
     """Return the run of the kernel and the meta page of the last whole checkpoint."""
-    content = side.read_bytes()
+    deadline_s = time.monotonic() + LOCK_S
+    while not (content := side.read_bytes()).strip(b"\0") and time.monotonic() < deadline_s:
+        time.sleep(0.01)  # another server is making it
     if content.startswith(_HEAD_1):
         checksum, _, body = content[len(_HEAD_1) :].partition(b"\n")
         if checksum == b"%08x" % zlib.crc32(body):
