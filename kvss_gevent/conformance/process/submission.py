@@ -67,6 +67,7 @@ class Submission:
         """See that the command runs and accepts connections. Raises NotStarted."""
         with self._lock:
             if self._keeper is None or self.died:
+                self._stop()  # what a process leaves is read, also where nobody asked for it
                 self._start()
 
     def give_up(self, starts: int) -> Death | None:
