@@ -65,6 +65,7 @@ def test_a_deep_pipeline_costs_less_for_each_request() -> None:
     assert deep.figures["cpu_us"] < single.figures["cpu_us"] / 2
 
 
+@pytest.mark.timing
 def test_larger_values_move_more_bytes_and_fewer_requests() -> None:
     small, _, large = measured("value")
     assert large.figures["mib_per_s"] > small.figures["mib_per_s"]

@@ -97,6 +97,7 @@ def test_the_schedule_of_1000_a_second_is_late_by_less_than_300_us_at_the_median
     pytest.fail(f"late by {lags} us")
 
 
+@pytest.mark.timing
 def test_two_processes_merge_to_exactly_what_each_counted(tmp_path: Path) -> None:
     with server() as (port, _):
         options = ("-u", "4", "-t", "2", "--kv-rate", "2000", "--processes", "2", "--kv-warmup", "500ms")

@@ -249,6 +249,7 @@ def judged(server: Served, plants: int, ms: int) -> None:
     assert any(entry["waited"] for entry in entries)
 
 
+@pytest.mark.timing
 def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_meanwhile_are_not_accused() -> None:
     board = Board(1)
     observer = Observer(board.rows[0], 0, 20)
