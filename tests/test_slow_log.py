@@ -82,6 +82,7 @@ def test_an_entry_names_the_culprit_and_those_who_came_right_after() -> None:
     told.call(B, b"KV/1.0 GET before\n", 1)
     told.call(A, b"KV/1.0 PUT key secret\n", 50)
     told.call(B, b"KV/1.0 GET b\n", 0.1)  # ready before the hold began
+    told.call(A, b"KV/1.0 GET own\n", 0)  # its own doing
     told.loop.iteration += 1
     told.call(C, b"KV/1.0 GET c\nKV/1.0 GET d\n", 0.5)  # arrived meanwhile
     told.loop.iteration += 1
