@@ -31,6 +31,9 @@ from kvss_gevent.protocol.errors import server_name
 WORKERS: Final = 8
 """Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""
 
+_MOST_STRETCH: Final = 4.0
+"""Times its budget that a run may take at most on a busy machine."""
+
 _MUTE_CASES: Final = 2 * WORKERS
 """After so many cases without one byte from the server the rest is not tried."""
 _GREETING_S: Final = 0.08
@@ -116,8 +119,12 @@ class _Run:
 
     def _run_all(self) -> None:
         together = [case for case in self._cases if not case.alone and not case.fresh]
-        self._run_pool(self._first, together)
-        self._try_suspects()
+        if self._one_at_a_time and self._submission is not None:
+            for case in together:  # there is never more than one suspect
+                self._alone(case)
+        else:
+            self._run_pool(self._first, together)
+            self._try_suspects()
         for case in self._cases:
             if case.alone and not case.fresh:
                 self._alone(case)
@@ -296,7 +303,7 @@ class _Run:
 
     def _late(self) -> bool:
         spent_s = time.monotonic() - self._started
-        return spent_s > self._plan.budget_s and spent_s > self._plan.budget_s * busyness()
+        return spent_s > self._plan.budget_s and spent_s > self._plan.budget_s * min(busyness(), _MOST_STRETCH)
 
     def _mute(self) -> bool:
         verdicts = list(self._verdicts.values())
