@@ -257,6 +257,11 @@ def refused_counted(state: State, line: bytes) -> tuple[bytes, bool]:
     return reply, ends
 
 
+@replying("stats-missing")
+def stats_missing(state: State, line: bytes) -> tuple[bytes, bool]:
+    return answer(state, b"KV/1.0 NO" if words_of(line)[0] == b"STATS" else line)
+
+
 @replying("uptime-stands-still")
 def uptime_stands_still(state: State, line: bytes) -> tuple[bytes, bool]:
     state.started = time.monotonic()

@@ -6,6 +6,14 @@ from kvss_gevent.conformance.causes.cause import Cause
 
 CAUSES: Final = (
     Cause(
+        name="stats-missing",
+        sentence="STATS is not answered with counters.",
+        advice="Count requests and keys, and answer STATS with 200 OK and the line of the document.",
+        some={"stats-form*": "'[45]|nothing|closed"},
+        passes=("one-line",),
+        also=("stats-*",),
+    ),
+    Cause(
         name="connections-never-fall",
         sentence="connections counts all clients that ever came, not those that are there.",
         advice="Count down in a finally clause when the connection ends, however it ends.",
