@@ -92,6 +92,15 @@ def test_scripts_come_before_the_class_and_the_submission_s_own_file_before_both
         recipe(scripts, settings)
 
 
+def test_a_script_with_windows_line_ends_is_said_to_be_one(tmp_path: Path) -> None:
+    source = write(tmp_path / "An", {})
+    (source / "run.sh").write_bytes(b"exec ./server $1\r\n")
+    [note] = recipe(source, Settings()).notes
+    assert note == "run.sh has Windows line ends (CR LF), which a shell does not take: save it with LF."
+    (source / "run.sh").write_bytes(b"exec ./server $1\n")
+    assert recipe(source, Settings()).notes == ()
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [

@@ -104,7 +104,12 @@ def recipe(work: Path, settings: Settings) -> Recipe:
     except ValueError as error:
         raise Refused(f"its {SETTINGS}: {error}") from None
     ignored = [name for name in own if name not in _OWN]
-    notes = (f"{SETTINGS}: {', '.join(ignored)} can only be set for the whole class.",) if ignored else ()
+    notes = [f"{SETTINGS}: {', '.join(ignored)} can only be set for the whole class."] if ignored else []
+    notes += [
+        f"{name} has Windows line ends (CR LF), which a shell does not take: save it with LF."
+        for name in ("build.sh", "run.sh")
+        if _has_windows_ends(work / name)
+    ]
     build, command = (
         own.get(name) or _script(work, script) or default
         for name, script, default in (
@@ -112,7 +117,7 @@ def recipe(work: Path, settings: Settings) -> Recipe:
             ("command", "run.sh", settings.command),
         )
     )
-    return Recipe(build, command, notes)
+    return Recipe(build, command, tuple(notes))
 
 
 def copy(source: Path, work: Path) -> None:
@@ -169,6 +174,10 @@ def _script(work: Path, name: str) -> str:
         return ""
     start = f"./{name}" if os.access(path, os.X_OK) else f"sh ./{name}"
     return f"exec {start} {{port}}" if name == "run.sh" else f"exec {start}"
+
+
+def _has_windows_ends(script: Path) -> bool:
+    return script.is_file() and b"\r\n" in script.read_bytes()[:4096]
 
 
 def _read(file: Path) -> dict[str, Any]:
