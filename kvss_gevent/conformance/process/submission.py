@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.conformance.process.command import Command, Death, Keeper, read_death
-from kvss_gevent.conformance.process.keeper import folder_bytes
 from kvss_gevent.conformance.process.kernel import busyness, descendants, listening_ports, listens
 
 FIXED_PORT: Final = 5050
@@ -37,6 +36,8 @@ class Submission:
 
     def __init__(self, command: Command, stop: threading.Event | None = None) -> None:
         # What lay in the folder before is not the command's doing.
+        from kvss_gevent.conformance.process.keeper import folder_bytes  # it loads what only POSIX systems have
+
         room = command.bounds.folder_bytes + folder_bytes(str(command.directory))
         self._command = replace(command, bounds=replace(command.bounds, folder_bytes=room))
         self.stopping = stop or threading.Event()
