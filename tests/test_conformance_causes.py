@@ -99,6 +99,7 @@ def test_a_cause_speaks_of_cases_and_causes_that_there_are(cause: Cause) -> None
     for pattern in (*cause.fails, *cause.some, *cause.passes, *cause.also):
         assert any(fnmatchcase(name, pattern) for name in IDS), pattern
     assert set(cause.over) <= NAMES - {cause.name}
+    assert not [other.name for other in CAUSES if other.name in cause.over and cause.name in other.over]
     for sign in (*cause.fails.values(), *cause.some.values()):
         re.compile(sign)
     for text in (cause.sentence, cause.advice):
