@@ -12,7 +12,7 @@ from locust import events
 
 from kvss_gevent.loadtest.engine import loops
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.locust_plugin.users import WorkloadUser
+from kvss_gevent.loadtest.locust_plugin.load_users import WorkloadUser
 from kvss_gevent.loadtest.workload.mix import Op
 
 TURN_S = 0.25

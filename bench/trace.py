@@ -12,8 +12,8 @@ from pathlib import Path
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.trace.conversation import Tracer, cpu_clock
 from kvss_gevent.trace.flight import FlightRecorder
+from kvss_gevent.trace.noted_conversation import Tracer, cpu_clock
 from kvss_gevent.trace.ring import Ring
 
 ROUNDS, REQUESTS = 41, 20_000

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.client.options import Retry
-from kvss_gevent.client.pool import KVPool
+from kvss_gevent.client.client_options import Retry
+from kvss_gevent.client.connection_pool import KVPool
 from kvss_gevent.client.sync import KVClient, Pipeline
 from kvss_gevent.protocol.errors import (
     KVBadRequest,

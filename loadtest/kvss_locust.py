@@ -5,7 +5,7 @@ KvssMix runs when no class is named; the others run by name, such as `locust -f 
 
 from locust import constant_pacing, task
 
-from kvss_gevent.loadtest.locust_plugin.users import KvssUser, WorkloadUser
+from kvss_gevent.loadtest.locust_plugin.load_users import KvssUser, WorkloadUser
 
 
 class KvssMix(WorkloadUser):

@@ -2,7 +2,7 @@
 
 from locust import between, task
 
-from kvss_gevent.loadtest.locust_plugin.users import KvssUser
+from kvss_gevent.loadtest.locust_plugin.load_users import KvssUser
 
 
 class Shopper(KvssUser):

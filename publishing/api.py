@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import kvss_gevent
-from kvss_gevent.client.options import ClientOptions, PoolOptions
+from kvss_gevent.client.client_options import ClientOptions, PoolOptions
 
 BAR = "\\|"
 

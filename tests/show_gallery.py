@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from kvss_gevent import models
-from kvss_gevent.trace.analysis.verdict import tell
+from kvss_gevent.trace.analysis.scene_verdict import tell
 from kvss_gevent.trace.page.data import coreless_share
 from kvss_gevent.trace.page.scene_page import render
 from kvss_gevent.trace.scenes.catalogue import SCENES

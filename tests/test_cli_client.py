@@ -15,7 +15,7 @@ import pexpect
 import pytest
 from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest
 
-from kvss_gevent.client.terminal.output import Code, reply_code
+from kvss_gevent.client.terminal.printing import Code, reply_code
 
 
 @pytest.fixture

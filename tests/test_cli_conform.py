@@ -14,7 +14,7 @@ from reference_server import State, answer, running, talking
 
 from kvss_gevent.cli import main
 from kvss_gevent.conformance import CASES, GROUPS
-from kvss_gevent.conformance.plan import choose
+from kvss_gevent.conformance.case_plan import choose
 from kvss_gevent.conformance.stats_forms import LAB, README
 
 

@@ -18,7 +18,7 @@ from kvss_gevent import (
     KVPool,
     Retry,
 )
-from kvss_gevent.client.options import ClientConfig
+from kvss_gevent.client.client_options import ClientConfig
 
 ROOT = Path(__file__).parent.parent
 FACES: tuple[Any, ...] = (KVClient, KVPool, AsyncKVClient, AsyncKVPool)

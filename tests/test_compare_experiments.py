@@ -4,8 +4,8 @@ import pytest
 
 from kvss_gevent.compare.experiments import backpressure, convoy, lines, overload, rate, remedies
 from kvss_gevent.compare.measuring import trial_runner
-from kvss_gevent.compare.measuring.cores import divide
 from kvss_gevent.compare.measuring.experiment_context import Profile
+from kvss_gevent.compare.measuring.processors import divide
 from kvss_gevent.compare.plan import choose
 from kvss_gevent.compare.rows import ALL, Point, Trial
 

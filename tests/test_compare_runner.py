@@ -16,9 +16,9 @@ from kvss_gevent.compare import experiments
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.measuring import contestant, interleave, trial_runner
 from kvss_gevent.compare.measuring.contestant import FailedError
-from kvss_gevent.compare.measuring.cores import divide
 from kvss_gevent.compare.measuring.experiment_context import QUICK, Profile, Workbench
 from kvss_gevent.compare.measuring.paced import Pace
+from kvss_gevent.compare.measuring.processors import divide
 from kvss_gevent.compare.plan import choose
 from kvss_gevent.compare.rows import ALL, Measurement, Point, Trial
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from reference_server import Converse, State, answer, running, talking
 
+from kvss_gevent.conformance.case_plan import Plan, choose, longest_s
 from kvss_gevent.conformance.cases import CASES
-from kvss_gevent.conformance.plan import Plan, choose, longest_s
-from kvss_gevent.conformance.process.command import Bounds, Command
+from kvss_gevent.conformance.process.shell_command import Bounds, ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import habits
 from kvss_gevent.conformance.runner import Unreachable, grade, grade_submission
@@ -337,7 +337,7 @@ def test_one_crash_costs_one_case_and_the_report_names_it(tmp_path: Path) -> Non
         "import time; time.sleep(100)\n"
     )
     command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
-    card = grade_submission(Submission(Command(command, tmp_path)))
+    card = grade_submission(Submission(ShellCommand(command, tmp_path)))
     crashed = {verdict.case.id: (verdict.death, verdict.tail) for verdict in card.failures}
     assert crashed == dict.fromkeys(("no-command", "quit-surplus"), ("it ended with exit status 7", "boom\n"))
     assert "The server died and was started again, at: no-command, quit-surplus." in card.notes
@@ -358,7 +358,7 @@ def test_a_server_that_closes_first_and_dies_later_is_blamed_for_the_right_case(
         "time.sleep(100)\n"
     )
     command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
-    card = grade_submission(Submission(Command(command, tmp_path)), Plan(("grammar",), timeout_s=0.5))
+    card = grade_submission(Submission(ShellCommand(command, tmp_path)), Plan(("grammar",), timeout_s=0.5))
     assert [(verdict.case.id, verdict.death) for verdict in card.failures] == [
         ("no-command", "it ended with exit status 7")
     ]
@@ -376,7 +376,7 @@ def test_a_server_that_one_case_hangs_is_started_again_for_the_others(tmp_path: 
         "time.sleep(100)\n"
     )
     command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
-    card = grade_submission(Submission(Command(command, tmp_path)), Plan(("grammar",), timeout_s=0.3))
+    card = grade_submission(Submission(ShellCommand(command, tmp_path)), Plan(("grammar",), timeout_s=0.3))
     assert [(verdict.case.id, verdict.death) for verdict in card.failures] == [
         ("no-command", "it gave no client an answer any more and was ended")
     ]
@@ -386,7 +386,7 @@ def test_all_that_a_submission_has_started_is_ended(tmp_path: Path) -> None:
     mark = f"1{os.getpid()}"
     hidden = f"(setsid sh -c 'trap \"\" TERM HUP INT; sleep {mark}' &); (setsid sleep {mark} &); sleep 0.2; exit 1"
     with pytest.raises(Unreachable, match=r"exit status 1|nothing listens"):
-        grade_submission(Submission(Command(hidden, tmp_path, Bounds(start_s=1))))
+        grade_submission(Submission(ShellCommand(hidden, tmp_path, Bounds(start_s=1))))
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(mark.encode() in line and b"sleep" in line for line in lines)
 
@@ -403,7 +403,7 @@ def test_all_that_a_submission_has_started_is_ended(tmp_path: Path) -> None:
 def test_a_submission_that_does_not_start_says_why(command: str, why: str, tmp_path: Path) -> None:
     bounds = Bounds(start_s=1.5, processes=20, output_bytes=1 << 20, memory_bytes=100 << 20)
     with pytest.raises(Unreachable, match=why):
-        grade_submission(Submission(Command(command, tmp_path, bounds)))
+        grade_submission(Submission(ShellCommand(command, tmp_path, bounds)))
 
 
 @pytest.mark.full
@@ -411,7 +411,7 @@ def test_what_lies_in_a_folder_before_is_not_the_command_s_doing(tmp_path: Path)
     (tmp_path / "photographs").write_bytes(b"x" * (2 << 20))
     serve = "from reference_server import *\nwith running(talking(), port={port}): State().stopping.wait(100)"
     command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} -c '{serve}'"
-    submission = Submission(Command(command, tmp_path, Bounds(folder_bytes=1 << 20)))
+    submission = Submission(ShellCommand(command, tmp_path, Bounds(folder_bytes=1 << 20)))
     card = grade_submission(submission, Plan(only=("stats-uptime", "put-new")))
     assert card.points == card.possible, card.notes
 

@@ -13,11 +13,11 @@ from planted.server import BUGS
 from reference_server import State, running, talking
 
 from kvss_gevent.conformance import transcript
+from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES, find, picture
 from kvss_gevent.conformance.causes.cause import Cause, judge
-from kvss_gevent.conformance.plan import Plan
-from kvss_gevent.conformance.process.command import Command
+from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.runner import grade, grade_submission
@@ -44,7 +44,9 @@ QUICK = {
 def graded(name: str, plan: Plan) -> Scorecard:
     bug: Bug = BUGS[name]
     if bug.fresh:
-        return grade_submission(Submission(Command(f"{sys.executable} {SERVER} {{port}} {name}", SERVER.parent)), plan)
+        return grade_submission(
+            Submission(ShellCommand(f"{sys.executable} {SERVER} {{port}} {name}", SERVER.parent)), plan
+        )
     with running(bug.serve, State(bug.form), threads=bug.threads) as port:
         return grade("127.0.0.1", port, plan)
 

@@ -11,10 +11,10 @@ from planted.server import BUGS
 from reference_server import State, running
 
 import kvss_gevent
+from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.causes import CAUSES
 from kvss_gevent.conformance.language import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
-from kvss_gevent.conformance.plan import Plan
 from kvss_gevent.conformance.report import WIDTH, as_text, list_cases
 from kvss_gevent.conformance.runner import grade
 

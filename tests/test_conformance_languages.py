@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvss_gevent.conformance.process.command import Command
+from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.runner import Plan, grade_submission
@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bug_in_another_language_is_caught_and_named(built: Path, tool: str, bug: str) -> None:
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")
-    submission = Submission(Command(f"{SERVERS[tool]} {bug}", built))
+    submission = Submission(ShellCommand(f"{SERVERS[tool]} {bug}", built))
     card = grade_submission(submission, Plan(profile="readme"))
     assert [finding.name for finding in card.causes] == ([] if bug == "none" else [bug]), as_text(card)
     assert (card.points == card.possible) == (bug == "none"), as_text(card)

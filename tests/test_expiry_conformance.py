@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from serving import Served, serving
 
+from kvss_gevent.conformance.case_plan import Plan, choose
 from kvss_gevent.conformance.cases import CASES, EXTENSIONS
-from kvss_gevent.conformance.plan import Plan, choose
 from kvss_gevent.conformance.runner import grade
 
 pytestmark = pytest.mark.server

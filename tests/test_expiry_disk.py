@@ -15,8 +15,8 @@ from test_expiry_stores import random_command
 from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, PERSIST, PUT, PUTEX, TTL
 from kvss_gevent.stores.base import Command
 from kvss_gevent.stores.disk.deadlines import NAME
+from kvss_gevent.stores.disk.disk_store import RECLAIMED_KEYS, DiskStore
 from kvss_gevent.stores.disk.group_commit import GroupCommit
-from kvss_gevent.stores.disk.store import RECLAIMED_KEYS, DiskStore
 from kvss_gevent.stores.memory import MemoryStore
 
 LIMIT = 1 << 20

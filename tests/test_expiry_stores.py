@@ -10,9 +10,9 @@ from valkeys import need_server, running
 
 from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, PERSIST, PUT, PUTEX, TTL
 from kvss_gevent.stores.base import Command, Store
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.stores.remote.store import RemoteStore
+from kvss_gevent.stores.remote.remote_store import RemoteStore
 
 LIMIT = 1 << 20
 

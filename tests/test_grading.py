@@ -16,16 +16,16 @@ from class_folder import RIGHT, SCRIPT, SEQUENTIAL, WRONG, write, write_rogues
 from reference_server import State, answer, running, talking
 
 from kvss_gevent.cli import main
-from kvss_gevent.conformance.plan import Plan
+from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.runner import Unreachable, grade
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.grading import grader
 from kvss_gevent.grading.class_page import class_page
 from kvss_gevent.grading.feedback_page import feedback_page
-from kvss_gevent.grading.files import gradescope, harmless, junit, marks
-from kvss_gevent.grading.folder import Refused, Settings, copy, read_settings, recipe
-from kvss_gevent.grading.outcome import Kind, Outcome
+from kvss_gevent.grading.folder import ClassSettings, Refused, copy, read_settings, recipe
+from kvss_gevent.grading.mark_files import gradescope, harmless, junit, marks
+from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 from kvss_gevent.settings.fail import Fail
 
 EVIL = ["An", "Đặng Thị Bình", "=cmd|' calc'!A0", "<script>alert(1)</script x>".replace("/", "\u2215"), "two  words\n"]
@@ -44,8 +44,11 @@ def card() -> Scorecard:
 
 @pytest.fixture
 def outcomes(card: Scorecard) -> list[Outcome]:
-    graded = [Outcome(name, Kind.GRADED, 1.0, card.possible, card=card) for name in EVIL]
-    return [*graded, Outcome("late", Kind.NOT_BUILT, 2.0, card.possible, "it ended with exit status 1", "no\x07 <b>")]
+    graded = [Outcome(name, OutcomeKind.GRADED, 1.0, card.possible, card=card) for name in EVIL]
+    return [
+        *graded,
+        Outcome("late", OutcomeKind.NOT_BUILT, 2.0, card.possible, "it ended with exit status 1", "no\x07 <b>"),
+    ]
 
 
 @pytest.mark.parametrize("link", ["/etc/passwd", "../other/secret", "inside/../../other"])
@@ -73,10 +76,10 @@ def test_a_link_inside_is_copied_and_a_pipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_scripts_come_before_the_class_and_the_submission_s_own_file_before_both(tmp_path: Path) -> None:
-    settings = Settings(build="make", command="java Server {port}")
+    settings = ClassSettings(build="make", command="java Server {port}")
     bare = write(tmp_path / "bare", {})
     assert (recipe(bare, settings).build, recipe(bare, settings).command) == ("make", "java Server {port}")
-    assert recipe(bare, Settings()).command == ""
+    assert recipe(bare, ClassSettings()).command == ""
     scripts = write(tmp_path / "scripts", {"run.sh": "exit", "build.sh": "exit"})
     (scripts / "run.sh").chmod(0o755)
     assert (recipe(scripts, settings).build, recipe(scripts, settings).command) == (
@@ -95,10 +98,10 @@ def test_scripts_come_before_the_class_and_the_submission_s_own_file_before_both
 def test_a_script_with_windows_line_ends_is_said_to_be_one(tmp_path: Path) -> None:
     source = write(tmp_path / "An", {})
     (source / "run.sh").write_bytes(b"exec ./server $1\r\n")
-    [note] = recipe(source, Settings()).notes
+    [note] = recipe(source, ClassSettings()).notes
     assert note == "run.sh has Windows line ends (CR LF), which a shell does not take: save it with LF."
     (source / "run.sh").write_bytes(b"exec ./server $1\n")
-    assert recipe(source, Settings()).notes == ()
+    assert recipe(source, ClassSettings()).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -139,14 +142,14 @@ def test_names_and_bytes_are_text_on_every_page(outcomes: list[Outcome]) -> None
 
 
 def test_a_student_s_page_leads_with_the_cause_and_shows_the_bytes(card: Scorecard) -> None:
-    html = feedback_page(Outcome("An", Kind.GRADED, 1.0, card.possible, card=card))
+    html = feedback_page(Outcome("An", OutcomeKind.GRADED, 1.0, card.possible, card=card))
     assert card.causes
     assert html.index(card.causes[0].sentence) < html.index("<h2>Failed cases")
     assert "KV/1.0 GET conform-" in html.partition("<h2>Failed cases")[2]
     assert "404 &lt;b&gt;" in html
     flaky = replace(card.failures[0], passed=True, tries=2)
     again = replace(card, verdicts=tuple(flaky if v is card.failures[0] else v for v in card.verdicts))
-    outcome = Outcome("An", Kind.GRADED, 1.0, card.possible, card=again)
+    outcome = Outcome("An", OutcomeKind.GRADED, 1.0, card.possible, card=again)
     assert "They passed when they were run again" in feedback_page(outcome)
     assert outcome.points == card.points + flaky.case.points
 

@@ -12,8 +12,8 @@ from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError
+from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.disk.group_commit import MAX_TRANSACTION_JOBS, GroupCommit, with_group_commit
-from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30

@@ -15,8 +15,8 @@ from serving import serving
 from kvss_gevent.conformance.races.linearizability import UNKNOWN, Operation, is_linearizable, violations
 from kvss_gevent.protocol.wire import DEL, GET, LINE, PUT, Status
 from kvss_gevent.stores.base import Command, Store
+from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
-from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
 
 

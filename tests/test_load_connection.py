@@ -10,7 +10,7 @@ import pytest
 from greenlet import getcurrent
 
 from kvss_gevent.loadtest.engine.clock import Timer, clock
-from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost, parse_host
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, parse_host
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_while_attended_the_greenlet_may_wait_for_other_things() -> None:
         timer.arm(begun + 0.05)
         gevent.get_hub().switch()
         assert clock() >= begun + 0.05
-        with pytest.raises(Lost, match=r"closed by the server|connection lost"):
+        with pytest.raises(ConnectionLost, match=r"closed by the server|connection lost"):
             [connection.exchange(b"two\n") for _ in range(2)]
         connection.release()
         connection.close()
@@ -174,7 +174,7 @@ def test_a_server_that_goes_away_is_lost(reset: bool) -> None:
 
     with peer(script) as address:
         connection = LoadConnection(address)
-        with pytest.raises(Lost, match=r"closed by the server|connection lost"):
+        with pytest.raises(ConnectionLost, match=r"closed by the server|connection lost"):
             [connection.exchange(b"KV/1.0 GET a\n") for _ in range(3)]
         connection.close(quit_first=True)
 
@@ -183,7 +183,7 @@ def test_a_wait_can_be_ended_from_outside() -> None:
     with peer(lambda sock: sock.recv(100) and sock.recv(100)) as address:  # type: ignore[func-returns-value, arg-type]
         connection = LoadConnection(address)
         gevent.spawn_later(0.05, connection.expire)
-        with pytest.raises(Lost, match="no reply in time"):
+        with pytest.raises(ConnectionLost, match="no reply in time"):
             connection.exchange(b"KV/1.0 GET a\n")
         assert connection.waiting == 1
         connection.close()
@@ -192,7 +192,7 @@ def test_a_wait_can_be_ended_from_outside() -> None:
 def test_nothing_listening_is_lost_with_a_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         address = unused.getsockname()
-    with pytest.raises(Lost, match="cannot connect: Connection refused"):
+    with pytest.raises(ConnectionLost, match="cannot connect: Connection refused"):
         LoadConnection(address)
 
 
@@ -204,7 +204,7 @@ def test_a_reply_without_an_end_is_refused() -> None:
 
     with peer(script) as address:
         connection = LoadConnection(address)
-        with pytest.raises(Lost, match="a reply without an end"):
+        with pytest.raises(ConnectionLost, match="a reply without an end"):
             connection.exchange(b"KV/1.0 GET a\n")
         connection.close()
 

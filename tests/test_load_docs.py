@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from load_runs import ROOT, environment, free_port
 
-from kvss_gevent.loadtest.options import Options, flag
+from kvss_gevent.loadtest.load_options import Options, flag
 
 pytestmark = pytest.mark.server
 

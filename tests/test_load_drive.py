@@ -10,13 +10,13 @@ from load_servers import Answer, right, serving
 
 from kvss_gevent.loadtest.engine import loops, preflight
 from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.load_run import Run
 from kvss_gevent.loadtest.engine.loops import NEVER_SENT
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, Tally
 from kvss_gevent.loadtest.engine.request_stream import BURST, NOT_KV, RequestStream
-from kvss_gevent.loadtest.engine.run import Run
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
-from kvss_gevent.loadtest.options import read_options
+from kvss_gevent.loadtest.load_options import read_options
 from kvss_gevent.loadtest.workload.mix import Mix, Workload, parse_mix
 from kvss_gevent.settings.fail import Fail
 

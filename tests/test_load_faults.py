@@ -8,7 +8,7 @@ from load_runs import run
 from load_servers import Answer, right, serving
 
 from kvss_gevent.loadtest.engine.request_stream import NOT_KV
-from kvss_gevent.loadtest.workload.values import LOST, STALE, TORN, WRONG_KEY
+from kvss_gevent.loadtest.workload.proving_values import LOST, STALE, TORN, WRONG_KEY
 
 pytestmark = pytest.mark.server
 

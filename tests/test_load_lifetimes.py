@@ -5,11 +5,11 @@ from random import Random
 import pytest
 
 from kvss_gevent.loadtest.engine.request_stream import RequestStream
-from kvss_gevent.loadtest.options import read_options
+from kvss_gevent.loadtest.load_options import read_options
 from kvss_gevent.loadtest.workload import keys
 from kvss_gevent.loadtest.workload.lifetimes import Lifetimes
 from kvss_gevent.loadtest.workload.mix import Op, Workload, parse_mix, parse_sizes
-from kvss_gevent.loadtest.workload.values import LOST, OUTLIVED, Ledger
+from kvss_gevent.loadtest.workload.proving_values import LOST, OUTLIVED, Ledger
 
 TTL_S, LATE_S = 5, 2
 OK, CREATED, NOT_FOUND, NO_CONTENT = b"200 OK", b"201 CREATED", b"404 NOT_FOUND", b"204 NO_CONTENT"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvss_gevent.loadtest.options import Options, add_arguments, flag, read_options, seconds, texts_of
+from kvss_gevent.loadtest.load_options import Options, add_arguments, flag, read_options, seconds, texts_of
 
 
 class Recorded:

@@ -179,7 +179,7 @@ def test_in_overload_what_was_answered_in_the_window_is_the_throughput_whatever_
 
 OWN_ON_START = """
 from locust import task
-from kvss_gevent.loadtest.locust_plugin.users import KvssUser
+from kvss_gevent.loadtest.locust_plugin.load_users import KvssUser
 
 class Mine(KvssUser):
     def on_start(self):
@@ -210,7 +210,7 @@ def test_an_on_start_that_does_not_call_the_one_above_it_changes_no_loop(tmp_pat
 def test_tasks_that_cannot_follow_a_rate_and_tags_that_leave_none_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from locust import TaskSet, constant, task\n"
-        "from kvss_gevent.loadtest.locust_plugin.users import KvssUser\n"
+        "from kvss_gevent.loadtest.locust_plugin.load_users import KvssUser\n"
         "class Slowly(TaskSet):\n"
         "    wait_time = constant(1)\n"
         "    @task\n"
@@ -233,7 +233,7 @@ def test_users_of_another_protocol_have_their_own_host(tmp_path: Path) -> None:
     with serving() as port:
         (tmp_path / "mine.py").write_text(
             "from locust import User, constant, task\n"
-            "from kvss_gevent.loadtest.locust_plugin.users import KvssUser\n"
+            "from kvss_gevent.loadtest.locust_plugin.load_users import KvssUser\n"
             "class Other(User):\n"
             "    host = 'http://somewhere.invalid'\n"
             "    wait_time = constant(0.1)\n"

@@ -21,7 +21,7 @@ from load_runs import ROOT, command, environment, free_port, run
 from load_servers import right, serving
 
 from kvss_gevent.loadtest.engine.histogram import HIGHEST_US
-from kvss_gevent.loadtest.engine.run import NO_REPLY
+from kvss_gevent.loadtest.engine.load_run import NO_REPLY
 
 pytestmark = pytest.mark.server
 
@@ -192,7 +192,7 @@ def test_a_users_own_class_takes_ten_lines(tmp_path: Path) -> None:
     locustfile = tmp_path / "mine.py"
     locustfile.write_text(
         "from locust import between, task\n"
-        "from kvss_gevent.loadtest.locust_plugin.users import KvssUser\n"
+        "from kvss_gevent.loadtest.locust_plugin.load_users import KvssUser\n"
         "\n"
         "class Shopper(KvssUser):\n"
         "    wait_time = between(0.01, 0.02)\n"

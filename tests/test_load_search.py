@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from kvss_gevent.cli import main
-from kvss_gevent.loadtest.search import EXIT_UNCLEAR, Trial, UnclearError, judge, read_slo, search, seconds_for
+from kvss_gevent.loadtest.search import EXIT_UNCLEAR, SearchTrial, UnclearError, judge, read_slo, search, seconds_for
 from kvss_gevent.settings.fail import Fail
 
 
-def trial(rate: float, knee: float, doubt: str = "") -> Trial:
-    return Trial(rate, "p99<5ms: 1.000 ms", "" if rate <= knee else "p99<5ms: 9.000 ms", doubt)
+def trial(rate: float, knee: float, doubt: str = "") -> SearchTrial:
+    return SearchTrial(rate, "p99<5ms: 1.000 ms", "" if rate <= knee else "p99<5ms: 9.000 ms", doubt)
 
 
 @pytest.mark.parametrize("knee", [1, 700, 1000, 1500, 23_456, 999_000])
 def test_the_highest_rate_is_found(knee: float) -> None:
     tried: list[float] = []
 
-    def try_rate(rate: float) -> Trial:
+    def try_rate(rate: float) -> SearchTrial:
         tried.append(rate)
         return trial(rate, knee)
 
@@ -39,7 +39,7 @@ def test_three_searches_on_a_noisy_machine_agree() -> None:
     for seed in range(3):
         rng = Random(seed)
 
-        def try_rate(rate: float, rng: Random = rng) -> Trial:
+        def try_rate(rate: float, rng: Random = rng) -> SearchTrial:
             luck = rng.random()
             if luck < 1 / 6:
                 return trial(rate, 0, "the generator stood still for 50 ms")
@@ -55,7 +55,7 @@ def test_three_searches_on_a_noisy_machine_agree() -> None:
 def test_a_rate_that_held_by_luck_falls_when_it_is_tried_again() -> None:
     tries = itertools.count()
 
-    def try_rate(rate: float) -> Trial:
+    def try_rate(rate: float) -> SearchTrial:
         return trial(rate, 2000 if next(tries) < 2 else 1200)
 
     assert 1150 <= search(try_rate, 1000, 0.02) <= 1200
@@ -124,7 +124,7 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, knee: float, doubt: str = "") -> int:
-    def tried(rate: float, _args: argparse.Namespace, _: object) -> Trial:
+    def tried(rate: float, _args: argparse.Namespace, _: object) -> SearchTrial:
         return trial(rate, knee, doubt)
 
     monkeypatch.setattr("kvss_gevent.loadtest.search.run_once", tried)
@@ -155,7 +155,7 @@ def test_a_busy_machine_has_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys
 def test_what_was_found_before_an_end_that_came_early_is_told(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def tried(rate: float, *_: object) -> Trial:
+    def tried(rate: float, *_: object) -> SearchTrial:
         if rate > 2000:
             raise error
         return trial(rate, rate)

@@ -8,7 +8,7 @@ from kvss_gevent.loadtest.engine.recorder import SERIES
 from kvss_gevent.loadtest.engine.request_stream import NOT_KV, RequestStream
 from kvss_gevent.loadtest.workload import keys
 from kvss_gevent.loadtest.workload.mix import Op, Workload, parse_mix, parse_sizes
-from kvss_gevent.loadtest.workload.values import LOST, STALE, Ledger
+from kvss_gevent.loadtest.workload.proving_values import LOST, STALE, Ledger
 from kvss_gevent.protocol.wire import Verb, parse_request
 
 

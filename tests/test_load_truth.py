@@ -10,7 +10,7 @@ from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.report.figures import figures
 from kvss_gevent.loadtest.truth import harness
 from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, TRUTHS, Cell, Load, all_cells
-from kvss_gevent.loadtest.truth.harness import Outcome, Row, compare
+from kvss_gevent.loadtest.truth.harness import CellOutcome, Row, compare
 from kvss_gevent.loadtest.truth.table import markdown, write
 from kvss_gevent.settings.fail import Fail
 
@@ -97,7 +97,7 @@ def test_a_server_that_stands_still_shows_in_what_is_expected_of_response_times(
 
 
 def test_the_table_has_every_cell_and_finds_its_place(tmp_path: Path) -> None:
-    outcomes = [Outcome(cell, (), 1, False) for cell in all_cells()]
+    outcomes = [CellOutcome(cell, (), 1, False) for cell in all_cells()]
     table = markdown(outcomes)
     assert table.count(" ok |") == len(LOADS) * len(TRUTHS)
     page = tmp_path / "page.md"

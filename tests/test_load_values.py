@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
-from kvss_gevent.loadtest.workload.values import (
+from kvss_gevent.loadtest.workload.proving_values import (
     LOST,
     NO_READ,
     NOT_PROVEN,
@@ -22,6 +21,7 @@ from kvss_gevent.loadtest.workload.values import (
     least_bytes,
     make_value,
 )
+from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 from kvss_gevent.protocol.wire import OK_PREFIX
 
 TOKEN = b"0a1b2c3d"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from kvss_gevent.loadtest.report.verdict import Evidence, judge, trusted
+from kvss_gevent.loadtest.report.trust import Evidence, judge, trusted
 
 OPEN = Evidence(
     open_loop=True,

@@ -19,7 +19,7 @@ from serving import Served, read_all, read_lines, serving, wait_until
 from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.users import Role, User, change_users, hash_password
+from kvss_gevent.core.user_file import Role, User, change_users, hash_password
 from kvss_gevent.stores.memory import MemoryStore
 
 USERS = {

@@ -11,9 +11,9 @@ from serving import Served, serving, wait_until
 from kvss_gevent.cli import main
 from kvss_gevent.core.login import ReadOnlyStore, views
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.users import Role
+from kvss_gevent.core.user_file import Role
 from kvss_gevent.observe.board import REPLIES, Board
-from kvss_gevent.observe.histogram import BOUNDS_S, quantile, shown_classes
+from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile, shown_classes
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import render
 from kvss_gevent.protocol.wire import Status

@@ -7,9 +7,9 @@ from kvss_gevent import KVClient
 from kvss_gevent.client.terminal.hints import HELP, TOPICS, help_for, hint
 from kvss_gevent.client.terminal.repl import (
     MAX_KEYS_SEEN,
-    Act,
-    Conversation,
     KeysSeen,
+    LineAct,
+    TerminalConversation,
     printable,
     read_line,
     waiting,
@@ -21,31 +21,31 @@ LOST = "(it may have taken effect or not; the next line connects again)"
 @pytest.mark.parametrize(
     ("line", "act", "request_line"),
     [
-        (b"GET name", Act.SEND, b"KV/1.0 GET name"),
-        (b"PUT k  two  spaces ", Act.SEND, b"KV/1.0 PUT k  two  spaces "),
-        (b" GET name", Act.SEND, b"KV/1.0  GET name"),
-        (b"get name", Act.SEND, b"KV/1.0 get name"),
-        (b"KV/1.0 GET name", Act.SEND, b"KV/1.0 GET name"),
-        (b"WRONG/1.0 GET test", Act.SEND, b"WRONG/1.0 GET test"),
-        (b"kv/2", Act.SEND, b"kv/2"),
-        (b"a/b", Act.SEND, b"KV/1.0 a/b"),
-        (b"/1", Act.SEND, b"KV/1.0 /1"),
-        (b"GET HTTP/1.1", Act.SEND, b"KV/1.0 GET HTTP/1.1"),
-        (b"\xff", Act.SEND, b"KV/1.0 \xff"),
-        (b"QUIT", Act.SEND_AND_LEAVE, b"KV/1.0 QUIT"),
-        (b" quit ", Act.SEND_AND_LEAVE, b"KV/1.0 QUIT"),
-        (b"KV/1.0 QUIT", Act.SEND_AND_LEAVE, b"KV/1.0 QUIT"),
-        (b"QUIT now", Act.SEND, b"KV/1.0 QUIT now"),
-        (b"exit", Act.LEAVE, b""),
-        (b"Help", Act.HELP, b""),
-        (b"help get ", Act.HELP, b"get"),
-        (b"HELP me out", Act.SEND, b"KV/1.0 HELP me out"),
-        (b"", Act.NOTHING, b""),
-        (b" \t", Act.NOTHING, b""),
-        (b"# PUT a b", Act.NOTHING, b""),
+        (b"GET name", LineAct.SEND, b"KV/1.0 GET name"),
+        (b"PUT k  two  spaces ", LineAct.SEND, b"KV/1.0 PUT k  two  spaces "),
+        (b" GET name", LineAct.SEND, b"KV/1.0  GET name"),
+        (b"get name", LineAct.SEND, b"KV/1.0 get name"),
+        (b"KV/1.0 GET name", LineAct.SEND, b"KV/1.0 GET name"),
+        (b"WRONG/1.0 GET test", LineAct.SEND, b"WRONG/1.0 GET test"),
+        (b"kv/2", LineAct.SEND, b"kv/2"),
+        (b"a/b", LineAct.SEND, b"KV/1.0 a/b"),
+        (b"/1", LineAct.SEND, b"KV/1.0 /1"),
+        (b"GET HTTP/1.1", LineAct.SEND, b"KV/1.0 GET HTTP/1.1"),
+        (b"\xff", LineAct.SEND, b"KV/1.0 \xff"),
+        (b"QUIT", LineAct.SEND_AND_LEAVE, b"KV/1.0 QUIT"),
+        (b" quit ", LineAct.SEND_AND_LEAVE, b"KV/1.0 QUIT"),
+        (b"KV/1.0 QUIT", LineAct.SEND_AND_LEAVE, b"KV/1.0 QUIT"),
+        (b"QUIT now", LineAct.SEND, b"KV/1.0 QUIT now"),
+        (b"exit", LineAct.LEAVE, b""),
+        (b"Help", LineAct.HELP, b""),
+        (b"help get ", LineAct.HELP, b"get"),
+        (b"HELP me out", LineAct.SEND, b"KV/1.0 HELP me out"),
+        (b"", LineAct.NOTHING, b""),
+        (b" \t", LineAct.NOTHING, b""),
+        (b"# PUT a b", LineAct.NOTHING, b""),
     ],
 )
-def test_what_a_line_becomes(line: bytes, act: Act, request_line: bytes) -> None:
+def test_what_a_line_becomes(line: bytes, act: LineAct, request_line: bytes) -> None:
     assert read_line(line) == (act, request_line)
 
 
@@ -104,7 +104,7 @@ def converse(server: FakeServer, *typed: str | BaseException, timeout_s: float =
         return entry
 
     with KVClient("127.0.0.1", server.port, timeout_s=timeout_s) as client:
-        Conversation(client, said.append, lambda text: said.append("\t" + text)).run(ask)
+        TerminalConversation(client, said.append, lambda text: said.append("\t" + text)).run(ask)
     assert next(inputs, None) is None, "it left early"
     return [text for text in said if text != "\t"]
 

@@ -10,8 +10,8 @@ import pytest
 from kvss_gevent import models
 from kvss_gevent.cli import main
 from kvss_gevent.compare import experiments
-from kvss_gevent.trace.analysis.verdict import Story, tell
-from kvss_gevent.trace.analysis.words import row_label, sentence
+from kvss_gevent.trace.analysis.scene_verdict import Story, tell
+from kvss_gevent.trace.analysis.sentences import row_label, sentence
 from kvss_gevent.trace.page.chrome_trace import chrome_trace
 from kvss_gevent.trace.page.code_lines import WAITS, line_of
 from kvss_gevent.trace.page.data import page_data

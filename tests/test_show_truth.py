@@ -10,7 +10,7 @@ import pytest
 from kvss_gevent import models
 from kvss_gevent.trace.analysis.causes import Why
 from kvss_gevent.trace.analysis.parts import Owner, UnpairedError, requests_of
-from kvss_gevent.trace.analysis.verdict import Story, Verdict, named_share, tell
+from kvss_gevent.trace.analysis.scene_verdict import SceneVerdict, Story, named_share, tell
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.recording import record
 
@@ -67,13 +67,13 @@ def test_a_burn_has_as_much_processor_as_it_asked_for_in_every_model(burned: lis
 def test_loops_are_held_up_by_client_1_and_processes_are_not(burned: list[Story]) -> None:
     stories = {story.model: story for story in burned}
     for model in LOOPS:
-        assert (stories[model].verdict, stories[model].why, stories[model].who) == (Verdict.HELD, Why.TURN, (1,))
-    assert (stories["sequential"].verdict, stories["sequential"].why) == (Verdict.HELD, Why.HELD)
+        assert (stories[model].verdict, stories[model].why, stories[model].who) == (SceneVerdict.HELD, Why.TURN, (1,))
+    assert (stories["sequential"].verdict, stories["sequential"].why) == (SceneVerdict.HELD, Why.HELD)
     for model in ("threads", "pool"):
-        assert stories[model].verdict is Verdict.TURNS
+        assert stories[model].verdict is SceneVerdict.TURNS
         assert stories[model].why is Why.LOCK
     for model in ("fork", "prefork"):
-        assert stories[model].verdict is not Verdict.HELD
+        assert stories[model].verdict is not SceneVerdict.HELD
 
 
 def test_waits_above_1_ms_have_a_named_cause(burned: list[Story]) -> None:
@@ -97,8 +97,8 @@ def test_a_sleep_takes_as_long_as_it_was_asked_for(model: str) -> None:
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize(("model", "verdict"), [("asyncio", Verdict.HELD), ("gevent", Verdict.FREE)])
-def test_a_store_takes_as_long_as_it_was_asked_for(model: str, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("model", "verdict"), [("asyncio", SceneVerdict.HELD), ("gevent", SceneVerdict.FREE)])
+def test_a_store_takes_as_long_as_it_was_asked_for(model: str, verdict: SceneVerdict) -> None:
     story = tell(record(SCENES["stall"], model))
     assert owned_ms(story, "GET of 200 ms")[Owner.STORE] == near(200)
     assert story.verdict is verdict

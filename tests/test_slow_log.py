@@ -16,7 +16,7 @@ from kvss_gevent.cli import main
 from kvss_gevent.core.admin_commands import Admin
 from kvss_gevent.core.login import views
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.users import Role
+from kvss_gevent.core.user_file import Role
 from kvss_gevent.observe import slow_log
 from kvss_gevent.observe.board import SLOW_ENTRIES, Board
 from kvss_gevent.observe.observer import Observer

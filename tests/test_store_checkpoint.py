@@ -10,7 +10,7 @@ from store_calls import Result, apply
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.checkpoint import mark_file, recover
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 
 
 @pytest.fixture

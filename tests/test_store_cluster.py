@@ -17,8 +17,8 @@ from kvss_gevent.settings.fail import Exit
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.stores.open import open_store
+from kvss_gevent.stores.remote.remote_store import RemoteStore
 from kvss_gevent.stores.remote.request import NodeLimits
-from kvss_gevent.stores.remote.store import RemoteStore
 
 pytestmark = pytest.mark.server
 

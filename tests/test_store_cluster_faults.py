@@ -16,10 +16,10 @@ from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, StoreError
 from kvss_gevent.stores.remote.greenlets import Greenlets
 from kvss_gevent.stores.remote.node import FRESH_S, REST_S
+from kvss_gevent.stores.remote.remote_store import RemoteStore
 from kvss_gevent.stores.remote.request import NodeLimits
 from kvss_gevent.stores.remote.runtimes import Runtime, Threads
 from kvss_gevent.stores.remote.slots import slot_of
-from kvss_gevent.stores.remote.store import RemoteStore
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]
 

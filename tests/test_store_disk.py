@@ -18,8 +18,8 @@ from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
+from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.disk.file import FORMAT, MARKER_KEY
-from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.open import open_store
 
 NO_LIMIT = 1 << 30
@@ -79,7 +79,7 @@ def test_the_lock_file_has_all_its_blocks(path: Path) -> None:
 def test_a_full_disk_at_the_start_is_no_damage(path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path; from kvss_gevent.stores.base import CannotOpen\n"
-        "from kvss_gevent.stores.disk.store import DiskStore; limit = int(sys.argv[2])\n"
+        "from kvss_gevent.stores.disk.disk_store import DiskStore; limit = int(sys.argv[2])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
         "try: DiskStore(Path(sys.argv[1]))\n"
         "except CannotOpen as error: print(error.cause)"
@@ -389,8 +389,8 @@ def test_an_environment_that_cannot_be_opened_again_is_tried_with_each_write(
 
 
 def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvss_gevent.stores.disk.store.KEEP_INTERVAL_S", 0.02)
-    monkeypatch.setattr("kvss_gevent.stores.disk.store.READER_CHECK_INTERVAL_S", 0.02)
+    monkeypatch.setattr("kvss_gevent.stores.disk.disk_store.KEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr("kvss_gevent.stores.disk.disk_store.READER_CHECK_INTERVAL_S", 0.02)
     store = DiskStore(path)
     code = (
         "import lmdb, sys, time; env = lmdb.open(sys.argv[1], subdir=False); txn = env.begin(); "
@@ -409,7 +409,7 @@ def test_two_processes_see_each_other_s_writes_at_once(path: Path) -> None:
     store = DiskStore(path)
     put(store, b"a", b"1")
     code = (
-        "import sys; from pathlib import Path; from kvss_gevent.stores.disk.store import DiskStore; "
+        "import sys; from pathlib import Path; from kvss_gevent.stores.disk.disk_store import DiskStore; "
         "from kvss_gevent.protocol.wire import Verb; store = DiskStore(Path(sys.argv[1])); "
         "print(store.apply([(Verb.GET, b'a', b''), (Verb.PUT, b'a', b'2\\n')], 99)); store.close()"
     )

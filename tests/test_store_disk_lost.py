@@ -13,13 +13,13 @@ from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 
 FILL = """
 import json, sys, time
 from pathlib import Path
 from kvss_gevent.protocol.wire import Verb
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 store = DiskStore(Path(sys.argv[1]) / "data.kv", sync=sys.argv[2])
 ballast = Path(sys.argv[1]) / "ballast"
 run = lambda verb, number, value=b"": store.apply([(verb, b"%06d" % number, value + b"\\n")], 1 << 20)[0][:3]

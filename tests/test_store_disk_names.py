@@ -12,12 +12,12 @@ from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 
 HOLDER = """
 import sys
 from pathlib import Path
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 store = DiskStore(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()

@@ -13,8 +13,8 @@ from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Store
+from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.disk.group_commit import with_group_commit
-from kvss_gevent.stores.disk.store import DiskStore
 from kvss_gevent.stores.memory import MemoryStore
 
 KEYS = [b"a", b"b", b"\xc3\xa9", b"k" * 511, b"\x00", b"0"]

@@ -15,8 +15,8 @@ from store_calls import sent
 from kvss_gevent.protocol.wire import parse_request
 from kvss_gevent.stores.base import Command
 from kvss_gevent.stores.disk import records
-from kvss_gevent.stores.disk.store import DiskStore
-from kvss_gevent.stores.disk.store import _NoRoom as NoRoom
+from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.disk_store import _NoRoom as NoRoom
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30
@@ -24,7 +24,7 @@ NO_LIMIT = 1 << 30
 OTHER = """
 import json, sys
 from pathlib import Path
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 store = DiskStore(Path(sys.argv[1]), sync="none")
 for step in sys.stdin:
     batch = [(verb, key.encode(), value.encode()) for verb, key, value in json.loads(step)]

@@ -16,9 +16,9 @@ from kvss_gevent.cli import main
 from kvss_gevent.observe.board import Board
 from kvss_gevent.observe.openmetrics import render
 from kvss_gevent.protocol.stats_reply import Stats
-from kvss_gevent.top.figures import Figures, WorkerFigures, compare
 from kvss_gevent.top.metrics_page import NoPage, page_address, parse_page
-from kvss_gevent.top.readings import Reading
+from kvss_gevent.top.rates import Figures, WorkerFigures, compare
+from kvss_gevent.top.readings import ServerReading
 from kvss_gevent.top.screen import number, plain, screen
 
 ENTRY = {
@@ -50,8 +50,8 @@ FULL = Figures(
 )
 
 
-def reading(at_s: float, stats: Stats | None = None, page: str = "") -> Reading:
-    return Reading(at_s, stats, "200 OK odd" if stats is None else "", parse_page(page) if page else {})
+def reading(at_s: float, stats: Stats | None = None, page: str = "") -> ServerReading:
+    return ServerReading(at_s, stats, "200 OK odd" if stats is None else "", parse_page(page) if page else {})
 
 
 def page(handled_us: int, requests: int) -> str:

@@ -18,8 +18,8 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.stores.base import StoreError
 from kvss_gevent.stores.memory import MemoryStore
-from kvss_gevent.trace.conversation import Tracer, cpu_clock
 from kvss_gevent.trace.events import HEAD_BYTES, Event, What
+from kvss_gevent.trace.noted_conversation import Tracer, cpu_clock
 from kvss_gevent.trace.ring import Ring, read
 from kvss_gevent.trace.scenes.stalling_store import StallingStore
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from kvss_gevent.core import users
-from kvss_gevent.core.users import Role, User, UsersError
+from kvss_gevent.core import user_file as users
+from kvss_gevent.core.user_file import Role, User, UsersError
 
 
 def kvss_user(*words: str, password: str = "") -> subprocess.CompletedProcess[str]:

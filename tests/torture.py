@@ -23,7 +23,7 @@ from serving import read_lines, serving
 
 from kvss_gevent.protocol.wire import OK_PREFIX, Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import CannotOpen
-from kvss_gevent.stores.disk.store import DiskStore
+from kvss_gevent.stores.disk.disk_store import DiskStore
 
 KEYS_OF_A_WRITER = 40
 LARGE_BYTES = 20_000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 
 from kvss_gevent.measure import closed_loop
-from kvss_gevent.measure.connections import Unusable
 from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
+from kvss_gevent.measure.prepared_connections import Unusable
 from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
 from kvss_gevent.server.descriptors import raise_limit

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kvss_gevent.client.options import MAX_TIMEOUT_S, UNIX, ClientOptions
+from kvss_gevent.client.client_options import MAX_TIMEOUT_S, UNIX, ClientOptions
 from kvss_gevent.client.sync import KVClient
-from kvss_gevent.client.terminal import batch
-from kvss_gevent.client.terminal.output import Code, fail, note, show
-from kvss_gevent.client.terminal.repl import Conversation
+from kvss_gevent.client.terminal import script as batch
+from kvss_gevent.client.terminal.printing import Code, fail, note, show
+from kvss_gevent.client.terminal.repl import TerminalConversation
 from kvss_gevent.protocol.errors import KVError, server_name
 from kvss_gevent.settings.addresses import FORMS, Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Fail
@@ -112,7 +112,7 @@ def _converse(client: KVClient) -> int:
         client.connect()
     except KVError as error:
         fail(error)
-    conversation = Conversation(client, show, note)
+    conversation = TerminalConversation(client, show, note)
     ask = line_editor(conversation.keys, note)
     note(f"Connected to {server_name(client.host, client.port)}. HELP lists the commands, QUIT leaves.")
     conversation.run(ask)

@@ -94,7 +94,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) -> int:
     from kvss_gevent.compare.measuring import trial_runner
-    from kvss_gevent.compare.measuring.cores import describe, divide, quietly
+    from kvss_gevent.compare.measuring.processors import describe, divide, quietly
     from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose
     from kvss_gevent.compare.rows import Journal
 

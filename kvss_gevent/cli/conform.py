@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
+from kvss_gevent.conformance.case_plan import DEFAULT_TIMEOUT_S, Plan, check_weights, check_words, planned
 from kvss_gevent.conformance.cases import EXTENSION_GROUPS, GROUPS
 from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
-from kvss_gevent.conformance.plan import DEFAULT_TIMEOUT_S, Plan, check_weights, check_words, planned
-from kvss_gevent.conformance.process.command import Command
+from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.runner import Unreachable, grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
@@ -147,7 +147,7 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
     try:
         if args.command:
             where = args.command
-            command = Command(args.command, args.directory or Path.cwd())
+            command = ShellCommand(args.command, args.directory or Path.cwd())
             return grade_submission(Submission(command), plan, _show_progress)
         endpoint = only_endpoint(args.target)
         where = str(endpoint)

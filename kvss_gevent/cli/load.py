@@ -70,7 +70,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def _declare_run(parser: Parser) -> None:
-    from kvss_gevent.loadtest import options
+    from kvss_gevent.loadtest import load_options as options
 
     options.add_arguments(_OwnOptions(parser))
     parser.add_argument("words", nargs=REMAINDER, metavar="OPTION", help="options of Locust's")

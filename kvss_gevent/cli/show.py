@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kvss_gevent import models
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.trace.analysis.words import sentence
+from kvss_gevent.trace.analysis.sentences import sentence
 from kvss_gevent.trace.flight import FlightError, read_flight
 from kvss_gevent.trace.page import flight_page, scene_files
 from kvss_gevent.trace.scenes.catalogue import SCENES

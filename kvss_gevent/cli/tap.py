@@ -14,7 +14,7 @@ from kvss_gevent.settings.fail import Exit, Fail
 
 if TYPE_CHECKING:
     from kvss_gevent.wire_tools.output import Output
-    from kvss_gevent.wire_tools.tap import Opening, Recorder
+    from kvss_gevent.wire_tools.tap import Opening, TapListener
 
 CANNOT_LISTEN = 3
 EXAMPLES = """\
@@ -83,7 +83,7 @@ def _opening(output: "Output", target: Endpoint, args: argparse.Namespace) -> "O
 
     key_log = KeyLog(args.keylog) if args.keylog else None
 
-    def opening(client: tuple[str, int], server: tuple[str, int]) -> "Recorder":
+    def opening(client: tuple[str, int], server: tuple[str, int]) -> "TapListener":
         if not args.file:
             return Screen(output, client)
         # With the server's own port: by it Wireshark knows the protocol.

@@ -10,9 +10,9 @@ from kvss_gevent.cli.client import add_connection_options, client_of
 from kvss_gevent.protocol.errors import KVError
 from kvss_gevent.settings.addresses import Endpoint, only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.top.figures import Figures, compare
 from kvss_gevent.top.metrics_page import page_address
-from kvss_gevent.top.readings import Reader, Reading
+from kvss_gevent.top.rates import Figures, compare
+from kvss_gevent.top.readings import Reader, ServerReading
 from kvss_gevent.top.screen import plain, screen
 
 EPILOG = """\
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _looks(reader: Reader, first: Reading, count: int, wait: Callable[[], object]) -> Iterator[Figures]:
+def _looks(reader: Reader, first: ServerReading, count: int, wait: Callable[[], object]) -> Iterator[Figures]:
     """Yield what happened in each interval."""
     before = first
     for _ in range(count) if count else itertools.count():
@@ -86,7 +86,7 @@ def _print_lines(looks: Iterator[Figures]) -> None:
         print(plain(figures, _clock()), flush=True)
 
 
-def _show(reader: Reader, first: Reading, server: str, interval_s: float) -> None:
+def _show(reader: Reader, first: ServerReading, server: str, interval_s: float) -> None:
     from kvss_gevent.top.terminal import opened
 
     before, figures = first, compare(first, first)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from kvss_gevent.cli.parser import add_subcommand
-from kvss_gevent.core.users import Role, User, UsersError, change_users, check_name, hash_password, list_users
+from kvss_gevent.core.user_file import Role, User, UsersError, change_users, check_name, hash_password, list_users
 from kvss_gevent.settings.fail import Exit, Fail
 
 EXAMPLES = """examples:

@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Any, Generic, Self, Unpack, overload
 
 from kvss_gevent.client.asyncio_connection import AsyncConnection, connect
-from kvss_gevent.client.calls import AsyncCalls, QueuedCalls
+from kvss_gevent.client.call_methods import AsyncCalls, QueuedCalls
+from kvss_gevent.client.client_options import NO_RETRY, ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused, text_of
-from kvss_gevent.client.options import NO_RETRY, ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.protocol.errors import KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 

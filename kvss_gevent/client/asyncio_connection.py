@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from kvss_gevent.client.client_connection import reason
+from kvss_gevent.client.client_options import UNIX, ClientConfig
 from kvss_gevent.client.commands import Command, Outcome, T
-from kvss_gevent.client.connection import reason
-from kvss_gevent.client.options import UNIX, ClientConfig
 from kvss_gevent.client.protocol import ClientProtocol
 from kvss_gevent.protocol.errors import KVConnectError, KVConnectionLost, KVError, KVStatusError, KVTimeout
 

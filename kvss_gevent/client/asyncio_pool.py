@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Generic, Self, Unpack, overload
 
 from kvss_gevent.client.asyncio_client import AsyncKVClient, AsyncPipeline
-from kvss_gevent.client.calls import AsyncCalls
+from kvss_gevent.client.call_methods import AsyncCalls
+from kvss_gevent.client.client_options import ClientConfig, PoolConfig, PoolOptions, codec_of, take_url
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, text_of
 from kvss_gevent.client.leases import Leases
-from kvss_gevent.client.options import ClientConfig, PoolConfig, PoolOptions, codec_of, take_url
 from kvss_gevent.protocol.errors import KVBusy, KVError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 

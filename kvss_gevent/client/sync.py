@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, Unpack, overload
 
-from kvss_gevent.client.calls import Calls, QueuedCalls
+from kvss_gevent.client.call_methods import Calls, QueuedCalls
+from kvss_gevent.client.client_connection import ClientConnection
+from kvss_gevent.client.client_options import ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused
-from kvss_gevent.client.connection import Connection
-from kvss_gevent.client.options import ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.protocol.errors import KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
@@ -51,7 +51,7 @@ class KVClient(Calls[Text], Generic[Text]):
     ) -> None:
         self._config = ClientConfig(host, port, **options)
         self._commands: Commands[Text] = Commands(codec_of(encoding))
-        self._connection = Connection(self._config)
+        self._connection = ClientConnection(self._config)
 
     @overload
     @classmethod

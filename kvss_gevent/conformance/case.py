@@ -73,7 +73,7 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class AskStats:
     """Ask for STATS. Counters that the form of the server's STATS does not have are not looked at.
 
     moved: each (counter, least, most) says how far it has moved since the case's last Stats step. exact, least: each
@@ -130,7 +130,7 @@ class Race:
     name: str
 
 
-Step = Send | Expect | Stats | Pause | HalfClose | Leave | Reset | Closed | Race
+Step = Send | Expect | AskStats | Pause | HalfClose | Leave | Reset | Closed | Race
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class Case:
                     return True
                 case Leave() | Reset() | Closed(judged=True):
                     connected.discard(step.on)
-                case Stats():
+                case AskStats():
                     connected.add(FIRST)
                 case Send() | Expect():
                     connected.add(step.on)

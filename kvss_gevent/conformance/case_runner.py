@@ -8,6 +8,7 @@ from typing import Final
 
 from kvss_gevent.conformance.case import (
     FIRST,
+    AskStats,
     Case,
     Closed,
     Expect,
@@ -19,13 +20,12 @@ from kvss_gevent.conformance.case import (
     Race,
     Reset,
     Send,
-    Stats,
     Step,
     packets,
 )
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, habits_of
 from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Deadline, Gone, NoReply, Peer
-from kvss_gevent.conformance.races.contests import CONTESTS, Lost
+from kvss_gevent.conformance.races.contests import CONTESTS, ContestLost
 from kvss_gevent.conformance.score import Packet, Verdict
 from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, read_counters
 from kvss_gevent.protocol.wire import BYE, shorten
@@ -145,7 +145,7 @@ class _Conversation:
                 self._send(step)
             case Expect():
                 self._expect(step)
-            case Stats():
+            case AskStats():
                 self._stats(step)
             case Pause():
                 self._deadline.pause(step.seconds)
@@ -211,7 +211,7 @@ class _Conversation:
                 raise _Failed(expected, shorten(got))
             self._habits |= habits
 
-    def _stats(self, step: Stats) -> None:
+    def _stats(self, step: AskStats) -> None:
         settled = Deadline(step.settle_s)
         before = self._counters
         while True:
@@ -244,7 +244,7 @@ class _Conversation:
             self._deadline.extend(_NO_END_S)
         try:
             CONTESTS[name](self._peer, self._key)
-        except Lost as lost:
+        except ContestLost as lost:
             self._sent += [("", text) for text in lost.sent]
             raise _Failed(lost.expected, lost.received, picture=lost.picture) from None
         except NoReply as missing:
@@ -290,7 +290,7 @@ class _Conversation:
         self._packets.extend(before)
 
 
-def _wrong(step: Stats, before: dict[str, int], now: dict[str, int]) -> Iterator[_Failed]:
+def _wrong(step: AskStats, before: dict[str, int], now: dict[str, int]) -> Iterator[_Failed]:
     """Yield what is wrong with counters, of those that the server has."""
     for name, least, most in step.moved:
         moved = now[name] - before[name] if name in now and name in before else least

@@ -16,13 +16,13 @@ from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.conformance.case import Case, Race, Step
+from kvss_gevent.conformance.case_plan import DEFAULT_PLAN, STATS_OF, Plan, form_to_grade, planned
 from kvss_gevent.conformance.case_runner import Target, run_case
 from kvss_gevent.conformance.causes import find
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
-from kvss_gevent.conformance.plan import DEFAULT_PLAN, STATS_OF, Plan, form_to_grade, planned
-from kvss_gevent.conformance.process.command import Death
 from kvss_gevent.conformance.process.kernel import busyness, listens
+from kvss_gevent.conformance.process.shell_command import Death
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
 from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.conformance.stats_forms import ANY, README, form_of

@@ -10,7 +10,7 @@ USUAL_ENTRIES: Final = 10
 _REQUEST: Final = re.compile(rb"KV/1\.0 SLOWLOG(?: ([1-9]\d{0,5}))?\n").fullmatch
 
 
-class Commands(Protocol):
+class AdminCommands(Protocol):
     """Commands that are not KV/1.0's own."""
 
     def run(self, line: bytes, /) -> bytes | None:

@@ -13,7 +13,7 @@ from kvss_gevent.core.admin_commands import NoAdmin
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
-from kvss_gevent.core.users import Role, User
+from kvss_gevent.core.user_file import Role, User
 from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Status, is_foreign
 from kvss_gevent.stores.base import Batch, Run, Store
 

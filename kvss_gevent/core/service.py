@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvss_gevent.core.admin_commands import Commands
+from kvss_gevent.core.admin_commands import AdminCommands
 from kvss_gevent.core.conversation import Conversation, Counters, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.session import Session
@@ -20,7 +20,7 @@ FAULT_LOG_INTERVAL_S = 10.0
 
 
 @dataclass(slots=True)
-class Stats:
+class RequestCounts:
     """Counters since the start; see Counters."""
 
     started_s: float = field(default_factory=time.monotonic)
@@ -35,7 +35,7 @@ class Stats:
         return int(time.monotonic() - self.started_s)
 
 
-class Tally(Protocol):
+class ReplyTally(Protocol):
     """Counts requests by command and code, for whoever watches a server."""
 
     def counting(self, store: Store, /) -> Store:
@@ -65,19 +65,19 @@ class Service:
         lab: Lab | None = None,
         converse: Converse = Session,
         login: Callable[["Service", str], Conversation] | None = None,
-        tally: "Tally | None" = None,
+        tally: "ReplyTally | None" = None,
     ) -> None:
         self._tally = tally
         self.bare_store = store
         """The store itself, where `store` is one that counts."""
         self.store = tally.counting(store) if tally else store
         self.limits = limits or Limits()
-        self.stats: Counters = stats or Stats()
+        self.stats: Counters = stats or RequestCounts()
         self.colleagues = colleagues
         """The counters of the other workers of this server, whose numbers STATS adds to ours."""
         self.parse: Callable[[bytes], Request] = parse_strictly if strict else parse_request
         self.lab = lab
-        self.admin: Commands | None = None
+        self.admin: AdminCommands | None = None
         """What answers the commands of whoever runs the server."""
         self._views: list[Service] = []
         self._stranger: Service | None = None
@@ -111,7 +111,7 @@ class Service:
         if self._tally:
             self._tally.count_other(line, reply)
 
-    def over(self, view: Callable[[Store], Store], admin: Commands | None) -> "Service":
+    def over(self, view: Callable[[Store], Store], admin: AdminCommands | None) -> "Service":
         """Return the same service, with the same counters and limits, on another view of its store."""
         other = copy.copy(self)
         other.store = view(self.bare_store)

@@ -6,8 +6,8 @@ from html import escape
 from typing import Final
 
 from kvss_gevent.conformance.score import Verdict
-from kvss_gevent.grading.files import feedback_link, points
-from kvss_gevent.grading.outcome import Kind, Outcome
+from kvss_gevent.grading.mark_files import feedback_link, points
+from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 from kvss_gevent.pages.shell import heading, page
 from kvss_gevent.pages.tables import Cell, Markup, table
 from kvss_gevent.settings.fail import escaped
@@ -28,7 +28,7 @@ def class_page(title: str, outcomes: Sequence[Outcome]) -> str:
     """Return the page."""
     graded = [outcome for outcome in outcomes if outcome.card]
     kinds = Counter(outcome.kind for outcome in outcomes)
-    lead = f"{len(outcomes)} submissions: " + ", ".join(f"{kinds[kind]} {kind}" for kind in Kind if kinds[kind])
+    lead = f"{len(outcomes)} submissions: " + ", ".join(f"{kinds[kind]} {kind}" for kind in OutcomeKind if kinds[kind])
     parts = [heading(title, lead), "<h2>Submissions by rules</h2>", _matrix(outcomes)]
     if graded:
         parts += ["<h2>Rules that the class fails most</h2>", _rules(graded), "<h2>Cases that fail most</h2>"]

@@ -6,7 +6,7 @@ from html import escape
 from kvss_gevent.conformance.causes import picture
 from kvss_gevent.conformance.language import ENGLISH, Say, english
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
-from kvss_gevent.grading.files import explained, points
+from kvss_gevent.grading.mark_files import explained, points
 from kvss_gevent.grading.outcome import Outcome
 from kvss_gevent.pages.shell import bullets, figure, folded, heading, page
 from kvss_gevent.pages.tables import Cell, table

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvss_gevent.conformance.case import PROFILES, PROJECT
-from kvss_gevent.conformance.plan import check_weights, check_words
+from kvss_gevent.conformance.case_plan import check_weights, check_words
 from kvss_gevent.settings.fail import Fail
 
 SETTINGS: Final = "grade.toml"
@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ClassSettings:
     """What grade.toml says for a class. Times in seconds; empty commands are not given."""
 
     build: str = ""
@@ -67,7 +67,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
 
-def read_settings(directory: Path) -> Settings:
+def read_settings(directory: Path) -> ClassSettings:
     """Read the class's grade.toml, where there is one. Raises Fail."""
     file = directory / SETTINGS
     try:
@@ -79,7 +79,7 @@ def read_settings(directory: Path) -> Settings:
         check_weights(said.get("weights", {}))
     except ValueError as error:
         raise Fail(f"{file}: {error}", f"It may set {', '.join(_TYPES)}; `kvss conform --list` shows cases.") from None
-    return Settings(**said)
+    return ClassSettings(**said)
 
 
 def submissions(directory: Path, out: Path) -> list[Path]:
@@ -97,7 +97,7 @@ def submissions(directory: Path, out: Path) -> list[Path]:
     return found
 
 
-def recipe(work: Path, settings: Settings) -> Recipe:
+def recipe(work: Path, settings: ClassSettings) -> Recipe:
     """Return how to build and start the submission in a working folder. Raises Refused."""
     try:
         own = _read(work / SETTINGS)

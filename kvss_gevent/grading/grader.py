@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from kvss_gevent.conformance.plan import STATS_OF, Plan, planned
-from kvss_gevent.conformance.process.command import Bounds, Command
+from kvss_gevent.conformance.case_plan import STATS_OF, Plan, planned
+from kvss_gevent.conformance.process.shell_command import Bounds, ShellCommand
 from kvss_gevent.conformance.process.submission import PORT_FIELD, Submission
 from kvss_gevent.conformance.runner import Unreachable, grade_submission
 from kvss_gevent.conformance.stats_forms import README
-from kvss_gevent.grading.folder import Refused, Settings, copy, recipe, remove
-from kvss_gevent.grading.outcome import Kind, Outcome
+from kvss_gevent.grading.folder import ClassSettings, Refused, copy, recipe, remove
+from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 
 START_S: Final = 10.0
 """How long a server may take until it accepts connections; less where the budget is less."""
@@ -32,7 +32,7 @@ class Graded:
     complete: bool
 
 
-def grade_class(sources: Sequence[Path], settings: Settings, jobs: int, done: Callable[[Outcome], None]) -> Graded:
+def grade_class(sources: Sequence[Path], settings: ClassSettings, jobs: int, done: Callable[[Outcome], None]) -> Graded:
     """Grade the submissions in these folders, some at a time; calls done in this thread behind each.
 
     Where Ctrl-C interrupts it, the outcomes are those that there are, and of a submission at work what was measured.
@@ -68,7 +68,7 @@ def _as_completed(left: set[Future[Outcome]]) -> Iterator[Outcome]:
             yield future.result()
 
 
-def _grade(source: Path, work: Path, settings: Settings, stop: threading.Event) -> Outcome:
+def _grade(source: Path, work: Path, settings: ClassSettings, stop: threading.Event) -> Outcome:
     started = time.monotonic()
     try:
         outcome = _judge(source, work, settings, stop)
@@ -77,16 +77,16 @@ def _grade(source: Path, work: Path, settings: Settings, stop: threading.Event) 
     return replace(outcome, duration_s=time.monotonic() - started)
 
 
-def _judge(source: Path, work: Path, settings: Settings, stop: threading.Event) -> Outcome:
+def _judge(source: Path, work: Path, settings: ClassSettings, stop: threading.Event) -> Outcome:
     plan = Plan(profile=settings.profile, only=settings.only, without=settings.exclude, weights=settings.weights)
     form = STATS_OF.get(settings.profile, README)
     possible = sum(case.points for case in planned(plan, form))
-    nothing = Outcome(source.name, Kind.INTERRUPTED, 0.0, possible)
+    nothing = Outcome(source.name, OutcomeKind.INTERRUPTED, 0.0, possible)
     try:
         copy(source, work)
         steps = recipe(work, settings)
     except Refused as refused:
-        return replace(nothing, kind=Kind.REFUSED, why=str(refused))
+        return replace(nothing, kind=OutcomeKind.REFUSED, why=str(refused))
     nothing = replace(nothing, notes=steps.notes)
     temporary = work / ".tmp"
     temporary.mkdir(exist_ok=True)
@@ -94,26 +94,26 @@ def _judge(source: Path, work: Path, settings: Settings, stop: threading.Event) 
     if stop.is_set():
         return nothing
     if steps.build:
-        death = Command(steps.build, work, Bounds(wall_s=settings.build_budget), variables).run(stop)
+        death = ShellCommand(steps.build, work, Bounds(wall_s=settings.build_budget), variables).run(stop)
         if death is None:
             return nothing
         if death.limit or death.status:
-            return replace(nothing, kind=Kind.NOT_BUILT, why=str(death), tail=death.stderr or death.stdout)
+            return replace(nothing, kind=OutcomeKind.NOT_BUILT, why=str(death), tail=death.stderr or death.stdout)
     if not steps.command:
-        return replace(nothing, kind=Kind.NOT_STARTED, why="it has no run.sh")
+        return replace(nothing, kind=OutcomeKind.NOT_STARTED, why="it has no run.sh")
     started = time.monotonic()
     bounds = Bounds(start_s=min(START_S, settings.budget))
-    submission = Submission(Command(steps.command, work, bounds, variables), stop)
+    submission = Submission(ShellCommand(steps.command, work, bounds, variables), stop)
     turn = threading.Lock() if PORT_FIELD in steps.command else _PORT_5050
     with turn:
         try:
             left_s = settings.budget - (time.monotonic() - started)
             card = grade_submission(submission, replace(plan, budget_s=left_s))
         except Unreachable as failed:
-            return replace(nothing, kind=Kind.NOT_STARTED, why=str(failed), tail=failed.tail)
+            return replace(nothing, kind=OutcomeKind.NOT_STARTED, why=str(failed), tail=failed.tail)
         except KeyboardInterrupt:
             return nothing
     if not card.complete:
         return replace(nothing, card=card)
-    kind = Kind.CRASHED if any(verdict.death for verdict in card.verdicts) else Kind.GRADED
+    kind = OutcomeKind.CRASHED if any(verdict.death for verdict in card.verdicts) else OutcomeKind.GRADED
     return replace(nothing, kind=kind, card=card, possible=card.possible)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from kvss_gevent.conformance.score import Scorecard, percent
 
 
-class Kind(StrEnum):
+class OutcomeKind(StrEnum):
     """How far a submission came."""
 
     GRADED = "graded"
@@ -28,7 +28,7 @@ class Outcome:
     """
 
     name: str
-    kind: Kind
+    kind: OutcomeKind
     duration_s: float
     possible: int
     why: str = ""
@@ -59,6 +59,6 @@ class Outcome:
     @property
     def said(self) -> str:
         """The verdict in words, such as `crashed at no-command`."""
-        if self.kind is Kind.CRASHED:
+        if self.kind is OutcomeKind.CRASHED:
             return f"crashed at {', '.join(self.deadly)}"
         return f"{self.kind}: {self.why}" if self.why else str(self.kind)

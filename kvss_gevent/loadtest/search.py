@@ -37,7 +37,7 @@ _ALWAYS = ("errors<=0", "rate>=0.99", "measured")
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SearchTrial:
     """One run at a rate: why it does not hold, if so, and why its figures are in doubt, if they are."""
 
     rate: float
@@ -64,17 +64,17 @@ def read_slo(text: str) -> tuple[Requirement, ...]:
     return (*asked, *(one for one in thresholds.parse(",".join(_ALWAYS)) if one.name not in names))
 
 
-def judge(rate: float, results: dict[str, Any], requirements: tuple[Requirement, ...]) -> Trial:
+def judge(rate: float, results: dict[str, Any], requirements: tuple[Requirement, ...]) -> SearchTrial:
     """Return what one run's results say."""
     judged = [thresholds.judge(one, results) for one in requirements]
     few = results["response"]["few"]
     doubts = [one["text"] for one in results["verdict"]["findings"] if not one["ok"] and "the generator" in one["text"]]
     doubts += [f"{one.name} rests on fewer than {FEW} requests" for one in requirements if f"{one.name}_us" in few]
     found = next((one.text for one in judged if "ms" in one.text), judged[0].text)
-    return Trial(rate, found, "; ".join(one.text for one in judged if not one.met), "; ".join(doubts))
+    return SearchTrial(rate, found, "; ".join(one.text for one in judged if not one.met), "; ".join(doubts))
 
 
-def search(try_rate: Callable[[float], Trial], start: float, precision: float) -> float:
+def search(try_rate: Callable[[float], SearchTrial], start: float, precision: float) -> float:
     """Return the highest rate that holds, 0 where none does. Raises UnclearError."""
     held: list[float] = []
     breaks = 0.0
@@ -96,7 +96,7 @@ def search(try_rate: Callable[[float], Trial], start: float, precision: float) -
             breaks = rate
 
 
-def holds(try_rate: Callable[[float], Trial], rate: float) -> bool:
+def holds(try_rate: Callable[[float], SearchTrial], rate: float) -> bool:
     """Return whether a rate holds, after as many trials as that takes. Raises UnclearError."""
     broken = 0
     doubt = ""
@@ -120,7 +120,7 @@ def seconds_for(rate: float, requirements: tuple[Requirement, ...], least_s: flo
     return min(max(least_s, 1.05 * needed / rate), _LONGEST_S)
 
 
-def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirement, ...]) -> Trial:
+def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirement, ...]) -> SearchTrial:
     """Run the load tester at a rate. Raises Fail with its complaint and exit code where it leaves no results."""
     seconds = seconds_for(rate, requirements, args.seconds)
     with tempfile.TemporaryDirectory() as out:
@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
         )
     held = [0.0]
 
-    def try_rate(rate: float) -> Trial:
+    def try_rate(rate: float) -> SearchTrial:
         trial = run_once(rate, args, requirements)
         _show(trial)
         if trial.holds:
@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _show(trial: Trial) -> None:
+def _show(trial: SearchTrial) -> None:
     print(
         f"{trial.rate:>9,.0f}/s  {'holds' if trial.holds else 'does not hold'}: {trial.why_not or trial.found}",
         flush=True,

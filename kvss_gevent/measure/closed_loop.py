@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from kvss_gevent.measure.connections import SMALL_RECV_BYTES, answered_once, connect_all, resolve, store_keys
 from kvss_gevent.measure.load import PACKETS, ClosedLoad, LoadOutcome, Packet, Times, jain, make_packets
+from kvss_gevent.measure.prepared_connections import SMALL_RECV_BYTES, answered_once, connect_all, resolve, store_keys
 from kvss_gevent.protocol.wire import Status
 
 RECV_BYTES = 1 << 18

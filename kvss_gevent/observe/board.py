@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from kvss_gevent.observe.histogram import SHOWN
+from kvss_gevent.observe.latency_buckets import SHOWN
 from kvss_gevent.protocol.wire import Status, Verb
 
 COUNTERS: Final = ("connected", "bytes_in", "bytes_out", "slow", "cpu_us", "expired")
@@ -41,7 +41,7 @@ _ROW_BYTES: Final = ROW_FIELDS * 8 + TEXT_BYTES + SLOW_ENTRIES * SLOW_BYTES
 _LENGTH: Final = struct.Struct("<I")
 
 
-class Row:
+class WorkerBoard:
     """One worker's figures."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -92,8 +92,8 @@ class Board:
 
     def __init__(self, workers: int) -> None:
         memory = memoryview(mmap.mmap(-1, workers * _ROW_BYTES))
-        self.rows: Sequence[Row] = [
-            Row(memory[number * _ROW_BYTES : (number + 1) * _ROW_BYTES]) for number in range(workers)
+        self.rows: Sequence[WorkerBoard] = [
+            WorkerBoard(memory[number * _ROW_BYTES : (number + 1) * _ROW_BYTES]) for number in range(workers)
         ]
 
     def total(self, name: str) -> int:

@@ -12,7 +12,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.observe.board import Board
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import CONTENT_TYPE, render
-from kvss_gevent.observe.page_server import Page, PageServer
+from kvss_gevent.observe.page_server import HttpAnswer, PageServer
 
 STORE_S: Final = 1.0
 """In which a store must say how many keys it has."""
@@ -40,29 +40,29 @@ class Observation:
 
     def pages(
         self, observer: Observer, service: Service, is_stopping: Callable[[], bool]
-    ) -> Mapping[str, Callable[[], Page]]:
+    ) -> Mapping[str, Callable[[], HttpAnswer]]:
         """Return the pages that a worker serves."""
 
-        def metrics() -> Page:
+        def metrics() -> HttpAnswer:
             keys = _keys(service)
             observer.note()
             text = render(
                 self.board, keys if isinstance(keys, int) else None, service.stats.uptime_s(), time.monotonic()
             )
-            return Page(text, content_type=CONTENT_TYPE)
+            return HttpAnswer(text, content_type=CONTENT_TYPE)
 
-        def ready() -> Page:
+        def ready() -> HttpAnswer:
             if is_stopping():
-                return Page("stopping\n", HTTPStatus.SERVICE_UNAVAILABLE)
+                return HttpAnswer("stopping\n", HTTPStatus.SERVICE_UNAVAILABLE)
             failed_s = time.monotonic() - observer.failed_s
             if failed_s < REFUSING_S:
-                return Page(f"the store failed {failed_s:.1f} s ago\n", HTTPStatus.SERVICE_UNAVAILABLE)
+                return HttpAnswer(f"the store failed {failed_s:.1f} s ago\n", HTTPStatus.SERVICE_UNAVAILABLE)
             keys = _keys(service)
             if not isinstance(keys, int):
-                return Page(f"the store does not answer: {keys}\n", HTTPStatus.SERVICE_UNAVAILABLE)
-            return Page("ready\n")
+                return HttpAnswer(f"the store does not answer: {keys}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            return HttpAnswer("ready\n")
 
-        return {"/metrics": metrics, "/healthz": lambda: Page("alive\n"), "/readyz": ready}
+        return {"/metrics": metrics, "/healthz": lambda: HttpAnswer("alive\n"), "/readyz": ready}
 
 
 def _keys(service: Service) -> int | Exception:

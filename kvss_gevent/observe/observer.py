@@ -10,12 +10,12 @@ import gevent
 
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
-from kvss_gevent.observe.board import COUNTERS, HISTOGRAMS, REPLIES, TEXT_BYTES, Row
+from kvss_gevent.observe.board import COUNTERS, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerBoard
 from kvss_gevent.observe.counted_store import CountedStore
-from kvss_gevent.observe.histogram import BITS, shown_classes
+from kvss_gevent.observe.latency_buckets import BITS, shown_classes
 from kvss_gevent.observe.slow_log import SlowLog, name_of
 from kvss_gevent.observe.tcp_bytes import NOTHING, Carried, carried
-from kvss_gevent.observe.timing import Call, Client, Timing
+from kvss_gevent.observe.timing import Call, ObservedClient, Timing
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
@@ -36,7 +36,7 @@ _REFUSED: Final = (Status.BAD_REQUEST, Status.UPGRADE_REQUIRED)
 class Observer:
     """What one process knows of itself. row is its place on the board, which a worker before it may have begun."""
 
-    def __init__(self, row: Row, worker: int = 0, slow_ms: int = 0) -> None:
+    def __init__(self, row: WorkerBoard, worker: int = 0, slow_ms: int = 0) -> None:
         self.row = row
         self._loop = gevent.get_hub().loop
         self.slow_log = SlowLog(row, worker, slow_ms, self._loop)
@@ -50,7 +50,7 @@ class Observer:
         self._begun_histograms = {name: list(row.histogram(name)) for name in HISTOGRAMS}
         self.connected = 0
         self._bytes_in = self._bytes_out = 0
-        self._carried: dict[Client, Carried] = {}
+        self._carried: dict[ObservedClient, Carried] = {}
         self._service: Service | None = None
         self._commands = 0
 
@@ -72,17 +72,17 @@ class Observer:
         command = _COMMANDS.get(word[0].rstrip(), "none") if word else "none"
         self._replies[REPLIES[command, status]] += 1
 
-    def timed(self, client: Client, call: Call, may_wait: bool) -> Call:
+    def timed(self, client: ObservedClient, call: Call, may_wait: bool) -> Call:
         """Return the same call of a conversation, timed."""
         timing = self.timing
         return timing.timed_where_it_may_wait(client, call, self._loop) if may_wait else timing.timed(client, call)
 
-    def opened(self, client: Client) -> None:
+    def opened(self, client: ObservedClient) -> None:
         """Note a new client."""
         self.connected += 1
         self._carried[client] = NOTHING
 
-    def closed(self, client: Client) -> None:
+    def closed(self, client: ObservedClient) -> None:
         """Note that a client goes; its socket is still there."""
         self._look_at(client)
         self._carried.pop(client, None)
@@ -132,7 +132,7 @@ class Observer:
 
     def _look(self, seconds: float) -> None:
         """Ask the kernel what all connections have carried, some at a time; note who was busiest."""
-        busiest: list[tuple[int, int, int, Client]] = []
+        busiest: list[tuple[int, int, int, ObservedClient]] = []
         for number, client in enumerate(list(self._carried)):
             if number % LOOK_SLICE == LOOK_SLICE - 1:
                 gevent.sleep(0)
@@ -155,7 +155,7 @@ class Observer:
         text = json.dumps(clients, separators=(",", ":")).encode()
         self.row.text = text if len(text) <= TEXT_BYTES - 4 else b"[]"
 
-    def _look_at(self, client: Client) -> Carried:
+    def _look_at(self, client: ObservedClient) -> Carried:
         """Return what a client has carried since the last look."""
         now = carried(client.sock)
         if now is NOTHING:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvss_gevent.observe.board import REPLIES, Board
-from kvss_gevent.observe.histogram import BOUNDS_S
+from kvss_gevent.observe.latency_buckets import BOUNDS_S
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 

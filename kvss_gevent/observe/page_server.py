@@ -20,7 +20,7 @@ DEADLINE_S: Final = 5.0
 TEXT: Final = "text/plain; charset=utf-8"
 
 
-class Page(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer."""
 
     text: str
@@ -31,7 +31,7 @@ class Page(NamedTuple):
 class PageServer(StreamServer):  # type: ignore[misc]
     """Serves pages by path on a listening socket; start() and stop() are StreamServer's."""
 
-    def __init__(self, listener: socket.socket, pages: Mapping[str, Callable[[], Page]]) -> None:
+    def __init__(self, listener: socket.socket, pages: Mapping[str, Callable[[], HttpAnswer]]) -> None:
         super().__init__(listener, self._serve, spawn=Pool(MOST_CLIENTS))
         self._pages = pages
 
@@ -62,21 +62,21 @@ class PageServer(StreamServer):  # type: ignore[misc]
         )
         sock.sendall("\r\n".join([*lines, "", ""]).encode() + (b"" if method == b"HEAD" else body))
 
-    def _find(self, head: bytes) -> tuple[bytes, Page]:
+    def _find(self, head: bytes) -> tuple[bytes, HttpAnswer]:
         """Return the method of a request and the answer to it."""
         words = head.partition(b"\n")[0].split()
         if len(head) > MOST_HEAD_BYTES:
-            return b"", Page("the request is too long\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return b"", HttpAnswer("the request is too long\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            return b"", Page("this is no request of HTTP/1.1\n", HTTPStatus.BAD_REQUEST)
+            return b"", HttpAnswer("this is no request of HTTP/1.1\n", HTTPStatus.BAD_REQUEST)
         method, target, _ = words
         if method not in (b"GET", b"HEAD"):
-            return method, Page("only GET and HEAD\n", HTTPStatus.METHOD_NOT_ALLOWED)
+            return method, HttpAnswer("only GET and HEAD\n", HTTPStatus.METHOD_NOT_ALLOWED)
         make = self._pages.get(target.partition(b"?")[0].decode("latin-1"))
         if make is None:
-            return method, Page(f"there is only {', '.join(self._pages)}\n", HTTPStatus.NOT_FOUND)
+            return method, HttpAnswer(f"there is only {', '.join(self._pages)}\n", HTTPStatus.NOT_FOUND)
         try:
             return method, make()
         except Exception:
             logger.exception("a page of the metrics could not be made")
-            return method, Page("a mistake of this server\n", HTTPStatus.INTERNAL_SERVER_ERROR)
+            return method, HttpAnswer("a mistake of this server\n", HTTPStatus.INTERNAL_SERVER_ERROR)

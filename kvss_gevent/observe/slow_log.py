@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kvss_gevent.observe.board import Board, Row
+from kvss_gevent.observe.board import Board, WorkerBoard
 from kvss_gevent.observe.run_delay import run_delay_ns
-from kvss_gevent.observe.timing import Client
+from kvss_gevent.observe.timing import ObservedClient
 from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.protocol.wire import Verb, asked
 from kvss_gevent.stores.base import Batch
@@ -42,7 +42,7 @@ class Entry:
     """When it ended, by the wall clock."""
     held: str
     """What was held: `loop`, `store`, or `machine` where the process had no core."""
-    client: Client | None
+    client: ObservedClient | None
     name: str
     command: str
     turn: int
@@ -84,7 +84,7 @@ class SlowLog:
     """The entries of one process. slow_ms: from how long on something is slow; 0 is never."""
 
     def __init__(
-        self, row: Row, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
+        self, row: WorkerBoard, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._now_ns = now_ns
         self._row, self._worker, self._loop = row, worker, loop
@@ -112,7 +112,7 @@ class SlowLog:
         if ended_ns - began_ns > self._lab[1] - self._lab[0]:
             self._lab = (began_ns, ended_ns, line)
 
-    def on_hold(self, client: Client, data: bytes, held_ns: int, ended_ns: int) -> None:
+    def on_hold(self, client: ObservedClient, data: bytes, held_ns: int, ended_ns: int) -> None:
         """Hear of a call that is over; see timing.py."""
         turn, began_ns = self._loop.iteration, ended_ns - held_ns
         self._settle(turn)
@@ -130,7 +130,7 @@ class SlowLog:
             self._accuse(client, command, began_ns, held_ns, turn)
         self._set_limit(-1 if self._open else self._usual_ns)
 
-    def _accuse(self, client: Client, command: str, began_ns: int, held_ns: int, turn: int) -> None:
+    def _accuse(self, client: ObservedClient, command: str, began_ns: int, held_ns: int, turn: int) -> None:
         # Of the time without a core since the last look some may lie outside the call: only what cannot is taken away.
         delay_ns, since_ns = self.look_at_delay()
         if held_ns - max(delay_ns - max(since_ns - held_ns, 0), 0) > self._slow_ns:
@@ -152,7 +152,7 @@ class SlowLog:
         if self._slow_ns and now_ns - due_ns > self._slow_ns // 4:
             self._holds.append((due_ns, now_ns))
 
-    def on_store(self, client: Client, batch: Batch, began_ns: int, ended_ns: int) -> None:
+    def on_store(self, client: ObservedClient, batch: Batch, began_ns: int, ended_ns: int) -> None:
         """Hear of a batch that a store which may wait has answered."""
         if not self._slow_ns or ended_ns - began_ns <= self._slow_ns:
             return
@@ -170,7 +170,7 @@ class SlowLog:
         self._store_entry = self._add(self._entry("store", client, shown_command(line), turn), began_ns, own_ns)
         self._set_limit(-1)
 
-    def _entry(self, held: str, client: Client | None, command: str, turn: int) -> Entry:
+    def _entry(self, held: str, client: ObservedClient | None, command: str, turn: int) -> Entry:
         name = name_of(client) if client else ""
         return Entry(self.written, time.time(), held, client, name, command, turn)
 
@@ -216,7 +216,7 @@ def read_slow_log(board: Board | None, slow_ms: int, most: int) -> bytes:
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _entries(row: Row) -> Iterator[Any]:
+def _entries(row: WorkerBoard) -> Iterator[Any]:
     for text in row.slow_texts():
         entry = _parsed(text)
         if entry:
@@ -230,7 +230,7 @@ def _parsed(text: bytes) -> Any:
         return None  # it is being written, or there is none
 
 
-def name_of(client: Client) -> str:
+def name_of(client: ObservedClient) -> str:
     """Return the address of a client."""
     return server_name(*client.address[:2]) if client.address else "unix"
 

@@ -10,29 +10,29 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent
 
-from kvss_gevent.observe.histogram import BITS
+from kvss_gevent.observe.latency_buckets import BITS
 
 Call = Callable[[bytes], bytes]
 """A conversation's receive or proceed."""
 
 
-class Client(Protocol):
+class ObservedClient(Protocol):
     """One connection, as far as observers know it."""
 
     sock: Any
     address: Any
 
 
-OnHold = Callable[[Client, bytes, int, int], None]
+OnHold = Callable[[ObservedClient, bytes, int, int], None]
 """Told of a call that held the loop: whose it was, what it was given, how long it held, when it ended; in ns."""
 
 
-class Wait:
+class WaitTime:
     """What a call that is under way has waited for the store, and how often the loop turned meanwhile."""
 
     __slots__ = ("client", "ns", "turns")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ObservedClient) -> None:
         self.client = client
         self.ns = self.turns = 0
 
@@ -43,13 +43,13 @@ class Timing:
     def __init__(self, on_hold: OnHold) -> None:
         classes = self.classes = [0] * BITS
         """How many calls took how long; see histogram.py."""
-        self.waits: dict[Any, Wait] = {}
+        self.waits: dict[Any, WaitTime] = {}
         """By greenlet."""
         total_ns, limit_ns = 0, 1 << BITS
         now = time.monotonic_ns
 
         # Functions around common variables, for to look up attributes of self would cost as much as a clock.
-        def timed(client: Client, call: Call) -> Call:
+        def timed(client: ObservedClient, call: Call) -> Call:
             def receive(data: bytes) -> bytes:
                 nonlocal total_ns
                 began_ns = now()
@@ -63,12 +63,12 @@ class Timing:
 
             return receive
 
-        def timed_where_it_may_wait(client: Client, call: Call, loop: Any) -> Call:
+        def timed_where_it_may_wait(client: ObservedClient, call: Call, loop: Any) -> Call:
             waits = self.waits
 
             def receive(data: bytes) -> bytes:
                 nonlocal total_ns
-                waited = waits[getcurrent()] = Wait(client)
+                waited = waits[getcurrent()] = WaitTime(client)
                 turn, began_ns = loop.iteration, now()
                 try:
                     replies = call(data)
@@ -94,7 +94,7 @@ class Timing:
         self.total: Callable[[], int] = lambda: total_ns
         """Returns the time of all calls together, in ns."""
 
-    def waited(self, ns: int, turns: int) -> Client | None:
+    def waited(self, ns: int, turns: int) -> ObservedClient | None:
         """Note that the call of the current greenlet waited for the store; return whose call it is."""
         waited = self.waits.get(getcurrent())
         if waited is None:

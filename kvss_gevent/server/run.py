@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvss")
 
 
-class Recorder(Protocol):
+class FlightRecording(Protocol):
     """Keeps what happened last; `kvss serve` has one where --flight-recorder asks for it."""
 
     @property
@@ -60,7 +60,7 @@ class Outside:
     on_ready: Callable[[socket.socket], None]
     """Called with the listening socket once the server, or all of its workers, accept."""
     converse: Converse = Session
-    recorder: Callable[[Config], Recorder | None] = lambda _: None
+    recorder: Callable[[Config], FlightRecording | None] = lambda _: None
     """Makes the recorder of a process, where the settings ask for one."""
 
 
@@ -222,7 +222,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     store: Store,
     outside: Outside,
     worker: "WorkerContext | None",
-    recorder: Recorder | None,
+    recorder: FlightRecording | None,
     protection: Protection,
     observer: Observer | None,
 ) -> Service:

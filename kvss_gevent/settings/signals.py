@@ -18,7 +18,7 @@ class Act(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SignalRow:
     """Signals by name, and what the server does, in words."""
 
     names: tuple[str, ...]
@@ -27,15 +27,15 @@ class Row:
 
 
 TABLE: Final = (
-    Row(
+    SignalRow(
         ("SIGTERM", "SIGINT"),
         Act.DRAIN,
         "stops accepting, answers what was read, and ends; a second one ends it at once, with exit code 128 + N",
     ),
-    Row(("SIGHUP",), Act.RELOAD, "reads the file of --config again, and logs what changes and what cannot"),
-    Row(("SIGUSR1",), Act.REPORT, "logs one line with the counters of STATS"),
-    Row(("SIGUSR2",), Act.DUMP, "writes what the flight recorder holds, where there is one"),
-    Row(("SIGALRM", "SIGVTALRM", "SIGPROF"), Act.IGNORE, "logs that it is ignored"),
+    SignalRow(("SIGHUP",), Act.RELOAD, "reads the file of --config again, and logs what changes and what cannot"),
+    SignalRow(("SIGUSR1",), Act.REPORT, "logs one line with the counters of STATS"),
+    SignalRow(("SIGUSR2",), Act.DUMP, "writes what the flight recorder holds, where there is one"),
+    SignalRow(("SIGALRM", "SIGVTALRM", "SIGPROF"), Act.IGNORE, "logs that it is ignored"),
 )
 
 

@@ -9,7 +9,7 @@ from kvss_gevent.stores.base import CannotOpen, Store
 
 OPENERS: Mapping[str, str] = {
     "memory": "kvss_gevent.stores.memory:open_url",
-    "disk": "kvss_gevent.stores.disk.store:open_url",
+    "disk": "kvss_gevent.stores.disk.disk_store:open_url",
     "redis": "kvss_gevent.stores.remote.url:open_redis",
     "cluster": "kvss_gevent.stores.remote.url:open_cluster",
 }

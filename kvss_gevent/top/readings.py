@@ -14,7 +14,7 @@ from kvss_gevent.top.metrics_page import NoPage, Samples, read_page
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ServerReading:
     """What a server told at one time."""
 
     at_s: float
@@ -39,7 +39,7 @@ class Reader:
         self._client, self._page = client, page
         self._slow_line: bytes | None = b"KV/1.0 SLOWLOG %d" % slow_entries
 
-    def read(self) -> Reading:
+    def read(self) -> ServerReading:
         """Look once. Raises KVError where the server does not answer."""
         reply = self._client.request(b"KV/1.0 STATS")
         try:
@@ -54,7 +54,7 @@ class Reader:
                 samples = read_page(self._page)
             except NoPage as error:
                 no_page = str(error)
-        return Reading(
+        return ServerReading(
             time.monotonic(),
             stats,
             reply.decode("utf-8", "replace"),

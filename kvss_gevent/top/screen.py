@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kvss_gevent.settings.fail import escaped
-from kvss_gevent.top.figures import Figures
+from kvss_gevent.top.rates import Figures
 
 LEAST_COLUMNS: Final = 40
 BUSIEST: Final = 5

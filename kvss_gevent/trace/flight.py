@@ -18,8 +18,8 @@ from typing import Any
 
 from kvss_gevent.core.session import Session
 from kvss_gevent.protocol.wire import asked
-from kvss_gevent.trace.conversation import Tracer
 from kvss_gevent.trace.events import Event, Note, What
+from kvss_gevent.trace.noted_conversation import Tracer
 
 logger = logging.getLogger("kvss")
 

@@ -22,7 +22,7 @@ POLL_S: Final = 0.2
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class Recorder(Protocol):
+class TapListener(Protocol):
     """What listens to one connection. Times are nanoseconds since 1970. No call may wait."""
 
     def opened(self, time_ns: int) -> None:
@@ -44,7 +44,7 @@ class Recorder(Protocol):
 class Opening(Protocol):
     """Makes the recorder of a connection from the client's address and the one it connected to."""
 
-    def __call__(self, client: tuple[str, int], server: tuple[str, int]) -> Recorder: ...
+    def __call__(self, client: tuple[str, int], server: tuple[str, int]) -> TapListener: ...
 
 
 class Tap:
@@ -151,7 +151,7 @@ class _Pair:
 
     __slots__ = ("connecting", "deadline_s", "recorder", "sides", "tap")
 
-    def __init__(self, client: socket.socket, server: socket.socket, recorder: Recorder, tap: Tap) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, recorder: TapListener, tap: Tap) -> None:
         self.recorder, self.tap = recorder, tap
         self.connecting = True
         self.deadline_s = time.monotonic() + CONNECT_LIMIT_S

@@ -11,7 +11,7 @@ TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class DemoStep:
     """A heading, a sentence, and packets of requests; each packet is sent whole before its replies are read."""
 
     heading: str
@@ -20,7 +20,7 @@ class Scene:
 
 
 SCENES = (
-    Scene(
+    DemoStep(
         "Basic operations",
         "One line asks, one line answers. 201 is a new key, 200 a replaced value.",
         (
@@ -33,7 +33,7 @@ SCENES = (
             b"KV/1.0 STATS\n",
         ),
     ),
-    Scene(
+    DemoStep(
         "Values are bytes",
         "A value runs to the end of the line: spaces stay, and so does any UTF-8.",
         (
@@ -43,7 +43,7 @@ SCENES = (
             "KV/1.0 GET città\n".encode(),
         ),
     ),
-    Scene(
+    DemoStep(
         "Errors",
         "The version is looked at first (426), then the command (400). The connection stays open.",
         (
@@ -59,7 +59,7 @@ SCENES = (
             b"KV/1.0 GET " + b"k" * 512 + b"\n",
         ),
     ),
-    Scene(
+    DemoStep(
         "Pipelining",
         "TCP is a stream: many requests may travel in one packet, and one request in many.",
         (

@@ -23,7 +23,7 @@ _QUIT: Final = VERSION + b" QUIT"
 _JOINERS: Final = "\u200c\u200d"  # not "printable" to Python, and many scripts and emoji need them
 
 
-class Act(Enum):
+class LineAct(Enum):
     """What to do with a line."""
 
     NOTHING = auto()
@@ -33,7 +33,7 @@ class Act(Enum):
     LEAVE = auto()
 
 
-def read_line(line: bytes) -> tuple[Act, bytes]:
+def read_line(line: bytes) -> tuple[LineAct, bytes]:
     """Return what to do with a line, without its line feed, and the request to send, empty where there is none.
 
     Blank lines and lines that begin with # are nothing. HELP with a word or none, EXIT and QUIT alone, in any letter
@@ -42,14 +42,14 @@ def read_line(line: bytes) -> tuple[Act, bytes]:
     """
     word = line.strip().upper()
     if not word or word.startswith(b"#"):
-        return Act.NOTHING, b""
+        return LineAct.NOTHING, b""
     first, *others = line.split()
     if first.upper() == b"HELP" and len(others) < 2:
-        return Act.HELP, b"".join(others)
+        return LineAct.HELP, b"".join(others)
     if word == b"EXIT":
-        return Act.LEAVE, b""
+        return LineAct.LEAVE, b""
     request = _QUIT if word == b"QUIT" else with_version(line)
-    return (Act.SEND_AND_LEAVE if request == _QUIT else Act.SEND), request
+    return (LineAct.SEND_AND_LEAVE if request == _QUIT else LineAct.SEND), request
 
 
 def with_version(line: bytes) -> bytes:
@@ -90,7 +90,7 @@ class KeysSeen:
                 yield text
 
 
-class Conversation:
+class TerminalConversation:
     """The interactive client without its keyboard and screen.
 
     show prints one line of a result, note one line about the conversation itself. A lost connection is reported and the
@@ -122,15 +122,15 @@ class Conversation:
     def _answer(self, text: str) -> bool:
         """Run one line and tell whether to leave; a blank line is shown after the answer, as in the course document."""
         act, request = read_line(text.encode(errors="surrogateescape"))
-        if act in (Act.NOTHING, Act.LEAVE):
-            return act is Act.LEAVE
-        if act is Act.HELP:
+        if act in (LineAct.NOTHING, LineAct.LEAVE):
+            return act is LineAct.LEAVE
+        if act is LineAct.HELP:
             self._show(help_for(printable(request)) if request else HELP)
         else:
-            self._send(request, quietly=act is Act.SEND_AND_LEAVE)
-        if act is not Act.SEND_AND_LEAVE:
+            self._send(request, quietly=act is LineAct.SEND_AND_LEAVE)
+        if act is not LineAct.SEND_AND_LEAVE:
             self._note("")
-        return act is Act.SEND_AND_LEAVE
+        return act is LineAct.SEND_AND_LEAVE
 
     def _send(self, request: bytes, *, quietly: bool) -> None:
         connections = self._client.connections_made

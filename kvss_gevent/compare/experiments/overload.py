@@ -10,7 +10,7 @@ from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed
-from kvss_gevent.loadtest.engine.run import TICK_S
+from kvss_gevent.loadtest.engine.load_run import TICK_S
 from kvss_gevent.measure.load import BUSY_SHARE
 
 TITLE = "Overload to 150 % and back"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kvss_gevent import models
-from kvss_gevent.compare.measuring.cores import Cores
+from kvss_gevent.compare.measuring.processors import Cores
 from kvss_gevent.compare.words import listed
 from kvss_gevent.measure.launch import Launched, LaunchError, kvss, launched
 

@@ -13,15 +13,15 @@ import gevent
 import gevent.socket
 
 from kvss_gevent.compare.measuring.contestant import FailedError, command, places_of, serving
-from kvss_gevent.compare.measuring.cores import Cores, busy_s
 from kvss_gevent.compare.measuring.interleave import generation
 from kvss_gevent.compare.measuring.open_loop import Offered, offer
 from kvss_gevent.compare.measuring.paced import Pace, prime
+from kvss_gevent.compare.measuring.processors import Cores, busy_s
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.measure import closed_loop
-from kvss_gevent.measure.connections import Unusable
 from kvss_gevent.measure.launch import Launched
 from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
+from kvss_gevent.measure.prepared_connections import Unusable
 from kvss_gevent.measure.process_usage import Usage, cpu_wait_s, usage
 
 OTHERS_SHARE = 0.1

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kvss_gevent.compare.measuring.contestant import FailedError, command, places_of, serving
-from kvss_gevent.compare.measuring.cores import Cores
 from kvss_gevent.compare.measuring.paced import Pace, PacedClients, Slice, prime
+from kvss_gevent.compare.measuring.processors import Cores
 from kvss_gevent.compare.rows import Point
 
 LATE_SHARE = 0.02

@@ -17,12 +17,12 @@ from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.loadtest.engine import loops, preflight
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.histogram import Histogram
+from kvss_gevent.loadtest.engine.load_run import NO_REPLY, Run
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import BURST, RequestStream
-from kvss_gevent.loadtest.engine.run import NO_REPLY, Run
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
-from kvss_gevent.loadtest.options import read_options
+from kvss_gevent.loadtest.load_options import read_options
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.workload.mix import Workload
 from kvss_gevent.protocol.wire import REPLY, Status

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvss_gevent.compare.measuring.contestant import FailedError
-from kvss_gevent.measure.connections import connect_all, resolve, store_keys
 from kvss_gevent.measure.load import ClosedLoad, make_packets
+from kvss_gevent.measure.prepared_connections import connect_all, resolve, store_keys
 from kvss_gevent.measure.process_usage import cpu_ns
 
 REPLY_LIMIT_S: Final = 2.0

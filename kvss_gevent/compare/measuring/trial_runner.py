@@ -21,8 +21,8 @@ import gevent
 
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of, raise_descriptor_limit
-from kvss_gevent.compare.measuring.cores import Cores
 from kvss_gevent.compare.measuring.experiment_context import Generation, Workbench
+from kvss_gevent.compare.measuring.processors import Cores
 from kvss_gevent.compare.plan import TrialPlan, is_paired
 from kvss_gevent.compare.rows import ALL, Journal, Measurement, Point, Trial
 from kvss_gevent.compare.summary import Seen

@@ -12,9 +12,9 @@ from kvss_gevent.compare import experiments
 from kvss_gevent.compare.estimate import LEAST_GENERATIONS, Estimate
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import NULL, command, label_of, model_of
-from kvss_gevent.compare.measuring.cores import Cores, quietly
+from kvss_gevent.compare.measuring.processors import Cores, quietly
 from kvss_gevent.compare.report import plots
-from kvss_gevent.compare.report.report_page import Page, Picture, Section, Table, render
+from kvss_gevent.compare.report.report_page import Picture, ReportPage, Section, Table, render
 from kvss_gevent.compare.report.summary_table import summary_table
 from kvss_gevent.compare.rows import FORMAT, VERSION, Journal
 from kvss_gevent.compare.summary import Seen
@@ -97,7 +97,7 @@ def as_text(journal: Journal) -> Iterator[str]:
         yield f"   {doubt}"
 
 
-def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Picture]]) -> Page:
+def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Picture]]) -> ReportPage:
     """Put the page together."""
     settings, machine = journal.settings, journal.settings["machine"]
     sections = [_section(name, one, pictures.get(name, [])) for name, one in seen.items()]
@@ -112,7 +112,7 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Pictu
         f"{known.count(None)} could not be determined. gevent (tuned) is this project's server; the others are what "
         "their textbooks show."
     )
-    return Page(
+    return ReportPage(
         "Concurrency models under KV/1.0",
         lead,
         list(_doubts_of_all(journal)),

@@ -44,7 +44,7 @@ class Section:
 
 
 @dataclass(slots=True)
-class Page:
+class ReportPage:
     """The whole page."""
 
     title: str
@@ -64,7 +64,7 @@ nav ul { columns: 2; padding-left: 1.2rem; }
 """
 
 
-def render(page: Page) -> str:
+def render(page: ReportPage) -> str:
     """Return the page as HTML."""
     links = "".join(f'<li><a href="#{section.anchor}">{escape(section.title)}</a></li>' for section in page.sections)
     parts = [shell.heading(page.title, page.lead)]

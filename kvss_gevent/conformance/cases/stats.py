@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Expect, Habit, Leave, Pause, Reset, Send, Source, Stats, ask
+from kvss_gevent.conformance.case import AskStats, Case, Expect, Habit, Leave, Pause, Reset, Send, Source, ask
 from kvss_gevent.conformance.stats_forms import FORMS, LAB, README
 
 _case = partial(Case, group="STATS", rule=8)
@@ -53,18 +53,18 @@ CASES: Final = (
         id="stats-uptime",
         source=Source.COURSE,
         title="The uptime grows with the clock",
-        steps=(Stats(), Pause(1.2), Stats(moved=(("uptime", 1, 3),))),
+        steps=(AskStats(), Pause(1.2), AskStats(moved=(("uptime", 1, 3),))),
         hint="Remember when the server started and take the difference at each STATS.",
     ),
     _counting(
         id="stats-commands",
         title="commands_processed (served) counts every request, STATS and errors too",
         steps=(
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
             *ask(b"KV/1.0 GET", b"400 BAD_REQUEST"),
             *ask(b"GET {k}", b"426 UPGRADE_REQUIRED"),
-            Stats(moved=(("commands_processed", 4, 4),)),
+            AskStats(moved=(("commands_processed", 4, 4),)),
         ),
         hint=_COUNT + " Three requests and the first STATS make four.",
     ),
@@ -73,13 +73,13 @@ CASES: Final = (
         source=Source.COURSE,
         title="keys_stored (keys) follows new, replaced and deleted keys",
         steps=(
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
-            Stats(moved=(("keys_stored", 1, 1),)),
+            AskStats(moved=(("keys_stored", 1, 1),)),
             *ask(b"KV/1.0 PUT {k} w", b"200 OK"),
-            Stats(moved=(("keys_stored", 0, 0),)),
+            AskStats(moved=(("keys_stored", 0, 0),)),
             *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT"),
-            Stats(moved=(("keys_stored", -1, -1),)),
+            AskStats(moved=(("keys_stored", -1, -1),)),
         ),
         hint="Report the size of the store itself; a counter of its own runs away from it.",
     ),
@@ -90,10 +90,10 @@ CASES: Final = (
         title="get_requests counts GETs, found or not",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 GET {k}", b"200 OK v"),
             *ask(b"KV/1.0 GET {k}-no", b"404 NOT_FOUND"),
-            Stats(moved=(("get_requests", 2, 2), ("put_requests", 0, 0), ("del_requests", 0, 0))),
+            AskStats(moved=(("get_requests", 2, 2), ("put_requests", 0, 0), ("del_requests", 0, 0))),
         ),
         hint=_EACH,
     ),
@@ -103,10 +103,10 @@ CASES: Final = (
         form=README,
         title="put_requests counts PUTs, new or replacing",
         steps=(
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
             *ask(b"KV/1.0 PUT {k} w", b"200 OK"),
-            Stats(moved=(("get_requests", 0, 0), ("put_requests", 2, 2), ("del_requests", 0, 0))),
+            AskStats(moved=(("get_requests", 0, 0), ("put_requests", 2, 2), ("del_requests", 0, 0))),
         ),
         hint=_EACH,
     ),
@@ -117,10 +117,10 @@ CASES: Final = (
         title="del_requests counts DELs, found or not",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT"),
             *ask(b"KV/1.0 DEL {k}", b"404 NOT_FOUND"),
-            Stats(moved=(("get_requests", 0, 0), ("put_requests", 0, 0), ("del_requests", 2, 2))),
+            AskStats(moved=(("get_requests", 0, 0), ("put_requests", 0, 0), ("del_requests", 2, 2))),
         ),
         hint=_EACH,
     ),
@@ -129,12 +129,12 @@ CASES: Final = (
         form=README,
         title="The counters of GET, PUT and DEL leave refused requests out",
         steps=(
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 GET", b"400 BAD_REQUEST"),
             *ask(b"KV/1.0 PUT {k}", b"400 BAD_REQUEST"),
             *ask(b"KV/1.0 DEL {k} {k}", b"400 BAD_REQUEST"),
             *ask(b"KV/1.1 GET {k}", b"426 UPGRADE_REQUIRED"),
-            Stats(moved=(("get_requests", 0, 0), ("put_requests", 0, 0), ("del_requests", 0, 0))),
+            AskStats(moved=(("get_requests", 0, 0), ("put_requests", 0, 0), ("del_requests", 0, 0))),
         ),
         hint=_EACH,
     ),
@@ -146,13 +146,13 @@ CASES: Final = (
         points=2,
         steps=(
             Pause(0.15),  # the clients of other cases have left and must be counted out
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="c"),
-            Stats(moved=(("connections", 2, 2),)),
+            AskStats(moved=(("connections", 2, 2),)),
             Leave(on="b"),
             Leave(on="c"),
-            Stats(moved=(("connections", -2, -2),), settle_s=1.0),
+            AskStats(moved=(("connections", -2, -2),), settle_s=1.0),
         ),
         hint=_OPEN,
     ),
@@ -163,12 +163,12 @@ CASES: Final = (
         title="connections falls when clients break off, too",
         steps=(
             Pause(0.15),  # the clients of other cases have left and must be counted out
-            Stats(),
+            AskStats(),
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="c"),
             Reset(on="b"),
             Reset(on="c"),
-            Stats(moved=(("connections", 0, 0),), settle_s=1.0),
+            AskStats(moved=(("connections", 0, 0),), settle_s=1.0),
         ),
         hint=_OPEN,
     ),
@@ -180,7 +180,7 @@ CASES: Final = (
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
             *(step for _ in range(5) for step in ask(b"KV/1.0 GET {k}", b"200 OK v", on="b")),
             Leave(on="b"),
-            Stats(least=(("commands_processed", 6), ("get_requests", 5))),
+            AskStats(least=(("commands_processed", 6), ("get_requests", 5))),
         ),
         hint=_COUNT,
     ),
@@ -191,7 +191,7 @@ CASES: Final = (
         alone=True,
         title="A server that has just started counts no keys, one connection and no GET, PUT or DEL",
         steps=(
-            Stats(
+            AskStats(
                 exact=(
                     ("keys_stored", 0),
                     ("connections", 1),
@@ -208,7 +208,7 @@ CASES: Final = (
         fresh=True,
         alone=True,
         title="A server that has just started has answered nothing before its first STATS",
-        steps=(Stats(exact=(("commands_processed", 0),)),),
+        steps=(AskStats(exact=(("commands_processed", 0),)),),
         hint="commands_processed begins at 0 and does not count this STATS; served counts it and is 1.",
     ),
 )

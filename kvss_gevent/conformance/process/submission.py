@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from kvss_gevent.conformance.process.command import Command, Death, Keeper, read_death
 from kvss_gevent.conformance.process.kernel import busyness, descendants, listening_ports, listens
+from kvss_gevent.conformance.process.shell_command import Death, Keeper, ShellCommand, read_death
 
 FIXED_PORT: Final = 5050
 """Where a command without `{port}` is expected to listen."""
@@ -34,7 +34,7 @@ class Submission:
     ensure() starts it, end() ends it for good. Where stop is set, a start that has not succeeded yet fails.
     """
 
-    def __init__(self, command: Command, stop: threading.Event | None = None) -> None:
+    def __init__(self, command: ShellCommand, stop: threading.Event | None = None) -> None:
         # What lay in the folder before is not the command's doing.
         from kvss_gevent.conformance.process.keeper import folder_bytes  # it loads what only POSIX systems have
 

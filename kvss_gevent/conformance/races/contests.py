@@ -24,7 +24,7 @@ _HISTORY_CLIENTS: Final = 4
 _HISTORY_ROUNDS: Final = 30
 
 
-class Lost(Exception):
+class ContestLost(Exception):
     """The replies cannot all be true."""
 
     def __init__(self, sent: tuple[str, ...], expected: str, received: str, picture: tuple[str, ...] = ()) -> None:
@@ -63,7 +63,7 @@ def _exactly_one(connect: Open, key: bytes, verb: bytes, first: bytes, others: b
                 f"{codes.count(code)} times {code.decode(errors='replace')}" for code in sorted(set(codes))
             )
             expected = f"once {first.decode()}, {_CLIENTS - 1} times {others.decode()}"
-            raise Lost((f"{shorten(line)} by {_CLIENTS} clients at once",), expected, counts)
+            raise ContestLost((f"{shorten(line)} by {_CLIENTS} clients at once",), expected, counts)
 
 
 def created(connect: Open, key: bytes) -> None:
@@ -85,7 +85,7 @@ def own_replies(connect: Open, key: bytes) -> None:
         lines = [b"KV/1.0 GET %b-%d" % (key, number) for number in range(_CLIENTS)]
         for line, value, reply in zip(lines, values, _at_once(peers, lines), strict=True):
             if reply[len(OK_PREFIX) :] != value:
-                raise Lost(
+                raise ContestLost(
                     (f"{shorten(line)} while others ask for other keys",), shorten(OK_PREFIX + value), shorten(reply)
                 )
 
@@ -100,7 +100,7 @@ def own_keys(connect: Open, key: bytes) -> None:
             (reply,) = _at_once(peers[:1], [b"KV/1.0 GET " + name])
             if reply[len(OK_PREFIX) :] != b"v":
                 sent = f"PUTs of {_CLIENTS} keys by {_CLIENTS} clients at once, then {shorten(b'KV/1.0 GET ' + name)}"
-                raise Lost((sent,), "'200 OK v'", shorten(reply))
+                raise ContestLost((sent,), "'200 OK v'", shorten(reply))
 
 
 def whole_values(connect: Open, key: bytes) -> None:
@@ -116,7 +116,7 @@ def whole_values(connect: Open, key: bytes) -> None:
             if got not in values:
                 sent = f"PUT of {_TORN_BYTES} letters by one client, GET by 5 others at once"
                 counts = f"{len(got)} bytes, {got.count(b'a')} of them a and {got.count(b'b')} b"
-                raise Lost((sent,), f"{_TORN_BYTES} times a, or {_TORN_BYTES} times b", counts)
+                raise ContestLost((sent,), f"{_TORN_BYTES} times a, or {_TORN_BYTES} times b", counts)
 
 
 def history(connect: Open, key: bytes) -> None:
@@ -139,7 +139,9 @@ def history(connect: Open, key: bytes) -> None:
     if not is_linearizable(done):
         sent = f"{len(done)} requests for one key by {_HISTORY_CLIENTS} clients, up to {_HISTORY_CLIENTS} at once"
         expected = "replies that some order of the requests explains"
-        raise Lost((sent,), expected, "replies that no order explains", draw(_smallest(done), _HISTORY_CLIENTS, done))
+        raise ContestLost(
+            (sent,), expected, "replies that no order explains", draw(_smallest(done), _HISTORY_CLIENTS, done)
+        )
 
 
 def _smallest(done: list[Operation]) -> list[Operation]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import (
     BURST,
@@ -72,7 +72,7 @@ def once(user: VirtualUser, stream: RequestStream) -> None:
     line, expectation = stream.prepare(op, key)
     try:
         reply = connection.exchange(line)
-    except Lost as lost:
+    except ConnectionLost as lost:
         user.lost(str(lost), [(ERRORS[op], due or begun)], begun)
         return
     series, failure = stream.judge(expectation, reply)
@@ -128,7 +128,7 @@ def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream)
                 failure = ""
             if run.closing:
                 return
-    except Lost as lost:
+    except ConnectionLost as lost:
         user.lost(str(lost), [(ERRORS[op], connection.sent_at)], connection.sent_at)
     finally:
         connection.release()
@@ -162,7 +162,7 @@ def open_singly(user: VirtualUser, connection: LoadConnection, stream: RequestSt
                 if failure is NOT_KV:
                     user.drop()
                     return
-    except Lost as lost:
+    except ConnectionLost as lost:
         user.lost(str(lost), [(ERRORS[op], due)], connection.sent_at)
     finally:
         connection.release()
@@ -239,8 +239,8 @@ def _batch(user: VirtualUser, connection: LoadConnection, stream: RequestStream,
             if failure:
                 user.recorder.fail(failure, due if is_open else sent)
             if failure is NOT_KV:
-                raise Lost(NOT_KV)
-    except Lost as lost:
+                raise ConnectionLost(NOT_KV)
+    except ConnectionLost as lost:
         sent = connection.sent_at
         owed = [(ERRORS[op], due if is_open else sent) for op, _, due in items[position:]]
         rest = user.batch[len(items) :]
@@ -259,7 +259,7 @@ def _modify(user: VirtualUser, connection: LoadConnection, stream: RequestStream
         line, expectation = stream.prepare(op, key)
         try:
             reply = connection.exchange(line)
-        except Lost as lost:
+        except ConnectionLost as lost:
             sent = connection.sent_at
             user.lost(str(lost), [(RMW_ERROR, due or first or sent)], first or sent)
             return

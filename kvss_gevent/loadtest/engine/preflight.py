@@ -8,10 +8,10 @@ from random import Random
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost, parse_host
-from kvss_gevent.loadtest.options import Options
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, parse_host
+from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.workload.mix import Sizes, size_chooser
-from kvss_gevent.loadtest.workload.values import filler, key_bytes, make_value
+from kvss_gevent.loadtest.workload.proving_values import filler, key_bytes, make_value
 from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, shorten
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -37,7 +37,7 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
     )
     try:
         reply = _ask(address, timeout_s)
-    except Lost as lost:
+    except ConnectionLost as lost:
         raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
     if not reply.startswith(OK_PREFIX):
         raise Fail(f"what answers at {where} is no KV/1.0 server: {shorten(reply)}", remedy, Exit.UNREACHABLE)
@@ -48,7 +48,7 @@ def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
     gevent.get_hub().loop.update_now()
     connection = LoadConnection(address, timeout_s)
     try:
-        with gevent.Timeout(timeout_s, Lost("no reply in time")):
+        with gevent.Timeout(timeout_s, ConnectionLost("no reply in time")):
             return connection.exchange(_STATS)
     finally:
         connection.close()
@@ -73,7 +73,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
             _send_all(connection, lines(), timeout_s)
         finally:
             connection.close(quit_first=True)
-    except Lost as lost:
+    except ConnectionLost as lost:
         cause = f"storing {count} keys at {address[0]}:{address[1]} failed: {lost}"
         raise Fail(
             cause, "see the server's messages, or leave the step out with --kv-preload off", Exit.FAILED
@@ -83,12 +83,12 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
 
 def _send_all(connection: LoadConnection, lines: Iterator[bytes], timeout_s: float) -> None:
     while batch := list(islice(lines, _LOAD_DEPTH)):
-        with gevent.Timeout(timeout_s, Lost("no reply in time")):
+        with gevent.Timeout(timeout_s, ConnectionLost("no reply in time")):
             connection.send(b"".join(batch), len(batch))
             for _ in batch:
                 reply = connection.reply()
                 if reply not in _STORED:
-                    raise Lost(f"the server answered {shorten(reply)}")
+                    raise ConnectionLost(f"the server answered {shorten(reply)}")
 
 
 def new_token() -> str:

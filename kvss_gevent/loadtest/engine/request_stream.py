@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, SERIES_INDEX
 from kvss_gevent.loadtest.workload.mix import Op, Sizes, Step, Workload, batches, size_chooser
-from kvss_gevent.loadtest.workload.values import Ledger, filler, key_bytes, make_value
+from kvss_gevent.loadtest.workload.proving_values import Ledger, filler, key_bytes, make_value
 from kvss_gevent.protocol.wire import GET_PREFIX, OK_PREFIX, REPLY, VERSION, Status
 
 if TYPE_CHECKING:

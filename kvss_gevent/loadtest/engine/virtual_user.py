@@ -8,8 +8,8 @@ import gevent
 
 from kvss_gevent.loadtest.engine.arrival_queue import UserQueue
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import LoadConnection, Lost
-from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection
+from kvss_gevent.loadtest.engine.load_run import Run
 from kvss_gevent.loadtest.engine.standstill import LEAST_S
 
 _BACKOFF_LEAST_S, _BACKOFF_MOST_S = 0.05, 1.0
@@ -58,7 +58,7 @@ class VirtualUser:
             return self.connection
         try:
             self.connection = LoadConnection(self.address, self.run.options.timeout)
-        except Lost as lost:
+        except ConnectionLost as lost:
             now = clock()
             self.down_since = self.down_since or now
             if self.recorder.counts(now):

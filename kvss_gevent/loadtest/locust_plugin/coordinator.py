@@ -14,13 +14,13 @@ from locust.runners import MasterRunner
 
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.load_run import Run
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update, Window, boot_id
-from kvss_gevent.loadtest.engine.run import Run
+from kvss_gevent.loadtest.load_options import Options, read_options, texts_of
 from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
 from kvss_gevent.loadtest.locust_plugin.live import LiveLines
 from kvss_gevent.loadtest.locust_plugin.server_watch import ServerWatch
 from kvss_gevent.loadtest.locust_plugin.workers import SLACK_S, Workers
-from kvss_gevent.loadtest.options import Options, read_options, texts_of
 from kvss_gevent.loadtest.report import files, results, thresholds
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.settings.fail import Exit, Fail

@@ -5,16 +5,16 @@ from typing import Any, Protocol, TextIO
 import gevent
 
 from kvss_gevent.loadtest.engine.recorder import RESPONSE
-from kvss_gevent.loadtest.options import Options
+from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.report import results
 from kvss_gevent.loadtest.report.collector import Collector
-from kvss_gevent.loadtest.report.verdict import trusted
+from kvss_gevent.loadtest.report.trust import trusted
 
 _HEAD = "  second  answered/s    p50 us    p99 us  p99.9 us  backlog  failed  verdict so far"
 _LINES_A_HEAD = 20
 
 
-class Shown(Protocol):
+class LiveSource(Protocol):
     """What is looked at: the collector changes where the statistics are reset."""
 
     collector: Collector
@@ -26,7 +26,7 @@ class LiveLines:
     """Prints on a terminal, or with --kv-live on also elsewhere."""
 
     def __init__(self, shown: Any, out: TextIO) -> None:
-        self._shown: Shown = shown
+        self._shown: LiveSource = shown
         self._out = out
         self._printed = 0
 

@@ -8,10 +8,11 @@ from typing import Any
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.engine.load_run import Run
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update, Window
-from kvss_gevent.loadtest.engine.run import Run
-from kvss_gevent.loadtest.locust_plugin import admission, statistics, user_classes
-from kvss_gevent.loadtest.options import read_options, texts_of
+from kvss_gevent.loadtest.load_options import read_options, texts_of
+from kvss_gevent.loadtest.locust_plugin import statistics, user_classes
+from kvss_gevent.loadtest.locust_plugin import worker_admission as admission
 
 _MASTER_GONE_S = 10.0
 """Locust's master sends a heartbeat every second."""

@@ -6,7 +6,7 @@ import gevent
 from locust.runners import STATE_MISSING, MasterRunner
 
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.locust_plugin.admission import Admission
+from kvss_gevent.loadtest.locust_plugin.worker_admission import WorkerAdmission
 
 SLACK_S = 10.0
 """How much longer than planned the master waits for its workers' last counts, which take seconds on a busy machine."""
@@ -18,7 +18,7 @@ class Workers:
     def __init__(self, runner: MasterRunner, forks: bool, one_run: bool) -> None:
         """As in Admission."""
         self._runner = runner
-        self._admission = Admission(runner, forks, one_run)
+        self._admission = WorkerAdmission(runner, forks, one_run)
         self.present: tuple[str, ...] = ()
         """Those that take part in the run."""
         self.done: dict[str, dict[str, float]] = {}

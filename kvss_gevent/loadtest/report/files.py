@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.recorder import KINDS, RESPONSE, SERVICE
-from kvss_gevent.loadtest.options import Options
+from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.report import hdr_log, run_page, text
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.plot import Curve

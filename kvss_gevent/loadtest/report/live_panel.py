@@ -5,12 +5,12 @@ from html import escape
 from typing import Any, Protocol
 
 from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE
-from kvss_gevent.loadtest.options import Options
+from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.report import results, run_page, text
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.figures import figures
 from kvss_gevent.loadtest.report.plot import series
-from kvss_gevent.loadtest.report.verdict import Finding, trusted
+from kvss_gevent.loadtest.report.trust import TrustFinding, trusted
 from kvss_gevent.pages import shell, tables
 
 _STYLE = """
@@ -31,7 +31,7 @@ setInterval(async () => {
 """
 
 
-class Shown(Protocol):
+class PanelSource(Protocol):
     """The runs that are shown."""
 
     collector: Collector
@@ -46,11 +46,11 @@ def page(shown: Any) -> str:
     return shell.page("KVSS latency", "\n".join(_parts(shown)), style=_STYLE, script=_SCRIPT)
 
 
-def verdict(shown: Shown) -> tuple[str, list[Finding]]:
+def verdict(shown: PanelSource) -> tuple[str, list[TrustFinding]]:
     """Return the verdict: the finished run's, or a provisional one while it goes on; empty where there is no run."""
     if shown.results is not None:
         found = shown.results["verdict"]
-        return f"Verdict: {text.head(found['trusted'])}", [Finding(**one) for one in found["findings"]]
+        return f"Verdict: {text.head(found['trusted'])}", [TrustFinding(**one) for one in found["findings"]]
     if shown.finishing:
         return "", []
     findings = results.provisional(shown.collector, shown.options.open_loop, shown.resets)
@@ -58,7 +58,7 @@ def verdict(shown: Shown) -> tuple[str, list[Finding]]:
     return f"Verdict so far: {head}; the run goes on", findings
 
 
-def _parts(shown: Shown) -> Iterator[str]:
+def _parts(shown: PanelSource) -> Iterator[str]:
     head, findings = verdict(shown)
     if not head:
         yield "<h1>No run</h1><p>Start one, and its latencies, its throughput and its verdict are shown here.</p>"
@@ -94,7 +94,7 @@ def _parts(shown: Shown) -> Iterator[str]:
     yield run_page.latency_table(shown.results) if shown.results is not None else _table(shown)
 
 
-def _cards(shown: Shown) -> Iterator[tuple[str, str]]:
+def _cards(shown: PanelSource) -> Iterator[tuple[str, str]]:
     collector = shown.collector
     recent = collector.recent().together(RESPONSE)
     last = collector.intervals()[-2:-1]
@@ -117,7 +117,7 @@ def _card(name: str, value: str) -> str:
     return f'<div class="card">{escape(name)}<b>{escape(value)}</b></div>'
 
 
-def _table(shown: Shown) -> str:
+def _table(shown: PanelSource) -> str:
     whole = shown.collector.whole
     named = [
         (f"{command} {outcome}", histogram)

@@ -17,8 +17,8 @@ from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, KINDS, LAG, MISS, RESPONSE, SERIES, SERVICE
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.figures import figures
-from kvss_gevent.loadtest.report.verdict import Evidence, Finding, judge, trusted
-from kvss_gevent.loadtest.workload.values import WRONG_DATA
+from kvss_gevent.loadtest.report.trust import Evidence, TrustFinding, judge, trusted
+from kvss_gevent.loadtest.workload.proving_values import WRONG_DATA
 
 FORMAT = "kvss-load"
 VERSION = 2
@@ -70,7 +70,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     evidence = weigh(collector, conditions.processes.values(), conditions.open_loop, conditions.users_changed)
     findings = [*_about_the_run(conditions, evidence), *judge(evidence)]
     if conditions.resets:
-        findings.append(Finding(True, _RESET))
+        findings.append(TrustFinding(True, _RESET))
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -122,13 +122,13 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
     }
 
 
-def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[Finding]:
+def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[TrustFinding]:
     """Return the verdict on a run that goes on, from what its processes have told so far; nothing before the window."""
     summaries = [summary for summary in collector.summaries.values() if summary]
     if not any(summary["measured_s"] for summary in summaries) or not collector.whole.requests():
         return []
     evidence = weigh(collector, summaries, open_loop, goes_on=True)
-    return [*judge(evidence), *([Finding(True, _RESET)] if resets else [])]
+    return [*judge(evidence), *([TrustFinding(True, _RESET)] if resets else [])]
 
 
 def weigh(
@@ -208,17 +208,17 @@ def environment(conditions: Conditions) -> dict[str, Any]:
     }
 
 
-def _about_the_run(conditions: Conditions, evidence: Evidence) -> list[Finding]:
+def _about_the_run(conditions: Conditions, evidence: Evidence) -> list[TrustFinding]:
     found = []
     if conditions.workers_lost:
         workers = conditions.workers_lost + len(conditions.processes)
         text = f"{conditions.workers_lost} of {workers} worker processes were lost: not all of the load was offered"
-        found.append(Finding(False, f"{text}, and their last counts are missing"))
+        found.append(TrustFinding(False, f"{text}, and their last counts are missing"))
     if conditions.ended_because:
-        found.append(Finding(False, conditions.ended_because))
+        found.append(TrustFinding(False, conditions.ended_because))
     elif not conditions.resets and evidence.measured_s < conditions.planned_s - 0.1 < float("inf"):
         text = f"the run was cut short: {evidence.measured_s:.1f} s of {conditions.planned_s:.1f} s were measured"
-        found.append(Finding(False, text))
+        found.append(TrustFinding(False, text))
     return found
 
 

@@ -10,7 +10,7 @@ WHOLE, DRIP, BYTES, NEVER, RESET, CLOSE = "whole", "drip", "bytes", "never", "re
 
 
 @dataclass(slots=True)
-class Request:
+class ReceivedRequest:
     """A request as a server sees it; `number` counts the requests of all connections, `nth` those of its own."""
 
     verb: bytes
@@ -44,10 +44,10 @@ class State:
     """How often a fault could have struck."""
 
 
-Behaviour = Callable[[State, Request], Answer]
+Behaviour = Callable[[State, ReceivedRequest], Answer]
 
 
-def right(state: State, request: Request) -> bytes:
+def right(state: State, request: ReceivedRequest) -> bytes:
     """Do what a request asks for, as docs/protocol.md says, and return its reply."""
     key, data = request.key, state.data
     if request.verb == b"GET":
@@ -77,7 +77,7 @@ def bimodal(short_s: float, long_s: float, every: int) -> Behaviour:
 def periodic(period_s: float, stall_s: float) -> Behaviour:
     """Answer nothing for the last part of each period."""
 
-    def answer(state: State, request: Request) -> Answer:
+    def answer(state: State, request: ReceivedRequest) -> Answer:
         into_s = (request.received - state.begun) % period_s
         rest_s = period_s - into_s
         return Answer(right(state, request), request.received + (rest_s if rest_s < stall_s else 0.001))
@@ -88,7 +88,7 @@ def periodic(period_s: float, stall_s: float) -> Behaviour:
 def capacity(per_s: float) -> Behaviour:
     """Answer one request after the other, each in the same time."""
 
-    def answer(state: State, request: Request) -> Answer:
+    def answer(state: State, request: ReceivedRequest) -> Answer:
         state.free_at = max(state.free_at, request.received) + 1 / per_s
         return Answer(right(state, request), state.free_at)
 
@@ -100,10 +100,12 @@ def sending(how: str, delay_s: float = 0.001) -> Behaviour:
     return lambda state, request: Answer(right(state, request), request.received + delay_s, how)
 
 
-def sometimes(every: int, fault: Callable[[State, Request], Answer | None], delay_s: float = 0.001) -> Behaviour:
+def sometimes(
+    every: int, fault: Callable[[State, ReceivedRequest], Answer | None], delay_s: float = 0.001
+) -> Behaviour:
     """Answer rightly, but with a fault once in so many requests that it could strike."""
 
-    def answer(state: State, request: Request) -> Answer:
+    def answer(state: State, request: ReceivedRequest) -> Answer:
         wrong = fault(state, request)
         if wrong is not None:
             state.chances += 1
@@ -115,18 +117,18 @@ def sometimes(every: int, fault: Callable[[State, Request], Answer | None], dela
     return answer
 
 
-def _is_read(state: State, request: Request) -> bool:
+def _is_read(state: State, request: ReceivedRequest) -> bool:
     return request.verb == b"GET" and request.key in state.data
 
 
-def torn(state: State, request: Request) -> Answer | None:
+def torn(state: State, request: ReceivedRequest) -> Answer | None:
     """Change the last byte of a value."""
     if not _is_read(state, request):
         return None
     return Answer(b"200 OK " + state.data[request.key][:-1] + b"~", 0, fault="torn value")
 
 
-def swapped(state: State, request: Request) -> Answer | None:
+def swapped(state: State, request: ReceivedRequest) -> Answer | None:
     """Return the value of another key."""
     if not _is_read(state, request):
         return None
@@ -134,7 +136,7 @@ def swapped(state: State, request: Request) -> Answer | None:
     return Answer(b"200 OK " + state.data[other], 0, fault="another key's value")
 
 
-def stale(state: State, request: Request) -> Answer | None:
+def stale(state: State, request: ReceivedRequest) -> Answer | None:
     """Return the value before the last, where the last was stored a while ago."""
     old = request.key in state.before and request.received - state.stored_at[request.key] > 0.1
     if not _is_read(state, request) or not old:
@@ -142,29 +144,29 @@ def stale(state: State, request: Request) -> Answer | None:
     return Answer(b"200 OK " + state.before[request.key], 0, fault="stale value")
 
 
-def vanished(state: State, request: Request) -> Answer | None:
+def vanished(state: State, request: ReceivedRequest) -> Answer | None:
     """Say that there is no such key."""
     if not _is_read(state, request):
         return None
     return Answer(b"404 NOT_FOUND", 0, fault="acknowledged value is gone")
 
 
-def foreign(state: State, request: Request) -> Answer | None:
+def foreign(state: State, request: ReceivedRequest) -> Answer | None:
     """Return a value that nobody has written."""
     return Answer(b"200 OK nobody wrote this", 0, fault="torn value") if _is_read(state, request) else None
 
 
-def refused(_: State, __: Request) -> Answer | None:
+def refused(_: State, __: ReceivedRequest) -> Answer | None:
     """Refuse with 500."""
     return Answer(b"500 SERVER_ERROR", 0, fault="500 SERVER_ERROR")
 
 
-def reset(_: State, __: Request) -> Answer | None:
+def reset(_: State, __: ReceivedRequest) -> Answer | None:
     """Reset the connection in place of a reply."""
     return Answer(b"", 0, RESET, "connection")
 
 
-def silent(_: State, request: Request) -> Answer:
+def silent(_: State, request: ReceivedRequest) -> Answer:
     """Answer nothing."""
     return Answer(b"", request.received, NEVER, "no reply")
 
@@ -172,7 +174,7 @@ def silent(_: State, request: Request) -> Answer:
 def hangs_after(seconds: float) -> Behaviour:
     """Answer rightly for a time, and then nothing any more."""
 
-    def answer(state: State, request: Request) -> Answer:
+    def answer(state: State, request: ReceivedRequest) -> Answer:
         if request.received - state.begun < seconds:
             return Answer(right(state, request), request.received + 0.001)
         return silent(state, request)
@@ -183,7 +185,7 @@ def hangs_after(seconds: float) -> Behaviour:
 def closes_after(requests: int) -> Behaviour:
     """End each connection after so many replies."""
 
-    def answer(state: State, request: Request) -> Answer:
+    def answer(state: State, request: ReceivedRequest) -> Answer:
         how = CLOSE if request.nth == requests else WHOLE if request.nth < requests else NEVER
         return Answer(right(state, request), request.received + 0.001, how, "" if how == WHOLE else "connection")
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvss_gevent.loadtest.engine.run import NO_REPLY
+from kvss_gevent.loadtest.engine.load_run import NO_REPLY
 from kvss_gevent.loadtest.truth.behaviours import BEHAVIOURS
-from kvss_gevent.loadtest.workload.values import LOST, STALE, TORN, WRONG_KEY
+from kvss_gevent.loadtest.workload.proving_values import LOST, STALE, TORN, WRONG_KEY
 
 USERS = 4
 RATE = 300.0

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from kvss_gevent.loadtest.truth.behaviours import BEHAVIOURS, BYTES, CLOSE, DRIP, NEVER, RESET, Request, State
+from kvss_gevent.loadtest.truth.behaviours import BEHAVIOURS, BYTES, CLOSE, DRIP, NEVER, RESET, ReceivedRequest, State
 
 _PIECE_S = 0.002
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
@@ -28,7 +28,7 @@ class Log:
         self.connections = 0
 
 
-class Conversation(asyncio.Protocol):
+class TruthConversation(asyncio.Protocol):
     """One connection: replies keep the order of requests."""
 
     def __init__(self, log: Log) -> None:
@@ -72,7 +72,7 @@ class Conversation(asyncio.Protocol):
         log.state.begun = log.state.begun or now
         self._nth += 1
         value = words[3] if len(words) > 3 else b""
-        answer = log.behaviour(log.state, Request(verb, words[2], value, now, len(log.rows), self._nth))
+        answer = log.behaviour(log.state, ReceivedRequest(verb, words[2], value, now, len(log.rows), self._nth))
         row = [self._number, now, None, answer.fault]
         log.rows.append(row)
         self._free_at = max(answer.at, self._free_at)
@@ -116,7 +116,7 @@ async def serve(name: str) -> None:
     """Serve on a free port of loopback until standard input ends."""
     log = Log(name)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Conversation(log), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: TruthConversation(log), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, TRUTHS, Cell, all_cells
-from kvss_gevent.loadtest.truth.harness import Outcome
+from kvss_gevent.loadtest.truth.harness import CellOutcome
 from kvss_gevent.loadtest.truth.harness import run as run_cell
 from kvss_gevent.settings.fail import Exit, Fail
 
 _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of truth -->"
 
 
-def markdown(outcomes: Iterable[Outcome]) -> str:
+def markdown(outcomes: Iterable[CellOutcome]) -> str:
     """Return the table: a row for each server, a column for each load."""
     marks = {(outcome.cell.server, outcome.cell.load): outcome.mark for outcome in outcomes}
     heads = [f"{load.loop} {load.processes}p d{load.depth}" for load in LOADS]
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.write:
         write(args.write, markdown([]))
     begun = time.monotonic()
-    outcomes: list[Outcome] = []
+    outcomes: list[CellOutcome] = []
     try:
         for number, cell in enumerate(cells, 1):
             outcome = run_cell(cell)

@@ -12,7 +12,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
-from kvss_gevent.core.users import User, Users
+from kvss_gevent.core.user_file import User, Users
 
 GUESSES_PER_S: Final = 10
 """Checked for one address at the most."""

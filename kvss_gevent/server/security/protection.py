@@ -8,7 +8,7 @@ from pathlib import Path
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.users import Role, Users, UsersError, read_users
+from kvss_gevent.core.user_file import Role, Users, UsersError, read_users
 from kvss_gevent.server.security.authenticator import Authenticator
 from kvss_gevent.server.security.tls import server_context
 from kvss_gevent.server.transport import MakeTransport, plain, tls

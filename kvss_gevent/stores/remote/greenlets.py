@@ -15,7 +15,7 @@ import gevent.socket
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
-from kvss_gevent.stores.remote.connection import Address, Link, PlainConnection, settings
+from kvss_gevent.stores.remote.node_connection import Address, Link, PlainConnection, settings
 from kvss_gevent.stores.remote.runtimes import Runner, Signal
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from valkey.exceptions import ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.remote.connection import Address, Reply, Sender, pack
+from kvss_gevent.stores.remote.node_connection import Address, Reply, Sender, pack
 from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runtime
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvss_gevent.stores.remote.connection import RawCommand, Reply
+from kvss_gevent.stores.remote.node_connection import RawCommand, Reply
 
 if TYPE_CHECKING:
     from kvss_gevent.stores.base import StoreError

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kvss_gevent.stores.remote.connection import Address, Link, connect_to
+from kvss_gevent.stores.remote.node_connection import Address, Link, connect_to
 
 
 class Signal(Protocol):

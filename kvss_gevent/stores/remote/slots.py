@@ -6,7 +6,7 @@ from valkey.crc import VALKEY_CLUSTER_HASH_SLOTS, key_slot
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.remote.connection import Address, pack
+from kvss_gevent.stores.remote.node_connection import Address, pack
 from kvss_gevent.stores.remote.runtimes import Runtime
 
 SLOTS = VALKEY_CLUSTER_HASH_SLOTS

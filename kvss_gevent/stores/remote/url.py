@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, StoreError
-from kvss_gevent.stores.remote.connection import Address
+from kvss_gevent.stores.remote.node_connection import Address
+from kvss_gevent.stores.remote.remote_store import RemoteStore
 from kvss_gevent.stores.remote.request import NodeLimits
-from kvss_gevent.stores.remote.store import RemoteStore
 
 REDIS_FORM = "Give redis://HOST:PORT/DB, such as redis://127.0.0.1:6379/0."
 CLUSTER_FORM = "Give cluster://HOST:PORT,HOST:PORT with one node of the cluster or several."

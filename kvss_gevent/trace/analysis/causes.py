@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from kvss_gevent.trace.analysis.holds import Hold, busy, locked, overlaps
-from kvss_gevent.trace.analysis.parts import Call, Owner, Request, Span, inside
+from kvss_gevent.trace.analysis.parts import Call, Owner, Span, TracedRequest, inside
 from kvss_gevent.trace.events import What
 from kvss_gevent.trace.scenes.recording import Recording
 
@@ -123,11 +123,11 @@ class Causes:
         for process, forks in self._forks.items():
             self._forks[process] = [Hold(f.began_ns, f.ended_ns, whose.get(f.began_ns, 0)) for f in forks]
 
-    def stretches(self, request: Request) -> list[Stretch]:
+    def stretches(self, request: TracedRequest) -> list[Stretch]:
         """Return a request's time from end to end, with causes."""
         return [stretch for span in request.spans for stretch in self._of(request, span)]
 
-    def _of(self, request: Request, span: Span) -> Iterator[Stretch]:
+    def _of(self, request: TracedRequest, span: Span) -> Iterator[Stretch]:
         who = request.asked.client
         if span.owner is Owner.SERVED and span.call:
             yield Stretch(span.owner, Why.SELF, who, span.began_ns, span.ended_ns, self._shares(span))

@@ -85,7 +85,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class Request:
+class TracedRequest:
     """One packet and its parts, in order."""
 
     asked: Asked
@@ -132,7 +132,7 @@ def _named_in(head: bytes) -> int:
     return int(digits) if found and digits.isdigit() else 0
 
 
-def requests_of(recording: Recording, calls: list[Call]) -> list[Request]:
+def requests_of(recording: Recording, calls: list[Call]) -> list[TracedRequest]:
     """Return every packet with its parts. Raises UnpairedError."""
     if recording.lost:
         raise UnpairedError(f"{recording.lost} events were lost")
@@ -144,7 +144,7 @@ def requests_of(recording: Recording, calls: list[Call]) -> list[Request]:
         own = tuple(_calls_about(asked, by_client[asked.client]))
         if not own:
             raise UnpairedError(f"no call answers {asked.label!r} of client {asked.client}")
-        request = Request(asked, own)
+        request = TracedRequest(asked, own)
         request.spans = [*_spans(request, recording.played.deaf_ns.get(asked.client, (0, 0)))]
         requests.append(request)
     return requests
@@ -166,7 +166,7 @@ def _calls_about(asked: Asked, calls: list[Call]) -> Iterator[Call]:
         yield from found
 
 
-def _spans(request: Request, deaf_ns: tuple[int, int]) -> Iterator[Span]:
+def _spans(request: TracedRequest, deaf_ns: tuple[int, int]) -> Iterator[Span]:
     asked, calls = request.asked, request.calls
     arrived_ns = min(asked.sent_first_ns, calls[0].noted.began_ns)
     yield Span(Owner.WAY, asked.began_ns, arrived_ns)

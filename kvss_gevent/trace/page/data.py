@@ -12,8 +12,8 @@ from typing import Any
 from kvss_gevent import models
 from kvss_gevent.trace.analysis.causes import Why
 from kvss_gevent.trace.analysis.parts import Call, Owner, calls_of
-from kvss_gevent.trace.analysis.verdict import Story
-from kvss_gevent.trace.analysis.words import counted, row_label, sentence, summary
+from kvss_gevent.trace.analysis.scene_verdict import Story
+from kvss_gevent.trace.analysis.sentences import counted, row_label, sentence, summary
 from kvss_gevent.trace.page.code_lines import line_of
 
 

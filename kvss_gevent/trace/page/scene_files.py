@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from kvss_gevent.trace.analysis.parts import UnpairedError
-from kvss_gevent.trace.analysis.verdict import Story, tell
+from kvss_gevent.trace.analysis.scene_verdict import Story, tell
 from kvss_gevent.trace.page.chrome_trace import chrome_trace
 from kvss_gevent.trace.page.data import page_data
 from kvss_gevent.trace.page.scene_page import render

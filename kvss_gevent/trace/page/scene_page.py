@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from kvss_gevent.pages import shell
-from kvss_gevent.trace.analysis.verdict import Story
+from kvss_gevent.trace.analysis.scene_verdict import Story
 from kvss_gevent.trace.page.data import page_data
 
 SCRIPTS = ("strips.js", "steps.js", "files.js", "controls.js")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.protocol.wire import Verb, build_request
-from kvss_gevent.trace.scenes.scene import Ask, Client, Scene, asking, named
+from kvss_gevent.trace.scenes.scene import Ask, Scene, SceneClient, asking, named
 
 EVERY_MS = 20.0
 VALUE_BYTES = 256 << 10
@@ -21,7 +21,7 @@ def stall_key(number: int, wait_ms: int) -> bytes:
     return b"stall:%d:%d" % (wait_ms, number)
 
 
-def patient(first: int, last: int, until_ms: float, connects_ms: float = 0.0) -> tuple[Client, ...]:
+def patient(first: int, last: int, until_ms: float, connects_ms: float = 0.0) -> tuple[SceneClient, ...]:
     """Return clients that ask every EVERY_MS, one after the other, 3 ms apart."""
     return tuple(
         asking(number, connects_ms + 20 + 3 * (number - 1), EVERY_MS, until_ms, connects_ms=connects_ms)
@@ -29,19 +29,19 @@ def patient(first: int, last: int, until_ms: float, connects_ms: float = 0.0) ->
     )
 
 
-def busy(ask: Ask) -> Client:
+def busy(ask: Ask) -> SceneClient:
     """Return client 1, to whom something happens."""
-    return Client((named(1), ask), busy=True)
+    return SceneClient((named(1), ask), busy=True)
 
 
-def once(number: int, packet: bytes, label: str, at_ms: float = 20.0) -> Client:
+def once(number: int, packet: bytes, label: str, at_ms: float = 20.0) -> SceneClient:
     """Return a client that sends one packet beside its name."""
-    return Client((named(number, 1 + number / 2), Ask(at_ms, packet, label)))
+    return SceneClient((named(number, 1 + number / 2), Ask(at_ms, packet, label)))
 
 
-def at_once(number: int) -> Client:
+def at_once(number: int) -> SceneClient:
     """Return a client of the storm: it connects and asks at the same moment, and leaves with its reply."""
-    return Client((named(number, 50),), connects_ms=50, leaves_ms=50)
+    return SceneClient((named(number, 50),), connects_ms=50, leaves_ms=50)
 
 
 _BIG = build_request(Verb.GET, b"big")
@@ -101,8 +101,8 @@ _ALL = (
         1,
         "A thread of a pool belongs to one client until that client leaves, however idle it is.",
         (
-            Client((named(1),), busy=True, leaves_ms=250),
-            Client((named(2, 3),), busy=True, leaves_ms=280),
+            SceneClient((named(1),), busy=True, leaves_ms=250),
+            SceneClient((named(2, 3),), busy=True, leaves_ms=280),
             *(asking(number, 60 + 3 * number, EVERY_MS, 420, connects_ms=50.0) for number in (3, 4, 5)),
         ),
         440,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvss_gevent.protocol.wire import Verb, build_request
-from kvss_gevent.trace.scenes.scene import Ask, Client, Scene
+from kvss_gevent.trace.scenes.scene import Ask, Scene, SceneClient
 
 SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
@@ -68,7 +68,7 @@ class Played:
 class _Player:
     """One client while it is played."""
 
-    def __init__(self, number: int, plan: Client, address: tuple[str, int], start_ns: int) -> None:
+    def __init__(self, number: int, plan: SceneClient, address: tuple[str, int], start_ns: int) -> None:
         self.number, self.plan, self.address, self.start_ns = number, plan, address, start_ns
         self.sock: socket.socket | None = None
         self.asks = list(plan.asks)

@@ -23,7 +23,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class SceneClient:
     """One connection. It leaves at leaves_ms, or when the scene is over, but not before it has its replies.
 
     busy: it is the one to whom something happens; the others are patient, and the scene is about their wait.
@@ -53,7 +53,7 @@ class Scene:
     answers: tuple[str, str, str]
     right: int
     because: str
-    clients: tuple[Client, ...]
+    clients: tuple[SceneClient, ...]
     length_ms: float
     hold_ms: float
     setup: bytes = b""
@@ -65,10 +65,10 @@ def named(number: int, at_ms: float = 2.0) -> Ask:
     return Ask(at_ms, build_request(Verb.GET, b"client:%d" % number), f"GET client:{number}")
 
 
-def asking(number: int, first_ms: float, every_ms: float, until_ms: float, connects_ms: float = 0.0) -> Client:
+def asking(number: int, first_ms: float, every_ms: float, until_ms: float, connects_ms: float = 0.0) -> SceneClient:
     """Return a patient client that asks for its name at a steady pace, one request at a time."""
     packet = named(number).packet
     count = int((until_ms - first_ms) / every_ms) + 1
     times = [first_ms + turn * every_ms for turn in range(count)]
     asks = [Ask(at_ms, packet, f"GET client:{number}", optional=True) for at_ms in times]
-    return Client((named(number, connects_ms + 1 + number / 2), *asks), connects_ms=connects_ms)
+    return SceneClient((named(number, connects_ms + 1 + number / 2), *asks), connects_ms=connects_ms)

@@ -20,7 +20,7 @@ from kvss_gevent.models.contract import Ground
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.open import open_store
-from kvss_gevent.trace.conversation import Tracer, cpu_clock
+from kvss_gevent.trace.noted_conversation import Tracer, cpu_clock
 from kvss_gevent.trace.ring import Ring
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.scene import Scene

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kvss_gevent.trace.analysis.causes import Why
-from kvss_gevent.trace.analysis.verdict import SHORT_WAIT_NS, Story, Verdict
+from kvss_gevent.trace.analysis.scene_verdict import SHORT_WAIT_NS, SceneVerdict, Story
 
 KEPT: Final[Mapping[str, str]] = {
     "sequential": "the only place there is",
@@ -105,7 +105,7 @@ def summary(stories: Sequence[Story]) -> list[str]:
 
 def counted(stories: Sequence[Story]) -> str:
     """Return how many models held their patient clients up."""
-    held = [story.model for story in stories if story.verdict is Verdict.HELD]
+    held = [story.model for story in stories if story.verdict is SceneVerdict.HELD]
     if not held:
         return "No model held the others up."
     return f"Held up for at least half of the time: {', '.join(held)} ({len(held)} of {len(stories)})."

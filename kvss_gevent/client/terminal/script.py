@@ -9,8 +9,8 @@ from typing import Final
 
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.client.terminal.hints import HELP, help_for, hint
-from kvss_gevent.client.terminal.output import Code, as_json, error_as_json, fail, note, reply_code, show, write
-from kvss_gevent.client.terminal.repl import Act, printable, read_line, waiting, with_version
+from kvss_gevent.client.terminal.printing import Code, as_json, error_as_json, fail, note, reply_code, show, write
+from kvss_gevent.client.terminal.repl import LineAct, printable, read_line, waiting, with_version
 from kvss_gevent.protocol.errors import KVError, server_name
 from kvss_gevent.protocol.wire import shorten
 from kvss_gevent.settings.fail import Fail
@@ -46,7 +46,7 @@ def script(client: KVClient) -> int:
             fail(error, f"line {number}: ")
         write(reply)
         worst = max(worst, reply_code(reply))
-        if act is Act.SEND_AND_LEAVE:
+        if act is LineAct.SEND_AND_LEAVE:
             break
     return worst
 
@@ -101,7 +101,7 @@ def _once(client: KVClient, request: bytes, *, json: bool) -> Code:
     return reply_code(reply)
 
 
-def _requests() -> Iterator[tuple[int, Act, bytes]]:
+def _requests() -> Iterator[tuple[int, LineAct, bytes]]:
     """Yield number, act and request of the lines of standard input that are sent, up to one that leaves."""
     number = 0
     while sys.stdin is not None and (line := sys.stdin.buffer.readline(_MAX_LINE_BYTES)):
@@ -109,9 +109,9 @@ def _requests() -> Iterator[tuple[int, Act, bytes]]:
         if len(line) == _MAX_LINE_BYTES:
             raise Fail(f"line {number} is over {_MAX_LINE_BYTES} bytes long", "Is this file a script?")
         act, request = read_line(line.removesuffix(b"\n").removesuffix(b"\r"))
-        if act is Act.LEAVE:
+        if act is LineAct.LEAVE:
             return
-        if act is Act.HELP:
+        if act is LineAct.HELP:
             note(help_for(printable(request)) if request else HELP)
         elif request:
             yield number, act, request
@@ -123,7 +123,7 @@ def _batches() -> Iterator[list[tuple[int, bytes]]]:
     for number, act, request in _requests():
         batch.append((number, request))
         size += len(request)
-        if act is Act.SEND_AND_LEAVE:
+        if act is LineAct.SEND_AND_LEAVE:
             break
         if len(batch) == _BATCH_LINES or size > _BATCH_BYTES:
             yield batch

@@ -11,12 +11,12 @@ from locust import User, constant, task
 
 from kvss_gevent.loadtest.engine import loops
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import Lost, parse_host
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, parse_host
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import RequestStream
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
+from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.locust_plugin import listeners
-from kvss_gevent.loadtest.options import Options
 from kvss_gevent.loadtest.workload.mix import YCSB, YCSB_VALUE_BYTES, Sizes, Workload
 from kvss_gevent.protocol import wire
 from kvss_gevent.protocol.wire import Status, Verb
@@ -69,7 +69,7 @@ class KvssClient:
         due = user.due
         try:
             reply = connection.exchange(line)
-        except Lost as lost:
+        except ConnectionLost as lost:
             user.lost(str(lost), [(error, due or connection.sent_at)], connection.sent_at)
             raise RequestFailed(str(lost)) from None
         sent, done = connection.sent_at, connection.done_at

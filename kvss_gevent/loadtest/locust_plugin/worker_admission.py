@@ -37,7 +37,7 @@ def leave(runner: Any, reason: str) -> None:
     runner.quit()
 
 
-class Admission:
+class WorkerAdmission:
     """The master's side: it keeps Locust from counting on a worker before it has been let in."""
 
     def __init__(self, runner: MasterRunner, forks: bool, one_run: bool) -> None:

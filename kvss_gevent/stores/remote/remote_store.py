@@ -14,9 +14,9 @@ from typing import Any
 
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Batch, ReplyTable, StoreError
-from kvss_gevent.stores.remote.batch import NOT_FOUND, BatchRun
-from kvss_gevent.stores.remote.connection import PACKED_GET, Address, pack
+from kvss_gevent.stores.remote.batch_run import NOT_FOUND, BatchRun
 from kvss_gevent.stores.remote.node import Node
+from kvss_gevent.stores.remote.node_connection import PACKED_GET, Address, pack
 from kvss_gevent.stores.remote.request import NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runner, Runtime, Threads
 from kvss_gevent.stores.remote.slots import SLOTS, Owners, find_owners, slot_of

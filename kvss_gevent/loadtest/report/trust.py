@@ -44,85 +44,89 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TrustFinding:
     """One sentence of a verdict; `ok` is false where a figure should not be trusted."""
 
     ok: bool
     text: str
 
 
-def judge(evidence: Evidence) -> list[Finding]:
+def judge(evidence: Evidence) -> list[TrustFinding]:
     """Return the findings, those about wrong data first."""
     found = _data(evidence)
     if not evidence.requests:
         if not evidence.answered_per_s and not evidence.unanswered:
-            return [*found, Finding(False, "nothing was measured: no request ended in the measured window")]
+            return [*found, TrustFinding(False, "nothing was measured: no request ended in the measured window")]
         if not evidence.answered_per_s:
             text = f"the server answered nothing: {_requests(evidence.unanswered)} had no reply when the run ended"
-            return [*found, Finding(False, text)]
+            return [*found, TrustFinding(False, text)]
         found.append(
-            Finding(False, "no request of the window ended: all replies were to requests that were due before")
+            TrustFinding(False, "no request of the window ended: all replies were to requests that were due before")
         )
     found += _generator(evidence)
     found += _open(evidence) if evidence.open_loop else _closed(evidence)
     return found + _ended(evidence)
 
 
-def trusted(findings: list[Finding]) -> bool:
+def trusted(findings: list[TrustFinding]) -> bool:
     """Tell whether every finding lets the figures stand."""
     return all(finding.ok for finding in findings)
 
 
-def _data(evidence: Evidence) -> list[Finding]:
+def _data(evidence: Evidence) -> list[TrustFinding]:
     if not evidence.wrong_data:
         return []
     names = ", ".join(f"{count:,} x {name}" for name, count in evidence.wrong_data.items())
-    return [Finding(False, f"the server returned wrong data: {names}")]
+    return [TrustFinding(False, f"the server returned wrong data: {names}")]
 
 
-def _generator(evidence: Evidence) -> list[Finding]:
+def _generator(evidence: Evidence) -> list[TrustFinding]:
     most = max(evidence.cpu_shares, default=0.0)
     text = f"the generator used {most:.0%} of a core" + (" at most" if len(evidence.cpu_shares) > 1 else "")
     if most < BUSY_SHARE:
-        found = [Finding(True, f"{text}: it was not the bottleneck")]
+        found = [TrustFinding(True, f"{text}: it was not the bottleneck")]
     else:
         text += ": latencies hold its own queue, and more was to be had; use --processes or fewer users"
-        found = [Finding(False, text)]
+        found = [TrustFinding(False, text)]
     waited = max(evidence.wait_shares, default=0.0)
     if waited > WAIT_SHARE:
         text = f"the generator waited for a CPU {waited:.0%} of the time: other processes are in the figures"
-        found.append(Finding(False, text))
+        found.append(TrustFinding(False, text))
     if evidence.stood_still_s:
         text = f"the generator stood still for {evidence.stood_still_s * 1000:.0f} ms"
         if evidence.stood_still_most_s < evidence.stood_still_s:
             text += f", {evidence.stood_still_most_s * 1000:.0f} ms at once"
         if evidence.stood_still_waiting_s >= 0.001:
             text += f", of which it waited {evidence.stood_still_waiting_s * 1000:.0f} ms for a CPU"
-        found.append(Finding(False, f"{text}: that is in the response times"))
+        found.append(TrustFinding(False, f"{text}: that is in the response times"))
     return found
 
 
-def _open(evidence: Evidence) -> list[Finding]:
+def _open(evidence: Evidence) -> list[TrustFinding]:
     share = evidence.answered_per_s / evidence.offered_per_s if evidence.offered_per_s else 0.0
     text = f"answered {evidence.answered_per_s:,.0f}/s of {evidence.offered_per_s:,.0f}/s offered ({share:.1%})"
     enough = share >= ANSWERED_SHARE
-    found = [Finding(enough, text if enough else f"{text}: the server did not keep up, or the load was not offered")]
+    found = [
+        TrustFinding(enough, text if enough else f"{text}: the server did not keep up, or the load was not offered")
+    ]
     if evidence.backlog_at_begin > max(evidence.offered_per_s * 0.1, 1):
         text = f"{_requests(evidence.backlog_at_begin)} were behind when the window began: the warm-up was overload"
-        found.append(Finding(True, text))
+        found.append(TrustFinding(True, text))
     text = f"the generator was late by {evidence.lag_p50_us:,} us at the median, {evidence.lag_p99_us:,} us at p99"
     if evidence.lag_p99_us > LATE_US:
         text += ": response percentiles near that are the generator's own"
-    found.append(Finding(evidence.lag_p99_us <= LATE_US, text))
+    found.append(TrustFinding(evidence.lag_p99_us <= LATE_US, text))
     if evidence.dropped or evidence.unsent:
         text = f"{evidence.dropped:,} requests were dropped and {evidence.unsent:,} left unsent: "
-        found.append(Finding(False, text + "they would be the slowest"))
+        found.append(TrustFinding(False, text + "they would be the slowest"))
     return found
 
 
-def _closed(evidence: Evidence) -> list[Finding]:
+def _closed(evidence: Evidence) -> list[TrustFinding]:
     found = [
-        Finding(True, "closed loop: a slow server is asked less, so that stalls show in few requests; see --kv-rate")
+        TrustFinding(
+            True, "closed loop: a slow server is asked less, so that stalls show in few requests; see --kv-rate"
+        )
     ]
     if not evidence.concurrency:
         return found
@@ -133,26 +137,26 @@ def _closed(evidence: Evidence) -> list[Finding]:
     text = f"by Little's law {under_way:.2f} of {evidence.concurrency} requests were under way on average ({share:.0%})"
     if share < LITTLE_SHARE:
         text += ": the rest of the time passed in the generator, so the server could do more than the throughput says"
-    return [*found, Finding(share >= LITTLE_SHARE, text)]
+    return [*found, TrustFinding(share >= LITTLE_SHARE, text)]
 
 
-def _ended(evidence: Evidence) -> list[Finding]:
+def _ended(evidence: Evidence) -> list[TrustFinding]:
     found = []
     if evidence.unanswered:
         text = f"{_requests(evidence.unanswered)} had no reply when the run ended: they count as failed, and figures "
-        found.append(Finding(False, text + "with >= may be greater"))
+        found.append(TrustFinding(False, text + "with >= may be greater"))
     if evidence.aborted:
         text = f"{_requests(evidence.aborted)} were under way when their users were stopped and count as aborted"
-        found.append(Finding(True, text))
+        found.append(TrustFinding(True, text))
     if evidence.failed > evidence.requests * FAILED_SHARE:
         share = evidence.failed / max(evidence.requests + evidence.unanswered, 1)
-        found.append(Finding(False, f"{share:.1%} of the requests failed: the load was not the one asked for"))
+        found.append(TrustFinding(False, f"{share:.1%} of the requests failed: the load was not the one asked for"))
     if evidence.connect_errors:
         times = "time" if evidence.connect_errors == 1 else "times"
-        found.append(Finding(False, f"the server could not be reached {evidence.connect_errors:,} {times}"))
+        found.append(TrustFinding(False, f"the server could not be reached {evidence.connect_errors:,} {times}"))
     if evidence.unaccounted:
         text = f"the books do not balance: {evidence.unaccounted:,} of the requests that were due are in no column"
-        found.append(Finding(False, text))
+        found.append(TrustFinding(False, text))
     return found
 
 

@@ -56,7 +56,7 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ShellCommand:
     """A shell command, the folder it runs in, what it may use, and variables on top of this program's own."""
 
     line: str

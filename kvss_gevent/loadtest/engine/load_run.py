@@ -13,16 +13,16 @@ import gevent
 
 from kvss_gevent.loadtest.engine.arrival_queue import ArrivalQueue
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.connection import LoadConnection
+from kvss_gevent.loadtest.engine.load_connection import LoadConnection
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import Recorder, Tally
 from kvss_gevent.loadtest.engine.standstill import StandstillWatch
-from kvss_gevent.loadtest.options import Options
+from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.workload.arrivals import Arrivals, constant_steps, poisson_steps
 from kvss_gevent.loadtest.workload.lifetimes import Lifetimes
 from kvss_gevent.loadtest.workload.mix import user_seed
+from kvss_gevent.loadtest.workload.proving_values import Ledger
 from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
-from kvss_gevent.loadtest.workload.values import Ledger
 from kvss_gevent.measure.process_usage import cpu_wait_s
 
 TICK_S = 0.25

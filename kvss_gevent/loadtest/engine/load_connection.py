@@ -25,7 +25,7 @@ _READ, _WRITE = 1, 2
 _QUIT = b"KV/1.0 QUIT\n"
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection is gone, could not be made, or is of no use any more; the text is a failure's name."""
 
 
@@ -67,7 +67,7 @@ class LoadConnection:
         try:
             made = gevent_socket.create_connection(address, connect_timeout_s)
         except OSError as error:
-            raise Lost(f"cannot connect: {error.strerror or error}") from None
+            raise ConnectionLost(f"cannot connect: {error.strerror or error}") from None
         plain: Any = monkey.get_original("socket", "socket")
         self._sock: Any = plain(fileno=made.detach())
         self._sock.setblocking(False)
@@ -127,7 +127,7 @@ class LoadConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            raise Lost(f"connection lost: {error.strerror}") from None
+            raise ConnectionLost(f"connection lost: {error.strerror}") from None
         if sent < len(line):
             self._send_rest(memoryview(line)[sent:])
         if self._held and not self._lines and not self._tail:
@@ -153,7 +153,7 @@ class LoadConnection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            raise Lost(f"connection lost: {error.strerror}") from None
+            raise ConnectionLost(f"connection lost: {error.strerror}") from None
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
 
@@ -215,12 +215,12 @@ class LoadConnection:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise Lost(f"connection lost: {error.strerror}") from None
+            raise ConnectionLost(f"connection lost: {error.strerror}") from None
         self.received_bytes += len(data)
         if len(data) == self._room:
             self._room = min(self._room * 8, _RECEIVE_BYTES)
         if not data:
-            raise Lost("no reply in time" if self.expired else "connection closed by the server")
+            raise ConnectionLost("no reply in time" if self.expired else "connection closed by the server")
         return data
 
     def _add(self, data: bytes) -> None:
@@ -229,7 +229,7 @@ class LoadConnection:
         lines = data.split(b"\n")
         self._tail = lines.pop()
         if len(self._tail) > _MAX_REPLY_BYTES:
-            raise Lost("a reply without an end")
+            raise ConnectionLost("a reply without an end")
         self._lines.extend(lines)
 
     def _send_rest(self, rest: memoryview) -> None:
@@ -248,7 +248,7 @@ class LoadConnection:
                     if data := self._receive():
                         self._add(data)
                 except OSError as error:
-                    raise Lost(f"connection lost: {error.strerror}") from None
+                    raise ConnectionLost(f"connection lost: {error.strerror}") from None
         finally:
             both.stop()
             both.close()

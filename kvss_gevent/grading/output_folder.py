@@ -8,8 +8,8 @@ from typing import Final
 from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.grading.class_page import class_page
 from kvss_gevent.grading.feedback_page import feedback_page
-from kvss_gevent.grading.files import FEEDBACK, gradescope, junit, marks
 from kvss_gevent.grading.grader import Graded
+from kvss_gevent.grading.mark_files import FEEDBACK, gradescope, junit, marks
 from kvss_gevent.settings.fail import Fail
 
 OWN_NAMES: Final = frozenset({"index.html", "marks.csv"})

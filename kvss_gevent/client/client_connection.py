@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import Any, Final
 
+from kvss_gevent.client.client_options import UNIX, ClientConfig
 from kvss_gevent.client.commands import Command, Outcome
-from kvss_gevent.client.options import UNIX, ClientConfig
 from kvss_gevent.client.protocol import ClientProtocol
 from kvss_gevent.protocol.errors import (
     KVBusy,
@@ -28,7 +28,7 @@ _RECV_BYTES: Final = 1 << 16
 _SEND_BYTES: Final = 1 << 18
 
 
-class Connection:
+class ClientConnection:
     """A connection that opens when it is needed and closes at the first doubt.
 
     timeout_s of the configuration is how long a whole reply may take, counted from the request or from the reply before

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvss_gevent.observe.histogram import BOUNDS_S, quantile
+from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile
 from kvss_gevent.top.metrics_page import Samples
-from kvss_gevent.top.readings import Reading
+from kvss_gevent.top.readings import ServerReading
 
 USUAL = ("200", "201", "204", "404")
 """Codes that are no errors."""
@@ -54,7 +54,7 @@ class Figures:
     no_page: str = ""
 
 
-def compare(before: Reading, now: Reading) -> Figures:
+def compare(before: ServerReading, now: ServerReading) -> Figures:
     """Return what happened from one reading to the next. A server that was started anew counts from 0."""
     seconds = max(now.at_s - before.at_s, 1e-3)
     found: dict[str, Any] = {
@@ -71,7 +71,7 @@ def compare(before: Reading, now: Reading) -> Figures:
     return Figures(**found)
 
 
-def _of_stats(before: Reading, now: Reading, seconds: float) -> dict[str, Any]:
+def _of_stats(before: ServerReading, now: ServerReading, seconds: float) -> dict[str, Any]:
     stats, old = now.stats, before.stats
     assert stats
     found: dict[str, Any] = {"uptime_s": stats.uptime_s, "clients": stats.connections, "keys": stats.keys_stored}

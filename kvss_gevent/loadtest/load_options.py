@@ -15,13 +15,13 @@ from kvss_gevent.loadtest.workload import mix as workload_mix
 from kvss_gevent.loadtest.workload import shapes
 from kvss_gevent.loadtest.workload.keys import KeyDistribution
 from kvss_gevent.loadtest.workload.keys import parse as parse_keys
-from kvss_gevent.loadtest.workload.values import least_bytes
+from kvss_gevent.loadtest.workload.proving_values import least_bytes
 from kvss_gevent.protocol import wire
 
 ENVIRONMENT_PREFIX = "KVSS_LOAD_"
 
 
-class Parser(Protocol):
+class LoadParser(Protocol):
     """What of Locust's argument parser is used here."""
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
@@ -196,7 +196,7 @@ def flag(name: str) -> str:
     return "--kv-" + name.replace("_", "-")
 
 
-def add_arguments(parser: Parser) -> None:
+def add_arguments(parser: LoadParser) -> None:
     """Add every option to Locust's parser, and make its web page and its master listen on loopback only."""
     parser.set_defaults(web_host=wire.DEFAULT_HOST, master_bind_host=wire.DEFAULT_HOST)
     for option in fields(Options):

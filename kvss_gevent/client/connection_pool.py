@@ -7,10 +7,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, Unpack, overload
 
-from kvss_gevent.client.calls import Calls
+from kvss_gevent.client.call_methods import Calls
+from kvss_gevent.client.client_options import ClientConfig, PoolConfig, PoolOptions, codec_of, take_url
 from kvss_gevent.client.commands import STATS, Command, Commands, Outcome, T, Text, text_of
 from kvss_gevent.client.leases import Leases
-from kvss_gevent.client.options import ClientConfig, PoolConfig, PoolOptions, codec_of, take_url
 from kvss_gevent.client.sync import KVClient, Pipeline
 from kvss_gevent.protocol.errors import KVBusy, KVError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT

@@ -6,7 +6,7 @@ from enum import StrEnum
 from statistics import median
 
 from kvss_gevent.trace.analysis.causes import Causes, Stretch, Why
-from kvss_gevent.trace.analysis.parts import Owner, Request, calls_of, requests_of
+from kvss_gevent.trace.analysis.parts import Owner, TracedRequest, calls_of, requests_of
 from kvss_gevent.trace.scenes.recording import Recording
 
 TURNS_NS = 700_000
@@ -14,7 +14,7 @@ TURNS_NS = 700_000
 SHORT_WAIT_NS = 1_000_000
 
 
-class Verdict(StrEnum):
+class SceneVerdict(StrEnum):
     """What became of the patient clients, by thresholds: the same at every repeat."""
 
     HELD = "held up"
@@ -29,7 +29,7 @@ class Story:
     """A recording with everything that is known about it."""
 
     recording: Recording
-    requests: list[Request]
+    requests: list[TracedRequest]
     stretches: list[list[Stretch]]
     """Those of each request, in the same order."""
     longest: int
@@ -37,7 +37,7 @@ class Story:
     wait_ns: int
     why: Why
     who: tuple[int, ...]
-    verdict: Verdict
+    verdict: SceneVerdict
 
     @property
     def model(self) -> str:
@@ -92,7 +92,7 @@ def blame(stretches: list[Stretch]) -> tuple[Why, tuple[int, ...]]:
 _SHARES = {Owner.LOCK: Why.LOCK, Owner.CORE: Why.CORE, Owner.STOPPED: Why.OFF}
 
 
-def _watched(recording: Recording, requests: list[Request]) -> list[int]:
+def _watched(recording: Recording, requests: list[TracedRequest]) -> list[int]:
     """Return the numbers of the requests that a scene is about: the patient clients', beside what the busy ones do."""
     clients = recording.scene.clients
     busy = [request.asked for request in requests if clients[request.asked.client - 1].busy]
@@ -115,7 +115,7 @@ def _watched(recording: Recording, requests: list[Request]) -> list[int]:
     ]
 
 
-def _is_greeting(recording: Recording, request: Request) -> bool:
+def _is_greeting(recording: Recording, request: TracedRequest) -> bool:
     """Tell the first request of a client that has others: where it waits for its process, that is not the scene's."""
     return request.asked.first_byte == 0 and len(recording.scene.clients[request.asked.client - 1].asks) > 1
 
@@ -126,7 +126,7 @@ class _Delays:
     A verdict is about the model. A client that waits for somebody who has no core is not held up by the model.
     """
 
-    def __init__(self, stretches: list[list[Stretch]], requests: list[Request]) -> None:
+    def __init__(self, stretches: list[list[Stretch]], requests: list[TracedRequest]) -> None:
         self._coreless = [
             (request.asked.client, one, core_ns / max(one.ns, 1))
             for request, some in zip(requests, stretches, strict=True)
@@ -148,10 +148,10 @@ class _Delays:
         return caused
 
 
-def _verdict(recording: Recording, waits: list[float]) -> Verdict:
+def _verdict(recording: Recording, waits: list[float]) -> SceneVerdict:
     if max(waits) >= recording.scene.hold_ms * 1e6 / 2:
-        return Verdict.HELD
-    return Verdict.TURNS if median(waits) >= TURNS_NS else Verdict.FREE
+        return SceneVerdict.HELD
+    return SceneVerdict.TURNS if median(waits) >= TURNS_NS else SceneVerdict.FREE
 
 
 def named_share(story: Story, above_ns: int = SHORT_WAIT_NS) -> tuple[int, int]:
