@@ -19,7 +19,7 @@ from kvss_gevent import KVClient
 from kvss_gevent.measure.launch import kvss, launched
 from kvss_gevent.measure.process_usage import resident_bytes
 from kvss_gevent.protocol.wire import PUT, PUTEX
-from kvss_gevent.server.sweeper import RECLAIM_KEYS
+from kvss_gevent.server.timeouts import RECLAIM_KEYS
 from kvss_gevent.stores.memory import MemoryStore
 
 KEYS = 2_000_000

@@ -29,6 +29,7 @@ def compare(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_a_run_says_how_far_it_is_and_prints_where_the_report_is(tmp_path: Path) -> None:
     done = compare("run", *SMALL, "--out", str(tmp_path / "report"))

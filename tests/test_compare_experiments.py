@@ -60,11 +60,13 @@ def test_blocking_calls_run_one_after_the_other_on_a_loop(model: str, least: flo
     assert least < four.figures["slept_per_s"] <= most
 
 
+@pytest.mark.full
 def test_a_deep_pipeline_costs_less_for_each_request() -> None:
     single, *_, deep = measured("depth")
     assert deep.figures["cpu_us"] < single.figures["cpu_us"] / 2
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_larger_values_move_more_bytes_and_fewer_requests() -> None:
     small, _, large = measured("value")

@@ -40,6 +40,7 @@ def figures(rate: float) -> dict[str, float]:
     return {"rate_per_s": rate, "p50_us": 300.0, "p99_us": 900.0}
 
 
+@pytest.mark.full
 def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
     document.write(made)
     data = json.loads((made.directory / "rows.json").read_text())

@@ -70,6 +70,7 @@ def test_calls_are_counted_by_name() -> None:
         assert singly.figures["recvfrom"] == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.full
 def test_a_server_for_one_client_leaves_the_others_without_an_answer() -> None:
     points = measured("connections", "sequential")
     assert points[32].errors == {"starved connections": 31}
@@ -148,6 +149,7 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
     assert row.failed == "the server did not start: --max-line is 'nonsense'"
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(bench: Workbench) -> Iterator[Point]:

@@ -24,7 +24,7 @@ SAYING = {"say", "_Failed", "NoReply", "Lost", "Gone", "NotStarted", "Refused", 
 NAMED = {"cause", "expected", "received", "why", "sent", "counts", "lines", "lead", "kept", "notes"}
 MODULES = (
     *(f"conformance/{name}" for name in ("case_runner", "peer", "runner", "report", "transcript")),
-    *(f"conformance/{name}" for name in ("races/contests", "races/diagram", "process/submission", "process/command")),
+    *(f"conformance/{name}" for name in ("races/contests", "races/diagram", "process/submission", "process/shell_command")),
     *(f"grading/{name}" for name in ("feedback_page", "files", "folder", "grader")),
 )
 FOR_SAMPLES = "7"

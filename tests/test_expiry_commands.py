@@ -14,7 +14,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.core.user_file import Role
-from kvss_gevent.server.sweeper import RECLAIM_KEYS, reclaim
+from kvss_gevent.server.timeouts import RECLAIM_KEYS, reclaim
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 

@@ -166,6 +166,7 @@ def test_histories_over_servers_are_linearizable(url: str, servers: int, tmp_pat
     assert violations(clients.history) == []
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_histories_over_disk_with_kills_in_between_are_linearizable(tmp_path: Path) -> None:
     clients = Clients()

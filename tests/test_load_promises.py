@@ -150,6 +150,7 @@ def slow(per_s: float) -> Answer:
     return answer
 
 
+@pytest.mark.full
 def test_in_overload_what_was_answered_in_the_window_is_the_throughput_whatever_the_warm_up(tmp_path: Path) -> None:
     for number, warmup in enumerate(("0s", "1500ms")):
         with serving(slow(100)) as port:

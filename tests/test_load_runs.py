@@ -241,6 +241,7 @@ def test_what_is_no_kv_server_is_told_so() -> None:
     assert "is no KV/1.0 server: 'SSH-2.0-OpenSSH'" in done.err
 
 
+@pytest.mark.full
 def test_a_server_that_dies_ends_the_run_and_what_was_measured_is_kept(tmp_path: Path) -> None:
     with server() as (port, pid):
         options = ("-u", "2", "-t", "30", "--kv-give-up", "1s", "--kv-warmup", "0s", "--kv-out", str(tmp_path))
@@ -334,6 +335,7 @@ def test_ycsb_users_work(tmp_path: Path) -> None:
     assert counts["GET"] == pytest.approx(counts["RMW"], rel=0.2)
 
 
+@pytest.mark.full
 def test_ycsb_d_reads_what_was_inserted_last_and_finds_it(tmp_path: Path) -> None:
     commands = run_users(tmp_path, "YcsbD")
     assert set(commands) == {"GET", "PUT"}
@@ -346,6 +348,7 @@ def test_the_other_ready_made_users_work_side_by_side(tmp_path: Path) -> None:
     assert set(commands) == {"GET", "PUT", "DEL", "OTHER"}
 
 
+@pytest.mark.full
 def test_a_shape_varies_the_rate(tmp_path: Path) -> None:
     with serving() as port:
         options = ("--kv-shape", "steps:100,300:1s", "--kv-warmup", "0s", "--kv-keys", "50")

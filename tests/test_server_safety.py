@@ -99,6 +99,7 @@ def test_who_reads_nothing_is_cut_off() -> None:
                 read_all(sock)
 
 
+@pytest.mark.full
 def test_after_standing_still_the_server_reads_before_it_judges() -> None:
     with serving("--idle-timeout", "2") as server, server.connect() as sock:
         sock.sendall(b"KV/1.0 GET a\n")
@@ -115,6 +116,7 @@ def test_after_standing_still_the_server_reads_before_it_judges() -> None:
         assert read_lines(sock, 1) == [b"404 NOT_FOUND"]
 
 
+@pytest.mark.full
 @pytest.mark.timing
 def test_a_storm_of_connections_does_not_keep_an_honest_client_from_several_workers(tmp_path: object) -> None:
     with serving("--workers", "2", "--store", f"disk:{tmp_path}/data", "--sync", "none") as server:

@@ -14,7 +14,7 @@ from kvss_gevent.trace.analysis.scene_verdict import SceneVerdict, Story, named_
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.recording import record
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.server, pytest.mark.full, pytest.mark.timeout(300)]
 
 LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent")
 
@@ -147,7 +147,6 @@ def test_a_client_that_wakes_late_is_told_from_a_server_that_answers_late() -> N
     assert 40 < expected_ms < 100
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("name", SCENES)
 def test_every_scene_is_paired_and_named_in_every_model(name: str) -> None:
     stories = [tell(record(SCENES[name], model)) for model in models.MODULES]
@@ -157,7 +156,6 @@ def test_every_scene_is_paired_and_named_in_every_model(name: str) -> None:
     assert sum(ns < -5_000 for ns in spans) <= 0.001 * len(spans)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("model", models.MODULES)
 def test_the_verdict_is_the_same_in_20_of_20_repeats(model: str) -> None:
     verdicts = {tell(record(SCENES["burn"], model)).verdict for _ in range(20)}

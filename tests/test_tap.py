@@ -220,6 +220,7 @@ def test_a_password_is_not_shown_and_a_request_without_reply_is() -> None:
     assert "cannot be read" in Dialogue("me").heard(Way.TO_SERVER, 0, b"\x16\x03\x01")[0]
 
 
+@pytest.mark.full
 @needs_tshark
 @pytest.mark.parametrize("passes", [(), ("-2",)])
 def test_what_is_recorded_is_followed_and_paired(tmp_path: Path, passes: tuple[str, ...]) -> None:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _opening(output: "Output", target: Endpoint, args: argparse.Namespace) -> "Opening":
     """Return what makes a recorder for each connection."""
-    from kvss_gevent.wire_tools.recorders import Capture, KeyLog, Screen
+    from kvss_gevent.wire_tools.tap_recorders import Capture, KeyLog, Screen
 
     key_log = KeyLog(args.keylog) if args.keylog else None
 
@@ -94,7 +94,7 @@ def _opening(output: "Output", target: Endpoint, args: argparse.Namespace) -> "O
 
 def _output(args: argparse.Namespace) -> "Output":
     from kvss_gevent.wire_tools.output import Output
-    from kvss_gevent.wire_tools.recorders import HEAD
+    from kvss_gevent.wire_tools.tap_recorders import HEAD
 
     if not args.file:
         return Output(sys.stdout.fileno())

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "statistics":
         return _statistics(args.file)
     else:
-        from kvss_gevent.wire_tools.capture import capture
+        from kvss_gevent.wire_tools.loopback_capture import capture
 
         for path in capture(args.folder, args.scenes):
             print(path)

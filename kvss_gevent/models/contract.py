@@ -50,6 +50,8 @@ def clients(listener: socket.socket) -> Iterator[socket.socket]:
         try:
             sock, _ = listener.accept()
         except OSError as error:
+            if listener.fileno() < 0:
+                return  # it was closed: the server ends
             rest_after(error)
         else:
             yield sock

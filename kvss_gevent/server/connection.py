@@ -20,7 +20,7 @@ LINGER_0 = struct.pack("ii", 1, 0)
 
 
 class Connection:
-    """One client: its socket and session, and what the sweeper remembers of it."""
+    """One client: its socket and session, and what the timeouts remember of it."""
 
     __slots__ = (
         "address",

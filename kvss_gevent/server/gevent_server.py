@@ -27,7 +27,7 @@ from kvss_gevent.server.client_memory import ClientMemory, default_bound
 from kvss_gevent.server.connection import Connection, close, held_input, host_of
 from kvss_gevent.server.rare_log import RareLog
 from kvss_gevent.server.security.tls import PlainClientError, TlsError
-from kvss_gevent.server.sweeper import Reclaimed, reclaim, sweep
+from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.hub_wait import hub_switch

@@ -11,8 +11,8 @@ from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, LINE, PUT, PUTEX, TTL, S
 from kvss_gevent.stores.base import Batch, StoreError, split_seconds
 from kvss_gevent.stores.remote.node import Node
 from kvss_gevent.stores.remote.node_connection import Address, RawCommand, Reply, pack
+from kvss_gevent.stores.remote.redirections import redirection
 from kvss_gevent.stores.remote.request import TOO_MUCH, NodeRequest
-from kvss_gevent.stores.remote.slots import redirection
 
 logger = logging.getLogger("kvss")
 

@@ -1,4 +1,4 @@
-"""Which node of a cluster serves which slot: asks the nodes, and reads redirections. Keeps nothing."""
+"""Which node of a cluster serves which slot: asks the nodes. Keeps nothing."""
 
 from collections.abc import Iterable
 
@@ -62,14 +62,3 @@ def parse_slots(reply: object, asked: Address) -> Owners:
     if len(owners) != SLOTS:
         raise ValueError("slots out of range")
     return owners
-
-
-def redirection(refusal: ResponseError, asked: Address) -> tuple[Address, bool, int] | None:
-    """Return where a refused command belongs, whether only this once (ASK), and the slot; None for other refusals."""
-    words = str(refusal).split()
-    if len(words) < 3 or words[0] not in ("MOVED", "ASK"):
-        return None
-    host, _, port = words[2].rpartition(":")
-    if not (port.isdigit() and words[1].isdigit()):
-        return None
-    return (host or asked[0], int(port)), words[0] == "ASK", int(words[1])
