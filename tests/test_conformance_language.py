@@ -20,12 +20,15 @@ from kvss_gevent.conformance.runner import grade
 
 TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
 FOLDER = Path(kvss_gevent.__file__).parent
-SAYING = {"say", "_Failed", "NoReply", "Lost", "Gone", "NotStarted", "Refused", "draw", "_not_started", "_cases"}
+SAYING = {"say", "_Failed", "NoReply", "ContestLost", "Gone", "NotStarted", "Refused", "draw", "_not_started", "_cases"}
 NAMED = {"cause", "expected", "received", "why", "sent", "counts", "lines", "lead", "kept", "notes"}
 MODULES = (
     *(f"conformance/{name}" for name in ("case_runner", "peer", "runner", "report", "transcript")),
-    *(f"conformance/{name}" for name in ("races/contests", "races/diagram", "process/submission", "process/shell_command")),
-    *(f"grading/{name}" for name in ("feedback_page", "files", "folder", "grader")),
+    *(
+        f"conformance/{name}"
+        for name in ("races/contests", "races/diagram", "process/submission", "process/shell_command")
+    ),
+    *(f"grading/{name}" for name in ("feedback_page", "mark_files", "folder", "grader")),
 )
 FOR_SAMPLES = "7"
 
