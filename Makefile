@@ -61,7 +61,7 @@ load-headless: $(VENV)/.load ## ten seconds of load without a page; ARGS= passes
 load-search: $(VENV)/.load ## the highest rate that keeps a promise, SLO="p99<5ms"
 	$(RUN) -m kvss_gevent load search --slo "$(SLO)" --host $(HOST):$(PORT) $(ARGS)
 
-compare: $(VENV)/.lab ## all concurrency models in one report, in about 7 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
+compare: $(VENV)/.lab ## all concurrency models in one report, in about 8 minutes; PROFILE=full, MODELS=, EXPERIMENTS=, RESUME=
 	$(RUN) -m kvss_gevent compare run --profile $(PROFILE) --models "$(MODELS)" --experiments "$(EXPERIMENTS)" \
 		$(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
