@@ -40,6 +40,7 @@ def true_results() -> dict[str, Any]:
         "window": {"clock_s": {"local": [10.0, 12.0]}, "measured_s": 2.0},
         "requests": {"unaccounted": 0, "offered_per_s": 300.0, "due": 600, "answered_per_s": 300.0, "failed": 0},
         "failures": {},
+        "generator": {"wait_shares": {"vm": 0.0}},
         "response": figures(times),
         "service": figures(times),
         "verdict": {"trusted": True, "findings": []},
@@ -48,6 +49,16 @@ def true_results() -> dict[str, Any]:
 
 def test_a_true_report_agrees() -> None:
     assert list(compare(CELL, 0, true_results(), true_log())) == []
+
+
+def test_what_the_generator_waited_for_a_core_is_not_held_against_the_report() -> None:
+    results = true_results()
+    results["service"]["p99_us"] = results["service"]["p99_us"] + 2000
+    assert [one[:14] for one in compare(CELL, 0, results, true_log())] == ["service p99_us"]
+    results["generator"]["wait_shares"]["vm"] = 0.006  # 12 ms in 600 requests: at most one in a hundred waited 2 ms
+    assert list(compare(CELL, 0, results, true_log())) == []
+    results["service"]["p50_us"] = results["service"]["p50_us"] + 2000
+    assert [one[:14] for one in compare(CELL, 0, results, true_log())] == ["service p50_us"]
 
 
 LIES = [
