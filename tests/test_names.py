@@ -1,6 +1,7 @@
 """One name for one thing: no class name twice, no module name twice but for commands and families of like files."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def test_no_module_name_stands_for_two_jobs() -> None:
             places[path.name].append(str(path.relative_to(ROOT)))
     assert len(places) > 100
     assert {name: where for name, where in places.items() if len(where) > 1 and name not in SAME_JOB} == {}
+
+
+def test_no_text_in_the_code_names_a_file_that_is_not_there() -> None:
+    mentioned = defaultdict(list)
+    for path in modules():
+        for name in re.findall(r"\b[a-z_]+\.py\b", path.read_text()):
+            mentioned[name].append(str(path.relative_to(ROOT)))
+    there = {path.name for path in ROOT.parent.rglob("*.py") if ".venv" not in path.parts}
+    assert mentioned
+    assert {name: where for name, where in mentioned.items() if name not in there} == {}

@@ -1,4 +1,4 @@
-"""Starts and ends the processes of the models that fork. What they do is for fork.py and prefork.py."""
+"""Starts and ends the processes of the models that fork. The models fork and prefork say what they do."""
 
 import ctypes
 import logging

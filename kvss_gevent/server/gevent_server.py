@@ -1,4 +1,4 @@
-"""The gevent server: a StreamServer, one greenlet per connection. Grammar and store are session.py's.
+"""The gevent server: a StreamServer, one greenlet per connection. A conversation answers what it receives.
 
 The usual loop around `socket.recv` and `sendall` costs twice the CPU a request: for every wait it tries, fails, makes a
 Waiter, and starts and stops a watcher. Here each connection keeps one watcher, started once with the greenlet's own

@@ -1,4 +1,4 @@
-"""Which key comes next: uniform, zipfian, latest, hotspot, sequential. Keys are numbers; bytes are for values.py."""
+"""Which key comes next: uniform, zipfian, latest, hotspot, sequential. A key is a number here."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a user asks for: a reproducible stream of (operation, key number). Sending and judging are for traffic.py."""
+"""What a user asks for: a reproducible stream of (operation, key number). Nothing is sent here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The store on disk: keys and values in an LMDB file. Gathering the writes of many clients is for coalesce.py.
+"""The store on disk: keys and values in an LMDB file. GroupCommit gathers the writes of many clients.
 
 LMDB is copy-on-write: a commit writes new pages, syncs them, then writes one of two meta pages, synced. Readers never
 wait and see the last commit; a process killed at any point leaves the last commit. The map is as large as the file may

@@ -20,7 +20,7 @@ from kvss_gevent.stores.remote.runtimes import Runner, Signal
 
 
 class Greenlets:
-    """The Runtime of greenlets, see stores/runtime.py."""
+    """Runs and connects on greenlets; see Runtime."""
 
     def spawn(self, function: Callable[[], None], name: str) -> Runner:  # noqa: ARG002 - greenlets need no name
         """Start a greenlet."""

@@ -1,7 +1,7 @@
 """One Valkey or Redis server seen from a store: a runner with one connection that turns waiting work into pipelines.
 
 The client library connects and parses. It is never allowed to repeat anything: after any failure the
-connection is closed, and what was sent on it is reported as unknown. Which node gets what is cluster.py's.
+connection is closed, and what was sent on it is reported as unknown. RemoteStore decides which node gets what.
 """
 
 import threading

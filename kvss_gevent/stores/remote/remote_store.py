@@ -1,4 +1,4 @@
-"""The stores on Valkey or Redis: redis:// is one server, cluster:// many. Threads and pipelines are node.py's.
+"""The stores on Valkey or Redis: redis:// is one server, cluster:// many. A Node has the connection of each server.
 
 A batch is split by node, and its parts travel at the same time, each in the next pipeline of its node together with
 what other callers want from it. apply() may be called from any number of threads; submit() is for callers that have

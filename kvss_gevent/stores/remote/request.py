@@ -1,4 +1,4 @@
-"""A piece of work for one server of a store, and how much of it a server is given. Doing it is node.py's."""
+"""A piece of work for one server of a store, and how much of it a server is given. A Node runs it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

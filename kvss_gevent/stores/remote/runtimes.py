@@ -1,4 +1,4 @@
-"""What the store on Valkey or Redis runs on: here threads and blocking sockets; green.py has greenlets."""
+"""What the store on Valkey or Redis runs on: here threads and blocking sockets, elsewhere greenlets."""
 
 import threading
 from collections.abc import Callable
