@@ -19,7 +19,7 @@ from kvss_gevent.settings.kinds import STORE_FORMS
 from kvss_gevent.settings.log import set_up
 from kvss_gevent.settings.reference import print_config
 from kvss_gevent.settings.sources import Settings, add_options, read_settings
-from kvss_gevent.stores.open import OPENERS, is_shared, open_store
+from kvss_gevent.stores.open import OPENERS, is_shared, open_store, refuse_password
 
 if TYPE_CHECKING:
     from kvss_gevent.settings.config import Config
@@ -135,6 +135,7 @@ def read(given: Mapping[str, Any]) -> Settings:
     if given["verbose"] and given["log_level"] is None:
         given = {**given, "log_level": ("info", "debug")[min(given["verbose"], 2) - 1]}
     settings = read_settings(given, choices={"model": tuple(MODULES)})
+    refuse_password(settings.config.store)
     if settings.config.store.partition(":")[0] not in OPENERS:
         raise settings.wrong("store", STORE_FORMS)
     for name in ("lab", "users"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, MAX_LINE_BYTES
 from kvss_gevent.settings import kinds
-from kvss_gevent.settings.kinds import Kind
+from kvss_gevent.settings.kinds import STORE_FORMS, Kind
 
 
 def option(default: Any, kind: Kind, help_text: str, *, reload: bool = False) -> Any:
@@ -35,7 +35,7 @@ class Config:
     store: str = option(
         "memory:",
         kinds.STORE,
-        "where keys and values live: memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT",
+        f"where keys and values live: {STORE_FORMS}",
     )
     max_memory_bytes: int = option(0, kinds.BOUND, "PUT past it gets 500 (memory:)")
     sync: str = option(
@@ -44,6 +44,18 @@ class Config:
         "when writes are synced: before the reply, once a second, or never (disk:)",
     )
     max_disk_bytes: int = option(0, kinds.BOUND, "PUT past it gets 500 (disk:)")
+    store_password_file: str = option(
+        "",
+        kinds.PATH,
+        "file whose first line is the password of the store, else KVSS_STORE_PASSWORD is (redis:, cluster:)",
+    )
+    store_ca: str = option(
+        "",
+        kinds.PATH,
+        "certificate that must have signed the store's; else the system's are trusted (rediss:, clusters:)",
+    )
+    store_cert: str = option("", kinds.PATH, "certificate that is shown to the store (rediss:, clusters:)")
+    store_key: str = option("", kinds.PATH, "its private key")
     replicas_ack: int = option(
         0, kinds.NUMBER, "replicas that must have a write before it is acknowledged (redis:, cluster:)"
     )

@@ -18,7 +18,9 @@ MAX_WORKERS: Final = 1024
 MAX_POOL_SIZE: Final = 1000
 """A machine has room for so many threads and processes."""
 
-STORE_FORMS: Final = "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT"
+STORE_FORMS: Final = (
+    "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT; over TLS rediss:// or clusters://"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,20 @@ OPENERS: Mapping[str, str] = {
     "memory": "kvss_gevent.stores.memory:open_url",
     "disk": "kvss_gevent.stores.disk.disk_store:open_url",
     "redis": "kvss_gevent.stores.remote.url:open_redis",
+    "rediss": "kvss_gevent.stores.remote.url:open_redis",
     "cluster": "kvss_gevent.stores.remote.url:open_cluster",
+    "clusters": "kvss_gevent.stores.remote.url:open_cluster",
 }
 """From scheme to `module:function`; the module is imported when its scheme is used. The function gets what follows the
 colon of the URL and the Config, returns a Store, and raises CannotOpen."""
 
-EXTRAS: Mapping[str, str] = {"disk": "disk", "redis": "cluster", "cluster": "cluster"}
+EXTRAS: Mapping[str, str] = {"disk": "disk", **dict.fromkeys(("redis", "rediss", "cluster", "clusters"), "cluster")}
 """The extra of this package that brings what a scheme needs."""
 
 
 def open_store(config: Config) -> Store:
     """Open the store of config.store. Raises CannotOpen with the cause and what to do."""
+    refuse_password(config.store)
     scheme, colon, rest = config.store.partition(":")
     if not colon or scheme not in OPENERS:
         raise CannotOpen(f"there is no store {config.store!r}", f"Give {STORE_FORMS}.", usage=True)
@@ -37,6 +40,18 @@ def open_store(config: Config) -> Store:
         ) from None
     store: Store = opener(rest, config)
     return store
+
+
+def refuse_password(url: str) -> None:
+    """Refuse a URL with a password in it, without showing it. Raises CannotOpen."""
+    scheme, _, rest = url.partition(":")
+    user, at, _ = rest.rpartition("@")
+    if scheme not in ("memory", "disk") and at and ":" in user:
+        raise CannotOpen(
+            f"the address of the store, {scheme}:..., has a password in it, which others could see",
+            "Give redis://USER@HOST:PORT/DB, and the password in --store-password-file FILE or $KVSS_STORE_PASSWORD.",
+            usage=True,
+        )
 
 
 def is_shared(url: str) -> bool:

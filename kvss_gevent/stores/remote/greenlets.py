@@ -6,6 +6,7 @@ clients, half the requests a second for twice the CPU. Nothing is patched; only 
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,12 @@ import gevent.socket
 from gevent.hub import get_hub
 from greenlet import getcurrent
 
+from kvss_gevent.stores.remote.access import Access
 from kvss_gevent.stores.remote.node_connection import Address, Link, PlainConnection, settings
 from kvss_gevent.stores.remote.runtimes import Runner, Signal
+
+NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a socket that does not block raises, with TLS and without."""
 
 
 class Greenlets:
@@ -32,9 +37,9 @@ class Greenlets:
         signal: Signal = gevent.event.Event()
         return signal
 
-    def connect_to(self, address: Address, timeout_s: float, db: int = 0) -> Link:
+    def connect_to(self, address: Address, timeout_s: float, access: Access) -> Link:
         """Return a connection, not yet open, that lets other greenlets run while it waits."""
-        link: Link = GreenConnection(**settings(address, timeout_s, db))
+        link: Link = GreenConnection(**settings(address, timeout_s, access))
         return link
 
 
@@ -46,13 +51,24 @@ class GreenConnection(PlainConnection):
         raw = socket.socket(fileno=sock.detach())
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.setblocking(False)
-        return GreenSocket(raw, self.socket_timeout or 0.0)
+        if not self.tls:
+            return GreenSocket(raw, self.socket_timeout or 0.0)
+        encrypted = self.tls.wrap_socket(raw, server_hostname=self.host, do_handshake_on_connect=False)
+        green = GreenSocket(encrypted, self.socket_timeout or 0.0)
+        try:
+            with gevent.Timeout(self.socket_connect_timeout, TimeoutError("the TLS handshake took too long")):
+                green.shake_hands(encrypted)
+        except BaseException:
+            green.close()
+            raise
+        return green
 
 
 class GreenSocket:
     """What the library uses of a socket, at half the cost of gevent's: it waits first, and reads what is there then.
 
-    gevent's own socket tries and fails, and makes a Waiter and a Timeout, for a reply that cannot be there yet.
+    gevent's own socket tries and fails, and makes a Waiter and a Timeout, for a reply that cannot be there yet. The
+    socket may be a TLS one: a record has at most 16 KiB, and the library reads 64 KiB, so that no reply stays in it.
     """
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
@@ -72,7 +88,7 @@ class GreenSocket:
         """Read what is there. Raises TimeoutError, or BlockingIOError where no waiting is allowed."""
         while self._timeout_s:
             self._wait(self._readable)
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(*NOT_YET):
                 return self._sock.recv_into(buffer)
         return self._sock.recv_into(buffer)
 
@@ -87,12 +103,22 @@ class GreenSocket:
         writable = self._loop.io(self._sock.fileno(), 2)
         try:
             while view:
-                with contextlib.suppress(BlockingIOError):
+                with contextlib.suppress(*NOT_YET):
                     view = view[self._sock.send(view) :]
                     continue
                 self._wait(writable)
         finally:
             writable.close()
+
+    def shake_hands(self, encrypted: ssl.SSLSocket) -> None:
+        """Do the handshake of TLS on this socket. Raises OSError."""
+        while True:
+            try:
+                encrypted.do_handshake()
+            except ssl.SSLWantReadError:
+                self._wait(self._readable)
+            else:
+                return
 
     def _wait(self, watcher: Any) -> None:
         switch = getcurrent().switch

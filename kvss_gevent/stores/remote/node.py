@@ -4,6 +4,7 @@ The client library connects and parses. It is never allowed to repeat anything: 
 connection is closed, and what was sent on it is reported as unknown. RemoteStore decides which node gets what.
 """
 
+import ssl
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from valkey.exceptions import ValkeyError
 
 from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.remote.access import Access
 from kvss_gevent.stores.remote.node_connection import Address, Reply, Sender, pack
 from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runtime
@@ -30,13 +32,13 @@ VALUE_UNWANTED = (b"SET", b"GETEX")
 class Node:
     """A server by its address. submit() may be called from any thread, or any greenlet where the runtime is theirs."""
 
-    def __init__(self, address: Address, limits: NodeLimits, runtime: Runtime, db: int = 0) -> None:
+    def __init__(self, address: Address, limits: NodeLimits, runtime: Runtime, access: Access) -> None:
         self.address = address
         self.limits = limits
         self.pipelines = 0
         """Round trips made."""
         self.on_failure: Callable[[], None] = _nothing
-        self._connection = runtime.connect_to(address, limits.timeout_s, db)
+        self._connection = runtime.connect_to(address, limits.timeout_s, access)
         self._waiting: deque[NodeRequest] = deque()
         self._called = runtime.signal()
         self._lock = threading.Lock()
@@ -136,7 +138,7 @@ class Node:
         self.pipelines += 1
         try:
             sent = self._sock.send(packed)  # nearly always all of it
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         if sent < len(packed):
             self._sock.sendall(packed[sent:])

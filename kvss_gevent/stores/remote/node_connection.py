@@ -4,11 +4,15 @@ The library connects, shakes hands and parses. Commands are packed here: that is
 there; its read_response spends 1.5 us around 0.2 us of parsing.
 """
 
+import ssl
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
 from valkey.connection import Connection
+from valkey.credentials import CredentialProvider
+
+from kvss_gevent.stores.remote.access import Access
 
 Address = tuple[str, int]
 
@@ -38,13 +42,15 @@ class Link(Protocol):
     def read_reply(self) -> Callable[[], Reply]: ...
 
 
-def settings(address: Address, timeout_s: float, db: int = 0) -> dict[str, Any]:
+def settings(address: Address, timeout_s: float, access: Access) -> dict[str, Any]:
     """Return the arguments of a connection that waits at most timeout_s at a time and never repeats anything."""
     host, port = address
     return {
         "host": host,
         "port": port,
-        "db": db,
+        "db": access.db,
+        "credential_provider": Credentials(access) if access.password else None,
+        "tls": access.tls,
         "socket_timeout": timeout_s,
         "retry_on_timeout": False,
         "health_check_interval": 0,
@@ -70,13 +76,35 @@ def pack(commands: Iterable[RawCommand]) -> bytes:
     return b"".join(parts)
 
 
+class Credentials(CredentialProvider):
+    """What the library asks at each connection for a user and a password."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return the words behind AUTH. Raises ConnectionError where the password cannot be read."""
+        assert self._access.password
+        try:
+            password = self._access.password()
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"the store's password cannot be read: {error}") from None
+        return (self._access.user, password) if self._access.user else (password,)
+
+
 class PlainConnection(Connection):
     """The library's connection with its socket, returning refusals instead of raising them."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, **settings: Any) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]
+        self.tls = tls
         self.read_reply: Callable[[], Reply] = partial(self._parser.read_response, disable_decoding=True)
         """Reads the next reply; one that refuses a command is a ResponseError. Raises ValkeyError or OSError."""
+
+    def _connect(self) -> Any:
+        """Connect, and shake hands where there is TLS; called by the library. Raises OSError."""
+        sock = super()._connect()  # type: ignore[no-untyped-call]
+        return self.tls.wrap_socket(sock, server_hostname=self.host) if self.tls else sock
 
     def socket(self) -> Sender:
         """Return the socket of now, for sending. Raises ConnectionError where it is not connected."""
@@ -86,7 +114,7 @@ class PlainConnection(Connection):
         return sock
 
 
-def connect_to(address: Address, timeout_s: float, db: int = 0) -> Link:
+def connect_to(address: Address, timeout_s: float, access: Access) -> Link:
     """Return a connection, not yet open, with these settings."""
-    link: Link = PlainConnection(**settings(address, timeout_s, db))
+    link: Link = PlainConnection(**settings(address, timeout_s, access))
     return link

@@ -14,6 +14,7 @@ from typing import Any
 
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Batch, ReplyTable, StoreError
+from kvss_gevent.stores.remote.access import Access
 from kvss_gevent.stores.remote.batch_run import NOT_FOUND, BatchRun
 from kvss_gevent.stores.remote.node import Node
 from kvss_gevent.stores.remote.node_connection import PACKED_GET, Address, pack
@@ -44,8 +45,8 @@ class RemoteStore:
         self,
         addresses: Sequence[Address],
         limits: NodeLimits | None = None,
+        access: Access | None = None,
         *,
-        db: int = 0,
         cluster: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
@@ -56,7 +57,7 @@ class RemoteStore:
         """How long a batch may take in all: its turn in the queue, its own round trip, and one redirection."""
         self._runtime = runtime = runtime or Threads()
         self._seeds = tuple(addresses)
-        self._db = db
+        self._access = access or Access()
         self._lock = threading.Lock()
         self._nodes: dict[Address, Node] = {}
         self._owners: list[Node | None] = [None] * SLOTS
@@ -81,7 +82,7 @@ class RemoteStore:
 
     def running_on(self, runtime: Runtime) -> "RemoteStore":
         """Return another store that does the same on another runtime; this one can be closed."""
-        other = RemoteStore(self._seeds, self.limits, db=self._db, cluster=self.cluster, runtime=runtime)
+        other = RemoteStore(self._seeds, self.limits, self._access, cluster=self.cluster, runtime=runtime)
         if self.cluster:  # what is known already need not be asked for while the first clients wait
             other.assign([None if owner is None else owner.address for owner in self._owners])
         return other
@@ -197,7 +198,7 @@ class RemoteStore:
                 raise StoreError("the store is closed")
             known = self._nodes.get(address)
             if known is None:
-                known = self._nodes[address] = Node(address, self.limits, self._runtime, self._db)
+                known = self._nodes[address] = Node(address, self.limits, self._runtime, self._access)
                 known.on_failure = self.refresh_soon
             return known
 
@@ -249,7 +250,8 @@ class RemoteStore:
             known = list(self._nodes)
         # Nobody in particular is asked first: one node that is cut off must not be believed again and again.
         random.shuffle(known)
-        owners = find_owners(dict.fromkeys((*known, *self._seeds)), min(self.limits.timeout_s, 1.0), self._runtime)
+        everyone = dict.fromkeys((*known, *self._seeds))
+        owners = find_owners(everyone, min(self.limits.timeout_s, 1.0), self._runtime, self._access)
         self.assign(owners)
         with self._lock:
             gone = [self._nodes.pop(address) for address in set(known).difference(owners)]

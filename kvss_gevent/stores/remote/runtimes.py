@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kvss_gevent.stores.remote.access import Access
 from kvss_gevent.stores.remote.node_connection import Address, Link, connect_to
 
 
@@ -27,7 +28,7 @@ class Runtime(Protocol):
 
     def spawn(self, function: Callable[[], None], name: str) -> Runner: ...
     def signal(self) -> Signal: ...
-    def connect_to(self, address: Address, timeout_s: float, db: int = 0) -> Link: ...
+    def connect_to(self, address: Address, timeout_s: float, access: Access) -> Link: ...
 
 
 class Threads:
@@ -43,6 +44,6 @@ class Threads:
         """Return an event."""
         return threading.Event()
 
-    def connect_to(self, address: Address, timeout_s: float, db: int = 0) -> Link:
+    def connect_to(self, address: Address, timeout_s: float, access: Access) -> Link:
         """Return a connection, not yet open."""
-        return connect_to(address, timeout_s, db)
+        return connect_to(address, timeout_s, access)

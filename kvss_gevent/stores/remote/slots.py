@@ -6,6 +6,7 @@ from valkey.crc import VALKEY_CLUSTER_HASH_SLOTS, key_slot
 from valkey.exceptions import ResponseError, ValkeyError
 
 from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.remote.access import Access
 from kvss_gevent.stores.remote.node_connection import Address, pack
 from kvss_gevent.stores.remote.runtimes import Runtime
 
@@ -18,7 +19,7 @@ Owners = list[Address | None]
 """For each slot the address of the node that serves it."""
 
 
-def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime) -> Owners:
+def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime, access: Access) -> Owners:
     """Ask one node after the other for the owners of all slots, and return the answer of the first that knows better.
 
     A node that is cut off from the others says that the cluster is not ok, and its answer is only taken if nobody has
@@ -27,7 +28,7 @@ def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime
     doubtful: Owners | None = None
     faults: list[str] = []
     for address in addresses:
-        connection = runtime.connect_to(address, timeout_s)
+        connection = runtime.connect_to(address, timeout_s, access)
         try:
             connection.connect()
             connection.socket().sendall(pack([(b"CLUSTER", b"SLOTS"), (b"CLUSTER", b"INFO")]))
