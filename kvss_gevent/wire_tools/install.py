@@ -8,16 +8,17 @@ from typing import Final
 
 PROFILE: Final = "KV-1.0"
 COLUMNS: Final = (
-    ("No.", "%m"),
-    ("Time", "%t"),
-    ("From port", "%uS"),
-    ("To port", "%uD"),
-    ("Info", "%i"),
-    ("Command", "%Cus:kv.command:0:R"),
-    ("Code", "%Cus:kv.code:0:R"),
-    ("Reply after", "%Cus:kv.time:0:R"),
-    ("Answered in", "%Cus:kv.response_in:0:R"),
+    ("No.", "%m", 52),
+    ("Time", "%t", 104),
+    ("From port", "%uS", 74),
+    ("To port", "%uD", 62),
+    ("Command", "%Cus:kv.command:0:R", 80),
+    ("Code", "%Cus:kv.code:0:R", 46),
+    ("Reply after", "%Cus:kv.time:0:R", 104),
+    ("Answered in", "%Cus:kv.response_in:0:R", 88),
+    ("Info", "%i", 620),
 )
+"""Title, format and width in pixels. Info is the last: it is the widest, and a narrow window cuts it."""
 COLOURS: Final = (
     ("KV/1.0 reset or failed", "kv.expert.reset || kv.expert.failed || kv.expert.closed", "#ffffff", "#a40000"),
     ("KV/1.0 wrong version or command", "kv.expert.version || kv.expert.command", "#12272e", "#fce94f"),
@@ -49,7 +50,9 @@ def folders() -> tuple[Path, Path]:
 def install() -> list[Path]:
     """Write the files, in place of older ones; return their names. Raises OSError."""
     plugins, profile = folders()
-    columns = ", ".join(f'"{title}", "{form}"' for title, form in COLUMNS)
+    columns = ", ".join(f'"{title}", "{form}"' for title, form, _ in COLUMNS)
+    # Wireshark keeps widths apart from columns, and knows a column of a field by the field's name alone.
+    widths = ", ".join(f"{form.removesuffix(':0:R')}, {width}" for _, form, width in COLUMNS)
     colours = "".join(
         f"@{name}@{rule}@[{_rgb(background)}][{_rgb(foreground)}]\n" for name, rule, foreground, background in COLOURS
     )
@@ -57,6 +60,7 @@ def install() -> list[Path]:
         plugins / "kv.lua": dissector().read_text(encoding="utf-8"),
         profile / "preferences": f"gui.column.format: {columns}\n",
         profile / "colorfilters": colours,
+        profile / "recent": f"column.width: {widths}\n",
     }
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
