@@ -78,13 +78,15 @@ class AskStats:
 
     moved: each (counter, least, most) says how far it has moved since the case's last Stats step. exact, least: each
     (counter, number) says what it is, or is at least. Within settle_s it is asked again until all of that holds: a
-    server may notice later that a client has left.
+    server may notice later that a client has left. calm: it is asked until the connections are the same twice.
     """
 
     moved: tuple[tuple[str, int, int], ...] = ()
     exact: tuple[tuple[str, int], ...] = ()
     least: tuple[tuple[str, int], ...] = ()
     settle_s: float = 0.0
+    calm: bool = False
+    on: str = FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,23 @@ class HalfClose:
 @dataclass(frozen=True, slots=True)
 class Leave:
     """Close the connection as a client does that has finished."""
+
+    on: str = FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Close the sending side, wait for the server to close, whatever it sends first, and leave; it is not judged.
+
+    What the server does with the bytes before is done by then. One that never closes is left after a while.
+    """
+
+    on: str = FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Wait until the server has received what was sent, as far as the kernel knows."""
 
     on: str = FIRST
 
@@ -130,7 +149,7 @@ class Race:
     name: str
 
 
-Step = Send | Expect | AskStats | Pause | HalfClose | Leave | Reset | Closed | Race
+Step = Send | Expect | AskStats | Pause | HalfClose | Leave | Finish | Taken | Reset | Closed | Race
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +210,9 @@ class Case:
             match step:
                 case Race():
                     return True
-                case Leave() | Reset() | Closed(judged=True):
+                case Leave() | Finish() | Reset() | Closed(judged=True):
                     connected.discard(step.on)
-                case AskStats():
-                    connected.add(FIRST)
-                case Send() | Expect():
+                case Send() | Expect() | AskStats():
                     connected.add(step.on)
             if len(connected) > 1:
                 return True
@@ -204,6 +221,11 @@ class Case:
     def points_in(self, profile: str) -> int:
         """Return what the case is worth in a profile: nothing where its document does not ask for it."""
         return self.points if self.source in PROFILES[profile] else 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it compares counters, which other clients may move."""
+        return any(isinstance(step, AskStats) for step in self.steps)
 
     @property
     def pauses_s(self) -> float:

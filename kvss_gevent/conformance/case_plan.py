@@ -9,7 +9,7 @@ from kvss_gevent.conformance.cases import CASES, EXTENSIONS
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 
 DEFAULT_TIMEOUT_S: Final = 2.0
-DEFAULT_BUDGET_S: Final = 150.0
+DEFAULT_BUDGET_S: Final = 60.0
 """After so many seconds no further case of a run is begun; on a busy machine later, as cases have more time, too."""
 
 _BESIDES_S: Final = 1.6

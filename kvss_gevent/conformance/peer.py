@@ -229,6 +229,20 @@ class Peer:
         except OSError as error:
             self._broken = describe(error)
 
+    def finish(self, within_s: float) -> None:
+        """Close the sending side, wait for the server to close, and close; the time comes on top of the deadline."""
+        self.half_close()
+        started, case_deadline = time.monotonic(), self.deadline
+        self.deadline = Deadline(within_s)
+        try:
+            while self._receive():
+                self._buffer.clear()
+        except NoReply:
+            pass  # it does not close
+        self.deadline = case_deadline
+        self.deadline.extend(time.monotonic() - started)
+        self.close()
+
     def reset(self) -> None:
         """Break the connection off."""
         self.note(True, b"", "breaks off")

@@ -9,9 +9,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -36,6 +36,11 @@ _MOST_STRETCH: Final = 4.0
 
 _MUTE_CASES: Final = 2 * WORKERS
 """After so many cases without one byte from the server the rest is not tried."""
+_HANGS: Final = 6
+"""After so many cases without an answer in their time a further one waits a part of it."""
+_PART: Final = 0.2
+_LONG_PAUSE_S: Final = 1.0
+"""A case that pauses so long runs beside all others that do not compare counters."""
 _GREETING_S: Final = 0.08
 _QUIET_S: Final = 0.04
 _DEATH_S: Final = 3.0
@@ -85,7 +90,9 @@ class _Run:
         self._host, self._port, self._plan, self._progress = host, port, plan, progress
         self._submission = submission
         self._prefix = b"conform-" + secrets.token_hex(3).encode()
+        first = _first_stats(host, port, plan) if submission is not None else b""
         self._target, self._one_at_a_time = _probe(host, port, self._prefix + b"-end", plan)
+        self._first_stats = first.removesuffix(b"\n") if first.count(b"\n") == 1 and first.endswith(b"\n") else None
         asked = form_to_grade(plan, self._target.stats_form)
         self._cases = [
             case for case in planned(plan, self._target.stats_form, asked) if submission is not None or not case.fresh
@@ -102,6 +109,8 @@ class _Run:
         self._stopped = False
         self._patience = 1.0
         self._suffix = b""
+        self._hangs = 0
+        self._unheard = 0
 
     def card(self) -> Scorecard:
         """Run all cases; return the scorecard."""
@@ -118,20 +127,43 @@ class _Run:
         return replace(card, causes=find(card))
 
     def _run_all(self) -> None:
-        together = [case for case in self._cases if not case.alone and not case.fresh]
-        if self._one_at_a_time and self._submission is not None:
-            for case in together:  # there is never more than one suspect
-                self._alone(case)
-        else:
-            self._run_pool(self._first, together)
-            self._try_suspects()
-        for case in self._cases:
-            if case.alone and not case.fresh:
+        ordinary = [case for case in self._cases if not case.fresh]
+        long = [case for case in ordinary if case.pauses_s >= _LONG_PAUSE_S and not case.alone]
+        together = [case for case in ordinary if not case.alone and case not in long]
+        with self._beside_others(long):
+            if self._one_at_a_time and self._submission is not None:
+                for case in together:  # there is never more than one suspect
+                    self._alone(case)
+            else:
+                self._run_pool(self._first, together)
+                self._try_suspects()
+            for case in ordinary:
+                if case.alone and not case.counts:
+                    self._alone(case)
+        for case in ordinary:
+            if case.id not in self._verdicts:  # it compares counters, or did not pass beside others
                 self._alone(case)
         for case in self._cases:
             if case.fresh:
                 self._fresh(case)
         self._run_failed_again()
+
+    @contextmanager
+    def _beside_others(self, cases: list[Case]) -> Iterator[None]:
+        """Run these cases meanwhile; those that do not pass have no verdict yet."""
+
+        def run(case: Case) -> None:
+            verdict = self._verdict(case)
+            if verdict.passed:
+                self._note(verdict)
+
+        with ThreadPoolExecutor(len(cases) or 1) as pool:
+            for case in cases:
+                pool.submit(run, case)
+            try:
+                yield
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _try_suspects(self) -> None:
         """Run alone the cases beside which the server died: so the one that ends it is known, and costs no other."""
@@ -176,7 +208,7 @@ class _Run:
         cases = [case for case in self._cases if case.id in worth]
         if not cases:
             return
-        self._patience, self._suffix = busyness(), b"-again"
+        self._patience, self._suffix, self._hangs = busyness(), b"-again", 0
         self._restart()
         self._again.clear()
         self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
@@ -233,6 +265,13 @@ class _Run:
         self._note(verdict)
 
     def _fresh(self, case: Case) -> None:
+        """Judge what the server said to its first request, and where that does not pass, start it anew and ask."""
+        if self._first_stats is not None:
+            target = replace(self._target, first_stats=self._first_stats)
+            verdict = run_case(case, target, self._keys[case.id], self._plan.timeout_s)
+            if verdict.passed:
+                self._note(verdict)
+                return
         if not self._mute():
             self._restart()
         self._alone(case)
@@ -251,7 +290,7 @@ class _Run:
         try:
             start(self._submission)
         except NotStarted as failed:
-            self._lost = str(failed)
+            self._lost = f"the server does not start again: {failed}"
         address = self._target.address
         self._target = replace(self._target, address=(address[0], self._submission.port, *address[2:]))
         return self._submission.starts
@@ -271,7 +310,7 @@ class _Run:
             return self._submission.death(0.0 if listens(self._submission.port) else _DEATH_S)
         within_s = _DEATH_S
         try:
-            deadline = Deadline(self._plan.timeout_s * busyness())
+            deadline = Deadline(self._timeout_s() * busyness())
             with closing(Peer(self._target.address, deadline, self._target.dialect)) as peer:
                 peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
                 if peer.rest():
@@ -289,7 +328,7 @@ class _Run:
             cause = "not tried: the server has not answered anything before"
             return Verdict(case, False, 0.0, (), "an answer", cause, heard=False, silent=True, skipped=True)
         if self._lost:
-            cause = f"not tried: the server does not start again: {self._lost}"
+            cause = f"not tried: {self._lost}"
             return Verdict(case, False, 0.0, (), "a server", cause, heard=False, silent=True, skipped=True)
         if self._one_at_a_time and case.needs_two:
             cause = "not tried: the server serves one client at a time"
@@ -298,8 +337,26 @@ class _Run:
             cause = f"not tried: the {self._plan.budget_s:g} s of the whole run are over"
             return Verdict(case, False, 0.0, (), "an answer in time", cause, silent=True, skipped=True)
         # A case that is patient by itself is not given a busy machine's patience on top.
-        timeout_s = self._plan.timeout_s * max(1.0, self._patience / case.patience)
-        return run_case(case, self._target, self._keys[case.id] + self._suffix, timeout_s)
+        timeout_s = self._timeout_s() * max(1.0, self._patience / case.patience)
+        verdict = run_case(case, self._target, self._keys[case.id] + self._suffix, timeout_s)
+        self._hangs += verdict.silent
+        self._unheard = self._unheard + 1 if verdict.silent and not verdict.heard else 0
+        if self._unheard >= _HANGS and self._submission is None and self._target.marker is not None:
+            self._ask_whether_it_lives()
+        return verdict
+
+    def _timeout_s(self) -> float:
+        """Return how long an answer may take: less where many did not come, so that a run ends in time."""
+        if self._hangs < _HANGS:
+            return self._plan.timeout_s
+        return min(self._plan.timeout_s, self._plan.timeout_s * _PART * busyness())
+
+    def _ask_whether_it_lives(self) -> None:
+        question = b"KV/1.0 GET " + self._target.end_key
+        timeout_s = self._plan.timeout_s * busyness()
+        if _ask_anew(self._target.address, question, timeout_s, self._target.dialect) is None:
+            self._lost = self._lost or "the server answers nobody any more"
+        self._unheard = 0
 
     def _late(self) -> bool:
         spent_s = time.monotonic() - self._started
@@ -328,11 +385,16 @@ class _Run:
         if self._accident:
             yield self._accident
         if self._lost:
-            yield f"The server died and could not be started again: {self._lost}."
+            yield f"From some case on no other could be tried: {self._lost}."
         if verdicts and verdicts[-1].gone:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""
             yield f"The server died during the run{where}. With --command it is started again after a crash."
+        if self._hangs >= _HANGS:
+            yield f"Many cases had no answer in their time: behind them a case waits {_PART * self._plan.timeout_s:g} s."
+        late = sum("of the whole run are over" in verdict.received for verdict in verdicts if verdict.skipped)
+        if late:
+            yield f"The time limit of {self._plan.budget_s:g} s was over: {late} cases were not tried."
         flaky = [verdict.case.id for verdict in verdicts if verdict.flaky]
         if flaky:
             yield f"Failed at first and passed when run again: {', '.join(flaky)}."
@@ -359,6 +421,18 @@ def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bo
     if plan.stats_form != ANY:
         form = plan.stats_form
     return Target(address, form, end_key, marker, dialect, line is not None and found != form), one_at_a_time
+
+
+def _first_stats(host: str, port: int, plan: Plan) -> bytes:
+    """Return what a server that has just been started answers where its first request is STATS, b"" for nothing."""
+    _, peer = _reach(host, port, plan.timeout_s * busyness())
+    with closing(peer):
+        try:
+            peer.send(b"KV/1.0 STATS\n")
+            peer.rest()
+        except NoReply:
+            return b""
+        return peer.listen(_QUIET_S)
 
 
 def _learn(peer: Peer, question: bytes) -> Dialect:

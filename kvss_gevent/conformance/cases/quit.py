@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Closed, Expect, Habit, Leave, Pause, Send, Source, ask
+from kvss_gevent.conformance.case import Case, Closed, Expect, Finish, Habit, Send, Source, ask
 
 _case = partial(Case, group="QUIT", rule=9)
 
@@ -47,8 +47,7 @@ CASES: Final = (
         steps=(
             Send(b"KV/1.0 QUIT\nKV/1.0 PUT {k} v\n"),
             Expect((b"200 OK bye",)),
-            Pause(0.05),
-            Leave(),
+            Finish(),
             *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND", on="b"),
         ),
         hint=_STOP,

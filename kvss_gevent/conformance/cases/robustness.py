@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Expect, Leave, Pause, Reset, Send, Source, Step, ask
+from kvss_gevent.conformance.case import Case, Expect, Finish, Pause, Reset, Send, Source, Step, Taken, ask
 
 _case = partial(Case, group="robustness", rule=3)
 _heavy = partial(_case, alone=True, patience=3)
@@ -96,7 +96,7 @@ CASES: Final = (
         title="A client in the middle of a line does not keep another one waiting",
         steps=(
             Send(b"KV/1.0 PUT {k} sl", on="slow"),
-            Pause(0.1),
+            Taken(on="slow"),
             *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
             *ask(b"KV/1.0 PUT {k} quick", b"201 CREATED"),
             Send(b"ow\n", on="slow"),
@@ -169,8 +169,7 @@ CASES: Final = (
         title="A line over the limit that is never finished is forgotten with its client",
         steps=(
             Send(b"KV/1.0 PUT {k} {x1200000}"),
-            Leave(),
-            Pause(0.05),
+            Finish(),
             *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND", on="b"),
         ),
         hint=_LONG,

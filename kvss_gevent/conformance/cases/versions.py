@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Pause, Send, Source, ask
+from kvss_gevent.conformance.case import Case, Closed, Expect, Finish, Leave, Send, Source, ask
 
 _case = partial(Case, group="versions", rule=5)
 
@@ -89,8 +89,7 @@ CASES: Final = (
         steps=(
             Send(_PAGE),
             Expect((b"426 UPGRADE_REQUIRED",)),
-            Pause(0.05),
-            Leave(),
+            Finish(),
             *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND", on="b"),
         ),
         hint=_HTTP,
