@@ -8,7 +8,14 @@ from pathlib import Path
 
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
-from kvss_gevent.conformance.case_plan import DEFAULT_TIMEOUT_S, Plan, check_weights, check_words, planned
+from kvss_gevent.conformance.case_plan import (
+    DEFAULT_BUDGET_S,
+    DEFAULT_TIMEOUT_S,
+    Plan,
+    check_weights,
+    check_words,
+    planned,
+)
 from kvss_gevent.conformance.cases import EXTENSION_GROUPS, GROUPS
 from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
 from kvss_gevent.conformance.process.shell_command import ShellCommand
@@ -74,6 +81,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="S",
         help="seconds for a case (default: %(default)g)",
     )
+    parser.add_argument(
+        "--time-limit",
+        type=_seconds,
+        default=DEFAULT_BUDGET_S,
+        metavar="S",
+        help="seconds after which no further case is begun; on a busy machine up to four times as many "
+        "(default: %(default)g)",
+    )
     add_language(parser)
     parser.add_argument("--verbose", action="store_true", help="show the bytes of every case on standard error")
     parser.add_argument("--list", action="store_true", help="list the cases instead of running them")
@@ -127,6 +142,7 @@ def make_plan(args: Namespace) -> Plan:
         tuple(args.only),
         tuple(args.exclude),
         read_weights(args.weights) if args.weights else {},
+        args.time_limit,
     )
 
 

@@ -39,6 +39,7 @@ _SETTLE_GAP_S: Final = 0.02
 _FINISH_S: Final = 0.5
 """How long a server may take to close, where another case judges whether it does."""
 _EXTRA_S: Final = 0.5
+_CLOSES_S: Final = 0.15
 _QUIET_S: Final = 0.05
 """How long to wait for what should not come: behind a request of our own, and where none can be sent."""
 
@@ -268,13 +269,31 @@ class _Conversation:
 
     def _closed(self, name: str) -> None:
         expected = "the server closes the connection"
+        peer = self._peer(name)
         try:
-            more = self._peer(name).rest()
+            more = self._rest_or_answer(peer) if self._can_ask(peer) else peer.rest()
         except NoReply as open_still:
             received = f"{open_still.why}: the connection stays open"
             raise _Failed(expected, received, silent=True) from None
+        if more and more.startswith(self._target.marker or more + b"-"):
+            raise _Failed(expected, "one more request is answered: the connection stays open")
         if more:
             raise _Failed(expected, f"{shorten(more)} first")
+
+    def _rest_or_answer(self, peer: Peer) -> bytes:
+        """Return what comes before the end; where none comes soon, ask once more: an answer proves that it is open."""
+        deadline, peer.deadline = peer.deadline, Deadline(_CLOSES_S)
+        try:
+            return peer.rest()
+        except NoReply:
+            peer.deadline = deadline
+            peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
+            return peer.rest()
+        finally:
+            peer.deadline = deadline
+
+    def _can_ask(self, peer: Peer) -> bool:
+        return self._target.marker is not None and not peer.half_closed and peer.between_lines
 
     def _check_nothing_more(self) -> None:
         """See that nothing follows the last reply: one more request must get its own reply and no other (rule 11).
@@ -289,7 +308,7 @@ class _Conversation:
             return
         peer = peers[-1]
         before = tuple(self._packets)
-        can_ask = self._target.marker is not None and not peer.half_closed and peer.between_lines
+        can_ask = self._can_ask(peer)
         peer.deadline = Deadline(min(_EXTRA_S, self._deadline.left_s()) if can_ask else _QUIET_S)
         try:
             if can_ask:

@@ -41,6 +41,7 @@ _HANGS: Final = 6
 _PART: Final = 0.2
 _LONG_PAUSE_S: Final = 1.0
 """A case that pauses so long runs beside all others that do not compare counters."""
+_BESIDE_S: Final = 0.5
 _GREETING_S: Final = 0.08
 _QUIET_S: Final = 0.04
 _DEATH_S: Final = 3.0
@@ -391,7 +392,8 @@ class _Run:
             where = f"; it was busy with: {', '.join(order)}" if order else ""
             yield f"The server died during the run{where}. With --command it is started again after a crash."
         if self._hangs >= _HANGS:
-            yield f"Many cases had no answer in their time: behind them a case waits {_PART * self._plan.timeout_s:g} s."
+            part_s = _PART * self._plan.timeout_s
+            yield f"Many cases had no answer in their time: behind them a case waits {part_s:g} s."
         late = sum("of the whole run are over" in verdict.received for verdict in verdicts if verdict.skipped)
         if late:
             yield f"The time limit of {self._plan.budget_s:g} s was over: {late} cases were not tried."
@@ -406,15 +408,14 @@ def _is_race(step: Step) -> bool:
 
 def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
     """Learn how the server answers a missing key, and whether it serves one client at a time."""
-    timeout_s = plan.timeout_s * busyness()  # who is taken for a server of one client at a time loses much
+    timeout_s = plan.timeout_s * busyness()
     address, first = _reach(host, port, timeout_s)
     question = b"KV/1.0 GET " + end_key
     with closing(first):
         dialect = _learn(first, question)
-        marker = _ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
-        one_at_a_time = bool(dialect.sample) and marker is None
-    if one_at_a_time:
-        marker = _ask_anew(address, question, timeout_s, dialect)
+    marker = _ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
+    # Twice, for whoever is taken for a server of one client at a time loses much.
+    one_at_a_time = marker is not None and all(_keeps_waiting(address, question, timeout_s, dialect) for _ in range(2))
     line = _ask_anew(address, b"KV/1.0 STATS", timeout_s, dialect) if dialect.sample else None
     found = form_of(line or b"")
     form = found or STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
@@ -433,6 +434,17 @@ def _first_stats(host: str, port: int, plan: Plan) -> bytes:
         except NoReply:
             return b""
         return peer.listen(_QUIET_S)
+
+
+def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bool:
+    """Tell whether a client has no answer while another one, which has been served, is connected."""
+    try:
+        with closing(Peer(address, Deadline(timeout_s), dialect)) as first:
+            first.send(line + b"\n")
+            first.line()
+            return _ask_anew(address, line, min(timeout_s, _BESIDE_S * busyness()), dialect) is None
+    except (Gone, NoReply):
+        return True
 
 
 def _learn(peer: Peer, question: bytes) -> Dialect:
