@@ -16,7 +16,7 @@ pytestmark = pytest.mark.server
 SYNCS = ("always", "interval", "none")
 
 
-@pytest.mark.parametrize("sync", SYNCS)
+@pytest.mark.parametrize("sync", ["always", pytest.param("interval", marks=pytest.mark.full), "none"])
 def test_it_conforms(sync: str, tmp_path: Path) -> None:
     with serving("--store", f"disk:{tmp_path / 'data.kv'}", "--sync", sync) as server:
         card = grade("127.0.0.1", server.port)

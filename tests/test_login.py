@@ -1,6 +1,5 @@
 """Users over the wire (rules 12 and 14): who may do what, how guesses are slowed down, and that nothing leaks."""
 
-import contextlib
 import os
 import signal
 import ssl
@@ -158,6 +157,7 @@ def test_others_are_served_while_passwords_are_checked(server: Served) -> None:
         assert sorted(took)[25] < 0.05
         for sock in crowd:
             sock.close()
+        server.process.kill()  # it would answer all guesses before it ends
 
 
 @pytest.mark.server
@@ -220,12 +220,6 @@ def test_a_server_with_tls_and_users(tmp_path: Path, users_file: Path) -> None:
         with server.connect() as plain:
             plain.sendall(b"KV/1.0 GET a\n")
             assert read_all(plain) == b""
-        with server.connect() as silent:
-            silent.settimeout(14)
-            started_s = time.monotonic()
-            with contextlib.suppress(ConnectionResetError):
-                assert silent.recv(1) == b""
-            assert 9 < time.monotonic() - started_s < 13
         code, log = server.stop()
     assert code == 0
     assert "does not speak TLS" in log

@@ -1,10 +1,21 @@
 """How connections end, from outside: who is idle and who only reads slowly, what a reset takes, what a close leaves."""
 
+import contextlib
 import socket
+import ssl
 import time
 
 import pytest
+from gevent import socket as green
 from serving import read_all, serving, wait_until
+
+from kvss_gevent.core.login import LoginConversation, views
+from kvss_gevent.core.service import Service
+from kvss_gevent.server import timeouts
+from kvss_gevent.server.gevent_server import KVServer
+from kvss_gevent.server.transport import tls
+from kvss_gevent.settings.config import Config
+from kvss_gevent.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.server
 
@@ -59,3 +70,21 @@ def test_the_last_replies_arrive_though_the_server_leaves_input_unread() -> None
             sock.sendall(b"KV/1.0 GET big\nKV/1.0 QUIT\n" + b"KV/1.0 GET a\n" * 4000)
             wait_until(lambda: b"connections: 1;" in server.ask(b"KV/1.0 STATS\n"))
             assert read_all(sock) == b"200 OK " + fits + b"\n200 OK bye\n"
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["no login", "no handshake"])
+def test_who_is_not_admitted_within_10_s_is_ended(secured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert timeouts.ADMISSION_S == 10, "rule 14"
+    monkeypatch.setattr(timeouts, "ADMISSION_S", 0.2)
+    listener = green.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    service = Service(MemoryStore(), login=lambda made, _: LoginConversation(made, views(made), lambda *pair: None))
+    server = KVServer(listener, service, Config(line_timeout_s=0.2))  # it looks at its clients four times as often
+    server.needs_login = not secured
+    if secured:
+        server.make_transport = tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    server.start()
+    with green.create_connection(server.address, 5) as silent, contextlib.suppress(ConnectionResetError):
+        assert silent.recv(1) == b""
+    assert server.drain(2)

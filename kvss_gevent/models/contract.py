@@ -5,6 +5,7 @@ for it. A model whose event loop has its own way to hear of signals uses that an
 cut off, with what the kernel has not sent yet on its way.
 """
 
+import contextlib
 import errno
 import logging
 import socket
@@ -45,7 +46,8 @@ class Ground:
 
 def clients(listener: socket.socket) -> Iterator[socket.socket]:
     """Accept for ever, waiting for each client; yields their sockets, which block."""
-    listener.setblocking(True)
+    with contextlib.suppress(OSError):  # closed already: accept will fail, too
+        listener.setblocking(True)
     while True:
         try:
             sock, _ = listener.accept()

@@ -30,9 +30,9 @@ def serve(ground: Ground) -> None:
         for sock in clients(ground.listener):
             converse_locked(sock, service, lock)
 
-    for _ in range(ground.config.pool_size):
-        Thread(target=work, daemon=True).start()
     try:
+        for _ in range(ground.config.pool_size):
+            Thread(target=work, daemon=True).start()
         Event().wait()  # for the signal; Python 3.11 takes a thread whose join a signal breaks off for ended
     finally:
         keep_threads_out(lock)
