@@ -227,3 +227,16 @@ def test_memory_is_refused_and_disk_named() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "memory: lives in one process" in done.stderr
     assert "disk:" in done.stderr
+
+
+def test_a_worker_that_is_started_later_opens_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "data.kv"
+    with serving("--store", f"disk:{path}", "--workers", "2") as server:
+        assert server.ask(b"KV/1.0 PUT a 1\n") == b"201 CREATED\n"
+        for file in list(tmp_path.iterdir()):
+            file.unlink()  # with its lock file: no trace is left of the file that is served
+        for worker in workers(server):
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: "is not the file that this server has served since its start" in server.logged(), 10)
+        code, log = server.stop()
+        assert code == 0, log

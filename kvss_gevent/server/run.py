@@ -31,6 +31,7 @@ from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.disk.group_commit import with_group_commit
+from kvss_gevent.stores.disk.same_file import SameFile
 from kvss_gevent.stores.open import open_store
 from kvss_gevent.stores.remote.greenlet_store import for_greenlets
 
@@ -195,7 +196,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
 
     def work(worker: "WorkerContext") -> int:
         try:
-            return serve(listener, config, open_store(config), outside, observation, worker)
+            return serve(listener, config, same_file.checked(open_store(config)), outside, observation, worker)
         except Fail as fail:
             fail.show()
             return fail.code
@@ -211,6 +212,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         outside.on_ready(listener)
         notify(READY)
 
+    same_file = SameFile()
     observation = observed(config, metrics)
     descriptors.fit(config)  # for its warning; each worker makes room for itself
     supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s)

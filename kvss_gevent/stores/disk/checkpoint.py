@@ -12,6 +12,7 @@ checkpoint needs room on a full disk, on which the room of deleted keys only bec
 import fcntl
 import os
 import struct
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -168,10 +169,11 @@ def sync_directory(directory: Path) -> None:
 
 
 class Checkpoints:
-    """Takes checkpoints of one open environment."""
+    """Takes checkpoints of one open environment; writing is held while one looks into the map."""
 
-    def __init__(self, path: Path, environment: Any) -> None:
+    def __init__(self, path: Path, environment: Any, writing: threading.Lock) -> None:
         self._path = path
+        self._writing = writing
         self._environment = environment
         self._held: Any = None
 
@@ -179,7 +181,7 @@ class Checkpoints:
         """Sync what is committed and make that the way back. Raises lmdb.Error and OSError."""
         env = self._environment
         page_bytes: int = env.stat()["psize"]
-        with env.begin(write=True) as nobody_commits:
+        with self._writing, env.begin(write=True) as nobody_commits:
             held = env.begin()
             with self._path.open("rb") as file:
                 page = os.pread(file.fileno(), page_bytes, (held.id() & 1) * page_bytes)

@@ -2,7 +2,8 @@
 
 LMDB is copy-on-write: a commit writes new pages, syncs them, then writes one of two meta pages, synced. Readers never
 wait and see the last commit; a process killed at any point leaves the last commit. The map is as large as the file may
-ever become, from the start: it is address space and costs nothing, and it need never be moved under a reader.
+ever become, from the start: it is address space and costs nothing. It moves only where another server lets the file
+become larger than this one would; see map_lock.py.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unm
 from kvss_gevent.stores.disk.deadlines import CREATED, OK, Clock, Deadlines, wall_clock_ms
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
 from kvss_gevent.stores.disk.file import MARKER_KEY, DataFile
+from kvss_gevent.stores.disk.map_lock import MapLock
 from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
 from kvss_gevent.stores.disk.reserve import Reserve, is_full
 
@@ -61,9 +63,11 @@ class DiskStore:
         self._given_path = path
         self._sync = sync
         self._max_bytes = max_bytes
+        self._map = MapLock()
         self._open()
         info, page_bytes = self._env.info(), self._env.stat()["psize"]
-        self._most_pages = info["map_size"] // page_bytes
+        self._bound_pages = info["map_size"] // page_bytes
+        self._most_pages = self._bound_pages
         self._refusing = False
         self._refused_logged_s = float("-inf")
         self._recent = RecentReplies()
@@ -87,7 +91,7 @@ class DiskStore:
         self._path = self._file.real
         self._env = self._file.environment
         self._deadlines = Deadlines(self._env, self._clock)
-        self._checkpoints = Checkpoints(self._path, self._env)
+        self._checkpoints = Checkpoints(self._path, self._env, self._map.writing)
         if self._env.flags()["readonly"]:
             return
         if self._sync == "interval":
@@ -98,6 +102,16 @@ class DiskStore:
                 mark(self._path, b"")
             else:
                 unmark(self._path)
+
+    @property
+    def path(self) -> Path:
+        """Of the file, without symbolic links."""
+        return self._path
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file that is open."""
+        return self._file.identity
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order, those that write in a transaction; see Store. Waits for the disk."""
@@ -110,10 +124,24 @@ class DiskStore:
         if self._unreadable:
             raise StoreError(self._lost)
         try:
-            with self._env.begin() as txn:
+            with self._map.reading, self._env.begin() as txn:
                 return run(txn, self._deadlines, batch, limit_bytes)
+        except lmdb.MapResizedError:
+            self._follow_map()
+            return self.read(batch, limit_bytes)
         except lmdb.Error as error:
             raise StoreError(f"cannot read {self._path}: {error}") from None
+
+    def _follow_map(self) -> None:
+        """Make our map larger, as another server's is. Raises StoreError."""
+        try:
+            self._map.follow(self._env)
+        except TimeoutError as error:
+            raise StoreError(f"cannot read {self._path}: {error}") from None
+        except lmdb.Error as error:  # there is no map any more
+            self._lost = f"{self._path} has outgrown the address space of this server: {error}"
+            self._unreadable = True
+            raise StoreError(self._lost) from None
 
     def transact(self, jobs: Sequence[Job]) -> list[list[bytes]]:
         """Run jobs, each a batch with its limit_bytes, in order and in one transaction; return the replies of each.
@@ -125,7 +153,14 @@ class DiskStore:
         if self._lost or self._unsyncable:
             return [self._refuse(job, self._lost or self._unsyncable) for job in jobs]
         try:
-            replies = self._commit(jobs)
+            with self._map.writing:
+                replies = self._commit(jobs)
+        except lmdb.MapResizedError:
+            try:
+                self._follow_map()
+            except StoreError as fault:
+                return [self._refuse(job, str(fault)) for job in jobs]
+            return self.transact(jobs)
         except _NoRoom as error:
             if self._sync == "interval" and self._unsynced:
                 self._sync_once()  # the pages that only the last checkpoint held become free
@@ -196,7 +231,7 @@ class DiskStore:
         if self._disk_is_full:
             return "the disk is full"
         bound = "--max-disk allows" if self._max_bytes else "the file system has"
-        return f"the store is full: {bound} {self._env.info()['map_size']} bytes"
+        return f"the store is full: {bound} {self._max_bytes or self._env.info()['map_size']} bytes"
 
     def _refuse(self, job: Job, cause: str) -> list[bytes]:
         """Answer a job whose writes failed: 500 for them, while its GETs are read. Say so once in the log."""
@@ -212,8 +247,10 @@ class DiskStore:
     def _env_is_lost(self) -> bool:
         """Tell whether LMDB has given the environment up, as it does when a meta page could not be written."""
         try:
-            with self._env.begin():
+            with self._map.reading, self._env.begin():
                 return False
+        except lmdb.MapResizedError:
+            return False
         except lmdb.Error:
             return True
 
@@ -221,10 +258,11 @@ class DiskStore:
         self._look_for_the_file()
         if self._lost:
             return  # what is at the path now is not what was acknowledged
-        self._checkpoints.drop()
-        self._file.close()
         try:
-            self._open()
+            with self._map.alone():  # a reader inside would crash
+                self._checkpoints.drop()
+                self._file.close()
+                self._open()
         except (CannotOpen, lmdb.Error, OSError) as error:
             if not self._refusing:  # the next write tries again
                 logger.error("%s: cannot be opened again: %s", self._path, error)
@@ -237,7 +275,7 @@ class DiskStore:
             self._look_for_the_file()
             if self._disk_is_full and self._reserve.hold():
                 self._disk_is_full = False
-                self._most_pages = self._env.info()["map_size"] // self._env.stat()["psize"]
+                self._most_pages = self._bound_pages
             if time.monotonic() >= check_due_s:
                 check_due_s += READER_CHECK_INTERVAL_S
                 self._clear_dead_readers()
@@ -252,7 +290,8 @@ class DiskStore:
 
     def _look_for_the_file(self) -> None:
         """Refuse writes from now on where the path does not lead to the file, and reads where the file was cut off."""
-        lost, unreadable = self._file.lost()
+        with self._map.reading:
+            lost, unreadable = self._file.lost()
         if lost and not self._lost:
             self._refusing = True  # the reason is said here, and not once more where a write is refused
             self._lost, self._unreadable = lost, unreadable
@@ -279,7 +318,7 @@ class DiskStore:
 
     def count(self) -> int:
         """Return the number of keys stored."""
-        with self._env.begin() as txn:
+        with self._map.reading, self._env.begin() as txn:
             entries: int = txn.stat()["entries"]
             ours = sum(txn.get(key) is not None for key in OUR_KEYS)
             return entries - ours - self._deadlines.ended(txn)
@@ -289,7 +328,7 @@ class DiskStore:
         if self._lost or self._unsyncable or self._env.flags()["readonly"]:
             return False
         try:
-            with self._env.begin() as txn:
+            with self._map.reading, self._env.begin() as txn:
                 return self._deadlines.ended(txn, 1) > 0
         except lmdb.Error:  # the environment may be on its way to be opened again
             return False

@@ -81,7 +81,7 @@ class DataFile:
             self._unlock()
             raise
         found = real.stat()
-        self._identity = _identity(found)
+        self.identity = _identity(found)
         self._seen_bytes = found.st_size
         self._page_bytes: int = self.environment.stat()["psize"]
 
@@ -98,7 +98,7 @@ class DataFile:
             return f"{self.path} was removed: {error.strerror}", False
         except lmdb.Error:
             return "", False  # it is being opened again
-        if _identity(found) != self._identity:
+        if _identity(found) != self.identity:
             return f"{self.path} was replaced by another file", False
         # A page at the end that is not written yet makes a file short, and does not make it shorter than it was.
         if found.st_size < min(needed_bytes, self._seen_bytes):

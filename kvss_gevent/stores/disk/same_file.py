@@ -1,0 +1,60 @@
+"""Sees to it that all workers of a server, also those that are started later, have the same data file open.
+
+Somebody may move a file away while it is served, with its lock file, and put another in its place. A worker that is
+started then would open that one, and the workers would answer from two stores.
+"""
+
+import contextlib
+import mmap
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from kvss_gevent.stores.base import CannotOpen, Store
+
+_IDENTITY = struct.Struct("=QQ")
+
+
+@runtime_checkable
+class FileStore(Store, Protocol):
+    """A store that lives in one file; see DiskStore."""
+
+    @property
+    def path(self) -> Path:
+        """Of the file, without symbolic links."""
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file that is open."""
+
+
+class SameFile:
+    """Which file the first worker opened; made by the parent before it forks."""
+
+    def __init__(self) -> None:
+        self._identity = mmap.mmap(-1, _IDENTITY.size)
+        # What is under way in a socket stays open while somebody holds the socket: a file's inode is not used again.
+        self._held, self._hold = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def checked(self, store: Store) -> Store:
+        """Return the store, which a worker has opened. Raises CannotOpen where it is another file's."""
+        if not isinstance(store, FileStore):
+            return store
+        first = _IDENTITY.unpack(self._identity[:])
+        if first == (0, 0):
+            self._identity[:] = _IDENTITY.pack(*store.identity)
+            with contextlib.suppress(OSError):  # where the path leads to another file by now nothing need be held
+                descriptor = os.open(store.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    socket.send_fds(self._hold, [b"."], [descriptor])
+                finally:
+                    os.close(descriptor)
+        elif store.identity != first:
+            store.close()
+            raise CannotOpen(
+                f"{store.path} is not the file that this server has served since its start",
+                "Put that one back, or start the server again.",
+            )
+        return store
