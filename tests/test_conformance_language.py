@@ -12,11 +12,14 @@ from reference_server import State, running
 
 import kvss_gevent
 from kvss_gevent.conformance.case_plan import Plan
-from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.cases import CASES, EXTENSIONS
 from kvss_gevent.conformance.causes import CAUSES
 from kvss_gevent.conformance.language import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
 from kvss_gevent.conformance.report import WIDTH, as_text, list_cases
 from kvss_gevent.conformance.runner import grade
+from kvss_gevent.grading.class_page import class_page
+from kvss_gevent.grading.feedback_page import feedback_page
+from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 
 TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
 FOLDER = Path(kvss_gevent.__file__).parent
@@ -28,13 +31,13 @@ MODULES = (
         f"conformance/{name}"
         for name in ("races/contests", "races/diagram", "process/submission", "process/shell_command")
     ),
-    *(f"grading/{name}" for name in ("feedback_page", "mark_files", "folder", "grader")),
+    *(f"grading/{name}" for name in ("class_page", "feedback_page", "mark_files", "folder", "grader")),
 )
 FOR_SAMPLES = "7"
 
 
 def texts_of_the_table() -> set[str]:
-    return {text for case in CASES for text in (case.title, case.hint)} | {
+    return {text for case in CASES + EXTENSIONS for text in (case.title, case.hint)} | {
         text for cause in CAUSES for text in (cause.sentence, cause.advice)
     }
 
@@ -59,6 +62,10 @@ def samples() -> Iterator[str]:
             match node:
                 case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if called in SAYING:
                     roots: list[ast.AST] = [*node.args]
+                case ast.Call(func=ast.Name(id="map"), args=[ast.Name(id="say"), value]):
+                    roots = [value]
+                case ast.Assign(targets=[ast.Attribute(attr="_lost" | "_accident")], value=value):
+                    roots = [value]
                 case ast.keyword(arg="why", value=value):
                     roots = [value]
                 case ast.Assign(targets=[ast.Name(id=called)], value=value) if called in NAMED:
@@ -97,6 +104,7 @@ def test_every_text_that_the_checker_makes_is_translated(language: str) -> None:
     say = speaker(language)
     made = {text for text in samples() if re.search(r"[a-z]{3}", text) and not text.startswith(("'", " ", ";"))}
     assert len(made) > 90
+    made |= {str(kind) for kind in OutcomeKind}
     assert {text for text in made if say(text) == text} == set()
 
 
@@ -133,6 +141,22 @@ def test_a_report_in_vietnamese_has_no_english_prose() -> None:
     assert not re.search(
         r"\b(the|of|and|points?|received|expected|hint)\b", re.sub(r"'[^']*'|[a-z0-9]+-[a-z0-9-]+", "", text)
     ), text
-    listed = list_cases(CASES, speaker("vi"))
+    listed = list_cases(CASES + EXTENSIONS, speaker("vi"))
     assert "PUT một khóa mới là 201 CREATED" in listed
     assert max(map(len, (*listed.splitlines(), *text.splitlines()))) <= WIDTH
+
+
+def test_the_pages_of_a_class_in_vietnamese_have_no_english_prose() -> None:
+    with running(BUGS["rest-lost"].serve, State()) as port:
+        card = grade("127.0.0.1", port, Plan(("framing",), timeout_s=0.2))
+    assert card.causes
+    outcomes = [Outcome(f"{kind:.1}1", kind, 1.0, 9, card=card) for kind in OutcomeKind]
+    pages = class_page("K66", outcomes, speaker("vi")), feedback_page(outcomes[0], speaker("vi"))
+    for whole in pages:
+        assert '<html lang="vi">' in whole
+        body = re.sub(r"<style>.*?</style>|<script>.*?</script>", "", whole, flags=re.DOTALL)
+        words = re.sub(r"'[^']*'|&#x27;.*?&#x27;|[a-z0-9]+-[a-z0-9-]+", "", re.sub(r"<[^>]+>", " ", body))
+        english_words = (
+            r"\b(the|of|and|points?|rules?|submissions?|names?|verdict|mark|cases?|causes?|graded|failed|none)\b"
+        )
+        assert re.findall(english_words, words, re.IGNORECASE) == []

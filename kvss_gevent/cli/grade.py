@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
         print(f"[{done}/{len(sources)}] {_line(outcome)}", file=sys.stderr, flush=True)
 
     graded = grade_class(sources, settings, args.jobs, show)
-    output.write(args.out, f"Grades of {escaped(args.directory.resolve().name)}", graded, speaker(args.lang))
+    output.write(args.out, escaped(args.directory.resolve().name), graded, speaker(args.lang))
     _print(graded, args.out)
     if not graded.complete:
         raise Fail("interrupted", f"{len(graded.outcomes)} of {len(sources)} submissions were begun", INTERRUPTED)

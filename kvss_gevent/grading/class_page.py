@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
+from kvss_gevent.conformance.language import ENGLISH, Say, english
 from kvss_gevent.conformance.score import Verdict
 from kvss_gevent.grading.mark_files import feedback_link, points
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind
@@ -15,7 +16,7 @@ from kvss_gevent.settings.fail import escaped
 _STYLE: Final = """
 .rules td { padding-right: .4rem; } .rules .mark { display: inline-block; min-width: 2.6rem; text-align: center; }
 .share { display: inline-block; height: .8rem; background: var(--not); border-radius: .2rem; vertical-align: middle; }
-@media (max-width: 600px) { table.rules td[data-label^="rule "] { display: inline-block; margin-right: .5rem; }
+@media (max-width: 600px) { table.rules td:nth-child(n+5) { display: inline-block; margin-right: .5rem; }
   table.rules td:empty { display: none !important; } }
 @media (min-width: 601px) { .rules th { white-space: nowrap; } main { max-width: 90rem; } }
 """
@@ -24,16 +25,22 @@ _MOST: Final = 12
 _BAR_REM: Final = 8.0
 
 
-def class_page(title: str, outcomes: Sequence[Outcome]) -> str:
+def class_page(name: str, outcomes: Sequence[Outcome], say: Say = english) -> str:
     """Return the page."""
     graded = [outcome for outcome in outcomes if outcome.card]
     kinds = Counter(outcome.kind for outcome in outcomes)
-    lead = f"{len(outcomes)} submissions: " + ", ".join(f"{kinds[kind]} {kind}" for kind in OutcomeKind if kinds[kind])
-    parts = [heading(title, lead), "<h2>Submissions by rules</h2>", _matrix(outcomes)]
+    title = say(f"Grades of {name}")
+    lead = ", ".join(f"{kinds[kind]} {say(kind)}" for kind in OutcomeKind if kinds[kind])
+    parts = [heading(title, say(f"{len(outcomes)} submissions: {lead}"))]
+    parts += [_title(say("Submissions by rules")), _matrix(outcomes, say)]
     if graded:
-        parts += ["<h2>Rules that the class fails most</h2>", _rules(graded), "<h2>Cases that fail most</h2>"]
-        parts += [_cases(graded), *_causes(graded)]
-    return page(title, "".join(parts), style=_STYLE)
+        parts += [_title(say("Rules that the class fails most")), _rules(graded, say)]
+        parts += [_title(say("Cases that fail most")), _cases(graded, say), *_causes(graded, say)]
+    return page(title, "".join(parts), lang=say(ENGLISH), style=_STYLE)
+
+
+def _title(words: str) -> str:
+    return f"<h2>{escape(words)}</h2>"
 
 
 def by_rule(verdicts: Sequence[Verdict]) -> dict[int, list[Verdict]]:
@@ -45,7 +52,7 @@ def by_rule(verdicts: Sequence[Verdict]) -> dict[int, list[Verdict]]:
     return rules
 
 
-def _matrix(outcomes: Sequence[Outcome]) -> str:
+def _matrix(outcomes: Sequence[Outcome], say: Say) -> str:
     cards = [outcome.card for outcome in outcomes if outcome.card]
     rules = sorted({rule for card in cards for rule in by_rule(card.verdicts)})
     rows: list[list[Cell]] = []
@@ -54,14 +61,14 @@ def _matrix(outcomes: Sequence[Outcome]) -> str:
         rows.append(
             [
                 Markup(f'<a href="{feedback_link(outcome.name)}">{escape(escaped(outcome.name))}</a>'),
-                outcome.said,
+                say(outcome.said),
                 (f"{outcome.percent:.1f} %", outcome.percent),
-                (f"{outcome.points} of {outcome.possible}", outcome.points),
+                (f"{outcome.points}{say(' of ')}{outcome.possible}", outcome.points),
                 *(_share(found.get(rule, ())) for rule in rules),
             ]
         )
-    head = ("name", "verdict", "mark", "points", *(f"rule {rule}" for rule in rules))
-    return table(head, rows, sortable=True, css="rules")
+    head = map(say, ("name", "verdict", "mark", "points"))
+    return table((*head, *(say(f"rule {rule}") for rule in rules)), rows, sortable=True, css="rules")
 
 
 def _share(verdicts: Sequence[Verdict]) -> Cell:
@@ -73,7 +80,7 @@ def _share(verdicts: Sequence[Verdict]) -> Cell:
     return Markup(html, reached / possible)
 
 
-def _rules(graded: Sequence[Outcome]) -> str:
+def _rules(graded: Sequence[Outcome], say: Say) -> str:
     lost: Counter[int] = Counter()
     failed: Counter[int] = Counter()
     possible: Counter[int] = Counter()
@@ -84,11 +91,15 @@ def _rules(graded: Sequence[Outcome]) -> str:
             possible[rule] += all_points
             failed[rule] += reached < all_points
     rows: list[list[Cell]] = [
-        [(f"rule {rule}", rule), (str(failed[rule]), failed[rule]), _bar(lost[rule] / possible[rule])]
+        [(say(f"rule {rule}"), rule), (str(failed[rule]), failed[rule]), _bar(lost[rule] / possible[rule])]
         for rule in sorted(possible, key=lambda rule: (-lost[rule] / possible[rule], rule))
         if lost[rule]
     ]
-    return table(("rule", "submissions that fail it", "points lost"), rows, sortable=True) if rows else "<p>None.</p>"
+    return _table(tuple(map(say, ("rule", "submissions that fail it", "points lost"))), rows, say)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Cell]], say: Say) -> str:
+    return table(head, rows, sortable=True) if rows else f"<p>{say('None.')}</p>"
 
 
 def _bar(share: float) -> Cell:
@@ -96,23 +107,23 @@ def _bar(share: float) -> Cell:
     return Markup(f'<span class="share" style="width:{width}"></span> {100 * share:.0f} %', share)
 
 
-def _cases(graded: Sequence[Outcome]) -> str:
+def _cases(graded: Sequence[Outcome], say: Say) -> str:
     failed = [verdict.case for outcome in graded if outcome.card for verdict in outcome.card.failures]
     cases = {case.id: case for case in failed}
     rows: list[list[Cell]] = [
-        [name, (str(cases[name].rule), cases[name].rule), (str(count), count), cases[name].title]
+        [name, (str(cases[name].rule), cases[name].rule), (str(count), count), say(cases[name].title)]
         for name, count in Counter(case.id for case in failed).most_common(_MOST)
     ]
-    return table(("case", "rule", "submissions", "what it looks at"), rows, sortable=True) if rows else "<p>None.</p>"
+    return _table(tuple(map(say, ("case", "rule", "submissions", "what it looks at"))), rows, say)
 
 
-def _causes(graded: Sequence[Outcome]) -> Iterator[str]:
+def _causes(graded: Sequence[Outcome], say: Say) -> Iterator[str]:
     found = [finding for outcome in graded if outcome.card for finding in outcome.card.causes]
     sentences = {finding.name: finding.sentence for finding in found}
     rows: list[list[Cell]] = [
-        [name, (str(count), count), sentences[name]]
+        [name, (str(count), count), say(sentences[name])]
         for name, count in Counter(finding.name for finding in found).most_common(_MOST)
     ]
     if rows:
-        yield "<h2>Most likely causes</h2>"
-        yield table(("cause", "submissions", "what it is"), rows, sortable=True)
+        yield _title(say("Most likely causes"))
+        yield _table(tuple(map(say, ("cause", "submissions", "what it is"))), rows, say)

@@ -33,9 +33,9 @@ def prepare(out: Path, names: list[str]) -> None:
         ) from None
 
 
-def write(out: Path, title: str, graded: Graded, say: Say = english) -> None:
-    """Write pages, marks and the files of each submission, its pages in a language. Raises OSError."""
-    for place, data in _files(title, graded, say):
+def write(out: Path, name: str, graded: Graded, say: Say = english) -> None:
+    """Write pages, marks and the files of each submission of a class, the pages in a language. Raises OSError."""
+    for place, data in _files(name, graded, say):
         path = out / place
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".new-{os.getpid()}")
@@ -43,9 +43,9 @@ def write(out: Path, title: str, graded: Graded, say: Say = english) -> None:
         new.replace(path)
 
 
-def _files(title: str, graded: Graded, say: Say) -> Iterator[tuple[str, bytes]]:
+def _files(name: str, graded: Graded, say: Say) -> Iterator[tuple[str, bytes]]:
     outcomes = graded.outcomes
-    yield "index.html", class_page(title, outcomes).encode()
+    yield "index.html", class_page(name, outcomes, say).encode()
     yield "marks.csv", marks(outcomes)
     for outcome in outcomes:
         yield f"{FEEDBACK}/{outcome.name}.html", feedback_page(outcome, say).encode()
