@@ -19,9 +19,12 @@ from kvss_gevent.conformance.causes import CAUSES, find, picture
 from kvss_gevent.conformance.causes.cause import Cause, judge
 from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
+from kvss_gevent.conformance.races.diagram import as_lines, spans
+from kvss_gevent.conformance.races.linearizability import Operation
 from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
+from kvss_gevent.protocol.wire import Verb
 
 IDS = {case.id for case in CASES}
 NAMES = {cause.name for cause in CAUSES}
@@ -174,6 +177,20 @@ def test_the_picture_of_the_packets_is_short() -> None:
     assert said == ["client", "server", "(a) '0'", "(a) ... 7 more", "(a) '8'", "(b) '<201>'", "(b) closes"]
     long = failed("put-new", "x", packets=tuple(Packet("a", bool(n % 2), 0.1, f"'{n}'") for n in range(30)))
     assert picture.drawing(long).count("<text") == 2 + 12
+
+
+def test_a_history_without_an_order_is_drawn_as_text_and_as_a_picture() -> None:
+    shared = Operation(Verb.PUT, b"k", 0.0, 1.0, value=b"new"), Operation(Verb.GET, b"k", 2.0, 4.0, found=b"\x1b<old>")
+    verdict = failed("race-history", "x", picture=spans(shared, 4, shared))
+    assert list(as_lines(verdict.picture))[1:] == [
+        "client 1  |-------------|" + " " * 30 + " PUT 'new' 201",
+        "client 2  " + " " * 28 + "|" + "-" * 14 + "|  GET '\\x1b<old>'",
+    ]
+    drawn = ElementTree.fromstring(picture.history(verdict))
+    said = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert said == ["client 1: PUT 'new' 201", "client 2: GET '\\x1b<old>'"]
+    bars = [one.get("points") for one in drawn.iter() if one.get("stroke-width") == "6"]
+    assert bars == ["14,28 124.67,28", "235.33,56 346,56"]
 
 
 def test_the_report_leads_with_the_cause_and_its_packets() -> None:

@@ -15,6 +15,7 @@ from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES, EXTENSIONS
 from kvss_gevent.conformance.causes import CAUSES
 from kvss_gevent.conformance.language import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
+from kvss_gevent.conformance.races.diagram import TITLE
 from kvss_gevent.conformance.report import WIDTH, as_text, list_cases
 from kvss_gevent.conformance.runner import grade
 from kvss_gevent.grading.class_page import class_page
@@ -23,7 +24,7 @@ from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 
 TRANSLATED = [language for language in LANGUAGES if language != ENGLISH]
 FOLDER = Path(kvss_gevent.__file__).parent
-SAYING = {"say", "_Failed", "NoReply", "ContestLost", "Gone", "NotStarted", "Refused", "draw", "_not_started", "_cases"}
+SAYING = {"say", "_Failed", "NoReply", "ContestLost", "Gone", "NotStarted", "Refused", "_not_started", "_cases"}
 NAMED = {"cause", "expected", "received", "why", "sent", "counts", "lines", "lead", "kept", "notes"}
 MODULES = (
     *(f"conformance/{name}" for name in ("case_runner", "peer", "runner", "report", "transcript")),
@@ -104,7 +105,7 @@ def test_every_text_that_the_checker_makes_is_translated(language: str) -> None:
     say = speaker(language)
     made = {text for text in samples() if re.search(r"[a-z]{3}", text) and not text.startswith(("'", " ", ";"))}
     assert len(made) > 90
-    made |= {str(kind) for kind in OutcomeKind}
+    made |= {TITLE} | {str(kind) for kind in OutcomeKind}
     assert {text for text in made if say(text) == text} == set()
 
 

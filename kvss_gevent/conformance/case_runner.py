@@ -27,7 +27,7 @@ from kvss_gevent.conformance.case import (
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, habits_of
 from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Deadline, Gone, NoReply, Peer
 from kvss_gevent.conformance.races.contests import CONTESTS, ContestLost
-from kvss_gevent.conformance.score import Packet, Verdict
+from kvss_gevent.conformance.score import Packet, Span, Verdict
 from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, read_counters
 from kvss_gevent.protocol.wire import BYE, shorten
 
@@ -64,7 +64,13 @@ class Target:
 
 class _Failed(Exception):
     def __init__(
-        self, expected: str, received: str, *, silent: bool = False, closed: bool = False, picture: tuple[str, ...] = ()
+        self,
+        expected: str,
+        received: str,
+        *,
+        silent: bool = False,
+        closed: bool = False,
+        picture: tuple[Span, ...] = (),
     ) -> None:
         super().__init__(received)
         self.closed = closed

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as xml
 
 from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import Case
+from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 from kvss_gevent.settings.fail import escaped
 
@@ -101,7 +102,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "received": verdict.received,
         "hint": verdict.case.hint,
         **({"death": verdict.death, "stderr": verdict.tail} if verdict.death else {}),
-        **({"picture": list(verdict.picture)} if verdict.picture else {}),
+        **({"picture": list(as_lines(verdict.picture))} if verdict.picture else {}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import PROJECT, Case
 from kvss_gevent.conformance.language import Say, english
+from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 
 WIDTH: Final = 80
@@ -98,7 +99,7 @@ def _causes(causes: tuple[Finding, ...], say: Say) -> Iterator[str]:
             yield from wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
         if first.death:
             yield f"     {say(first.death)}"
-        yield from (f"     {say(line)}" for line in first.picture)
+        yield from (f"     {line}" for line in as_lines(first.picture, say))
         yield from wrap(say(finding.advice), WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
@@ -154,7 +155,7 @@ def _failure(verdict: Verdict, say: Say) -> Iterator[str]:
         yield from _prose(say("server"), say(verdict.death))
         for line in verdict.tail.splitlines()[-SHOWN_TAIL_LINES:]:
             yield from _bytes("stderr", line.encode("ascii", "backslashreplace").decode())
-    yield from (f"  {say(line)}" for line in verdict.picture)
+    yield from (f"  {line}" for line in as_lines(verdict.picture, say))
     yield from _prose(say("hint"), say(case.hint))
 
 

@@ -21,12 +21,25 @@ class Packet:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """One request of a history in a diagram. client: its number. began, ended: from 0 to 1, in the order of time.
+
+    words: what was asked and answered, printable ASCII.
+    """
+
+    client: int
+    began: float
+    ended: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of one case; all text is printable ASCII, whatever the server sent.
 
     sent: the packets, with the connection's name where there are several. expected, received: where it failed. gone:
     no connection was made. heard: the server has sent something. silent: it failed by waiting. closed: it failed by a
-    connection that ended. picture: lines that show what happened. habits: what was overlooked. death: how the server
+    connection that ended. picture: requests that no order explains. habits: what was overlooked. death: how the server
     ended during the case, with the tail of its stderr. skipped: the case was not run. tries: how often it was run.
     packets: what went over the connections, the last of them where they are many.
     """
@@ -41,7 +54,7 @@ class Verdict:
     heard: bool = True
     silent: bool = False
     closed: bool = False
-    picture: tuple[str, ...] = ()
+    picture: tuple[Span, ...] = ()
     habits: frozenset[Habit] = frozenset()
     death: str = ""
     tail: str = ""

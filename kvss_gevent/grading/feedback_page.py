@@ -5,6 +5,7 @@ from html import escape
 
 from kvss_gevent.conformance.causes import picture
 from kvss_gevent.conformance.language import ENGLISH, Say, english
+from kvss_gevent.conformance.races.diagram import TITLE
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
 from kvss_gevent.grading.mark_files import explained, points
 from kvss_gevent.grading.outcome import Outcome
@@ -54,6 +55,8 @@ def _cause(finding: Finding, say: Say) -> Iterator[str]:
     first = finding.evidence[0]
     cost = say(f"Failed cases that come of it: {len(finding.explains)}, points: {finding.points}.")
     yield f"<h3>{escape(say(finding.sentence))}</h3><p>{escape(say(finding.advice))} {cost}</p>"
+    if first.picture:
+        yield figure(picture.history(first, say), say(TITLE).rstrip(":"))
     if first.packets:
         caption = say(f"What went over the connection in the case {first.case.id}")
         yield figure(picture.drawing(first, say), caption)
@@ -76,7 +79,8 @@ def _case(verdict: Verdict, say: Say) -> str:
     cost = say(f"rule {case.rule}, {case.points} point{'s' if case.points != 1 else ''}")
     again = say(f" (run {verdict.tries} times)") if verdict.tries > 1 else ""
     summary = f"{case.id}: {say(case.title)} ({cost}){again}"
-    return folded(summary, _bytes("\n".join(explained(verdict, say))))
+    drawn = figure(picture.history(verdict, say), say(TITLE).rstrip(":")) if verdict.picture else ""
+    return folded(summary, drawn + _bytes("\n".join(explained(verdict, say))))
 
 
 def _bytes(text: str) -> str:

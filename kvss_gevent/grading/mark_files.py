@@ -11,6 +11,7 @@ from urllib.parse import quote
 from kvss_gevent.conformance.cases import GROUPS
 from kvss_gevent.conformance.export import as_junit, failed_as_junit
 from kvss_gevent.conformance.language import Say, english
+from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Verdict
 from kvss_gevent.conformance.transcript import lines_of
 from kvss_gevent.grading.outcome import Outcome
@@ -105,7 +106,7 @@ def explained(verdict: Verdict, say: Say = english) -> Iterator[str]:
     yield say(f"expected {verdict.expected}")
     yield say(f"received {verdict.received}")
     yield from lines_of(verdict, say)
-    yield from map(say, verdict.picture)
+    yield from as_lines(verdict.picture, say)
     if verdict.death:
         yield say(f"the server: {verdict.death}")
         yield from map(escaped, verdict.tail.splitlines()[-5:])

@@ -1,9 +1,10 @@
-"""A small picture of the packets of one case, as SVG for a page."""
+"""Small pictures of one case, as SVG for a page: its packets, and a history that no order explains."""
 
 from textwrap import wrap
 from typing import Final
 
 from kvss_gevent.conformance.language import Say, english
+from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Packet, Verdict
 from kvss_gevent.conformance.transcript import has_several, lines_of, shortened
 from kvss_gevent.pages.palette import BLUE, GREY, INK, VERMILION
@@ -40,6 +41,23 @@ def drawing(verdict: Verdict, say: Say = english) -> str:
     lifelines = [line(place, stroke=GREY) for place in places]
     label = "; ".join(lines_of(verdict, say))
     return svg(_WIDTH, low + 10, *names, *lifelines, *arrows, label=label, style=f"min-width:0;max-width:{_WIDTH}px")
+
+
+def history(verdict: Verdict, say: Say = english) -> str:
+    """Return an SVG: each request is a bar from its sending to its reply; the last one cannot be explained."""
+    low, parts = 0.0, []
+    for number, span in enumerate(verdict.picture, 1):
+        colour = VERMILION if number == len(verdict.picture) else BLUE
+        words = f"{say('client')} {span.client}: {span.words}"[:_LETTERS]
+        bar = [(_EDGE + (_WIDTH - 2 * _EDGE) * place, low + 2 * _LINE) for place in (span.began, span.ended)]
+        parts += [
+            text(_EDGE, low + _LINE + 6, words, fill=colour, font_family="monospace"),
+            line([(_EDGE, bar[0][1]), (_WIDTH - _EDGE, bar[0][1])], stroke=GREY, stroke_width=1),
+            line(bar, stroke=colour, stroke_width=6),
+        ]
+        low += 2 * _LINE
+    label = "; ".join(as_lines(verdict.picture, say))
+    return svg(_WIDTH, low + _LINE, *parts, label=label, style=f"min-width:0;max-width:{_WIDTH}px")
 
 
 def _arrow(packet: Packet, left: float, right: float, low: float) -> tuple[str, str]:

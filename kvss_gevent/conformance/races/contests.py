@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from kvss_gevent.conformance.peer import Peer
-from kvss_gevent.conformance.races.diagram import draw
+from kvss_gevent.conformance.races.diagram import spans
 from kvss_gevent.conformance.races.linearizability import Operation, is_linearizable
+from kvss_gevent.conformance.score import Span
 from kvss_gevent.protocol.wire import OK_PREFIX, Verb, shorten
 
 Open = Callable[[str], Peer]
@@ -27,7 +28,7 @@ _HISTORY_ROUNDS: Final = 30
 class ContestLost(Exception):
     """The replies cannot all be true."""
 
-    def __init__(self, sent: tuple[str, ...], expected: str, received: str, picture: tuple[str, ...] = ()) -> None:
+    def __init__(self, sent: tuple[str, ...], expected: str, received: str, picture: tuple[Span, ...] = ()) -> None:
         super().__init__(received)
         self.sent = sent
         self.expected = expected
@@ -140,7 +141,7 @@ def history(connect: Open, key: bytes) -> None:
         sent = f"{len(done)} requests for one key by {_HISTORY_CLIENTS} clients, up to {_HISTORY_CLIENTS} at once"
         expected = "replies that some order of the requests explains"
         raise ContestLost(
-            (sent,), expected, "replies that no order explains", draw(_smallest(done), _HISTORY_CLIENTS, done)
+            (sent,), expected, "replies that no order explains", spans(_smallest(done), _HISTORY_CLIENTS, done)
         )
 
 

@@ -1,32 +1,41 @@
-"""Draws the end of a history as text: a row for each client, time from left to right."""
+"""The end of a history as a diagram: a row for each request, time from left to right. Here as text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.linearizability import Operation
-from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.conformance.score import Span
+from kvss_gevent.protocol.wire import Verb, shorten
 
+TITLE: Final = "Requests by time, not to scale. No order explains the last:"
 _SHOWN: Final = 8
-_WIDTH: Final = 60
+_WIDTH: Final = 44
 
 
-def draw(operations: Sequence[Operation], clients: int, history: Sequence[Operation]) -> tuple[str, ...]:
-    """Return lines for the last operations; the n-th operation of the whole history was sent by client n % clients."""
+def spans(operations: Sequence[Operation], clients: int, history: Sequence[Operation]) -> tuple[Span, ...]:
+    """Return the last operations; the n-th operation of the whole history was sent by client n % clients."""
     shown = operations[-_SHOWN:]
-    first, last = min(one.began for one in shown), max(one.ended for one in shown)
-    scale = (_WIDTH - 1) / max(last - first, 1e-9)
+    # Only the order of the moments matters. To scale, one slow request would press all others into one column.
+    moments = sorted({moment for one in shown for moment in (one.began, one.ended)})
+    part = {moment: place / max(len(moments) - 1, 1) for place, moment in enumerate(moments)}
     places = {id(one): place for place, one in enumerate(history)}
-    lines = ["the last requests, time from left to right; the last row's reply has no explanation:"]
-    for one in shown:
-        start, end = int((one.began - first) * scale), int((one.ended - first) * scale)
+    return tuple(Span(places[id(one)] % clients + 1, part[one.began], part[one.ended], _words(one)) for one in shown)
+
+
+def as_lines(picture: Sequence[Span], say: Say = english) -> Iterator[str]:
+    """Yield the lines of a diagram, nothing where there are no requests."""
+    if picture:
+        yield say(TITLE)
+    for span in picture:
+        start, end = int(span.began * (_WIDTH - 1)), int(span.ended * (_WIDTH - 1))
         bar = " " * start + "|" + "-" * max(end - start - 1, 0) + "|"
-        lines.append(f"client {places[id(one)] % clients + 1}  {bar:<{_WIDTH + 1}} {_words(one)}")
-    return tuple(lines)
+        yield f"{say('client')} {span.client}  {bar:<{_WIDTH + 1}} {span.words}"
 
 
 def _words(one: Operation) -> str:
     if one.verb is Verb.GET:
-        return f"GET {'404' if one.found is None else one.found.decode(errors='replace')}"
+        return f"GET {'404' if one.found is None else shorten(one.found)}"
     if one.verb is Verb.PUT:
-        return f"PUT {one.value.decode()} {'200' if one.was_there else '201'}"
+        return f"PUT {shorten(one.value)} {'200' if one.was_there else '201'}"
     return f"DEL {'204' if one.was_there else '404'}"
