@@ -27,7 +27,7 @@ from kvss_gevent.conformance.case import (
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, habits_of
 from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Deadline, Gone, NoReply, Peer
 from kvss_gevent.conformance.races.contests import CONTESTS, ContestLost
-from kvss_gevent.conformance.score import Packet, Span, Verdict
+from kvss_gevent.conformance.score import Packet, TimedRequest, Verdict
 from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, read_counters
 from kvss_gevent.protocol.wire import BYE, shorten
 
@@ -70,7 +70,7 @@ class _Failed(Exception):
         *,
         silent: bool = False,
         closed: bool = False,
-        picture: tuple[Span, ...] = (),
+        picture: tuple[TimedRequest, ...] = (),
     ) -> None:
         super().__init__(received)
         self.closed = closed

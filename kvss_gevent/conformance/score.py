@@ -21,7 +21,7 @@ class Packet:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimedRequest:
     """One request of a history in a diagram. client: its number. began, ended: from 0 to 1, in the order of time.
 
     words: what was asked and answered, printable ASCII.
@@ -54,7 +54,7 @@ class Verdict:
     heard: bool = True
     silent: bool = False
     closed: bool = False
-    picture: tuple[Span, ...] = ()
+    picture: tuple[TimedRequest, ...] = ()
     habits: frozenset[Habit] = frozenset()
     death: str = ""
     tail: str = ""

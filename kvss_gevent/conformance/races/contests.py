@@ -12,7 +12,7 @@ from typing import Final
 from kvss_gevent.conformance.peer import Peer
 from kvss_gevent.conformance.races.diagram import spans
 from kvss_gevent.conformance.races.linearizability import Operation, is_linearizable
-from kvss_gevent.conformance.score import Span
+from kvss_gevent.conformance.score import TimedRequest
 from kvss_gevent.protocol.wire import OK_PREFIX, Verb, shorten
 
 Open = Callable[[str], Peer]
@@ -28,7 +28,9 @@ _HISTORY_ROUNDS: Final = 30
 class ContestLost(Exception):
     """The replies cannot all be true."""
 
-    def __init__(self, sent: tuple[str, ...], expected: str, received: str, picture: tuple[Span, ...] = ()) -> None:
+    def __init__(
+        self, sent: tuple[str, ...], expected: str, received: str, picture: tuple[TimedRequest, ...] = ()
+    ) -> None:
         super().__init__(received)
         self.sent = sent
         self.expected = expected

@@ -5,7 +5,7 @@ from typing import Final
 
 from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.linearizability import Operation
-from kvss_gevent.conformance.score import Span
+from kvss_gevent.conformance.score import TimedRequest
 from kvss_gevent.protocol.wire import Verb, shorten
 
 TITLE: Final = "Requests by time, not to scale. No order explains the last:"
@@ -13,17 +13,19 @@ _SHOWN: Final = 8
 _WIDTH: Final = 44
 
 
-def spans(operations: Sequence[Operation], clients: int, history: Sequence[Operation]) -> tuple[Span, ...]:
+def spans(operations: Sequence[Operation], clients: int, history: Sequence[Operation]) -> tuple[TimedRequest, ...]:
     """Return the last operations; the n-th operation of the whole history was sent by client n % clients."""
     shown = operations[-_SHOWN:]
     # Only the order of the moments matters. To scale, one slow request would press all others into one column.
     moments = sorted({moment for one in shown for moment in (one.began, one.ended)})
     part = {moment: place / max(len(moments) - 1, 1) for place, moment in enumerate(moments)}
     places = {id(one): place for place, one in enumerate(history)}
-    return tuple(Span(places[id(one)] % clients + 1, part[one.began], part[one.ended], _words(one)) for one in shown)
+    return tuple(
+        TimedRequest(places[id(one)] % clients + 1, part[one.began], part[one.ended], _words(one)) for one in shown
+    )
 
 
-def as_lines(picture: Sequence[Span], say: Say = english) -> Iterator[str]:
+def as_lines(picture: Sequence[TimedRequest], say: Say = english) -> Iterator[str]:
     """Yield the lines of a diagram, nothing where there are no requests."""
     if picture:
         yield say(TITLE)
