@@ -146,6 +146,20 @@ def test_where_there_is_no_room_to_delete_ended_keys_clients_are_served(tmp_path
         replies += store.apply([(DEL, b"none", b"\n"), (PUT, b"new", b"v\n")], LIMIT)
     assert replies[-2:] == [b"404 NOT_FOUND\n", b"200 OK\n"]
     assert not store.has_ended()
+    assert store.expired_keys == number
+    store.close()
+
+
+def test_keys_that_were_replaced_after_their_end_count_as_expired_and_others_do_not(
+    opener: Callable[[], DiskStore], clock: Clock
+) -> None:
+    store = opener()
+    store.apply([(PUTEX, key, b"5 v\n") for key in (b"a", b"b", b"live")], LIMIT)
+    store.apply([(PUT, b"live", b"v\n"), (DEL, b"b", b"\n")], LIMIT)
+    assert store.expired_keys == 0
+    clock.now_s += 6
+    assert store.apply([(PUT, b"a", b"v\n")], LIMIT) == [b"201 CREATED\n"]
+    assert store.expired_keys == 1
     store.close()
 
 
@@ -161,5 +175,6 @@ def test_keys_that_have_ended_are_deleted_while_nobody_writes(
     greenlet = gevent.spawn(lambda: [store.reclaim(1), store.reclaim(1), store.reclaim(1)])
     greenlet.join(5)
     assert greenlet.value == [True, False, False]
+    assert store.expired_keys == 600
     assert disk._env.stat()["entries"] == 2
     store.close()

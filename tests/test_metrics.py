@@ -16,6 +16,7 @@ from kvss_gevent.observe.board import REPLIES, Board
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile, shown_classes
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.observe.timing import BUSY_CALLS, SAMPLED, Timing
 from kvss_gevent.protocol.wire import Status
 from kvss_gevent.server.listener import check_exposure
 from kvss_gevent.settings.config import Config
@@ -24,6 +25,10 @@ from kvss_gevent.stores.base import StoreError
 from kvss_gevent.stores.memory import MemoryStore
 
 Samples = dict[tuple[str, str], float]
+
+
+class Client:
+    sock = address = None
 
 
 def observer_of(board: Board) -> Observer:
@@ -155,11 +160,51 @@ def test_times_are_classes_that_a_quantile_is_read_from() -> None:
     assert quantile([0] * len(classes), BOUNDS_S, 0.5) is None
 
 
+def test_times_are_told_by_the_command_that_a_packet_brought() -> None:
+    board = Board(1)
+    observer = observer_of(board)
+    talk = served(observer).open()
+    receive = observer.timed(Client(), talk.receive, False)
+    for packet in (b"PUT a 1", b"GET a", b"GET a", b"DEL a", b"STATS", b"GET a\nKV/1.0 GET b"):
+        receive(b"KV/1.0 %b\n" % packet)
+    receive(b"KV/1.0 GE")  # a line that is not whole
+    observer.timed(Client(), lambda _: talk.proceed(), False)(b"")
+    observer.note()
+    found = samples(render(board, 0, 0, 1.0))
+    counted = {name: found["kvss_handling_seconds_count", name] for name in ("GET", "PUT", "DEL", "other", "several")}
+    assert counted == {"GET": 2, "PUT": 1, "DEL": 1, "other": 2, "several": 2}
+    assert found["kvss_handling_seconds_bucket", "GET,+Inf"] == 2
+    assert 0 < found["kvss_handling_seconds_sum", "GET"] < 1
+
+
+def test_of_a_busy_server_some_calls_are_counted_for_all_and_slow_ones_are_told_all_the_same() -> None:
+    told: list[int] = []
+    timing = Timing(lambda client, data, held_ns, ended_ns: told.append(held_ns))
+    receive = timing.timed(Client(), lambda _: b"")
+    times = timing.times
+
+    def counted(calls: int) -> int:
+        before = sum(map(sum, times.classes))
+        for _ in range(calls):
+            receive(b"KV/1.0 GET a\n")
+        return sum(map(sum, times.classes)) - before
+
+    assert counted(BUSY_CALLS) == BUSY_CALLS
+    assert 10_000 < counted(40 * SAMPLED * 10) < 50_000
+    times.begin_second()
+    assert times.weight == SAMPLED  # it was busy until now
+    times.begin_second()
+    assert counted(4 * SAMPLED) > 2 * SAMPLED  # what is left of the last gap, and then each
+    timing.set_limit(0)
+    receive(b"KV/1.0 GET a\n")
+    assert len(told) == 1
+
+
 def test_an_empty_page_is_good_openmetrics() -> None:
     found = samples(render(Board(2), 5, 7, 1.0))
     assert found["kvss_keys", ""] == 5
     assert found["kvss_worker_connections", "1"] == 0
-    assert found["kvss_handling_seconds_bucket", "+Inf"] == 0
+    assert found["kvss_handling_seconds_bucket", "GET,+Inf"] == 0
 
 
 @pytest.mark.server
@@ -177,8 +222,8 @@ def test_a_page_tells_what_clients_did_and_ends_with_the_server() -> None:
         assert found["kvss_requests_total", "LAB,200"] == 1
         assert found["kvss_connections", ""] == 1
         assert found["kvss_keys", ""] == 1
-        assert found["kvss_handling_seconds_count", ""] >= 1
-        assert found["kvss_handling_seconds_sum", ""] >= 0.003
+        assert found["kvss_handling_seconds_count", "several"] >= 1
+        assert found["kvss_handling_seconds_sum", "several"] >= 0.003
         assert found["kvss_sent_bytes_total", ""] == len(b"201 CREATED\n200 OK 1\n200 OK\n")
         assert get(page, "/healthz") == (200, "alive\n")
         assert get(page, "/readyz") == (200, "ready\n")

@@ -17,9 +17,9 @@ from kvss_gevent.core.admin_commands import Admin
 from kvss_gevent.core.login import views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role
-from kvss_gevent.observe import slow_log
 from kvss_gevent.observe.board import SLOW_ENTRIES, Board
 from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.run_delay import RunDelay
 from kvss_gevent.observe.slow_log import SlowLog, read_slow_log
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.memory import MemoryStore
@@ -74,7 +74,7 @@ A, B, C = (Client(("127.0.0.1", port)) for port in (1, 2, 3))
 
 @pytest.fixture(autouse=True)
 def _a_core_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_log, "run_delay_ns", lambda: 0)
+    monkeypatch.setattr(RunDelay, "ns", lambda _: 0)
 
 
 def test_an_entry_names_the_culprit_and_those_who_came_right_after() -> None:
@@ -114,7 +114,7 @@ def test_a_time_without_a_core_accuses_nobody(monkeypatch: pytest.MonkeyPatch) -
     told = Log()
     told.log.look_at_delay()
     told.now_ns += 15 * MS
-    monkeypatch.setattr(slow_log, "run_delay_ns", lambda: 50 * MS)
+    monkeypatch.setattr(RunDelay, "ns", lambda _: 50 * MS)
     told.call(A, b"KV/1.0 GET a\n", 50)
     (entry,) = told.entries()
     assert (entry["held"], entry["client"], entry["command"]) == ("machine", "", "")
@@ -124,7 +124,7 @@ def test_a_time_without_a_core_before_a_call_does_not_excuse_it(monkeypatch: pyt
     told = Log()
     told.log.look_at_delay()
     told.now_ns += 15 * MS
-    monkeypatch.setattr(slow_log, "run_delay_ns", lambda: 15 * MS)
+    monkeypatch.setattr(RunDelay, "ns", lambda _: 15 * MS)
     told.call(A, b"KV/1.0 SLEEP 30\n", 30)
     assert [entry["command"] for entry in told.entries()] == ["SLEEP 30"]
 

@@ -58,7 +58,7 @@ def page(handled_us: int, requests: int) -> str:
     board = Board(1)
     board.rows[0].replies[0] = requests
     board.rows[0].replies[8] = requests
-    board.rows[0].histogram("handling")[(handled_us * 1000).bit_length() - 10] = requests
+    board.rows[0].histogram("GET")[(handled_us * 1000).bit_length() - 10] = requests
     board.rows[0]["cpu_us"] = requests * 1000
     return render(board, 1, 1, 1.0)
 

@@ -38,25 +38,32 @@ class BlockingWatch:
         self._since_s = clock()
         self._told = False
         self._logged_s = float("-inf")
-        self._stopped = threading.Event()
+        self._stopped = threading.Lock()
+        self._stopped.acquire()
 
     def start(self) -> None:
         """Begin to watch."""
         threading.Thread(target=self._run, name="kvss-watch-blocking", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread."""
-        self._stopped.set()
+        """End the thread; to be called once."""
+        self._stopped.release()
 
     def _run(self) -> None:
-        while not self._stopped.wait(max(self._held_s / LOOKS, SHORTEST_LOOK_S)):
-            self.look(sys._current_frames().get(self._thread))
+        look_s = max(self._held_s / LOOKS, SHORTEST_LOOK_S)
+        # A lock, as an Event makes a new one for each wait.
+        while not self._stopped.acquire(timeout=look_s):
+            self.look(lambda: sys._current_frames().get(self._thread))
 
-    def look(self, frame: FrameType | None) -> None:
-        """Look once, at where the loop's thread is now."""
+    def look(self, find_frame: Callable[[], FrameType | None]) -> None:
+        """Look once; find_frame returns where the loop's thread is now."""
         turn, now_s = self._loop.iteration, self._clock()
-        if turn != self._turn or frame is None or frame.f_code is Hub.run.__code__:
+        if turn != self._turn:
             self._turn, self._since_s, self._told = turn, now_s, False
+            return
+        frame = find_frame()
+        if frame is None or frame.f_code is Hub.run.__code__:
+            self._since_s, self._told = now_s, False
         elif now_s - self._since_s >= self._held_s and not self._told and now_s - self._logged_s >= PAUSE_S:
             self._told, self._logged_s = True, now_s
             logger.warning("the loop is held for %.0f ms now, by %s", (now_s - self._since_s) * 1000, stack(frame))

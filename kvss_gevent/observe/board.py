@@ -15,8 +15,10 @@ from kvss_gevent.protocol.wire import Status, Verb
 COUNTERS: Final = ("connected", "bytes_in", "bytes_out", "slow", "cpu_us", "expired")
 """Numbers that only grow."""
 GAUGES: Final = ("connections", "seen_ms", "resident_bytes")
-HISTOGRAMS: Final = ("handling", "store", "lag")
-"""Each has SHOWN classes, one for what is above them, and the sum in ns."""
+HANDLED: Final = ("GET", "PUT", "DEL", "other", "several")
+"""What one packet brought: one request, by its command, or several requests."""
+HISTOGRAMS: Final = (*HANDLED, "store", "lag")
+"""Of handling, a store that may wait, and the loop. Each has SHOWN classes, one for longer times, and the sum in ns."""
 HISTOGRAM_FIELDS: Final = SHOWN + 2
 
 COMMANDS: Final = (*(verb.name for verb in Verb), "AUTH", "SLOWLOG", "LAB", "none")

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from kvss_gevent.observe.board import REPLIES, Board
+from kvss_gevent.observe.board import HANDLED, REPLIES, Board
 from kvss_gevent.observe.latency_buckets import BOUNDS_S
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
+_HANDLING: Final = "kvss_handling_seconds"
 _HISTOGRAMS: Final = {
-    "handling": ("kvss_handling_seconds", "Time to answer what one packet brought, from its receipt to its replies."),
     "store": ("kvss_store_seconds", "Time of one batch in a store that may wait; empty for the other stores."),
     "lag": ("kvss_loop_lag_seconds", "How late the event loop is with a timer."),
 }
@@ -26,8 +26,13 @@ def _lines(board: Board, keys: int | None, uptime_s: int, now_s: float) -> Itera
     for (command, status), place in REPLIES.items():
         if counts[place]:
             yield f'kvss_requests_total{{command="{command}",code="{status:d}"}} {counts[place]}'
+    text = "Time to answer what one packet brought, from its receipt to its replies, by command."
+    yield from _head(_HANDLING, "histogram", text, "seconds")
+    for name in HANDLED:
+        yield from _histogram(_HANDLING, board.histogram(name), f'command="{name}"')
     for name, (family, text) in _HISTOGRAMS.items():
-        yield from _histogram(family, text, board.histogram(name))
+        yield from _head(family, "histogram", text, "seconds")
+        yield from _histogram(family, board.histogram(name))
     yield from _simple("kvss_connections", "gauge", "Clients connected now.", board.total("connections"))
     yield from _simple("kvss_connected", "counter", "Clients that have ever connected.", board.total("connected"))
     yield from _simple("kvss_received_bytes", "counter", "Bytes from clients (TCP).", board.total("bytes_in"), "bytes")
@@ -35,7 +40,8 @@ def _lines(board: Board, keys: int | None, uptime_s: int, now_s: float) -> Itera
         "kvss_sent_bytes", "counter", "Bytes that clients took (TCP).", board.total("bytes_out"), "bytes"
     )
     yield from _simple("kvss_slow", "counter", "Entries of the slow log.", board.total("slow"))
-    yield from _simple("kvss_expired", "counter", "Keys that have ended (memory:).", board.total("expired"))
+    text = "Keys forgotten at or after their deadline (memory:, disk:); Valkey and Redis count their own."
+    yield from _simple("kvss_expired", "counter", text, board.total("expired"))
     if keys is not None:
         yield from _simple("kvss_keys", "gauge", "Keys stored.", keys)
     yield from _simple("kvss_uptime_seconds", "gauge", "Time since the server started.", uptime_s, "seconds")
@@ -73,14 +79,14 @@ def _simple(name: str, kind: str, text: str, value: int, unit: str = "") -> Iter
     yield f"{name}{'_total' if kind == 'counter' else ''} {value}"
 
 
-def _histogram(name: str, text: str, fields: list[int]) -> Iterator[str]:
+def _histogram(name: str, fields: list[int], labels: str = "") -> Iterator[str]:
     *classes, above, total_ns = fields
-    yield from _head(name, "histogram", text, "seconds")
+    front, alone = (f"{labels},", f"{{{labels}}}") if labels else ("", "")
     count = 0
     for bound, number in zip(BOUNDS_S, classes, strict=True):
         count += number
-        yield f'{name}_bucket{{le="{bound!r}"}} {count}'
+        yield f'{name}_bucket{{{front}le="{bound!r}"}} {count}'
     count += above
-    yield f'{name}_bucket{{le="+Inf"}} {count}'
-    yield f"{name}_count {count}"
-    yield f"{name}_sum {total_ns / 1e9!r}"
+    yield f'{name}_bucket{{{front}le="+Inf"}} {count}'
+    yield f"{name}_count{alone} {count}"
+    yield f"{name}_sum{alone} {total_ns / 1e9!r}"

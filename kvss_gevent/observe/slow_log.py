@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kvss_gevent.observe.board import Board, WorkerBoard
-from kvss_gevent.observe.run_delay import run_delay_ns
+from kvss_gevent.observe.run_delay import RunDelay
 from kvss_gevent.observe.timing import ObservedClient
 from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.protocol.wire import Verb, asked
@@ -95,7 +95,8 @@ class SlowLog:
         self._store_entry: Entry | None = None
         self._holds: deque[tuple[int, int]] = deque(maxlen=MOST_HOLDS)
         self._lab: tuple[int, int, bytes] = (0, 0, b"")
-        self._delay_ns, self._looked_ns = run_delay_ns(), now_ns()
+        self._run_delay = RunDelay()
+        self._delay_ns, self._looked_ns = self._run_delay.ns(), now_ns()
         self.look_s = min(slow_ms / 1000, LONGEST_LOOK_S) or LONGEST_LOOK_S
         self.written = row["slow"]
         """Entries so far, with those of workers before this one."""
@@ -144,7 +145,7 @@ class SlowLog:
         To be called every look_s, or calls are accused of what the machine did.
         """
         delay_ns, looked_ns = self._delay_ns, self._looked_ns
-        self._delay_ns, self._looked_ns = run_delay_ns(), self._now_ns()
+        self._delay_ns, self._looked_ns = self._run_delay.ns(), self._now_ns()
         return self._delay_ns - delay_ns, self._looked_ns - looked_ns
 
     def on_late(self, due_ns: int, now_ns: int) -> None:

@@ -128,9 +128,12 @@ def _of_page(before: Samples, now: Samples, seconds: float) -> dict[str, Any]:
 
 
 def _scaled(before: Samples, now: Samples, family: str, share: float, factor: float) -> float | None:
-    """Return a quantile of what a histogram has taken in between two pages, or None."""
-    name = f"{family}_bucket"
-    counts = [now.get((name, bound), 0.0) - before.get((name, bound), 0.0) for bound in (*map(repr, BOUNDS_S), "+Inf")]
+    """Return a quantile of what a histogram has taken in between two pages, of all commands together, or None."""
+    by_bound = dict.fromkeys((*map(repr, BOUNDS_S), "+Inf"), 0.0)
+    for sample, count in now.items():
+        if sample[0] == f"{family}_bucket" and sample[-1] in by_bound:
+            by_bound[sample[-1]] += count - before.get(sample, 0.0)
+    counts = list(by_bound.values())
     classes = [max(count - below, 0.0) for below, count in zip([0.0, *counts], counts, strict=False)]
     found = quantile(classes, BOUNDS_S, share)
     return None if found is None else found * factor

@@ -42,12 +42,14 @@ def wall_clock_ms() -> int:
 class Deadlines:
     """The deadlines of one open file; clock returns milliseconds. A txn is one of the file's environment.
 
-    in_use: whether any key of the file expires, at the beginning of the transaction or since.
+    in_use: whether any key of the file expires, at the beginning of the transaction or since. forgotten: how many keys
+    that had ended have been replaced or deleted since it was set to 0.
     """
 
     def __init__(self, environment: lmdb.Environment, clock: Clock = wall_clock_ms) -> None:
         self.clock = clock
         self.in_use = False
+        self.forgotten = 0
         self.index: Any = None
         try:
             self.index = environment.open_db(NAME, create=False)
@@ -74,7 +76,10 @@ class Deadlines:
         if old[:HEADER_BYTES] == PERMANENT:
             return True
         txn.delete(_index_key(_deadline_ms(old), key), db=self.index)
-        return self.is_live(old)
+        if self.is_live(old):
+            return True
+        self.forgotten += 1
+        return False
 
     def delete(self, txn: Any, key: bytes) -> bytes:
         """Run DEL for a key that may expire; return the reply line."""
@@ -116,6 +121,7 @@ class Deadlines:
         while most and cursor.first() and _time_ms(cursor.key()) <= now_ms:
             txn.delete(cursor.value() or cursor.key()[8:])
             cursor.delete()
+            self.forgotten += 1
             most -= 1
 
     def ended(self, txn: Any, most: int = COUNTED_KEYS) -> int:

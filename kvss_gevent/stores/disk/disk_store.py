@@ -64,6 +64,8 @@ class DiskStore:
         self._sync = sync
         self._max_bytes = max_bytes
         self._map = MapLock()
+        self.expired_keys = 0
+        """How many keys have ended at their deadline and been replaced or deleted, by this process."""
         self._open()
         info, page_bytes = self._env.info(), self._env.stat()["psize"]
         self._bound_pages = info["map_size"] // page_bytes
@@ -189,6 +191,7 @@ class DiskStore:
                 recent = self._recent.inside(txn)
                 deadlines = self._deadlines
                 deadlines.in_use = txn.stat(deadlines.index)["entries"] > 0
+                deadlines.forgotten = 0
                 wrote = False
                 replies = []
                 for batch, limit_bytes in jobs:
@@ -205,8 +208,12 @@ class DiskStore:
                     raise _NoRoom(self._full())
                 if deadlines.in_use and deadlines.ended(txn, 1):
                     # A transaction inside this one: where there is no room for it only this is undone.
-                    with contextlib.suppress(lmdb.MapFullError), self._env.begin(parent=txn, write=True) as inner:
-                        deadlines.reclaim(inner, RECLAIMED_KEYS)
+                    before = deadlines.forgotten
+                    try:
+                        with self._env.begin(parent=txn, write=True) as inner:
+                            deadlines.reclaim(inner, RECLAIMED_KEYS)
+                    except lmdb.MapFullError:
+                        deadlines.forgotten = before
         except lmdb.MapFullError:
             raise _NoRoom(self._full()) from None
         except lmdb.Error as error:
@@ -216,6 +223,7 @@ class DiskStore:
                 raise
             self._hold_still()
             raise _NoRoom(self._full()) from None
+        self.expired_keys += deadlines.forgotten
         if wrote:
             self._recent.as_of = number
         self._unsynced = True

@@ -46,6 +46,11 @@ class TransactionStore(Store, Protocol):
         """Tell whether a transaction would delete keys that have ended; must not wait."""
         ...
 
+    @property
+    def expired_keys(self) -> int:
+        """How many keys have ended and been replaced or deleted."""
+        ...
+
 
 class GroupCommit:
     """A Store for the greenlets of one hub: GETs are read at once, batches that write share transactions.
@@ -185,6 +190,11 @@ class GroupCommit:
     def count(self) -> int:
         """Return the number of keys stored."""
         return self._store.count()
+
+    @property
+    def expired_keys(self) -> int:
+        """How many keys have ended and been replaced or deleted."""
+        return self._store.expired_keys
 
     def reclaim(self, _: int) -> bool:
         """Have a transaction delete some keys that have ended; return whether there are more."""
