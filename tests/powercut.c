@@ -2,10 +2,11 @@
  * The file itself is written as always, so that the server notices nothing. powercut.py reads the journal.
  *
  * Records: 'W' offset length data, before a write; 'D', after a write on a descriptor opened with O_DSYNC;
- * 'S', after an fdatasync or fsync. One thread writes at a time, as LMDB does.
+ * 'S', after an fdatasync or fsync; 'F', after one that was made to fail. One thread writes at a time, as LMDB does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -79,15 +80,20 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
     return done;
 }
 
-int fdatasync(int fd) {
-    int ours = is_ours(fd);
-    int failed = (int)syscall(SYS_fdatasync, fd);
-    if (ours && !failed) record('S', 0, NULL, 0);
+/* While the file KVSS_POWERCUT_HANG is there a sync waits. Where KVSS_POWERCUT_FAIL is there the next one fails, once, and
+ * what was to be synced is dropped, as Linux does: the page cache then holds it as clean. */
+static int synced(int fd, long call) {
+    const char *hang = getenv("KVSS_POWERCUT_HANG"), *fail = getenv("KVSS_POWERCUT_FAIL");
+    if (!is_ours(fd)) return (int)syscall(call, fd);
+    while (hang && !access(hang, F_OK)) usleep(5000);
+    if (fail && !unlink(fail)) {
+        record('F', 0, NULL, 0);
+        errno = EIO;
+        return -1;
+    }
+    int failed = (int)syscall(call, fd);
+    if (!failed) record('S', 0, NULL, 0);
     return failed;
 }
-int fsync(int fd) {
-    int ours = is_ours(fd);
-    int failed = (int)syscall(SYS_fsync, fd);
-    if (ours && !failed) record('S', 0, NULL, 0);
-    return failed;
-}
+int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
+int fsync(int fd) { return synced(fd, SYS_fsync); }

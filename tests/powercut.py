@@ -29,6 +29,10 @@ class Layer:
         self.path = path
         self.unsynced_sectors = 0
         """Sectors that were written and not synced, in all cuts so far."""
+        self.fail = directory / "fail"
+        """Made, the next sync fails, and removes it."""
+        self.hang = directory / "hang"
+        """While it is there a sync does not end."""
         self._journal = directory / "journal"
         self._before = directory / "before"
         self._library = directory / "powercut.so"
@@ -46,6 +50,8 @@ class Layer:
             "LD_PRELOAD": str(self._library),
             "KVSS_POWERCUT_FILE": str(self.path),
             "KVSS_POWERCUT_JOURNAL": str(self._journal),
+            "KVSS_POWERCUT_FAIL": str(self.fail),
+            "KVSS_POWERCUT_HANG": str(self.hang),
         }
 
     def cut(self, chance: random.Random, look: Callable[[Path], Seen]) -> Seen:
@@ -79,6 +85,8 @@ class Layer:
                 at += length
             elif kind == b"D":
                 synced.append(unsynced.pop())
+            elif kind == b"F":
+                unsynced.clear()  # the kernel does not write them any more
             else:
                 synced += unsynced
                 unsynced.clear()

@@ -32,6 +32,7 @@ _SLOT = struct.Struct("=25sIQI")
 SLOT_BYTES = 80 << 10
 """Holds the largest page that LMDB knows, 64 KiB."""
 LOCK_S = 1.0
+COPIED_BYTES = 1 << 20
 _PAGE_NUMBER = struct.Struct("=Q")
 _TXN_ID = struct.Struct("=Q")
 _TXN_ID_AT = 144
@@ -193,6 +194,17 @@ class Checkpoints:
         if self._held is not None:
             self._held.abort()
         self._held = held
+
+    def write_again(self) -> None:
+        """Write what the file holds once more, in its place. Raises lmdb.Error and OSError.
+
+        To be done before a sync that follows one that failed: the kernel takes the pages of a failed sync for written,
+        and the next sync succeeds without them.
+        """
+        with self._writing, self._environment.begin(write=True), self._path.open("r+b", buffering=0) as file:
+            at = 0
+            while part := os.pread(file.fileno(), COPIED_BYTES, at):
+                at += os.pwrite(file.fileno(), part, at)
 
     def drop(self) -> None:
         """Let go of the held transaction; the environment is about to be closed."""

@@ -314,6 +314,8 @@ class DiskStore:
             return
         self._unsynced = False
         try:
+            if self._unsyncable:
+                self._checkpoints.write_again()
             if self._sync == "interval" and not self._closed:
                 self._checkpoints.take()
             else:
