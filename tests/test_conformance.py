@@ -448,6 +448,19 @@ def test_all_that_a_submission_has_started_is_ended(tmp_path: Path) -> None:
     assert not any(mark.encode() in line and b"sleep" in line for line in lines)
 
 
+@pytest.mark.parametrize("sign", ["KILL", "STOP"])
+def test_a_submission_that_ends_what_watches_it_leaves_nothing_behind(
+    sign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvss_gevent.conformance.process.shell_command._END_S", 0.5)
+    mark = f"2{os.getpid()}"
+    hidden = f"(setsid sleep {mark} &); (setsid sh -c 'sleep {mark}; exit' &); kill -{sign} $PPID; exec sleep {mark}"
+    with pytest.raises(Unreachable, match=r"killed or stopped|nothing listens"):
+        grade_submission(Submission(ShellCommand(hidden, tmp_path, Bounds(start_s=0.3))))
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(mark.encode() in line and b"sleep" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [

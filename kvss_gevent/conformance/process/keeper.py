@@ -1,7 +1,8 @@
 """Runs one command until it ends, breaks a limit, or standard input closes; then ends all its descendants.
 
 A program of its own, run as a file with the standard library alone. It is the subreaper of what it starts, so that
-processes that left their group come back to it. Argument: a JSON object (see Submission). Output: one JSON object.
+processes that left their group come back to it. All have its process id in their environment: who starts it can find
+them where the command has killed it. Argument: a JSON object (see Submission). Output: one JSON object.
 It is no sandbox: the command may do whatever its user may.
 """
 
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,9 @@ TICK_S: Final = 0.1
 TAIL_BYTES: Final = 2000
 _FOLDER_TICKS: Final = 10
 _MAX_FILES: Final = 20_000
+_SET_DEATH_SIGNAL: Final = 1
 _SET_CHILD_SUBREAPER: Final = 36
+_MARK: Final = "KVSS_KEEPER"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -47,6 +51,7 @@ class Keeper:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            env={**os.environ, _MARK: str(os.getpid())},
             preexec_fn=self._limit,  # noqa: PLW1509 - there are no threads here
         )
         assert child.stdout is not None
@@ -71,7 +76,7 @@ class Keeper:
                 due = time.monotonic() + TICK_S
                 self._broken = self._broken or self._check()
         pids = descendants(os.getpid())
-        end_all()
+        end_all(_own)
         return {
             "status": self._status,
             "limit": self._broken,
@@ -83,6 +88,7 @@ class Keeper:
         size = self._spec["file_bytes"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
     def _ended(self, main: int) -> bool:
         """Reap what has ended; tell whether nothing is left."""
@@ -148,22 +154,39 @@ def folder_bytes(directory: str) -> int:
     return total
 
 
-def end_all(within_s: float = 5.0) -> None:
-    """Kill all descendants. They are stopped first, so that they cannot start others meanwhile."""
+def marked(keeper: int) -> list[int]:
+    """Return the processes that a keeper, or what it has started, has started."""
+    mark, pids = f"{_MARK}={keeper}".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in path.read_bytes().split(b"\0"):
+                pids.append(int(path.parent.name))
+        except OSError:
+            continue
+    return pids
+
+
+def end_all(find: Callable[[], list[int]], within_s: float = 5.0) -> None:
+    """Kill all processes that find returns. They are stopped first, so that they cannot start others meanwhile."""
     until = time.monotonic() + within_s
-    while (pids := descendants(os.getpid())) and time.monotonic() < until:
+    while (pids := find()) and time.monotonic() < until:
         for sign in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
                 try:
                     os.kill(pid, sign)
                 except ProcessLookupError:
                     continue
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
         time.sleep(0.005)
+
+
+def _own() -> list[int]:
+    """Return this program's descendants, without those that have ended and are its children."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return []
+    return descendants(os.getpid())
 
 
 if __name__ == "__main__":

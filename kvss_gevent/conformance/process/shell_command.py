@@ -1,11 +1,11 @@
 """One shell command under a keeper (keeper.py): its bounds, its end, and a wait for that end."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Final
 
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
 _POLL_S: Final = 0.02
+_END_S: Final = 20.0
+"""How long a keeper may take to end all; it is killed then, for the command may have stopped it."""
 
 Keeper = subprocess.Popen[str]
 """The process that runs the command; closing its standard input ends it and all that it has started."""
@@ -35,7 +37,7 @@ class Bounds:
 class Death:
     """How a command ended: its exit status (negative for a signal), the limit it broke, the tails of its output.
 
-    hung: it ran on, but no client had an answer any more.
+    hung: it ran on, but no client had an answer any more. unwatched: it has killed or stopped its keeper.
     """
 
     status: int | None
@@ -43,8 +45,11 @@ class Death:
     stderr: str
     hung: bool = False
     stdout: str = ""
+    unwatched: bool = False
 
     def __str__(self) -> str:
+        if self.unwatched:
+            return "it killed or stopped the program that watches it, and was ended"
         if self.hung:
             return "it gave no client an answer any more and was ended"
         if self.limit:
@@ -80,23 +85,22 @@ class ShellCommand:
     def run(self, stop: threading.Event) -> Death | None:
         """Run it to its end, at most bounds.wall_s; None where stop was set before."""
         keeper = self.start()
-        while keeper.poll() is None and not stop.wait(_POLL_S):
+        until = time.monotonic() + self.bounds.wall_s + _END_S
+        while keeper.poll() is None and time.monotonic() < until and not stop.wait(_POLL_S):
             pass
-        stopped = keeper.poll() is None
         death = read_death(keeper)
-        return None if stopped else death
+        return None if stop.is_set() else death
 
 
 def read_death(keeper: Keeper) -> Death:
-    """Close a keeper's standard input, which ends it, and read what it says."""
-    with contextlib.suppress(OSError):
-        assert keeper.stdin is not None
-        keeper.stdin.close()
-    assert keeper.stdout is not None
-    with keeper.stdout:
-        try:
-            said = json.loads(keeper.stdout.read())
-        except ValueError:
-            said = {"status": None, "limit": "", "stderr": "", "stdout": ""}
-    keeper.wait()
+    """Close a keeper's standard input, which ends it, and read what it says. Where it cannot, end what it has left."""
+    from kvss_gevent.conformance.process.keeper import end_all, marked  # it loads what only POSIX systems have
+
+    try:
+        said = json.loads(keeper.communicate(timeout=_END_S)[0])
+    except (ValueError, subprocess.TimeoutExpired):
+        keeper.kill()
+        keeper.communicate()
+        end_all(lambda: marked(keeper.pid))
+        return Death(None, "", "", unwatched=True)
     return Death(said["status"], said["limit"], said["stderr"], stdout=said["stdout"])
