@@ -188,7 +188,7 @@ def test_a_target_that_is_down_is_told_once_and_may_come_back(tmp_path: Path) ->
         pass
     with tapping(port, "-w", str(tmp_path / "down.pcapng")) as tap:
         for _ in range(3):
-            with tap.connect() as sock, pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError), tap.connect() as sock:  # the reset may come before connect returns
                 sock.recv(10)
         code, _, err = tap.stop()
     assert code == 0
@@ -321,6 +321,17 @@ def test_a_wrong_command_is_one_line_and_what_to_do(
 ) -> None:
     assert main(["tap", *words]) == code
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_what_was_heard_is_told_in_order_and_at_the_latest_when_nothing_comes() -> None:
+    with target(answer) as port, tapping(port) as tap, tap.connect() as sock:
+        for number in range(40):
+            sock.sendall(b"KV/1.0 GET key%d\n" % number)
+            read_lines(sock, 1)
+        assert tap.process.stdout
+        shown = [tap.process.stdout.readline() for _ in range(41)]  # while the connection is open
+        assert [line.split()[3] for line in shown[1:]] == [b"key%d" % number for number in range(40)]
+        finish(sock)
 
 
 @pytest.mark.timing

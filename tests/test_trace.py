@@ -9,6 +9,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from kvss_gevent.core.session import Session
 from kvss_gevent.stores.base import StoreError
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.trace.events import HEAD_BYTES, Event, What
-from kvss_gevent.trace.noted_conversation import Tracer, cpu_clock
+from kvss_gevent.trace.noted_conversation import CPU_READ_NS, Tracer, cpu_clock
 from kvss_gevent.trace.ring import Ring, read
 from kvss_gevent.trace.scenes.stalling_store import StallingStore
 
@@ -119,6 +120,16 @@ def test_the_cpu_clock_tells_work_from_sleep() -> None:
     assert cpu_middle - cpu_before < 10e6
     assert 20e6 <= cpu_after - cpu_middle < 25e6
     assert delay_after >= delay_before
+
+
+def test_calls_close_to_each_other_share_one_reading_of_the_threads_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter(range(1_000_000, 1_000_000_000, 1_000_000))
+    monkeypatch.setattr(time, "thread_time_ns", lambda: next(readings))
+    clock = cpu_clock()
+    stamps = [clock() for _ in range(200)]
+    assert next(readings) // 1_000_000 < 200
+    for _, cpu_ns, _ in stamps:
+        assert cpu_ns % 1_000_000 < CPU_READ_NS
 
 
 def event(number: int, head: bytes = b"") -> Event:

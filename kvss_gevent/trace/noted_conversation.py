@@ -1,6 +1,6 @@
 """A conversation that notes every call: another object with the six members of a session, made where sessions are.
 
-With the wall clock alone an event costs 0.4 us. With CPU clocks it costs 3 us, and tells who had a processor; that is
+With the wall clock alone an event costs 0.4 us. With CPU clocks it costs 2 us, and tells who had a processor; that is
 for scenes only. Where tracing is off nothing of this exists: no wrapper, no `if`.
 """
 
@@ -19,6 +19,8 @@ from kvss_gevent.trace.events import HEAD_BYTES, Clock, Note, Stamp, What
 from kvss_gevent.trace.timed import TimedLab, TimedStore
 
 OPEN, RECEIVE, PROCEED = What.OPEN, What.RECEIVE, What.PROCEED
+CPU_READ_NS = 20_000
+"""A thread's CPU time is read at most this often: the system call costs as much as all the rest of an event."""
 DELAY_READ_NS = 200_000
 """A thread's run delay is read at most this often: a look into /proc costs 1.4 us."""
 
@@ -31,21 +33,25 @@ def wall_clock() -> Clock:
 def cpu_clock() -> Clock:
     """Return a clock of the calling thread: (monotonic, CPU time, run delay) in nanoseconds.
 
-    Run delay is the time for which the thread was ready and had no core, as the kernel counts it; it may be
-    DELAY_READ_NS old.
+    CPU time is taken to have gone on since it was read, if that was less than CPU_READ_NS ago; it may be too much by
+    as much, and by no more, as each step begins at a reading. Run delay is the time for which the thread was ready
+    and had no core, as the kernel counts it; it may be DELAY_READ_NS old.
     """
     thread = threading.get_native_id()
     descriptor = os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
     monotonic, cpu, pread = time.monotonic_ns, time.thread_time_ns, os.pread
-    read_ns = delay_ns = 0
+    cpu_read_ns = delay_read_ns = delay_ns = cpu_ns = 0
 
     def now() -> Stamp:
-        nonlocal read_ns, delay_ns
+        nonlocal cpu_read_ns, delay_read_ns, delay_ns, cpu_ns
         now_ns = monotonic()
-        if now_ns - read_ns > DELAY_READ_NS:
+        if (since_ns := now_ns - cpu_read_ns) < CPU_READ_NS:
+            return now_ns, cpu_ns + since_ns, delay_ns
+        if now_ns - delay_read_ns > DELAY_READ_NS:
             delay_ns = int(pread(descriptor, 64, 0).split()[1])
-            read_ns = now_ns
-        return now_ns, cpu(), delay_ns
+            delay_read_ns = now_ns
+        cpu_ns, cpu_read_ns = cpu(), now_ns
+        return now_ns, cpu_ns, delay_ns
 
     return now
 

@@ -1,7 +1,8 @@
 """A proxy that passes bytes on unchanged and tells a recorder of each piece, once it has been passed on.
 
 One thread, one epoll (Linux): what a proxy adds to a reply's time is its wake-ups. This way a piece costs
-three system calls; a greenlet for each direction costs twice the CPU.
+three system calls; a greenlet for each direction costs twice the CPU. What was heard is told some pieces at a time, or
+when nothing comes: told one by one, each with cold caches, it took a third of the added time.
 """
 
 import errno
@@ -19,6 +20,9 @@ from kvss_gevent.wire_tools.tcp_frames import MAX_DATA_BYTES, Way
 CONNECT_LIMIT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 2000
 POLL_S: Final = 0.2
+TELL_S: Final = 0.02
+MAX_UNTOLD: Final = 16
+"""Pieces that the recorder has not been told yet; telling them takes about 0.1 ms."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -66,24 +70,37 @@ class Tap:
         self._poll = select.epoll()
         self._pairs: set[_Pair] = set()
         self._sides: dict[int, _Side] = {}
+        self.untold: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        """Calls of recorders that are due, in order."""
         listener.setblocking(False)
         self._poll.register(listener, select.EPOLLIN)
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Pass bytes on until stopped() is true, which is asked every POLL_S; then break off what is open."""
-        sides, door = self._sides, self._listener.fileno()
+        sides, door, untold, late_s = self._sides, self._listener.fileno(), self.untold, 0.0
         try:
             while not stopped():
-                for fd, events in self._poll.poll(POLL_S):
+                found = self._poll.poll(TELL_S if untold else POLL_S)
+                for fd, events in found:
                     if fd == door:
                         self._accept()
                     elif side := sides.get(fd):  # none: closed by an event before this one
                         side.on_events(events)
-                self._give_up_late()
+                if untold and (not found or len(untold) >= MAX_UNTOLD):
+                    self._tell_recorders()
+                if (now_s := time.monotonic()) > late_s:
+                    late_s = now_s + POLL_S
+                    self._give_up_late(now_s)
         finally:
             for pair in list(self._pairs):
                 pair.break_off()
+            self._tell_recorders()
             self._poll.close()
+
+    def _tell_recorders(self) -> None:
+        for call, words in self.untold:
+            call(*words)
+        self.untold.clear()
 
     def _accept(self) -> None:
         try:
@@ -109,8 +126,7 @@ class Tap:
         if failure not in (0, errno.EINPROGRESS):
             pair.refuse(failure)
 
-    def _give_up_late(self) -> None:
-        now_s = time.monotonic()
+    def _give_up_late(self, now_s: float) -> None:
         for pair in [pair for pair in self._pairs if pair.connecting and now_s > pair.deadline_s]:
             pair.refuse(errno.ETIMEDOUT)
 
@@ -149,10 +165,10 @@ class Tap:
 class _Pair:
     """A client, its connection to the target, and who listens."""
 
-    __slots__ = ("connecting", "deadline_s", "recorder", "sides", "tap")
+    __slots__ = ("connecting", "deadline_s", "recorder", "sides", "tap", "tell")
 
     def __init__(self, client: socket.socket, server: socket.socket, recorder: TapListener, tap: Tap) -> None:
-        self.recorder, self.tap = recorder, tap
+        self.recorder, self.tap, self.tell = recorder, tap, tap.untold.append
         self.connecting = True
         self.deadline_s = time.monotonic() + CONNECT_LIMIT_S
         self.sides = (_Side(client, Way.TO_SERVER, self, mask=0), _Side(server, Way.TO_CLIENT, self, select.EPOLLOUT))
@@ -162,18 +178,18 @@ class _Pair:
     def connected(self) -> None:
         self.connecting = False
         self.tap.connected()
-        self.recorder.opened(time.time_ns())
+        self.tell((self.recorder.opened, (time.time_ns(),)))
         for side in self.sides:
             side.look_for(select.EPOLLIN)
 
     def refuse(self, failure: int) -> None:
-        self.recorder.refused(time.time_ns(), os.strerror(failure).lower())
+        self.tell((self.recorder.refused, (time.time_ns(), os.strerror(failure).lower())))
         self.tap.refused(failure)
         self.break_off()
 
     def reset_by(self, way: Way) -> None:
         """One side broke off: so does the tap, on both."""
-        self.recorder.reset(way, time.time_ns())
+        self.tell((self.recorder.reset, (way, time.time_ns())))
         self.break_off()
 
     def break_off(self) -> None:
@@ -191,12 +207,13 @@ class _Pair:
 class _Side:
     """One socket of a pair; way is where its bytes go, unsent what it could not take yet of the other side's."""
 
-    __slots__ = ("ended", "fd", "heard", "mask", "other", "pair", "recv", "send", "sock", "unsent", "way")
+    __slots__ = ("ended", "fd", "heard", "mask", "other", "pair", "recv", "send", "sock", "tell", "unsent", "way")
     other: "_Side"
 
     def __init__(self, sock: socket.socket, way: Way, pair: _Pair, mask: int) -> None:
         self.sock, self.way, self.pair, self.mask = sock, way, pair, mask
-        self.fd, self.recv, self.send, self.heard = sock.fileno(), sock.recv, sock.send, pair.recorder.heard
+        self.fd, self.recv, self.send = sock.fileno(), sock.recv, sock.send
+        self.tell, self.heard = pair.tell, pair.recorder.heard
         self.unsent: memoryview | bytes = b""
         self.ended = False
 
@@ -240,9 +257,9 @@ class _Side:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.heard(self.way, now_ns, data)
+            self.tell((self.heard, (self.way, now_ns, data)))
             return self.pair.reset_by(other.way)
-        self.heard(self.way, now_ns, data)
+        self.tell((self.heard, (self.way, now_ns, data)))
         if sent != len(data):
             other.unsent = memoryview(data)[sent:]
             other.look_for(other.mask | select.EPOLLOUT)
@@ -264,7 +281,7 @@ class _Side:
     def _end(self) -> None:
         """This side sends no more; the other hears of it. Nothing is unsent there: this side would not be read."""
         self.ended = True
-        self.pair.recorder.ended(self.way, time.time_ns())
+        self.tell((self.pair.recorder.ended, (self.way, time.time_ns())))
         self.look_for(self.mask & ~select.EPOLLIN)
         try:
             self.other.sock.shutdown(socket.SHUT_WR)

@@ -18,7 +18,7 @@ from kvss_gevent.trace.scenes.scene import Ask, Scene, SceneClient
 SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
 RECV_BYTES = 256 << 10
-DRAIN_MS = 8000.0
+DRAIN_MS = 20_000.0
 """After the scene's length, for replies that are still to come."""
 SETUP_LIMIT_S = 20.0
 WARM_UP = build_request(Verb.GET, b"warm-up")
