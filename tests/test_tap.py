@@ -188,7 +188,8 @@ def test_a_target_that_is_down_is_told_once_and_may_come_back(tmp_path: Path) ->
         pass
     with tapping(port, "-w", str(tmp_path / "down.pcapng")) as tap:
         for _ in range(3):
-            with pytest.raises(ConnectionResetError), tap.connect() as sock:  # the reset may come before connect returns
+            # The reset may come before connect returns.
+            with pytest.raises(ConnectionResetError), tap.connect() as sock:
                 sock.recv(10)
         code, _, err = tap.stop()
     assert code == 0
