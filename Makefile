@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help idle serve test test-full setup check lint types coverage bench load load-headless load-search truth bench-load compare compare-again report-sample capture cluster-up cluster-down torture fuzz docs reference dist try-wheel clean
+.PHONY: help idle serve test test-full setup check lint types coverage bench load load-headless load-search truth truth-search bench-load compare compare-again report-sample capture cluster-up cluster-down torture fuzz docs reference dist try-wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -73,6 +73,9 @@ report-sample: $(VENV)/.lab ## measure the sample report in docs/sample-report a
 
 truth: $(VENV)/.load ## the load tester against servers whose truth is known, in 25 minutes at most; ARGS=--quick
 	$(RUN) -m kvss_gevent load truth $(ARGS)
+
+truth-search: $(VENV)/.load ## three searches on a server whose highest rate is known, in 15 minutes at most
+	$(RUN) -m kvss_gevent load truth --search $(ARGS)
 
 bench-load: $(VENV)/.load ## what the load tester itself costs
 	$(RUN) -m bench.load_tester $(ARGS)

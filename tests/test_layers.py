@@ -23,6 +23,7 @@ AT_HOME = {
     "prompt_toolkit": {"client"},
     "trio": {"models"},
     "uvloop": {"models"},
+    "twisted": {"models"},
     "locust": {"loadtest", "bench"},
     "matplotlib": {"compare"},
 }

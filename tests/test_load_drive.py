@@ -1,5 +1,6 @@
 """loadtest/drive.py, run.py and preflight.py against servers in threads: what is counted when connections are lost."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from load_servers import Answer, right, serving
 
 from kvss_gevent.loadtest.engine import loops, preflight
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.load_run import Run
+from kvss_gevent.loadtest.engine.load_run import NO_REPLY, Run
 from kvss_gevent.loadtest.engine.loops import NEVER_SENT
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, RESPONSE, Tally
@@ -51,7 +52,8 @@ class Bench:
         self.run.close()
         part = Tally()
         for update in self.updates:
-            part.merge(update.tally)
+            if update.reset == self.run.resets:
+                part.merge(update.tally)
         return part
 
 
@@ -269,3 +271,22 @@ def test_a_server_that_will_not_store_ends_the_loading() -> None:
         pytest.raises(Fail, match=r"storing 250 keys at .* failed: the server answered '500 SERVER_ERROR'"),
     ):
         preflight.load_keys(("127.0.0.1", port), options, options.value_size, "0a1b2c3d")
+
+
+@pytest.mark.parametrize("texts", [{}, {"depth": "5"}, {"rate": "3000"}, {"rate": "3000", "depth": "5"}], ids=str)
+def test_requests_that_a_server_never_answered_fail_also_where_they_were_due_before_the_window(
+    texts: dict[str, str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        one = Bench(silent.getsockname()[1], "get=100", drain="0.1", **texts)
+        working = gevent.spawn(one.work)
+        gevent.sleep(0.02)
+        one.updates.clear()
+        one.run.measure(clock() + 0.02, 0.15, lambda: False)
+        part = one.finish()
+        working.kill()
+    assert part.failures == {NO_REPLY: part.unanswered}
+    assert 1 <= part.unanswered <= one.user.depth
+    assert part.censored.total == part.unanswered + part.unsent
+    assert part.due == part.unanswered + part.unsent
+    assert part.unaccounted == 0

@@ -1,6 +1,7 @@
 """loadtest/traffic.py: lines are KV/1.0, replies are judged by their ticket."""
 
 from random import Random
+from uuid import uuid4
 
 import pytest
 
@@ -9,11 +10,16 @@ from kvss_gevent.loadtest.engine.request_stream import NOT_KV, RequestStream
 from kvss_gevent.loadtest.workload import keys
 from kvss_gevent.loadtest.workload.mix import Op, Workload, parse_mix, parse_sizes
 from kvss_gevent.loadtest.workload.proving_values import LOST, STALE, Ledger
+from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 from kvss_gevent.protocol.wire import Verb, parse_request
 
 
-def traffic(loaded: bool = True, verify: bool = True, worker: int = 0, workers: int = 1) -> RequestStream:
-    ledger = Ledger(100, b"0a1b2c3d", (worker, workers), loaded)
+def traffic(
+    loaded: bool = True, verify: bool = True, worker: int = 0, workers: int = 1, run: str = ""
+) -> RequestStream:
+    """Return a process's requests; with the name of a run, of one that shares columns with its other processes."""
+    shared = SharedColumns(run, 100, worker, workers) if run else None
+    ledger = Ledger(100, b"0a1b2c3d", (worker, workers), loaded, shared)
     ledger.verifies = verify
     workload = Workload(parse_mix("80:15:5"), keys.parse("uniform"))
     return RequestStream(workload, parse_sizes("100"), 100, Random(1), ledger)
@@ -98,3 +104,23 @@ def test_without_verification_any_value_will_do() -> None:
     assert judged(user, Op.GET, 7, b"200 OK whatever") == ("GET", "hit", "")
     assert judged(user, Op.GET, 7, b"404 NOT_FOUND") == ("GET", "miss", "")
     assert len(user.prepare(Op.PUT, 7)[0]) == len(b"KV/1.0 PUT user7 \n") + 100
+
+
+@pytest.mark.parametrize("every", [1, 7, 30])
+def test_each_of_two_processes_finds_every_value_that_a_server_has_lost(every: int) -> None:
+    run = uuid4().hex
+    both = [traffic(worker=worker, workers=2, run=run) for worker in range(2)]
+    held: dict[int, bytes] = {}
+    for key in range(100):
+        writer = both[key % 2]
+        line, expectation = writer.prepare(Op.PUT, key)
+        assert writer.judge(expectation, b"200 OK")[1] == ""
+        held[key] = b"200 OK " + line.split(b" ", 3)[3].rstrip(b"\n")
+    lost = set(range(0, 100, every))
+    for reader in both:
+        found = {
+            key
+            for key in range(100)
+            if judged(reader, Op.GET, key, b"404 NOT_FOUND" if key in lost else held[key])[2] == LOST
+        }
+        assert found == lost

@@ -1,15 +1,20 @@
 """The table of known truths: its short form, and that a report which lies about a server is found out."""
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvss_gevent.cli import main
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.report.figures import figures
-from kvss_gevent.loadtest.truth import harness
-from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, TRUTHS, Cell, Load, all_cells
+from kvss_gevent.loadtest.search import EXIT_UNCLEAR
+from kvss_gevent.loadtest.truth import harness, knee, table
+from kvss_gevent.loadtest.truth.cells import QUICK, Cell, Load, all_cells
 from kvss_gevent.loadtest.truth.harness import CellOutcome, Row, compare
 from kvss_gevent.loadtest.truth.table import markdown, write
 from kvss_gevent.settings.fail import Fail
@@ -23,13 +28,13 @@ CELL = Cell("fixed delay of 2 ms", CONSTANT)
 @pytest.mark.parametrize(("server", "load"), QUICK, ids=[name for name, _ in QUICK])
 def test_the_report_agrees_with_the_servers_log(server: str, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "ATTEMPTS", 2)
-    outcome = harness.run(Cell(server, load))
+    outcome = harness.repeat(harness.attempt(Cell(server, load)))
     assert outcome.mark in ("ok", "ok (2)", "disturbed"), outcome.complaints
 
 
 def true_log() -> list[Row]:
     """Return what a server logs that takes 2 ms for each of 300 requests a second, from 4 users in turn."""
-    return [(number % 4, 10 + number / 300, 10.002 + number / 300, "") for number in range(600)]
+    return [(number % 4, 10 + number / 300, 10.002 + number / 300, "", "GET") for number in range(600)]
 
 
 def true_results() -> dict[str, Any]:
@@ -43,6 +48,7 @@ def true_results() -> dict[str, Any]:
         "generator": {"wait_shares": {"vm": 0.0}},
         "response": figures(times),
         "service": figures(times),
+        "commands": {"GET": {"hit": {"response": figures(times)}}},
         "verdict": {"trusted": True, "findings": []},
     }
 
@@ -86,7 +92,7 @@ def test_a_report_that_lies_is_found_out(lie: tuple[str, str, Any], complaint: s
 
 def test_an_exit_code_and_trust_that_are_not_due_are_found_out() -> None:
     assert "exit code 1, expected 0" in list(compare(CELL, 1, true_results(), true_log()))
-    faulty = [(*row[:3], "torn value" if number % 40 == 0 else "") for number, row in enumerate(true_log())]
+    faulty = [(*row[:3], "torn value" if number % 40 == 0 else "", "GET") for number, row in enumerate(true_log())]
     found = list(compare(Cell("torn values", CONSTANT), 0, true_results(), faulty))
     assert "exit code 0, expected 1" in found
     assert "the verdict trusts the figures" in found
@@ -101,7 +107,7 @@ def test_a_server_that_stands_still_shows_in_what_is_expected_of_response_times(
         due, user = 10 + number / 300, number % 4
         received = max(due, free_at[user])
         free_at[user] = 11.5 if 11.0 <= received < 11.5 else received + 0.002
-        log.append((user, received, free_at[user], ""))
+        log.append((user, received, free_at[user], "", "GET"))
     found = list(compare(CELL, 0, true_results(), log))
     assert any(one.startswith("response p90_us is 2000") for one in found)
     assert not any(one.startswith("service p90_us") for one in found)
@@ -110,7 +116,7 @@ def test_a_server_that_stands_still_shows_in_what_is_expected_of_response_times(
 def test_the_table_has_every_cell_and_finds_its_place(tmp_path: Path) -> None:
     outcomes = [CellOutcome(cell, (), 1, False) for cell in all_cells()]
     table = markdown(outcomes)
-    assert table.count(" ok |") == len(LOADS) * len(TRUTHS)
+    assert table.count(" ok |") == len(list(all_cells()))
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- truth: made by `kvss load truth --write` -->\nold\n<!-- end of truth -->\nafter\n")
     write(page, table)
@@ -118,8 +124,59 @@ def test_the_table_has_every_cell_and_finds_its_place(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert text.count("fixed delay of 2 ms") == 1
+    assert text.count("| fixed delay of 2 ms |") == 1
     assert "old" not in text
     page.write_text("nothing")
     with pytest.raises(Fail, match="has no place for the table"):
         write(page, table)
+
+
+SEARCHES = [
+    ((495, 500, 485), 0, "agree within 5%, and all are"),
+    ((495, 500, 470), 1, "do not agree within 5%, and not all are"),
+    ((719, 700, 710), 1, "agree within 5%, and not all are"),
+    ((495, 0, 485), 4, "too busy to tell: no trial"),
+    ((495, 500, -1), 4, "too busy to tell: 2 of 3 searches ended in 15 minutes"),
+]
+
+
+@pytest.mark.parametrize(("answers", "code", "said"), SEARCHES, ids=[said for *_, said in SEARCHES])
+def test_three_searches_agree_or_say_that_they_cannot_tell(
+    answers: tuple[int, ...],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An answer of 0 is a search that cannot tell, one of -1 does not end."""
+    ends = dict(zip(knee.STARTS, answers, strict=True))
+
+    @contextmanager
+    def server(_: str) -> Iterator[tuple[str, None]]:
+        yield "1", None
+
+    def search(_: str, start: int, limit_s: float) -> tuple[int, str]:
+        if ends[start] < 0:
+            raise subprocess.TimeoutExpired("search", limit_s)
+        if not ends[start]:
+            return EXIT_UNCLEAR, "the machine is too busy to tell: no trial\n"
+        return 0, f"highest rate that holds p99<50ms: {ends[start]:,} requests/s\n"
+
+    monkeypatch.setattr(knee, "serving", server)
+    monkeypatch.setattr(knee, "_search", search)
+    assert knee.run(15) == code
+    assert said in capsys.readouterr().out
+
+
+def test_cells_run_side_by_side_and_again_alone_until_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attempt(cell: Cell, number: int = 1) -> CellOutcome:
+        return CellOutcome(cell, ("it does not agree",) if number < 2 else (), number, False)
+
+    monkeypatch.setattr(harness, "attempt", attempt)
+    monkeypatch.setattr(table, "attempt", attempt)
+    assert main(["load", "truth", "--quick"]) == 0
+    assert "ok (2)" in capsys.readouterr().out
+    assert main(["load", "truth", "--quick", "--minutes", "1e-9"]) == 1
+    assert "0 of 4 agree, 0 do not, 0 were disturbed by the machine, 4 were not run" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from kvss_gevent.trace.scenes.recording import record
 
 pytestmark = [pytest.mark.server, pytest.mark.full, pytest.mark.timeout(300)]
 
-LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent")
+LOOPS = ("select", "asyncio", "protocol", "uvloop", "twisted", "trio", "gevent-plain", "gevent")
 
 
 def owned_ms(story: Story, label: str) -> dict[Owner, float]:

@@ -33,13 +33,14 @@ MODULES: Final[Mapping[str, str]] = {
     "asyncio": "asyncio_streams",
     "protocol": "asyncio_protocol",
     "uvloop": "uvloop_protocol",
+    "twisted": "twisted_reactor",
     "trio": "trio_tasks",
     "gevent-plain": "gevent_plain",
     "gevent": "product",
 }
 """From a model's name to its file here. No file is named as a library is: that invites to import the wrong one."""
 
-NEEDS: Final[Mapping[str, str]] = {"uvloop": "lab", "trio": "lab"}
+NEEDS: Final[Mapping[str, str]] = dict.fromkeys(("uvloop", "twisted", "trio"), "lab")
 """The extra of this package that brings what a model needs beside the core."""
 
 HONOURED_BY_PRODUCT_ALONE: Final = (

@@ -42,7 +42,7 @@ PANELS = (
 QUICK = (0, 1, 4)
 FULL = (0, 1, 2, 4, 8)
 BLOCK_MS, RATE = 10, 100.0
-LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent", "gevent+disk")
+LOOPS = ("select", "asyncio", "protocol", "uvloop", "twisted", "trio", "gevent-plain", "gevent", "gevent+disk")
 SIDE_BY_SIDE = ("threads", "pool", "fork", "prefork")
 
 

@@ -44,7 +44,7 @@ BURN_MS, RATE, SECONDS = 500, 50.0, 0.8
 HELD_US = BURN_MS * 800
 """The next request may be due 20 ms after the handler began."""
 
-LOOPS = ("select", "asyncio", "protocol", "uvloop", "trio", "gevent-plain", "gevent", "gevent+disk")
+LOOPS = ("select", "asyncio", "protocol", "uvloop", "twisted", "trio", "gevent-plain", "gevent", "gevent+disk")
 PREEMPTED = ("threads", "pool", "fork", "prefork")
 
 

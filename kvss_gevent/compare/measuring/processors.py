@@ -15,7 +15,7 @@ from kvss_gevent.models.contract import gil_is_on
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
-PACKAGES = ("kvss-gevent", "gevent", "greenlet", "uvloop", "trio", "lmdb", "locust", "matplotlib")
+PACKAGES = ("kvss-gevent", "gevent", "greenlet", "uvloop", "twisted", "trio", "lmdb", "locust", "matplotlib")
 
 
 @dataclass(frozen=True, slots=True)

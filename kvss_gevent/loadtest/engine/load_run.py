@@ -216,7 +216,10 @@ class Run:
         # Sent before the drain, or a moment ago: only the first has waited in vain.
         waited_s = now - user.connection.sent_at if user.connection is not None else 0.0
         in_vain = self._drained and waited_s >= max(self.options.drain, _IN_VAIN_S)
-        for due in user.owed():
+        begin = self.recorder.begin
+        for owed in user.owed():
+            # What was due before the window has then waited through all of it, and counts from its beginning.
+            due = max(owed, begin) if in_vain else owed
             if not self.recorder.counts(due):
                 continue
             self.recorder.censor(due, now)
@@ -226,7 +229,7 @@ class Run:
             else:
                 tally.aborted += 1
             # In closed loop a request counts as due when it is sent, which nobody has noted yet.
-            tally.due += self.arrival_queue is None
+            tally.due += self.arrival_queue is None or owed < begin
 
     def close(self) -> None:
         """Count what is left, and deliver the last counts. A second call does nothing."""

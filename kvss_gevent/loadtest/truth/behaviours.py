@@ -38,6 +38,8 @@ class State:
     data: Store = field(default_factory=dict)
     before: Store = field(default_factory=dict)
     stored_at: dict[bytes, float] = field(default_factory=dict)
+    lost_at: dict[bytes, float] = field(default_factory=dict)
+    """From when on a value that was acknowledged is gone."""
     free_at: float = 0.0
     begun: float = 0.0
     chances: int = 0
@@ -151,6 +153,23 @@ def vanished(state: State, request: ReceivedRequest) -> Answer | None:
     return Answer(b"404 NOT_FOUND", 0, fault="acknowledged value is gone")
 
 
+def loses(every: int, keeps_s: float, delay_s: float = 0.001) -> Behaviour:
+    """Lose one in so many values that were stored, a while after: each read of it until the next PUT is a fault."""
+
+    def answer(state: State, request: ReceivedRequest) -> Answer:
+        at = request.received + delay_s
+        if request.verb == b"GET" and state.lost_at.get(request.key, at) < request.received:
+            return Answer(b"404 NOT_FOUND", at, fault="acknowledged value is gone")
+        if request.verb == b"PUT":
+            state.lost_at.pop(request.key, None)
+            state.chances += 1
+            if state.chances % every == 0:
+                state.lost_at[request.key] = request.received + keeps_s
+        return Answer(right(state, request), at)
+
+    return answer
+
+
 def foreign(state: State, request: ReceivedRequest) -> Answer | None:
     """Return a value that nobody has written."""
     return Answer(b"200 OK nobody wrote this", 0, fault="torn value") if _is_read(state, request) else None
@@ -203,6 +222,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "swapped values": sometimes(40, swapped),
     "stale values": sometimes(40, stale),
     "vanished values": sometimes(40, vanished),
+    "loses every 10th value": loses(10, 0.1),
     "values nobody wrote": sometimes(40, foreign),
     "500 once in 50": sometimes(50, refused),
     "resets once in 200": sometimes(200, reset),

@@ -73,6 +73,7 @@ TRUTHS = {
     "swapped values": Truth((WRONG_KEY,)),
     "stale values": Truth((STALE,)),
     "vanished values": Truth((LOST,)),
+    "loses every 10th value": Truth((LOST,)),
     "values nobody wrote": Truth((TORN,)),
     "500 once in 50": Truth(("500 SERVER_ERROR",)),
     "resets once in 200": Truth(_LOST_CONNECTIONS, exact=False),
@@ -81,6 +82,10 @@ TRUTHS = {
     "silence": Truth((NO_REPLY,), exact=False, keeps_up=False),
 }
 assert TRUTHS.keys() == BEHAVIOURS.keys()
+
+FIXED = "fixed delay of 2 ms"
+USER_CLASSES = ("YcsbA", "YcsbB", "YcsbC", "YcsbD", "YcsbF", "Pipelining", "ConnectPerRequest", "Idle")
+"""Run against the server with a fixed delay: what they send must be what it received."""
 
 QUICK = (
     ("fixed delay of 2 ms", Load("constant", 1, 1)),
@@ -93,10 +98,16 @@ QUICK = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One server under one load."""
+    """One server under one load, sent by KvssMix or by another user class."""
 
     server: str
     load: Load
+    user: str = ""
+
+    @property
+    def row(self) -> str:
+        """The name of the cell's row in the table."""
+        return f"{self.user} on {self.server}" if self.user else self.server
 
     @property
     def truth(self) -> Truth:
@@ -113,8 +124,9 @@ class Cell:
     def options(self) -> list[str]:
         """Return the load tester's options."""
         load = self.load
-        options = ["-u", str(USERS), "-r", "100", "-t", str(SECONDS), "--kv-warmup", f"{WARMUP_S}s", "--kv-drain", "1s"]
-        options += ["--kv-keys", "200", "--kv-mix", "80:20:0", "--kv-depth", str(load.depth)]
+        options = [self.user] if self.user else []
+        options += ["-u", str(USERS), "-r", "100", "-t", str(SECONDS), "--kv-warmup", f"{WARMUP_S}s"]
+        options += ["--kv-drain", "1s", "--kv-keys", "200", "--kv-mix", "80:20:0", "--kv-depth", str(load.depth)]
         if load.is_open:
             options += ["--kv-rate", f"{self.rate:g}", "--kv-arrival", load.loop]
         return options
@@ -125,3 +137,7 @@ def all_cells() -> Iterator[Cell]:
     for server in TRUTHS:
         for load in LOADS:
             yield Cell(server, load)
+    for user in USER_CLASSES:
+        for load in LOADS:
+            if load.depth == 1 and load.loop != "poisson":
+                yield Cell(FIXED, load, user)

@@ -1,7 +1,7 @@
 """A known server as a process: `python -m kvss_gevent.loadtest.truth.server NAME` prints its port, and then its log.
 
-It ends when its standard input does. The log is JSON: one row for each data request, [connection, received, replied or
-null, fault], in seconds of the machine's monotonic clock, which the load tester counts in, too.
+It ends when its standard input does. The log is JSON: one row for each data request and each STATS, [connection,
+received, replied or null, fault, verb], in seconds of the machine's monotonic clock, which is the load tester's, too.
 """
 
 import asyncio
@@ -58,6 +58,7 @@ class TruthConversation(asyncio.Protocol):
         verb = words[1]
         if verb == b"STATS":
             self._transport.write(b"200 OK uptime: 0:00:01\n")
+            self._log.rows.append([self._number, now, now, "", "STATS"])
         elif verb == b"QUIT":
             self._transport.write(b"200 OK bye\n")
             self._transport.close()
@@ -73,7 +74,7 @@ class TruthConversation(asyncio.Protocol):
         self._nth += 1
         value = words[3] if len(words) > 3 else b""
         answer = log.behaviour(log.state, ReceivedRequest(verb, words[2], value, now, len(log.rows), self._nth))
-        row = [self._number, now, None, answer.fault]
+        row = [self._number, now, None, answer.fault, verb.decode()]
         log.rows.append(row)
         self._free_at = max(answer.at, self._free_at)
         if answer.how == NEVER:

@@ -3,11 +3,12 @@
 import argparse
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, TRUTHS, Cell, all_cells
-from kvss_gevent.loadtest.truth.harness import CellOutcome
-from kvss_gevent.loadtest.truth.harness import run as run_cell
+from kvss_gevent.loadtest.truth import knee
+from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, Cell, all_cells
+from kvss_gevent.loadtest.truth.harness import CellOutcome, attempt, repeat
 from kvss_gevent.settings.fail import Exit, Fail
 
 _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of truth -->"
@@ -15,11 +16,11 @@ _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of
 
 def markdown(outcomes: Iterable[CellOutcome]) -> str:
     """Return the table: a row for each server, a column for each load."""
-    marks = {(outcome.cell.server, outcome.cell.load): outcome.mark for outcome in outcomes}
+    marks = {(outcome.cell.row, outcome.cell.load): outcome.mark for outcome in outcomes}
     heads = [f"{load.loop} {load.processes}p d{load.depth}" for load in LOADS]
     lines = ["| server | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for server in TRUTHS:
-        lines.append(f"| {server} | " + " | ".join(marks.get((server, load), "") for load in LOADS) + " |")
+    for row in dict.fromkeys(cell.row for cell in all_cells()):
+        lines.append(f"| {row} | " + " | ".join(marks.get((row, load), "") for load in LOADS) + " |")
     return "\n".join(lines)
 
 
@@ -37,43 +38,89 @@ EPILOG = """\
 examples:
   kvss load truth --quick
   kvss load truth --only poisson
+  kvss load truth --search
 
-exit codes: 0 the reports agree with the logs, 1 one does not, 130 Ctrl-C"""
+exit codes:
+  0 the reports agree with the logs, or the searches with the server, 1 one does not or was not run,
+  4 the machine is too busy for a search to tell, 130 Ctrl-C"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `kvss load truth`."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "--quick", action="store_true", help=f"{len(QUICK)} cells instead of {len(LOADS) * len(TRUTHS)}"
+        "--quick", action="store_true", help=f"{len(QUICK)} cells instead of {sum(1 for _ in all_cells())}"
     )
+    parser.add_argument("--search", action="store_true", help="three searches on a known highest rate instead of cells")
     parser.add_argument("--only", default="", metavar="TEXT", help="only servers and loads whose name holds the text")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, after every cell")
+    parser.add_argument(
+        "--minutes", type=float, help="begin no cell after this time (default 25); end the searches then (15)"
+    )
+    parser.add_argument("--together", type=int, default=2, help="cells that run side by side (default 2)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the cells; 0 all agree, 1 one does not, 130 Ctrl-C."""
+    """Run the cells, or the searches; returns one of the exit codes of EPILOG."""
+    if args.search:
+        return knee.run(args.minutes or 15)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
-    cells = [cell for cell in cells if args.only in f"{cell.server}; {cell.load};"]
-    if args.write:
-        write(args.write, markdown([]))
-    begun = time.monotonic()
-    outcomes: list[CellOutcome] = []
+    cells = [cell for cell in cells if args.only in f"{cell.row}; {cell.load};"]
+    progress = Progress(len(cells), args.write)
+    ends = progress.begun + (args.minutes or 25) * 60
+    pool = ThreadPoolExecutor(args.together)
     try:
-        for number, cell in enumerate(cells, 1):
-            outcome = run_cell(cell)
-            outcomes.append(outcome)
-            if args.write:
-                write(args.write, markdown(outcomes))
-            print(f"{number:>4} of {len(cells)}  {outcome.mark:<10} {cell.server}; {cell.load}", flush=True)
-            for complaint in outcome.complaints:
-                print(f"{'':>24}{complaint}", flush=True)
+        for done in as_completed([pool.submit(_once, cell, ends) for cell in cells]):
+            if outcome := done.result():
+                progress.add(outcome)
+        # Whoever ran beside another cell runs again alone.
+        for outcome in progress.wrong():
+            if time.monotonic() < ends:
+                progress.add(repeat(outcome))
     except KeyboardInterrupt:
         return 130
-    wrong = [outcome for outcome in outcomes if outcome.mark == "NOT"]
-    disturbed = sum(outcome.mark == "disturbed" for outcome in outcomes)
-    print(
-        f"{len(outcomes) - len(wrong) - disturbed} of {len(outcomes)} agree, {len(wrong)} do not, {disturbed} were "
-        f"disturbed by the machine; {time.monotonic() - begun:.0f} s"
-    )
-    return Exit.FAILED if wrong else Exit.OK
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return progress.finish()
+
+
+def _once(cell: Cell, ends: float) -> CellOutcome | None:
+    return attempt(cell) if time.monotonic() < ends else None
+
+
+class Progress:
+    """What the cells have come to so far: printed, and put into a page where one is named."""
+
+    def __init__(self, planned: int, page: Path | None) -> None:
+        self.begun = time.monotonic()
+        self._planned = planned
+        self._page = page
+        self._outcomes: dict[Cell, CellOutcome] = {}
+        if page:
+            write(page, markdown([]))
+
+    def add(self, outcome: CellOutcome) -> None:
+        """Note and print an outcome, in place of an earlier one of its cell."""
+        cell = outcome.cell
+        self._outcomes[cell] = outcome
+        if self._page:
+            write(self._page, markdown(self._outcomes.values()))
+        print(f"{len(self._outcomes):>4} of {self._planned}  {outcome.mark:<10} {cell.row}; {cell.load}", flush=True)
+        for complaint in outcome.complaints:
+            print(f"{'':>24}{complaint}", flush=True)
+
+    def wrong(self) -> list[CellOutcome]:
+        """Return the outcomes of cells that do not agree."""
+        return [outcome for outcome in self._outcomes.values() if outcome.complaints]
+
+    def finish(self) -> int:
+        """Print the sums, and return the exit code."""
+        outcomes = self._outcomes.values()
+        wrong = sum(outcome.mark == "NOT" for outcome in outcomes)
+        disturbed = sum(outcome.mark == "disturbed" for outcome in outcomes)
+        not_run = self._planned - len(outcomes)
+        print(
+            f"{len(outcomes) - wrong - disturbed} of {self._planned} agree, {wrong} do not, {disturbed} were disturbed "
+            f"by the machine, {not_run} were not run; {time.monotonic() - self.begun:.0f} s"
+        )
+        return Exit.FAILED if wrong or not_run else Exit.OK

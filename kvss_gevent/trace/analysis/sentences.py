@@ -16,6 +16,7 @@ KEPT: Final[Mapping[str, str]] = {
     "asyncio": "the event loop",
     "protocol": "the event loop",
     "uvloop": "the event loop",
+    "twisted": "the reactor",
     "trio": "the event loop",
     "gevent-plain": "the only greenlet that runs",
     "gevent": "the only greenlet that runs",

@@ -33,6 +33,7 @@ WAITS: Final[Mapping[str, tuple[str, str]]] = {
     "asyncio": ("models/asyncio_streams.py", "await reader.read("),
     "protocol": ("models/asyncio_protocol.py", "def data_received"),
     "uvloop": ("models/asyncio_protocol.py", "def data_received"),
+    "twisted": ("models/twisted_reactor.py", "def dataReceived"),
     "trio": ("models/trio_tasks.py", "await stream.receive_some("),
     "gevent-plain": ("models/gevent_plain.py", "sock.recv("),
     "gevent": ("server/gevent_server.py", "recv(room)"),
