@@ -8,6 +8,8 @@ import pytest
 
 TAKES_LONG = "takes long: `make test-full` runs it"
 RERUNS = 1
+LONG_LIMIT_S = 300
+"""Of a test that takes long; pyproject.toml has the limit of the others."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,8 +25,11 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("full") and not config.getoption("--full"):
-            item.add_marker(pytest.mark.skip(reason=TAKES_LONG))
+        if item.get_closest_marker("full"):
+            if not config.getoption("--full"):
+                item.add_marker(pytest.mark.skip(reason=TAKES_LONG))
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(LONG_LIMIT_S))
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=RERUNS))
 

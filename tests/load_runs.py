@@ -60,7 +60,7 @@ def run(
     env: dict[str, str] | None = None,
     locustfile: str = "loadtest/kvss_locust.py",
 ) -> Finished:
-    """Run locust to its end, 40 s at most, and read results.json where `out` is given."""
+    """Run locust to its end, 100 s at most, and read results.json where `out` is given."""
     extra = ["--kv-out", str(out)] if out else []
     done = subprocess.run(
         command(port, *options, *extra, locustfile=locustfile),
@@ -68,7 +68,7 @@ def run(
         env=environment(**(env or {})),
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=100,
         check=False,
     )
     results = json.loads((out / "results.json").read_text()) if out and (out / "results.json").exists() else {}

@@ -28,7 +28,7 @@ def bench(port: int, *flags: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "kvss_gevent", "bench", f"127.0.0.1:{port}", *flags],
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=200,
         check=False,
     )
 

@@ -483,6 +483,7 @@ def test_recorded_bytes(face: str, row: Row) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(200)
 def test_recorded_bytes_in_a_program_that_gevent_has_patched() -> None:
     code = (
         "from gevent import monkey; monkey.patch_all(); import sys, pytest\n"
@@ -492,7 +493,7 @@ def test_recorded_bytes_in_a_program_that_gevent_has_patched() -> None:
         [sys.executable, "-c", code, str(Path(__file__)), "-k", "not Async and not patched"],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=180,
         check=False,
     )
     assert child.returncode == 0, child.stdout + child.stderr

@@ -22,7 +22,7 @@ def compare(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "kvss_gevent", "compare", *words],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,

@@ -78,6 +78,8 @@ def test_a_model_against_itself_never_ranks() -> None:
         (0.7, 0.9, Standing.AHEAD),
         (1.06, 1.2, Standing.BEHIND),
         (1.04, 1.2, Standing.OPEN),
+        (BAND, 1.2, Standing.OPEN),
+        (0.8, 1 / BAND, Standing.OPEN),
         (0.9, 0.96, Standing.OPEN),
         (0.5, 2.0, Standing.OPEN),
     ],

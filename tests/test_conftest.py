@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 @pytest.mark.full
-def test_long(): pass
+def test_long(request): assert request.node.get_closest_marker("timeout").args == (300,)
 
 def once(name):
     path = Path(name)

@@ -43,7 +43,7 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
         },
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=250,
         check=False,
     )
     shown, printed = output.splitlines(), without_stop_line(done.stdout).splitlines()

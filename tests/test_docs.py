@@ -29,6 +29,8 @@ RUN_ELSEWHERE = {
     "own-load-test.md": "test_worked_examples.py",
 }
 """Documents full of measured numbers, whose tests know which of them may differ, and those that change code."""
+FIRST_READ = ("README.md", "first-server.md", "client.md", "serve.md", "wire.md")
+"""The examples of the others take long together."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -65,7 +67,14 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if examples(d)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(one, marks=[] if one.name in FIRST_READ else [pytest.mark.full], id=one.name)
+        for one in DOCUMENTS
+        if examples(one)
+    ],
+)
 def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> None:
     kvss = tmp_path / "kvss"
     kvss.write_text(f'#!/bin/sh\nexec {sys.executable} -m kvss_gevent "$@"\n')

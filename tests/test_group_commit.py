@@ -13,7 +13,7 @@ from store_calls import Result, apply
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.group_commit import MAX_TRANSACTION_JOBS, GroupCommit, with_group_commit
+from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30
@@ -249,11 +249,11 @@ def test_a_refusal_while_the_disk_hangs_waits_for_nothing(gated: Gated, make: Ca
 def test_a_transaction_takes_a_bounded_number_of_batches(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
     first = begun(store, gated)
-    others = [gevent.spawn(put, store, b"%d" % number) for number in range(MAX_TRANSACTION_JOBS + 10)]
+    others = [gevent.spawn(put, store, b"%d" % number) for number in range(1034)]
     gevent.sleep(0)
     gated.gate.set()
     gevent.joinall([first, *others], timeout=5, raise_error=True)
-    assert gated.transactions == [1, MAX_TRANSACTION_JOBS, 10]
+    assert gated.transactions == [1, 1024, 10]
     assert all(other.value is True for other in others)
 
 

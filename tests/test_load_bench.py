@@ -14,7 +14,9 @@ pytestmark = pytest.mark.server
 @pytest.mark.timing
 def test_a_short_round_measures_both_sides() -> None:
     command = [sys.executable, "-m", "bench.load_tester", "--rounds", "1", "--seconds", "2"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode in (0, 1), done.stderr
     found = re.search(
         r"bare ([\d,]+)/s at ([\d.]+) us of CPU a request, load tester ([\d,]+)/s at ([\d.]+) us", done.stdout

@@ -60,7 +60,7 @@ def test_an_example_prints_what_the_page_shows(
         env=environment(PATH=path, SERVER=served["SERVER"]),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr

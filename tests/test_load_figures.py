@@ -59,6 +59,7 @@ def results(**changes: Any) -> dict[str, Any]:
         ("p99<4ms", {}, False),
         ("p99<=4ms", {}, True),
         ("p99:4ms", {}, True),
+        ("p99>4ms", {}, False),
         ("p99<5ms", {"at_least": ["p99_us"]}, False),
         ("p99>1ms", {"at_least": ["p99_us"]}, True),
         ("max<9001us", {}, True),

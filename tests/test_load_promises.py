@@ -280,7 +280,7 @@ def test_autoquit_ends_the_page_when_the_run_has_ended() -> None:
         options = ("--autostart", "--autoquit", "1", "-t", "1", "--kv-warmup", "0s", "--kv-keys", "20")
         line = [one for one in command(port, *options, "--web-port", free_port()) if one != "--headless"]
         done = subprocess.run(
-            line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50, check=False
+            line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200, check=False
         )
     assert done.returncode == 0
     assert "Verdict:" in done.stdout

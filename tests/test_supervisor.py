@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from kvss_gevent.server.supervisor import RestartTimes
+
 FIRST_LIFE_S = 0.3
 """A first worker that ends before its parent has heard that it is ready ends the whole."""
 
@@ -66,3 +68,7 @@ def test_a_worker_that_does_not_end_is_killed_once_drain_and_grace_are_over(tmp_
     code, _ = run(tmp_path, [], drain_timeout_s=0.5, kill_grace_s=0.5)
     assert code == 0
     assert 1.0 <= time.monotonic() - began_s < 6
+
+
+def test_the_usual_times_are_those_that_the_document_of_workers_promises() -> None:
+    assert RestartTimes() == RestartTimes(first_delay_s=0.1, longest_delay_s=5, reset_after_s=10, kill_grace_s=3)
