@@ -149,7 +149,7 @@ class Session:
                 append(reply)
                 continue
             match line.split(b" ", 3):
-                case [b"KV/1.0", b"PUT", key, value] if 0 < len(key) <= MAX_KEY_BYTES and value != b"\n":
+                case [b"KV/1.0", b"PUT", key, value] if key and len(key) <= MAX_KEY_BYTES and value != b"\n":
                     verb = PUT
                     puts += 1
                 case [b"KV/1.0", b"GET", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
