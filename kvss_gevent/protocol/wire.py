@@ -66,6 +66,8 @@ LINE: Final[dict[Status, bytes]] = {status: reply + b"\n" for status, reply in R
 """The same with its line feed, as it is sent."""
 
 GET_PREFIX: Final = VERSION + b" GET "
+GET_LINE: Final = GET_PREFIX + b"%b\n"
+"""To be formatted with a key: a third less than two concatenations."""
 OK_PREFIX: Final = REPLY[Status.OK] + b" "
 BYE: Final = OK_PREFIX + b"bye"
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, GET_PREFIX, LINE, OK_PREFIX, PUT, PUTEX, TTL, Status
+from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, GET_LINE, LINE, OK_PREFIX, PUT, PUTEX, TTL, Status
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Batch, CannotOpen, ReplyTable, StoreError, split_seconds
 from kvss_gevent.stores.expiry import ExpiringKeys
@@ -41,7 +41,7 @@ class MemoryStore:
 
     def run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Run one command and return its reply line. Raises StoreError for a PUT for which there is no memory."""
-        request = b"KV/1.0 GET %b\n" % key  # a third less than two concatenations
+        request = GET_LINE % key
         replies = self.replies
         old = replies.get(request)
         if old is None and self._expiring.count and request in self._expiring:
