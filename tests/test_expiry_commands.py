@@ -1,5 +1,7 @@
 """PUTEX, EXPIRE, TTL and PERSIST (rule 15): a session's replies, over the memory store and a clock of the test."""
 
+from itertools import pairwise
+
 import gevent
 import pytest
 from hypothesis import settings
@@ -14,6 +16,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.core.user_file import Role
+from kvss_gevent.server import timeouts
 from kvss_gevent.server.timeouts import RECLAIM_KEYS, reclaim
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
@@ -184,6 +187,31 @@ def test_a_server_forgets_keys_that_have_ended_in_small_steps_while_nobody_asks(
     greenlet.kill()
     assert len([size_bytes for size_bytes in steps if size_bytes]) in (3, 4)
     assert max(steps) < 1.2 * sum(steps) / 3
+
+
+def test_a_server_forgets_keys_for_a_bounded_time_and_then_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    class Slow:
+        def reclaim(self, most: int) -> bool:
+            happened.append("slow" if timeouts.RECLAIM_SLICE_S == 0 else "quick")
+            return len(happened) < 20 * timeouts.RECLAIM_KEYS
+
+    def others() -> None:
+        while True:
+            gevent.sleep(0)
+            happened.append("others")
+
+    monkeypatch.setattr(timeouts, "RECLAIM_INTERVAL_S", 0.0)
+    for slice_s in (0.0, 10.0):
+        monkeypatch.setattr(timeouts, "RECLAIM_SLICE_S", slice_s)
+        happened.clear()
+        greenlets = [gevent.spawn(reclaim, Slow()), gevent.spawn(others)]
+        gevent.sleep(0.02)
+        gevent.killall(greenlets)
+        followed = set(pairwise(happened))
+        assert ("slow", "slow") not in followed
+        assert (("quick", "quick") in followed) == bool(slice_s)
 
 
 VERBS = ["GET", "PUT", "DEL", "TTL", "EXPIRE", "PERSIST", "PUTEX"]

@@ -1,5 +1,6 @@
 """Keys that expire in the disk store's file: by the wall clock, across restarts, with an index that is always right."""
 
+import math
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,6 +15,7 @@ from test_expiry_stores import random_command
 
 from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, PERSIST, PUT, PUTEX, TTL
 from kvss_gevent.stores.base import Command
+from kvss_gevent.stores.disk import disk_store
 from kvss_gevent.stores.disk.deadlines import NAME
 from kvss_gevent.stores.disk.disk_store import RECLAIMED_KEYS, DiskStore
 from kvss_gevent.stores.disk.group_commit import GroupCommit
@@ -31,6 +33,11 @@ def clock() -> Clock:
 @pytest.fixture
 def opener(tmp_path: Path, clock: Clock) -> Callable[[], DiskStore]:
     return lambda: DiskStore(tmp_path / "data.kv", sync="none", clock=lambda: clock() // 1_000_000)
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_that_is_quick_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_store, "RECLAIM_S", math.inf)
 
 
 def index_of(path: Path) -> list[bytes]:
@@ -131,6 +138,20 @@ def test_one_transaction_deletes_a_bounded_number_of_ended_keys(opener: Callable
         RECLAIMED_KEYS,
         10,
     ]
+    store.close()
+
+
+def test_where_no_thread_deletes_ended_keys_a_transaction_does_it_for_a_bounded_time(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DiskStore(tmp_path / "data.kv", sync="none", clock=lambda: clock() // 1_000_000)
+    store.apply([(PUTEX, b"key %d" % number, b"5 v\n") for number in range(9)], LIMIT)
+    clock.now_s += 6
+    monkeypatch.setattr(disk_store, "RECLAIM_S", 0.0)
+    for left in range(8, -1, -1):
+        store.apply([(DEL, b"none", b"\n")], LIMIT)
+        assert store.expired_keys == 9 - left
+    assert not store.has_ended()
     store.close()
 
 

@@ -132,6 +132,46 @@ def test_with_0_nothing_hibernates() -> None:
         assert sleepers(server) == 0
 
 
+def test_a_connection_that_is_no_longer_quiet_keeps_its_greenlet() -> None:
+    with running(hibernate_s=0.0) as (server, connect):
+        client = connect()
+        assert ask(client) == NONE
+        (connection,) = server.connections
+        server._hibernate(connection)  # it was found quiet, and has asked before its greenlet was to end
+        gevent.sleep(0.01)
+        assert sleepers(server) == 0
+        connection.session.quiet = True
+        client.sendall(ASK)  # it lies in the socket and is not read yet
+        server._hibernate(connection)
+        assert client.recv(100) == NONE
+        assert sleepers(server) == 0
+        connection.session.quiet = True
+        server._hibernate(connection)
+        until(lambda: sleepers(server) == 1)
+        server._hibernate(connection)  # it has no greenlet that could end
+        gevent.sleep(0.01)
+        assert not connection.rests
+        assert ask(client) == NONE
+
+
+def test_a_connection_that_has_replies_to_send_keeps_its_greenlet() -> None:
+    with running(hibernate_s=0.0) as (server, connect):
+        client = connect()
+        assert ask(client, b"KV/1.0 PUT big " + b"x" * 500_000 + b"\n") == b"201 CREATED\n"
+        (connection,) = server.connections
+        client.sendall(b"KV/1.0 GET big\n" * 40)
+        until(lambda: connection.sending)
+        connection.session.quiet = True
+        server._hibernate(connection)
+        left = 40 * (len(b"200 OK \n") + 500_000)
+        while left:
+            taken = client.recv(1 << 20)
+            assert taken, f"closed with {left} bytes unsent"
+            left -= len(taken)
+        assert ask(client) == NONE
+        assert sleepers(server) == 0
+
+
 @pytest.mark.parametrize(
     ("wanted", "limit", "fitting"), [(0, 20_000, 19_900), (0, None, MAX_COUNT), (500, 20_000, 500), (500, 300, 200)]
 )

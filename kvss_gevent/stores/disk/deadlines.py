@@ -114,15 +114,18 @@ class Deadlines:
             txn.put(_index_key(deadline_ms, key), key if len(key) > _LONGEST_KEY_BYTES else b"", db=self.index)
         return CREATED if verb == PUTEX and not was_there else OK
 
-    def reclaim(self, txn: Any, most: int) -> None:
-        """Delete up to `most` keys that have ended."""
+    def reclaim(self, txn: Any, most: int, most_s: float) -> None:
+        """Delete up to `most` keys that have ended, for at most so long, and at least one."""
         now_ms = self.clock()
+        until_s = time.monotonic() + most_s
         cursor = txn.cursor(db=self.index)
         while most and cursor.first() and _time_ms(cursor.key()) <= now_ms:
             txn.delete(cursor.value() or cursor.key()[8:])
             cursor.delete()
             self.forgotten += 1
             most -= 1
+            if time.monotonic() >= until_s:
+                break
 
     def ended(self, txn: Any, most: int = COUNTED_KEYS) -> int:
         """Return how many keys have ended and are still stored, counted up to `most`."""
