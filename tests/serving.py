@@ -70,6 +70,11 @@ def read_lines(sock: socket.socket, number: int) -> list[bytes]:
     return data.split(b"\n")[:-1]
 
 
+def patient(command: str, port: str) -> str:
+    """Return a shell command that waits for its server where it sleeps for a time that is enough on a quiet machine."""
+    return re.sub(r"& sleep \d;", f"& until (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done;", command)
+
+
 def wait_until(condition, limit_s: float = 5.0) -> None:  # type: ignore[no-untyped-def]
     """Wait until condition() is true, asking often; fail after limit_s."""
     deadline_s = time.monotonic() + limit_s

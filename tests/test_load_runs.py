@@ -19,6 +19,7 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 from load_runs import ROOT, command, environment, free_port, run
 from load_servers import right, serving
+from serving import wait_until
 
 from kvss_gevent.loadtest.engine.histogram import HIGHEST_US
 from kvss_gevent.loadtest.engine.load_run import NO_REPLY
@@ -267,8 +268,14 @@ def test_ctrl_c_twice_keeps_what_was_measured_and_says_that_it_is_not_all(proces
     more = [] if processes == 1 else ["--processes", "2", "--master-port", free_port()]
     more += ["--master-bind-port", more[-1]] if more else []
     options = ("-u", "2", "-t", "60", "--kv-out", str(tmp_path), "--kv-keys", "50", "--kv-warmup", "0s", *more)
-    with serving() as port, measuring(*command(port, *options)) as locust:
-        time.sleep(1.5)
+    asked: list[bytes] = []
+
+    def noting(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
+        asked.append(words[1])
+        return right(data, words)
+
+    with serving(noting) as port, measuring(*command(port, *options)) as locust:
+        wait_until(lambda: len(asked) > 1000, limit_s=30)
         children = psutil.Process(locust.pid).children()
         for _ in range(2):
             for one in (locust, *children):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from load_runs import free_port
-from serving import without_stop_line
+from serving import patient, without_stop_line
 
 ROOT = Path(__file__).parent.parent
 STEP = re.compile(r"(Save this as|Change)\s`([^`]+)`(?:(?!```).)*?```\w+\n(.*?)^```|```console\n(.*?)^```", re.M | re.S)
@@ -61,7 +61,7 @@ def run(console: str, copy: Path) -> None:
     for part in re.split(r"^\$ ", console.replace("5060", port), flags=re.M)[1:]:
         command, _, shown = part.partition("\n")
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-c", patient(command, port)],
             cwd=copy,
             env=environment(copy),
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ The transport keeps what a client does not take, and tells its producer, which i
 with a producer that is still registered does not close.
 """
 
+import signal
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -94,4 +95,5 @@ def serve(ground: Ground) -> None:
     service = ground.open_service()
     factory = Factory.forProtocol(lambda: TwistedClient(service))
     reactor.adoptStreamPort(ground.listener.fileno(), ground.listener.family, factory)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Twisted replaces no other handler of SIGINT
     reactor.run()
