@@ -75,7 +75,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scorecard]:
 
     def card_of(name: str) -> Scorecard:
         with model(name, directory) as server:
-            # Who loses a case by nature waits for that case to time out; nobody else waits, so a busy machine gets time.
+            # Who loses a case by nature waits for it to time out. Nobody else waits, so a busy machine gets time.
             return grade("127.0.0.1", server.port, Plan(timeout_s=2.0 if ROWS[name].loses else 6.0))
 
     with ThreadPoolExecutor(GRADED_AT_A_TIME) as pool:
