@@ -124,7 +124,15 @@ def test_print_config_says_where_each_value_is_from(
 def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--check-config"]) == 0
     assert capsys.readouterr().out == "kvss: the configuration is good\n"
-    for wrong, cause in ((["--store", "foo:"], "--store is 'foo:'"), (["--model", "foo"], "--model is 'foo'")):
+    for wrong, cause in (
+        (["--store", "foo:"], "--store is 'foo:'"),
+        (["--model", "foo"], "--model is 'foo'"),
+        (["--slow-ms", "99999999"], "whole milliseconds up to 10000000, 0 for never"),
+        (["0.0.0.0:0"], "0.0.0.0 can be reached from other machines"),
+        (["--metrics", "0.0.0.0:0"], "the metrics on 0.0.0.0 can be reached"),
+        (["--workers", "2"], "memory: lives in one process"),
+        (["--tls-cert", "file"], "--tls-cert and --tls-key go together"),
+    ):
         assert main(["serve", *wrong, "--check-config"]) == 2
         assert cause in capsys.readouterr().err
 

@@ -79,13 +79,18 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print("\n".join(print_config(settings)))
         return Exit.OK
+    check_exposure(config)
+    if config.workers > 1 and config.model == DEFAULT and not is_shared(config.store):
+        raise Fail(
+            f"--workers {config.workers} needs a store that processes share, and {config.store} lives in one process",
+            "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
+        )
     if args.check_config:
         print("kvss: the configuration is good")
         return Exit.OK
     for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):
         signal.signal(number, signal.SIG_IGN)  # until the server has its handlers
     set_up(config.log_level, config.log_format)
-    check_exposure(config)
     if config.lab:
         logger.warning("--lab: any client can keep this server busy")
     converse = traced if config.log_level == "debug" else Session
@@ -97,12 +102,6 @@ def run(args: argparse.Namespace) -> int:
 
     outside = Outside(lambda: read(given).config, announce, converse, recorder)
     if config.workers > 1:
-        if not is_shared(config.store):
-            raise Fail(
-                f"--workers {config.workers} needs a store that processes share, and "
-                f"{config.store} lives in one process",
-                "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
-            )
         with listening(config) as listener, listening_for_metrics(config) as metrics:
             return serve_with_workers(listener, metrics, config, outside)
     store = open_store(config)

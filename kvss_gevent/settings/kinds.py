@@ -147,7 +147,11 @@ LIMIT = Kind(
     lambda seconds: f"{seconds:g} s" if seconds else "off",
 )
 MILLISECONDS = Kind(
-    _whole(0, MAX_COUNT), "MS", "a time in whole milliseconds, 0 for never", str, lambda ms: f"{ms} ms" if ms else "off"
+    _whole(0, MAX_COUNT),
+    "MS",
+    f"a time in whole milliseconds up to {MAX_COUNT}, 0 for never",
+    str,
+    lambda ms: f"{ms} ms" if ms else "off",
 )
 WAIT = Kind(
     _seconds(0.001), "SECONDS", f"a time in seconds from 0.001 to {MAX_SECONDS:.0f}", "{:g}".format, "{:g} s".format

@@ -96,7 +96,7 @@ def _slow(figures: Figures, columns: int) -> Iterator[str]:
     if not figures.slow_ms:
         yield "no slow log: kvss serve --slow-ms 20"
         return
-    yield f"slow log, {figures.slow_ms} ms and longer"
+    yield f"slow log, {figures.slow_ms} ms and longer{'' if figures.entries else ': nothing'}"
     for one in figures.entries:
         yield from _packed(
             [
