@@ -1,4 +1,4 @@
-"""What load_tester.py lets locust run: a user that is by turns the load tester and a bare loop, 0.25 s each.
+"""What load_tester.py lets locust run: a user that is by turns the load tester and a bare loop, 0.1 s each.
 
 Both turns are in one process, under one Locust, over the same connections, so that whatever the machine does in a
 second happens to both. The bare loop sends request lines built beforehand and looks at no reply.
@@ -15,7 +15,7 @@ from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.locust_plugin.load_users import WorkloadUser
 from kvss_gevent.loadtest.workload.mix import Op
 
-TURN_S = 0.25
+TURN_S = 0.1
 _FORMS = {
     Op.GET: b"KV/1.0 GET bare%d\n",
     Op.PUT: b"KV/1.0 PUT bare%d " + b"x" * 100 + b"\n",

@@ -15,12 +15,12 @@ SHEET = (COURSE / "lab-sheet.md").read_text()
 BLOCKS = re.findall(r"```console\n\$ (.+)\n((?:.*\n)*?)```", SHEET)
 
 
-def test_every_exercise_has_its_three_steps_and_most_have_a_command() -> None:
+def test_every_exercise_has_its_steps_a_scene_and_a_command() -> None:
     exercises = re.split(r"^## \d+\. ", SHEET, flags=re.MULTILINE)[1:]
     assert len(exercises) == 7
     for exercise in exercises[:-1]:
         assert exercise.count("```console") == 1
-        for step in ("*Predict:*", "*Look for:*", "*Explain:*"):
+        for step in ("*Look first:* `kvss show ", "*Predict:*", "*Look for:*", "*Explain:*"):
             assert step in exercise
     minutes = [int(number) for number in re.findall(r"^## .*\((\d+) minutes", SHEET, re.MULTILINE)]
     assert sum(minutes) == 120

@@ -2,8 +2,8 @@
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kvss_gevent.compare.estimate import T_95, Ratio, Standing
@@ -21,6 +21,8 @@ LEAST = 1.05
 
 SEVERITY = 1.5
 """Intervals are so many times as wide as those of a single comparison: a report has hundreds of figures."""
+
+_HELD = {True: "held", False: "did not hold"}
 
 Place = tuple[str, str, str, float, str]
 """Experiment, model, case, x, figure."""
@@ -103,19 +105,36 @@ def _pooled_spread(groups: list[list[float]]) -> tuple[float, int]:
     return (math.sqrt(squares / degrees) if degrees else 0.0), degrees
 
 
-def contradictions(first: Journal, second: Journal) -> list[str]:
-    """Return in what a repetition says otherwise: verdicts on CPU per request, and known truths; open ones do not."""
+def contradictions(runs: Sequence[Journal]) -> list[str]:
+    """Return where a run says otherwise than one before it: verdicts on CPU per request, and known truths.
+
+    What is not determined contradicts nothing.
+    """
     found = []
-    ours_verdicts, theirs_verdicts = cost_verdicts(first), cost_verdicts(second)
-    for (one, pace), verdict in ours_verdicts.items():
-        other = theirs_verdicts.get((one, pace), Standing.OPEN)
-        if Standing.OPEN not in (verdict, other) and verdict is not other:
-            found.append(f"{label_of(one)} at {pace} was {verdict.value}, and now is {other.value}")
-    ours_hold, theirs_hold = truths(first), truths(second)
-    for key, holds in ours_hold.items():
-        if key in theirs_hold and theirs_hold[key] != holds:
-            found.append(f"{key!r} {'held' if holds else 'did not hold'}, and now {'does not' if holds else 'does'}")
+    said: dict[str, tuple[str, int]] = {}
+    for number, journal in enumerate(runs, 1):
+        for what, now in (*_settled(journal), *((repr(key), _HELD[holds]) for key, holds in truths(journal).items())):
+            before, since = said.setdefault(what, (now, number))
+            if before != now:
+                found.append(f"{what}: {before} in run {since}, {now} in run {number}")
     return found
+
+
+def verdict_counts(runs: Sequence[Journal]) -> Iterator[str]:
+    """Yield how often each model got each verdict on its CPU per request at each pace."""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for journal in runs:
+        for key, verdict in cost_verdicts(journal).items():
+            counts[key][verdict.value] += 1
+    for (name, pace), verdicts in counts.items():
+        times = ", ".join(f"{verdict} {count} of {sum(verdicts.values())}" for verdict, count in verdicts.most_common())
+        yield f"{label_of(name)} at {pace}: {times}"
+
+
+def _settled(journal: Journal) -> Iterator[tuple[str, str]]:
+    for (name, pace), verdict in cost_verdicts(journal).items():
+        if verdict is not Standing.OPEN:
+            yield f"{label_of(name)} at {pace}", verdict.value
 
 
 def cost_verdicts(journal: Journal) -> dict[tuple[str, str], Standing]:
