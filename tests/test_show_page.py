@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import browser
@@ -117,6 +118,25 @@ def test_every_figure_is_in_the_page_and_the_parts_sum_to_the_time(stories: list
     gevent = next(story for story in stories if story.model == "gevent")
     assert re.search(r"client \d waited \d+ ms because client 1's BURN 300 had the only greenlet", sentence(gevent))
     assert data["summary"][0] == data["models"][0]["sentence"]
+
+
+def test_a_page_of_a_busy_machine_says_so_above_its_picture(
+    stories: list[Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for share, said in ((0.02, False), (0.4, True)):
+        monkeypatch.setattr("kvss_gevent.trace.page.data.coreless_share", lambda _, share=share: share)
+        page = render(stories)
+        assert (
+            "without a core for 40% of their time, hatched in grey" in page.partition('<div class="stage">')[0]
+        ) is said
+
+
+def test_a_machine_that_is_late_leaves_no_request_out() -> None:
+    scene = replace(SCENES["storm"], length_ms=0)
+    asked = record(scene, "select").played.asked
+    assert sorted(one.client for one in asked) == [*range(1, 9)]
+    assert all(one.codes == {"404": 1} for one in asked)
 
 
 def test_the_trace_is_in_chromes_form(stories: list[Story]) -> None:

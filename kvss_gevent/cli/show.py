@@ -9,6 +9,7 @@ from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.trace.analysis.sentences import sentence
 from kvss_gevent.trace.flight import FlightError, read_flight
 from kvss_gevent.trace.page import flight_page, scene_files
+from kvss_gevent.trace.page.data import warning
 from kvss_gevent.trace.scenes.catalogue import SCENES
 
 EPILOG = """\
@@ -69,6 +70,8 @@ def run(args: Namespace) -> int:
         page = scene_files.write(args.out, scene, stories)
     except OSError as error:
         raise _cannot_write(error) from None
+    if said := warning(stories):
+        print(f"kvss: {said}", file=sys.stderr)
     print(f"Written: {page} and {page.with_suffix('.trace.json').name} for Perfetto.")
     return Exit.OK if len(stories) == len(names) else Exit.FAILED
 

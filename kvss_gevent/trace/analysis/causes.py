@@ -71,6 +71,9 @@ class Stretch:
 ONE_AT_A_TIME = ("sequential", "threads", "pool", "fork", "prefork")
 """The models in which a thread belongs to one client until it leaves. In a loop a client that is idle keeps nobody."""
 
+MAKES = ("threads", "fork")
+"""The models that make a thread or a process for each client."""
+
 Thread = tuple[int, int]
 """A thread's place: (slot of the process, thread's id)."""
 
@@ -79,6 +82,7 @@ class Causes:
     """What one recording knows about threads, and the stretches of a request that follow from it."""
 
     def __init__(self, recording: Recording, calls: list[Call]) -> None:
+        self._model = recording.model
         self._keeps = recording.model in ONE_AT_A_TIME
         self._left_ns = recording.played.left_ns
         self._holds: dict[Thread, list[Hold]] = defaultdict(list)
@@ -183,11 +187,13 @@ class Causes:
         readings = self._readings[call.noted.process, call.thread]
         before = bisect_right(readings, (began_ns, 1 << 63, 0)) - 1
         after = bisect_left(readings, (ended_ns, 0, 0))
-        if before < 0 and span.owner is Owner.QUEUE:
-            yield Stretch(span.owner, Why.START, who, began_ns, ended_ns)  # the thread was not there yet
-            return
         amounts: list[tuple[Why, int, int]] = []
-        if after < len(readings):
+        if before < 0 and span.owner is Owner.QUEUE:
+            # The thread was not there yet, or had not been looked at: its run delay counts from its own beginning.
+            delay_ns = readings[after][1] if after < len(readings) else 0
+            rest = (Why.START, who) if self._model in MAKES else (Why.UNKNOWN, 0)
+            amounts = [(Why.CORE, 0, delay_ns), (*rest, ended_ns)]
+        elif after < len(readings):
             _, delay_ns, cpu_ns = readings[after]
             amounts = [
                 (Why.CORE, 0, delay_ns - readings[before][1]),

@@ -16,6 +16,9 @@ from kvss_gevent.trace.analysis.scene_verdict import Story
 from kvss_gevent.trace.analysis.sentences import counted, row_label, sentence, summary
 from kvss_gevent.trace.page.code_lines import line_of
 
+BUSY_SHARE = 0.1
+"""From here on a page warns."""
+
 
 def page_data(stories: Sequence[Story]) -> dict[str, Any]:
     """Return the data of a page about one scene, with the models sorted by their longest wait, longest first."""
@@ -33,6 +36,7 @@ def page_data(stories: Sequence[Story]) -> dict[str, Any]:
         },
         "summary": [*summary(ranked), counted(ranked)],
         "conditions": conditions(stories),
+        "warning": warning(stories),
         "cores": os.cpu_count() or 1,
         "end_us": max(_us(story, story.recording.played.end_ns) for story in stories),
         "clients": [
@@ -48,6 +52,22 @@ def conditions(stories: Sequence[Story]) -> str:
     python, cores = platform.python_version(), os.cpu_count()
     machine = f"Python {python} on {platform.system()}, {cores} cores, clients and server on one machine"
     return f"{machine}; requests were ready without a core for {coreless_share(stories):.1%} of their time"
+
+
+def warning(stories: Sequence[Story]) -> str:
+    """Return what to say of a machine that did other things meanwhile; nothing where it was quiet.
+
+    Where as many clients have something computed as there are cores, they take each other's: nothing is said.
+    """
+    share = coreless_share(stories)
+    clients = stories[0].recording.scene.clients
+    computing = sum(any(b" BURN " in ask.packet for ask in client.asks) for client in clients)
+    if share < BUSY_SHARE or computing >= (os.cpu_count() or 1):
+        return ""
+    return (
+        f"This machine was busy: requests were ready without a core for {share:.0%} of their time, hatched in grey. "
+        "Bars are longer than they should be. Measure again when nothing else runs."
+    )
 
 
 def coreless_share(stories: Sequence[Story]) -> float:

@@ -42,6 +42,7 @@ def render(stories: Sequence[Story]) -> str:
     data = page_data(stories)
     scene = data["scene"]
     answers = "".join(f'<button type="button">{escape(answer)}</button>' for answer in scene["answers"])
+    warning = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
     body = f"""
 <script>document.body.classList.add("veiled")</script>
 <h1>{escape(scene["title"])}</h1>
@@ -51,6 +52,7 @@ def render(stories: Sequence[Story]) -> str:
 <div class="answers">{answers}<button type="button" class="skip">show it without a guess</button></div>
 <p class="because" hidden>{escape(scene["because"])}</p>
 </section>
+{warning}
 {picture(BUTTONS, KEYS, patterns=True)}
 <div class="after">
 <h2>What was measured</h2>

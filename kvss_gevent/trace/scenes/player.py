@@ -92,6 +92,10 @@ class _Player:
             return self.plan.deaf_ms[1] if self.is_deaf() else None
         return self.asks[0].at_ms if self.asks else self.plan.leaves_ms
 
+    def has_asked(self) -> bool:
+        """Tell whether all is answered that it has to ask, however late: a busy machine does not shorten a scene."""
+        return not self.lines_due and all(ask.optional for ask in self.asks)
+
     def is_deaf(self) -> bool:
         """Tell whether it does not read now."""
         first_ms, last_ms = self.plan.deaf_ms
@@ -234,7 +238,7 @@ def _run(scene: Scene, players: list[_Player], start_ns: int, at: Callable[[floa
         over = now_ms >= scene.length_ms
         for player in players:
             due_ms = player.due_ms()
-            if over and not player.gone and not player.lines_due:
+            if over and not player.gone and player.has_asked():
                 player.leave()
             elif due_ms is not None and due_ms <= now_ms:
                 player.act(now_ms)

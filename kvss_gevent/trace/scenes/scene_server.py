@@ -4,9 +4,11 @@ Run as `python -m kvss_gevent.trace.scenes.scene_server MODEL SCENE DIRECTORY`; 
 """
 
 import gc
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from kvss_gevent.models.contract import Ground
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.open import open_store
+from kvss_gevent.trace.events import What
 from kvss_gevent.trace.noted_conversation import Tracer, cpu_clock
 from kvss_gevent.trace.ring import Ring
 from kvss_gevent.trace.scenes.catalogue import SCENES
@@ -42,6 +45,9 @@ def main(model_name: str, scene_name: str, directory: str) -> None:
     stalls = needs_stalling(scene)
 
     def open_service(wait: Callable[[float], object] = time.sleep) -> Service:
+        # A first reading of the serving thread's clocks: without it a loop's first wait would have no cause.
+        now = cpu_clock()()
+        ring.put((What.OPEN, 0, now, now, threading.get_native_id(), os.getpid(), b""))
         opened: Store = open_store(config)
         return Service(StallingStore(opened, wait) if stalls else opened, lab=Lab(), converse=trace)
 
