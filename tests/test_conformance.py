@@ -116,6 +116,7 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvss_gevent.conformance.runner.busyness", lambda: 1.0)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("quiet_machine")
 def test_behind_many_cases_without_an_answer_the_others_wait_a_part_of_the_time() -> None:
     def converse(sock: socket.socket, state: State) -> None:
@@ -128,13 +129,14 @@ def test_behind_many_cases_without_an_answer_the_others_wait_a_part_of_the_time(
         talking(reply_to)(sock, state)
 
     with running(converse, threads=False) as port:
-        card = grade("127.0.0.1", port, Plan(("commands",), timeout_s=0.1))
-    whole = [verdict.case.id for verdict in card.failures if verdict.received == "nothing within 0.1 s"]
-    assert 1 <= len(whole) <= 6
-    assert any(verdict.received == "nothing within 0.02 s" for verdict in card.failures)
-    assert "Many cases had no answer in their time: behind them a case waits 0.02 s." in card.notes
+        card = grade("127.0.0.1", port, Plan(("commands",), timeout_s=0.3))
+    whole = [verdict.case.id for verdict in card.failures if verdict.received == "nothing within 0.3 s"]
+    assert 1 <= len(whole) <= 4 + 2
+    assert any(verdict.received == "nothing within 0.03 s" for verdict in card.failures)
+    assert "Many cases had no answer in their time: behind them a case waits 0.03 s." in card.notes
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("quiet_machine")
 def test_a_server_that_hangs_for_good_is_not_asked_a_hundred_times() -> None:
     def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
@@ -143,11 +145,11 @@ def test_a_server_that_hangs_for_good_is_not_asked_a_hundred_times() -> None:
         return answer(state, line)
 
     with running(talking(reply_to), threads=False) as port:
-        card = grade("127.0.0.1", port, Plan(timeout_s=0.1))
+        card = grade("127.0.0.1", port, Plan(timeout_s=0.5))
     [note] = [note for note in card.notes if note.startswith("From some case on")]
     assert note == "From some case on no other could be tried: the server answers nobody any more."
     tried = [verdict for verdict in card.verdicts if not verdict.skipped]
-    assert 6 <= len(tried) < 30
+    assert 4 <= len(tried) < 30
 
 
 def test_no_case_is_begun_behind_the_time_limit() -> None:

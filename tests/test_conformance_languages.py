@@ -35,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for tool, command in BUILD.items():
         if shutil.which(tool):
             shutil.copytree(FOLDER, place, dirs_exist_ok=True)
-            subprocess.run(command, shell=True, cwd=place, check=True, timeout=60)
+            subprocess.run(command, shell=True, cwd=place, check=True, timeout=150)
     return place
 
 

@@ -36,9 +36,9 @@ _MOST_STRETCH: Final = 4.0
 
 _MUTE_CASES: Final = 2 * WORKERS
 """After so many cases without one byte from the server the rest is not tried."""
-_HANGS: Final = 6
+_HANGS: Final = 4
 """After so many cases without an answer in their time a further one waits a part of it."""
-_PART: Final = 0.2
+_PART: Final = 0.1
 _LONG_PAUSE_S: Final = 1.0
 """A case that pauses so long runs beside all others that do not compare counters."""
 _BESIDE_S: Final = 0.5
@@ -111,6 +111,7 @@ class _Run:
         self._patience = 1.0
         self._suffix = b""
         self._hangs = 0
+        self._hurried = False
         self._unheard = 0
 
     def card(self) -> Scorecard:
@@ -209,7 +210,8 @@ class _Run:
         cases = [case for case in self._cases if case.id in worth]
         if not cases:
             return
-        self._patience, self._suffix, self._hangs = busyness(), b"-again", 0
+        self._patience, self._suffix = busyness(), b"-again"
+        self._hangs = _HANGS // 2 if self._hurried else 0
         self._restart()
         self._again.clear()
         self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
@@ -245,12 +247,13 @@ class _Run:
         self._again |= {case.id: case for start, case in self._passed if start == starts}
 
     def _second(self, case: Case) -> None:
-        if self._stopped or self._late():
+        first = self._verdicts[case.id]
+        # Where those before it had no answer a second time either, a case that fails in the same way is not repeated.
+        if self._stopped or self._late() or (first.silent and self._hangs >= _HANGS):
             return
         starts = self._ensure()
         verdict = self._verdict(case)
         if verdict.passed:
-            first = self._verdicts[case.id]
             self._verdicts[case.id] = replace(
                 verdict, tries=2, sent=first.sent, expected=first.expected, received=first.received
             )
@@ -341,6 +344,7 @@ class _Run:
         timeout_s = self._timeout_s() * max(1.0, self._patience / case.patience)
         verdict = run_case(case, self._target, self._keys[case.id] + self._suffix, timeout_s)
         self._hangs += verdict.silent
+        self._hurried = self._hurried or self._hangs >= _HANGS
         self._unheard = self._unheard + 1 if verdict.silent and not verdict.heard else 0
         if self._unheard >= _HANGS and self._submission is None and self._target.marker is not None:
             self._ask_whether_it_lives()
@@ -391,7 +395,7 @@ class _Run:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""
             yield f"The server died during the run{where}. With --command it is started again after a crash."
-        if self._hangs >= _HANGS:
+        if self._hurried:
             part_s = _PART * self._plan.timeout_s
             yield f"Many cases had no answer in their time: behind them a case waits {part_s:g} s."
         late = sum("of the whole run are over" in verdict.received for verdict in verdicts if verdict.skipped)
