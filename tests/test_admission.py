@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kvss_gevent.server.admission import Admission
+from kvss_gevent.server.connection import host_of
 from kvss_gevent.settings.config import Config
 
 
@@ -67,3 +68,11 @@ def test_who_comes_and_goes_too_fast_is_refused_until_the_second_is_over(admissi
 def test_loopback_has_all_there_is(admission: Admission) -> None:
     assert let_in(admission, "", 99) == ""
     assert admission.refusal("", 100) == "100 clients are connected, as many as --max-connections allows"
+
+
+def test_whoever_has_one_ipv6_address_has_all_of_its_network() -> None:
+    assert host_of(("2001:db8:1:2::1", 5050, 0, 0)) == host_of(("2001:db8:1:2:ffff::9", 5050, 0, 0))
+    assert host_of(("2001:db8:1:2::1", 5050, 0, 0)) != host_of(("2001:db8:1:3::1", 5050, 0, 0))
+    assert host_of(("fe80::1%eth0", 5050, 0, 2)) == "fe80::/64"
+    assert host_of(("::ffff:192.0.2.7", 5050, 0, 0)) == "192.0.2.7"
+    assert [host_of(("::1", 5050, 0, 0)), host_of(("::ffff:127.0.0.1", 5050, 0, 0)), host_of("")] == ["", "", ""]

@@ -108,11 +108,19 @@ def close(sock: socket.socket) -> None:
 
 
 def host_of(address: Any) -> str:
-    """Return the host of a peer; empty for loopback and for a Unix socket, which have no bound of their own."""
+    """Return the host of a peer; empty for loopback and for a Unix socket, which have no bound of their own.
+
+    Of an IPv6 host it is the network of 64 bits: whoever has one address there has all of them.
+    """
     if not isinstance(address, tuple):
         return ""
     host = str(address[0]).removeprefix("::ffff:")
-    return "" if host.startswith("127.") or host == "::1" else host
+    if host.startswith("127.") or host == "::1":
+        return ""
+    if ":" in host:
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+        return f"{socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))}/64"
+    return host
 
 
 def held_input(session: Conversation) -> int:
