@@ -54,7 +54,7 @@ def tell(recording: Recording) -> Story:
     watched = [
         number
         for number in _watched(recording, requests)
-        if not (_is_greeting(recording, requests[number]) and blame(stretches[number])[0] is Why.START)
+        if not (_is_greeting(recording, requests[number]) and any(one.why is Why.START for one in stretches[number]))
     ]
     waits = {number: wait_ns(stretches[number]) for number in watched or range(len(requests))}
     longest = max(waits, key=lambda number: waits[number])
