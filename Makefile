@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 MEASURED = COVERAGE_DATA_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-servers.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help idle serve test test-full setup check lint types coverage bench load load-headless load-search truth truth-search bench-load compare compare-again report-sample capture cluster-up cluster-down torture attack same-marks fuzz docs reference dist try-wheel clean
+.PHONY: help idle serve test test-full setup check lint types coverage bench load load-headless load-search truth truth-search bench-load compare compare-again report-sample capture cluster-up cluster-down torture attack soak same-marks fuzz docs reference dist try-wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -97,6 +97,9 @@ same-marks: $(VENV)/.test ## grade the same servers 100 times, six at once: the 
 
 attack: $(VENV)/.dev ## how long an honest client waits beside silent, guessing, deaf and flooding ones; ARGS="--seconds 30"
 	$(RUN) -m bench.safety.attack $(ARGS)
+
+soak: $(VENV)/.dev ## an hour of odd traffic: memory, descriptors and threads must not grow; ARGS="--minutes 5"
+	$(RUN) -m bench.safety.soak $(ARGS)
 
 fuzz: $(VENV)/.test ## odd bytes for session, client, TLS and checker; ARGS="--executions 10000000"
 	$(RUN) tests/fuzz.py $(ARGS)
