@@ -42,7 +42,7 @@ def test_a_hold_is_told_once_with_its_stack(caplog: pytest.LogCaptureFixture) ->
     for _ in range(20):
         watch.look(0.04, guilty_function())
     (line,) = caplog.messages
-    assert line.startswith("the loop is held for 120 ms now, by guilty_function (tests/test_blocking_watch.py:")
+    assert line.startswith("the loop is held for 120 ms so far, by guilty_function (tests/test_blocking_watch.py:")
     assert " < test_a_hold_is_told_once_with_its_stack (" in line
     watch.loop.iteration += 1
     for _ in range(20):

@@ -109,7 +109,7 @@ def test_the_demo_does_not_accuse_its_server_of_a_reader_that_leaves() -> None:
         (["cleint", "GET"], "there is no command 'cleint'", "`kvss client GET`", "usage: kvss client"),
         (["serve", "--prot", "5050"], "serve has no option --prot", "Did you mean --port?", "usage: kvss serve"),
         (["serve", "--prot=5050"], "serve has no option --prot", "Did you mean --port?", "usage: kvss serve"),
-        (["--prot", "5050"], "--prot stands before the command", "`kvss serve --port`", "usage: kvss serve"),
+        (["--prot", "5050"], "--prot comes before the command", "`kvss serve --port`", "usage: kvss serve"),
         (["frobnicate"], "there is no command 'frobnicate'", "one of these", "usage: kvss COMMAND"),
         ([], "a command is missing", "one of these", "  serve "),
         (["load", "search", "--hots", "a"], "load search has no option --hots", "Did you mean --host?", "load search"),

@@ -85,7 +85,7 @@ def test_host_and_port_from_the_environment(server: FakeServer) -> None:
     assert kvss("GET", "k", **environment) == (1, "404 NOT_FOUND\n", "")
     assert kvss("--json", "GET k", **environment)[0] == 1
     code, _, err = kvss(stdin=b"GET k", KVSS_HOST="127.0.0.1", KVSS_PORT="x")
-    assert (code, err.splitlines()[0]) == (2, "kvss: KVSS_PORT is 'x', which is no number from 1 to 65535")
+    assert (code, err.splitlines()[0]) == (2, "kvss: KVSS_PORT is 'x', which is not a number from 1 to 65535")
 
 
 def test_every_form_of_an_address(server: FakeServer, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_tls(tmp_path: Path) -> None:
         assert kvss("--ca", str(path), at, "GET", "k") == (1, "404 NOT_FOUND\n", "")
         code, out, err = kvss("--insecure", at, "GET", "k")
         assert (code, out) == (1, "404 NOT_FOUND\n")
-        assert "anybody on the way can read" in err
+        assert "anyone in the network can read" in err
         code, out, err = kvss("--tls", at, "GET", "k")
         assert (code, out) == (3, "")
         assert "its certificate is not trusted" in err.splitlines()[0]
@@ -188,22 +188,22 @@ def test_tls(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("get", "name"), "Commands are upper case: GET."),
-        (("127.0.0.1", "0"), "PORT is '0', which is no number from 1 to 65535"),
-        (("127.0.0.1", "65536"), "PORT is '65536', which is no number from 1 to 65535"),
-        (("-r", "0", "STATS"), "'0' is no number of times"),
-        (("-i", "-1", "STATS"), "'-1' is no number of seconds at least 0"),
+        (("127.0.0.1", "0"), "PORT is '0', which is not a number from 1 to 65535"),
+        (("127.0.0.1", "65536"), "PORT is '65536', which is not a number from 1 to 65535"),
+        (("-r", "0", "STATS"), "'0' is not a number of times"),
+        (("-i", "-1", "STATS"), "'-1' is not a number of seconds at least 0"),
         (("-r", "2"), "--json, -r and -i are for one command"),
         (("--pipe", "GET", "a"), "--pipe reads commands from standard input"),
-        (("--user", "a b", "--password-file", __file__, "GET", "a"), "user has no space in it"),
+        (("--user", "a b", "--password-file", __file__, "GET", "a"), "user must not contain a space"),
         (("--user", "ann", "--password-file", "/nowhere", "GET", "a"), "no password for ann: No such file"),
         (("--user", "ann", "--password-file", "/dev/null", "GET", "a"), "password has at least one character"),
-        (("--timeout", "0"), "'0' is no number of seconds"),
-        (("--timeout", "soon"), "'soon' is no number of seconds"),
-        (("--timeout", "nan"), "'nan' is no number of seconds"),
+        (("--timeout", "0"), "'0' is not a number of seconds"),
+        (("--timeout", "soon"), "'soon' is not a number of seconds"),
+        (("--timeout", "nan"), "'nan' is not a number of seconds"),
         (("127.0.0.1", "--bogus", "5050"), "client has no option --bogus"),
         (("--bogus",), "client has no option --bogus"),
         (("--json",), "--json, -r and -i are for one command"),
-        (("127.0.0.1", "5050", "PUT", "k", "a\nKV/1.0 DEL b"), "the command has a line feed in it: 'PUT k a\\nKV/1.0"),
+        (("127.0.0.1", "5050", "PUT", "k", "a\nKV/1.0 DEL b"), "the command contains a line feed: 'PUT k a\\nKV/1.0"),
     ],
 )
 def test_usage(words: tuple[str, ...], message: str) -> None:

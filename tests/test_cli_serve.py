@@ -104,7 +104,7 @@ def test_a_port_in_use_is_exit_code_3() -> None:
     ("host", "cause"),
     [
         ("192.0.2.1", "Cannot assign requested address"),
-        ("no such host.invalid", "no host name"),
+        ("no such host.invalid", "not a host name"),
         ("nosuchhost.invalid", "cannot find the address"),
     ],
 )

@@ -192,11 +192,11 @@ ROWS = [
         [
             ("get", b"", Raises(ValueError, "a key has 1 to 511 bytes, this one has 0")),
             ("get", b"k" * 512, Raises(ValueError, "a key has 1 to 511 bytes, this one has 512")),
-            ("delete", b"a b", Raises(ValueError, "a key has no space and no line feed: 'a b'")),
-            ("put", b"a\nb", b"v", Raises(ValueError, r"a key has no space and no line feed: 'a\\nb'")),
+            ("delete", b"a b", Raises(ValueError, "a key must not contain a space or a line feed: 'a b'")),
+            ("put", b"a\nb", b"v", Raises(ValueError, r"a key must not contain a space or a line feed: 'a\\nb'")),
             ("get", b"\xff", Raises(ValueError, r"a key is UTF-8: '\\xff'")),
-            ("put", b"k", b"", Raises(ValueError, "a value has at least one byte")),
-            ("put", b"k", b"a\nKV/1.0 DEL b", Raises(ValueError, "a value has no line feed.*")),
+            ("put", b"k", b"", Raises(ValueError, "a value must have at least one byte")),
+            ("put", b"k", b"a\nKV/1.0 DEL b", Raises(ValueError, "a value must not contain a line feed.*")),
             ("put", b"k", b"\xc3", Raises(ValueError, "a value is UTF-8.*")),
             ("get", "k", Raises(TypeError, 'a key is bytes, not str, unless the client has encoding="utf-8"')),
             ("put", b"k", 5, Raises(TypeError, "a value is bytes, not int")),
@@ -332,7 +332,7 @@ ROWS = [
     Row(
         "a lie in a pipeline",
         (((2, b"200 OK 1\n201 CREATED\n"), (1, 5.0)), RIGHT),
-        [([GET, GET], Raises(KVProtocolError, "GET k: .* is no reply to this command", (bytes,))), (*GET, b"right")],
+        [([GET, GET], Raises(KVProtocolError, "GET k: .* is not a reply to this command", (bytes,))), (*GET, b"right")],
     ),
     Row(
         "a giant reply",

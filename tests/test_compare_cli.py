@@ -47,7 +47,7 @@ def test_a_run_says_how_far_it_is_and_prints_where_the_report_is(tmp_path: Path)
     assert settings["command"].startswith("kvss compare run --models gevent,select")
     again = compare("run", *SMALL, "--out", str(tmp_path / "report"))
     assert again.returncode == 2
-    assert "has a report already" in again.stderr
+    assert "already has a report" in again.stderr
     assert "--force" in again.stderr
     assert compare("run", *SMALL, "--out", str(tmp_path / "report"), "--force").returncode == 0
 
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     process.stderr.close()
     assert process.wait(20) == 130
     assert "kvss: interrupted after " in said
-    assert "  Go on with: kvss compare run --resume report" in said
+    assert "  Continue with: kvss compare run --resume report" in said
     assert "Traceback" not in said
     kept = len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) - 1
     assert 1 <= kept < 4
@@ -118,7 +118,7 @@ def runs(pid: int) -> bool:
 def test_a_repetition_is_compared(tmp_path: Path) -> None:
     done = compare("again", "--models", "gevent,trio", "--experiments", "lines", "--repeats", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("all 2 runs say the same")
+    assert done.stdout.splitlines()[-1].startswith("all 2 runs agree")
     assert len(list((tmp_path / "reports").iterdir())) == 2
 
 
@@ -142,7 +142,7 @@ def test_diff_prints_real_differences_and_what_is_not_the_same(tmp_path: Path) -
     [
         (("run", "--models", "nginx"), "there is no model 'nginx'"),
         (("run", "--experiments", "99"), "there is no experiment '99'"),
-        (("run", "--repeats", "0"), "'0' is no whole number"),
+        (("run", "--repeats", "0"), "'0' is not a whole number"),
         (("run", "--server-cores", "99"), "--server-cores: there are "),
         (("run", "--resume", "nowhere"), "cannot read nowhere"),
         (("report", "nowhere"), "cannot read nowhere"),

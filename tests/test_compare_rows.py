@@ -42,7 +42,7 @@ def test_a_report_is_not_overwritten(tmp_path: Path) -> None:
 )
 def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / Journal.NAME).write_text(text)
-    with pytest.raises(UnreadableError, match="no journal of this version"):
+    with pytest.raises(UnreadableError, match="not a journal of this version"):
         Journal.read(tmp_path)
 
 

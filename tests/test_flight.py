@@ -124,8 +124,8 @@ def test_the_command_shows_a_recording(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("content", "said_of_it"),
     [
-        ("no json", "it is no JSON"),
-        ("[1]", "it is no flight recording of this version"),
+        ("no json", "it is not JSON"),
+        ("[1]", "it is not a flight recording of this version"),
         ('{"form": "kvss flight recording 1", "events": [[1, 2]]}', "it is damaged"),
         ('{"form": "kvss flight recording 1", "events": []}', "it is damaged: 'model'"),
     ],

@@ -66,7 +66,7 @@ def test_a_directory_without_results_is_refused(tmp_path: Path) -> None:
         diff.read_side(tmp_path)
     old = side(tmp_path / "old", 1)
     (old / "1" / "results.json").write_text('{"format": "kvss-load", "version": 1}')
-    with pytest.raises(Fail, match="no result of this load tester's version"):
+    with pytest.raises(Fail, match="not a result of this version of the load tester"):
         diff.read_side(old)
 
 

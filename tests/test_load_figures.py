@@ -99,12 +99,12 @@ def test_several_requirements_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("fast", "'fast' is no requirement"),
+        ("fast", "'fast' is not a requirement"),
         ("p98<5ms", "the percentiles are p50, p90"),
-        ("p99<5", "has a unit"),
-        ("p99<1.2.3ms", "is no number"),
+        ("p99<5", "needs a unit"),
+        ("p99<1.2.3ms", "is not a number"),
         ("errors<5ms", "compared with a share"),
-        ("p99=5ms", "is no requirement"),
+        ("p99=5ms", "is not a requirement"),
     ],
 )
 def test_what_is_no_requirement_is_told(text: str, complaint: str) -> None:

@@ -302,7 +302,7 @@ def test_requirements_make_a_run_a_test_and_end_it_when_they_cannot_be_met_any_m
         hopeless = run(port, *options, "-t", "60", "--kv-require", "errors<1%")
     assert hopeless.code == 1
     assert time.monotonic() - begun < 30
-    assert "NOT the run was ended: errors<1% cannot be met any more" in hopeless.out
+    assert "NOT the run was ended: errors<1% can no longer be met" in hopeless.out
 
 
 @pytest.mark.full

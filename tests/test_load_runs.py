@@ -243,7 +243,7 @@ def test_what_is_no_kv_server_is_told_so() -> None:
     with serving(lambda *_: b"SSH-2.0-OpenSSH") as port:
         done = run(port, "-t", "1")
     assert done.code == 3
-    assert "is no KV/1.0 server: 'SSH-2.0-OpenSSH'" in done.err
+    assert "is not a KV/1.0 server: 'SSH-2.0-OpenSSH'" in done.err
 
 
 @pytest.mark.full

@@ -43,7 +43,7 @@ def test_the_time_of_an_arrival_is_the_inverse_of_the_integral(text: str) -> Non
 
 
 def test_a_shape_that_asks_for_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="asks for nothing"):
+    with pytest.raises(ValueError, match="has no requests"):
         parse("steps:0:5s")
 
 

@@ -19,11 +19,11 @@ import pytest
 from load_browser import Browser
 from load_runs import ROOT, environment, free_port
 from load_servers import serving
-from load_unpatched import stats  # noqa: F401  before kvss_gevent.loadtest.locust_plugin.coordinator imports it
+from load_unpatched import stats  # noqa: F401  before kvss_gevent.loadtest.locust_plugin.run_phases imports it
 
 from kvss_gevent.loadtest.engine.messages import Update
 from kvss_gevent.loadtest.engine.recorder import HIT, RESPONSE, Tally
-from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
+from kvss_gevent.loadtest.locust_plugin.run_phases import Coordinator
 from kvss_gevent.loadtest.report.collector import Collector
 
 pytestmark = pytest.mark.server

@@ -17,8 +17,9 @@ from serving import Served, read_all, read_lines, serving, wait_until
 
 from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.login import LoginConversation, views
+from kvss_gevent.core.password_hash import hash_password
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.user_file import Role, User, change_users, hash_password
+from kvss_gevent.core.user_file import Role, User, change_users
 from kvss_gevent.stores.memory import MemoryStore
 
 USERS = {
@@ -198,10 +199,10 @@ def refusal(*flags: str) -> str:
 
 
 def test_other_machines_are_let_in_only_with_users_and_tls_or_open(users_file: Path) -> None:
-    assert "nobody need log in" in refusal("0.0.0.0", "0")
-    assert "in the clear" in refusal("0.0.0.0", "0", "--users", str(users_file))
-    assert "neither users nor TLS" in refusal("--model", "threads", "--users", str(users_file))
-    assert "go together" in refusal("--tls-cert", "x.pem")
+    assert "no login is needed" in refusal("0.0.0.0", "0")
+    assert "without encryption" in refusal("0.0.0.0", "0", "--users", str(users_file))
+    assert "supports no users and no TLS" in refusal("--model", "threads", "--users", str(users_file))
+    assert "are needed together" in refusal("--tls-cert", "x.pem")
 
 
 @pytest.mark.server

@@ -49,9 +49,9 @@ def test_no_signal_ends_it_without_a_drain(workers: str, tmp_path: Path) -> None
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
             server.process.send_signal(number)
             assert server.ask(GET) == b"404 NOT_FOUND\n"
-        wait_until(lambda: "SIGPROF has no meaning here and is ignored" in log_of(server))
+        wait_until(lambda: "SIGPROF has no effect here and is ignored" in log_of(server))
         assert "uptime: 0:00:0" in log_of(server)
-        assert "the settings were read again: nothing changes" in log_of(server)
+        assert "read the settings again: nothing changes" in log_of(server)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(LIMIT_S) == 0
         assert re.search(r"NOTICE stopped by SIGTERM; every \w+", log_of(server))
@@ -88,7 +88,7 @@ def test_sighup_changes_what_can_change_and_says_what_cannot(workers: int, tmp_p
         log = log_of(server)
         assert "NOTICE --max-line changes from 200 to 50" in log
         assert "NOTICE --idle-timeout changes from 0 to 0.3" in log
-        assert f"WARNING --store stays disk:{tmp_path / 'kv'}: it changes only at a restart" in log
+        assert f"WARNING --store stays disk:{tmp_path / 'kv'}: it changes only with a restart" in log
         file.write_text("max-line = 'huge'\n")
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: f"ERROR {file}: max-line is 'huge'; the settings stay as they are." in log_of(server))

@@ -49,7 +49,7 @@ def test_half_lines_of_all_clients_together_have_a_bound(step: int) -> None:
         assert server.resident_bytes() - before_bytes < 120 * MIB
         assert answered_in_s(server) < 0.5
         assert server.stop()[0] == 0
-        assert "all together held more than --max-client-memory, 67108864 bytes" in server.logged()
+        assert "all clients together used more than --max-client-memory, 67108864 bytes" in server.logged()
 
 
 def test_replies_that_nobody_takes_have_a_bound_and_others_are_answered() -> None:

@@ -123,7 +123,7 @@ def test_print_config_says_where_each_value_is_from(
 
 def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--check-config"]) == 0
-    assert capsys.readouterr().out == "kvss: the configuration is good\n"
+    assert capsys.readouterr().out == "kvss: the configuration is correct\n"
     for wrong, cause in (
         (["--store", "foo:"], "--store is 'foo:'"),
         (["--model", "foo"], "--model is 'foo'"),
@@ -131,7 +131,7 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
         (["0.0.0.0:0"], "0.0.0.0 can be reached from other machines"),
         (["--metrics", "0.0.0.0:0"], "the metrics on 0.0.0.0 can be reached"),
         (["--workers", "2"], "memory: lives in one process"),
-        (["--tls-cert", "file"], "--tls-cert and --tls-key go together"),
+        (["--tls-cert", "file"], "--tls-cert and --tls-key are needed together"),
     ):
         assert main(["serve", *wrong, "--check-config"]) == 2
         assert cause in capsys.readouterr().err
@@ -144,7 +144,7 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
         (["127.0.0.1:1", "--port", "2"], "the port is given twice, 1 and --port 2"),
         (["unix:/a", "--unix", "/b"], "the unix is given twice"),
         (["kvss://ann@host:1"], "the address has a user"),
-        (["host:1", "2"], "'2' is a word too many"),
+        (["host:1", "2"], "'2' is one word too many"),
         (["--port", "abc"], "--port is 'abc'"),
     ],
 )

@@ -201,7 +201,7 @@ def test_the_command_lists_the_scenes(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["brun"], "there is no scene 'brun'"),
+        (["brun"], "there is not a scene 'brun'"),
         (["burn", "--models", "gevent,nix"], "there is no model 'nix'"),
     ],
 )

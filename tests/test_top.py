@@ -164,7 +164,9 @@ def test_without_a_server_or_a_terminal_it_says_so(capsys: pytest.CaptureFixture
     assert main(["top", "1", "--plain"]) == 3
     assert capsys.readouterr().err.startswith("kvss: cannot connect to 127.0.0.1:1: ")
     assert main(["top", "1"]) == 2
-    assert capsys.readouterr().err == "kvss: there is no terminal\n  Give --plain for a line an interval.\n"
+    assert (
+        capsys.readouterr().err == "kvss: there is no terminal\n  Give --plain to print one line for each interval.\n"
+    )
     assert main(["top", "--metrics", "a b"]) == 2
 
 

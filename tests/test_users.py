@@ -10,6 +10,7 @@ import pexpect
 import pytest
 
 from kvss_gevent.core import user_file as users
+from kvss_gevent.core.password_hash import hash_password
 from kvss_gevent.core.user_file import Role, User, UsersError
 
 
@@ -81,7 +82,7 @@ def test_a_user_that_is_not_there_is_exit_code_1(path: Path, action: str) -> Non
     [
         ("", "x", "a name has 1 to 64 bytes"),
         ("a" * 65, "x", "a name has 1 to 64 bytes"),
-        ("a b", "x", "no spaces"),
+        ("a b", "x", "not contain spaces"),
         ("alice", "", "a password has 1 to 1024 bytes"),
         ("alice", "x" * 1025, "a password has 1 to 1024 bytes"),
     ],
@@ -109,7 +110,7 @@ def test_a_file_that_is_none_of_users_is_refused_with_the_line(path: Path, line:
 
 
 def test_changes_at_the_same_time_lose_nobody(path: Path) -> None:
-    secret = users.hash_password(b"x")
+    secret = hash_password(b"x")
 
     def add(number: int) -> None:
         name = f"user{number}"

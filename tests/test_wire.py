@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.protocol import wire
+from kvss_gevent.protocol import foreign_protocols, wire
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import ReplyTable
 
@@ -65,11 +65,11 @@ def test_commands_without_arguments(verb: Verb) -> None:
     [
         (b"", b"v", "1 to 511 bytes, this one has 0"),
         (b"k" * 512, b"v", "this one has 512"),
-        (b"a b", b"v", "no space"),
-        (b"a\nb", b"v", "no line feed"),
+        (b"a b", b"v", "must not contain a space"),
+        (b"a\nb", b"v", "or a line feed"),
         (b"\xff", b"v", "a key is UTF-8"),
         (b"k", b"", "at least one byte"),
-        (b"k", b"a\nb", "no line feed"),
+        (b"k", b"a\nb", "must not contain a line feed"),
         (b"k", b"\xff\xfe", "a value is UTF-8"),
     ],
 )
@@ -117,8 +117,8 @@ def test_data_stands_only_behind_200() -> None:
     ],
 )
 def test_lines_of_other_protocols_are_told_by_rule_5b(line: bytes, foreign: bool) -> None:
-    assert wire.is_foreign(line) is foreign
-    assert wire.is_foreign(line.replace(b"\n", b"\r\n")) is foreign
+    assert foreign_protocols.is_foreign(line) is foreign
+    assert foreign_protocols.is_foreign(line.replace(b"\n", b"\r\n")) is foreign
 
 
 def test_shorten_is_safe_for_a_terminal() -> None:

@@ -1,4 +1,4 @@
-"""The `kvss` command: picks the subcommand, turns faults into messages and exit codes. Each subcommand has a file here.
+"""The `kvss` command: picks the subcommand, turns errors into messages and exit codes. Each subcommand has a file here.
 
 A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail; its help has
 examples. Only the module of the command in use is imported, so that a client does not load the server.
@@ -22,21 +22,21 @@ from kvss_gevent.settings.fail import Exit, Fail
 
 COMMANDS = {
     "serve": "run the server",
-    "models": "compare the concurrency models that serve offers",
-    "client": "talk to a server: interactive, from a script, or one command",
-    "demo": "watch the protocol at work on a server of its own",
-    "top": "watch a running server: rates, times, workers, who is slow",
-    "bench": "load a server as hard as one process can",
-    "compare": "compare all concurrency models in one report",
+    "models": "list the concurrency models of `kvss serve`",
+    "client": "talk to a server: interactive, from a script, or with one command",
+    "demo": "show requests and replies of the protocol, with its own server",
+    "top": "watch a running server: rates, times, workers, slow clients",
+    "bench": "send as many requests to a server as one process can",
+    "compare": "measure all concurrency models, and compare them in one report",
     "conform": "grade any KV/1.0 server",
     "grade": "grade a class: a folder of submissions",
     "load": "test a server under load, with Locust",
     "user": "add, change, list and remove the users of a server",
-    "tap": "show or record what clients and a server say to each other",
-    "wireshark": "teach Wireshark KV/1.0, and make captures for a lecture",
-    "completions": "teach a shell to complete the words of kvss",
+    "tap": "show or record the requests and replies between clients and a server",
+    "wireshark": "install the Wireshark dissector for KV/1.0, and make captures for a lecture",
+    "completions": "print a script with which a shell completes the words of kvss",
     "tls": "make certificates for a classroom",
-    "show": "draw who waits for whom in each concurrency model",
+    "show": "draw which client waits for which in each concurrency model",
 }
 
 
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = READER_LEFT
         else:
             code = _show(
-                f"standard output cannot be written: {lost}", "What was not printed is lost: send it elsewhere."
+                f"standard output cannot be written: {lost}",
+                "The rest of the output is lost: send it to another place.",
             )
     except OSError as error:
         where = f": {os.fsdecode(error.filename)}" if error.filename else ""
@@ -98,7 +99,7 @@ def _show(cause: str, remedy: str) -> int:
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "Too many files are open: close some, or raise the limit: ulimit -n."
-    return "The system refused it: look at the path, its rights, and the room on the disk."
+    return "The system refused it: check the path, its permissions, and the space on the disk."
 
 
 def _dispatch(args: list[str]) -> int:
@@ -132,8 +133,8 @@ def _command(name: str) -> tuple[Parser, Any]:
 
 def whole_parser() -> Parser:
     """Return one parser with all commands in it, of which completions, the manual and the reference are made."""
-    parser = Parser(prog="kvss", description="KV/1.0: a key-value server on gevent, and what goes with it.")
-    parser.add_argument("--version", action="store_true", help="tell the version")
+    parser = Parser(prog="kvss", description="KV/1.0: a key-value server on gevent, and tools for it.")
+    parser.add_argument("--version", action="store_true", help="print the version")
     words = parser.add_subparsers(metavar="COMMAND")
     for name, summary in COMMANDS.items():
         import_module(f"kvss_gevent.cli.{name}").add_arguments(add_subcommand(words, name, summary))
@@ -146,7 +147,7 @@ def _unknown(name: str, args: Iterable[str]) -> Fail:
         parser, _ = _command("serve")
         near = get_close_matches(name.partition("=")[0], parser._option_string_actions, 1)
         remedy = f"Did you mean `kvss serve {near[0]}`?" if near else "`kvss --help` lists the commands."
-        return Fail(f"{name} stands before the command", remedy, usage=parser.format_usage() if near else _help())
+        return Fail(f"{name} comes before the command", remedy, usage=parser.format_usage() if near else _help())
     near = get_close_matches(name, COMMANDS, 1)
     if not near:
         return Fail(f"there is no command {name!r}", "Give one of these:", usage=_help())
@@ -157,10 +158,10 @@ def _unknown(name: str, args: Iterable[str]) -> Fail:
 
 
 def _help() -> str:
-    lines = ["usage: kvss COMMAND [options]", "", "KV/1.0: a key-value server on gevent, and what goes with it.", ""]
+    lines = ["usage: kvss COMMAND [options]", "", "KV/1.0: a key-value server on gevent, and tools for it.", ""]
     lines += [f"  {name:<{WIDEST_NAME}}{summary}" for name, summary in COMMANDS.items()]
     lines += ["", "examples:", "  kvss serve", "  kvss client PUT name An", "  kvss help serve", ""]
-    lines += ["`kvss COMMAND --help` says more. `kvss --version` tells the version.", ""]
+    lines += ["`kvss COMMAND --help` says more. `kvss --version` prints the version.", ""]
     return "\n".join(lines)
 
 

@@ -17,17 +17,17 @@ from kvss_gevent.settings.fail import Exit, Fail
 RESERVED_DESCRIPTORS = 64
 
 EPILOG = """\
-Each connection sends --depth requests, waits for all their replies, and sends again: a closed loop, which finds the
-highest rate, and not how long clients wait at a lower one. Times are those of a packet of --depth requests.
+Each connection sends --depth requests, waits for all their replies, and sends again: a closed loop. It finds the
+highest rate, but not how long clients wait at a lower rate. Times are those of a packet of --depth requests.
 
 examples:
   kvss bench 127.0.0.1:5050
   kvss bench 127.0.0.1:5050 --depth 16 --seconds 10 --json
 
-exit codes: 0 all requests were answered, 1 some were refused, lost or never answered, 2 usage,
-3 there is no server or it takes no keys, 130 interrupted.
+exit codes: 0 all requests were answered, 1 some were refused, lost or not answered, 2 wrong usage,
+3 there is no server, or it stores no keys, 130 interrupted.
 
-A run leaves --keys keys in the server, beginning with key:.
+A run leaves --keys keys in the server; their names begin with key:.
 """
 
 
@@ -37,22 +37,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("target", nargs="+", metavar="HOST:PORT", help="the server, such as 127.0.0.1:5050")
     for flag, kind, default, placeholder, text in (
         ("--seconds", _number(0.1, 3600), 5.0, "S", "how long to measure"),
-        ("--warmup", _number(0, 60), 0.5, "S", "how long to load before that"),
-        ("--connections", _whole(1, 50_000), 50, "N", "connections at once"),
-        ("--depth", _whole(1, 10_000), 1, "N", "requests sent at a time on each"),
-        ("--get", _number(0, 100), 80, "PERCENT", "how many are GETs; the others are PUTs"),
+        ("--warmup", _number(0, 60), 0.5, "S", "how long to send before the measurement"),
+        ("--connections", _whole(1, 50_000), 50, "N", "number of connections"),
+        ("--depth", _whole(1, 10_000), 1, "N", "requests sent together on each connection"),
+        ("--get", _number(0, 100), 80, "PERCENT", "share of GETs; the others are PUTs"),
         ("--value", _whole(1, MAX_LINE_BYTES - 64), 64, "BYTES", "size of a value"),
-        ("--keys", _whole(1, 1_000_000), 1000, "N", "different keys"),
+        ("--keys", _whole(1, 1_000_000), 1000, "N", "number of different keys"),
     ):
         parser.add_argument(flag, type=kind, default=default, metavar=placeholder, help=f"{text} (%(default)g)")
     parser.add_argument(
-        "--server-pid", type=_whole(1, 1 << 22), metavar="PID", help="the server's process, to tell what it used"
+        "--server-pid", type=_whole(1, 1 << 22), metavar="PID", help="process of the server, to print its CPU time"
     )
     parser.add_argument(
         "--protocol",
         choices=("kv", "resp"),
         default="kv",
-        help="what is spoken: KV/1.0, or RESP as redis-server does, to compare with it (kv)",
+        help="KV/1.0, or RESP for a comparison with redis-server (kv)",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
@@ -116,9 +116,9 @@ def as_text(load: ClosedLoad, outcome: LoadOutcome, limited: bool, server: Usage
         + (f", {outcome.cpu_us:.1f} us for each request" if outcome.cpu_us is not None else ""),
     ]
     if limited:
-        shown.append("              it had no time to spare: the server may be able to do more")
+        shown.append("              it was busy all the time: the server may be able to do more")
     if outcome.fairness is not None and load.connections > 1:
-        shown.append(f"fairness      {outcome.fairness:.3f} by Jain's index: 1 where all connections got the same")
+        shown.append(f"fairness      {outcome.fairness:.3f} by Jain's index: 1 if all connections got the same")
     if server and outcome.requests:
         shown.append(
             f"server        {server.cpu_ns / 1000 / outcome.requests:.1f} us of CPU for each request, "
@@ -129,7 +129,7 @@ def as_text(load: ClosedLoad, outcome: LoadOutcome, limited: bool, server: Usage
     if outcome.lost:
         shown.append(f"lost          {outcome.lost} connections were refused or ended by the server")
     if outcome.starved:
-        shown.append(f"starved       {outcome.starved} connections were not answered in all that time")
+        shown.append(f"starved       {outcome.starved} connections got no answer at all")
     return shown
 
 
@@ -159,7 +159,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
         except ValueError:
             number = least - 1
         if not least <= number <= most:
-            raise ArgumentTypeError(f"{text!r} is no number from {least:g} to {most:g}")
+            raise ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
         return number
 
     return parse
@@ -168,7 +168,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-            raise ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return parse

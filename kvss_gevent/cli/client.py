@@ -19,41 +19,42 @@ from kvss_gevent.settings.fail import Fail
 if TYPE_CHECKING:
     import ssl
 
-SUMMARY = "talk to a server: interactive, from a script, or one command"
+SUMMARY = "talk to a server: interactive, from a script, or with one command"
 
 EPILOG: Final = f"""\
 examples:
-  kvss client                               a prompt; HELP lists the commands
+  kvss client                               interactive; HELP lists the commands
   kvss client GET name                      one command
-  kvss client 127.0.0.1:5050 PUT name John  one command for that server
+  kvss client 127.0.0.1:5050 PUT name John  one command for this server
   kvss client < commands.txt                a script, each reply on a line
-  kvss client --pipe < many.txt             as fast as it goes, and a summary
+  kvss client --pipe < many.txt             as fast as possible, with a summary
   kvss client -r 10 -i 1 STATS              ten times, once a second
   kvss client --tls --user ann kvss.example.org:5050
 
 ADDRESS is {FORMS}
-or unix:PATH; left away, it is $KVSS_HOST and $KVSS_PORT, else 127.0.0.1:5050.
-Options stand before COMMAND: behind it, every word belongs to it (PUT balance
--5). Its words are joined by one space. `KV/1.0 ` is put before a line unless
-its first word looks like a version. Commands are upper case.
+or unix:PATH. Without it, $KVSS_HOST and $KVSS_PORT are used, or else
+127.0.0.1:5050. Options must come before COMMAND: every word after it belongs
+to it (PUT balance -5). Its words are joined by one space. The client puts
+`KV/1.0 ` before a line, unless its first word looks like a version. Commands
+are upper case.
 
-Without COMMAND, lines are read from standard input: at a prompt where it is a
-terminal, else as a script. In a script blank lines and lines beginning with #
+Without COMMAND, the client reads lines from standard input: at a prompt if it
+is a terminal, or else as a script. In a script blank lines and lines beginning with #
 are skipped, QUIT and EXIT end it, and each reply is one line on standard
 output.
 
 The password for --user is the first line of --password-file, else
-$KVSS_PASSWORD, else it is asked for. It is never an argument, which other
-users of the machine could see, and it is in no history.
+$KVSS_PASSWORD, else the client asks for it. It is never an argument, because
+other users of the machine can see arguments, and it is never in the history.
 
 --json prints one object: code and phrase of the reply; data, or data_base64
-where the data is not UTF-8; error, a sentence where there was no KV/1.0 reply.
-What does not apply is null.
+if the data is not UTF-8; error, a sentence if there was no KV/1.0 reply.
+Fields that do not apply are null.
 
-exit codes (of several replies the highest; a script stops at 3):
+exit codes (with several replies, the highest; a script stops at 3):
   0  done                          3  no connection, or no reply in time
   1  404, not found                4  another 4xx: the server refused it
-  2  usage                         5  5xx, or the reply is not KV/1.0"""
+  2  wrong usage                   5  5xx, or the reply is not KV/1.0"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the reply to COMMAND as JSON")
     parser.add_argument("-r", dest="times", type=_times, metavar="N", default=1, help="run COMMAND N times")
-    parser.add_argument("-i", dest="pause_s", type=_pause, metavar="S", default=0.0, help="wait S seconds between them")
+    parser.add_argument(
+        "-i", dest="pause_s", type=_pause, metavar="S", default=0.0, help="wait S seconds between these"
+    )
     parser.add_argument("--pipe", action="store_true", help="send all of standard input and print a summary")
     add_connection_options(parser)
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -78,10 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Declare who logs in, and with what TLS."""
     parser.add_argument("--user", metavar="NAME", help="log in as NAME")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="where the password is")
-    parser.add_argument("--tls", action="store_true", help="speak TLS, and check the server's certificate")
-    parser.add_argument("--ca", type=Path, metavar="FILE", help="speak TLS, and trust the authorities in FILE")
-    parser.add_argument("--insecure", action="store_true", help="speak TLS with anybody: no certificate is checked")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="file whose first line is the password")
+    parser.add_argument("--tls", action="store_true", help="use TLS, and check the server's certificate")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="use TLS, and trust the authorities in FILE")
+    parser.add_argument("--insecure", action="store_true", help="use TLS, but check no certificate")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,9 +92,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         endpoint, command = _address_and_command(args)
         if not command and (args.json or args.times > 1 or args.pause_s):
-            raise Fail("--json, -r and -i are for one command", "Give COMMAND behind the address, such as STATS.")
+            raise Fail("--json, -r and -i are for one command", "Give COMMAND after the address, such as STATS.")
         if command and args.pipe:
-            raise Fail("--pipe reads commands from standard input", f"Leave {command[0]!r} away, or --pipe.")
+            raise Fail("--pipe reads commands from standard input", f"Remove {command[0]!r}, or remove --pipe.")
         with client_of(endpoint, args) as client:
             if command:
                 line = os.fsencode(" ".join(command))
@@ -160,7 +163,7 @@ def _tls(args: argparse.Namespace) -> "bool | str | ssl.SSLContext":
     if args.insecure:
         import ssl
 
-        note("(--insecure: anybody on the way can read and change what is sent)")
+        note("(--insecure: anyone in the network can read and change what is sent)")
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -175,7 +178,7 @@ def _password(user: str, file: Path | None) -> str:
         return os.environ.get("KVSS_PASSWORD") or getpass.getpass(f"Password of {user}: ")
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise Fail(
-            f"no password for {user}: {getattr(error, 'strerror', None) or 'none was typed'}",
+            f"no password for {user}: {getattr(error, 'strerror', None) or 'none was given'}",
             "Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
         ) from None
 
@@ -194,11 +197,11 @@ def _number(text: str, least: float, words: str) -> float:
     except ValueError:
         seconds = -1
     if not least < seconds <= MAX_TIMEOUT_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds {words} and at most {MAX_TIMEOUT_S:.0f}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds {words} and at most {MAX_TIMEOUT_S:.0f}")
     return seconds
 
 
 def _times(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of times, at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of times, at least 1")
     return int(text)

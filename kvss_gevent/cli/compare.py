@@ -24,8 +24,8 @@ examples:
   kvss compare report reports/A
   kvss compare diff reports/A reports/B
 
-exit codes: 0 done, 1 `again` found a contradiction, 2 usage, 3 the report cannot be written, 130 interrupted (what was
-measured is kept, and --resume goes on).
+exit codes: 0 done, 1 `again` found a contradiction, 2 wrong usage, 3 the report cannot be written, 130 interrupted (the
+results are kept, and --resume continues).
 """
 
 
@@ -33,29 +33,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the words of `kvss compare`."""
     parser.epilog = EPILOG
     words = parser.add_subparsers(metavar="WORD", required=True)
-    measure = add_subcommand(words, "run", "measure and make a report", EPILOG)
+    measure = add_subcommand(words, "run", "measure and write a report", EPILOG)
     _add_choices(measure)
-    measure.add_argument("--out", type=Path, metavar="DIR", help="directory of the report (reports/ and the time)")
-    measure.add_argument("--force", action="store_true", help="replace a report that is in DIR already")
-    measure.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
+    measure.add_argument("--out", type=Path, metavar="DIR", help="directory of the report (reports/ plus the time)")
+    measure.add_argument("--force", action="store_true", help="replace an existing report in DIR")
+    measure.add_argument("--resume", type=Path, metavar="DIR", help="continue an interrupted run")
     measure.set_defaults(word=run_command)
     again = add_subcommand(
         words,
         "again",
-        "measure several times and tell whether all say the same",
+        "measure several times, and check whether the results agree",
         "Each run is compared with those before it: the verdicts on CPU per request, and which known truths came out. "
         "What was not determined contradicts nothing. With --repeats N, at least 6 for verdicts, a run takes no more "
         f"generations of servers than N, so that all take equally long.\n\n{EPILOG}",
     )
     _add_choices(again)
-    again.add_argument("--times", type=_number, default=2, metavar="N", help="how many runs (2)")
+    again.add_argument("--times", type=_number, default=2, metavar="N", help="number of runs (2)")
     again.set_defaults(word=again_command)
-    report = add_subcommand(words, "report", "make the report of a run anew from its rows", EPILOG)
+    report = add_subcommand(words, "report", "make the report of a run again from its rows", EPILOG)
     report.add_argument("directory", type=Path, metavar="DIR", help="directory of the report")
     report.set_defaults(word=report_command)
-    diff = add_subcommand(words, "diff", "tell which differences between two reports are real", EPILOG)
+    diff = add_subcommand(words, "diff", "show which differences between two reports are real", EPILOG)
     diff.add_argument("first", type=Path, metavar="A", help="directory of a report")
-    diff.add_argument("second", type=Path, metavar="B", help="directory of another")
+    diff.add_argument("second", type=Path, metavar="B", help="directory of the other report")
     diff.set_defaults(word=diff_command)
 
 
@@ -74,15 +74,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="quick", choices=["quick", "full"], help="how much to measure (quick)")
-    parser.add_argument("--models", default="", metavar="A,B", help="which models (all); NAME+disk keeps data on disk")
-    parser.add_argument("--experiments", default="", metavar="A,B", help="which, by name or number (the profile's)")
-    parser.add_argument("--repeats", type=_number, metavar="N", help="how often (the profile's)")
-    parser.add_argument("--server-cores", type=_number, default=1, metavar="N", help="processors of the server (1)")
+    parser.add_argument(
+        "--models", default="", metavar="A,B", help="models to measure (all); NAME+disk keeps data on disk"
+    )
+    parser.add_argument(
+        "--experiments", default="", metavar="A,B", help="experiments to run, by name or number (those of the profile)"
+    )
+    parser.add_argument("--repeats", type=_number, metavar="N", help="how often to measure (as in the profile)")
+    parser.add_argument(
+        "--server-cores", type=_number, default=1, metavar="N", help="number of processors for the server (1)"
+    )
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
     return int(text)
 
 
@@ -113,7 +119,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         cores = divide(args.server_cores)
     except ValueError as error:  # WrongChoice is one
         kind = "choice" if isinstance(error, WrongChoice) else "--server-cores"
-        raise Fail(f"{kind}: {error}", "kvss compare run --help says what can be chosen.") from None
+        raise Fail(f"{kind}: {error}", "kvss compare run --help lists the choices.") from None
     if not plan.contestants:
         raise Fail(f"none of the chosen models can run: {plan.left_out}", "In the checkout: pip install -e '.[lab]'")
     if not resume:
@@ -134,7 +140,8 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
             journal = Journal.create(directory, settings)
         except FileExistsError:
             raise Fail(
-                f"{directory} has a report already", f"Go on with it by --resume {directory}, or replace it by --force."
+                f"{directory} already has a report",
+                f"Continue it with --resume {directory}, or replace it with --force.",
             ) from None
         except OSError as error:
             raise Fail(f"cannot write to {directory}: {error.strerror}", "Give another --out.", 3) from None
@@ -146,7 +153,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         whole = len(plan.trials())
         print(
             f"kvss: interrupted after {len(journal.done())} of {whole} trials\n"
-            f"  Go on with: kvss compare run --resume {journal.directory}",
+            f"  Continue with: kvss compare run --resume {journal.directory}",
             file=sys.stderr,
         )
         return 130
@@ -184,7 +191,7 @@ def _show_scenes(journal: "Journal") -> None:
 
 
 def _cannot_write(journal: "Journal", error: OSError) -> Fail:
-    return Fail(f"cannot write to {journal.directory}: {error.strerror}", "Make room, then --resume.", 3)
+    return Fail(f"cannot write to {journal.directory}: {error.strerror}", "Free some space, then use --resume.", 3)
 
 
 def again_command(args: argparse.Namespace) -> int:
@@ -203,7 +210,7 @@ def again_command(args: argparse.Namespace) -> int:
     for line in (*verdict_counts(runs), *(f"contradiction: {line}" for line in found)):
         print(line)
     if not found:
-        print(f"all {args.times} runs say the same: the verdicts on CPU per request, and every known truth")
+        print(f"all {args.times} runs agree: the verdicts on CPU per request, and every known truth")
     return Exit.FAILED if found else Exit.OK
 
 
@@ -213,7 +220,7 @@ def report_command(args: argparse.Namespace) -> int:
 
     journal = Journal.read(args.directory)
     if not journal.rows:
-        raise Fail(f"{args.directory} has no rows yet", f"Go on with it: run --resume {args.directory}.")
+        raise Fail(f"{args.directory} has no rows yet", f"Continue it with: run --resume {args.directory}.")
     _show(journal)
     return Exit.OK
 
@@ -226,7 +233,7 @@ def _show(journal: "Journal") -> None:
         path = document.write(journal)
     except OSError as error:
         raise Fail(
-            f"cannot write to {journal.directory}: {error.strerror}", "Make room, then `report` again.", 3
+            f"cannot write to {journal.directory}: {error.strerror}", "Free some space, then run `report` again.", 3
         ) from None
     for line in document.as_text(journal):
         print(line)

@@ -13,14 +13,14 @@ from kvss_gevent.settings.fail import Exit
 SHELLS = ("bash", "zsh", "fish")
 EPILOG = """\
 examples:
-  source <(kvss completions bash)                  in bash, until it ends
+  source <(kvss completions bash)                  in bash, for this shell only
   kvss completions bash > ~/.local/share/bash-completion/completions/kvss
-  kvss completions zsh > ~/.zfunc/_kvss            where fpath has ~/.zfunc
+  kvss completions zsh > ~/.zfunc/_kvss            if ~/.zfunc is in fpath
   kvss completions fish > ~/.config/fish/completions/kvss.fish
 
-Start a new shell after it.
+Then start a new shell.
 
-exit codes: 0 printed, 2 usage
+exit codes: 0 printed, 2 wrong usage
 """
 _ALTERNATIVES = re.compile(r"[\w-]+(\|[\w-]+)+")
 _FILES = {"FILE": shtab.FILE, "PATH": shtab.FILE, "PAGE": shtab.FILE, "DIR": shtab.DIRECTORY, "OUT": shtab.DIRECTORY}

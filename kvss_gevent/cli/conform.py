@@ -37,13 +37,13 @@ examples:
   kvss conform --list
 
 groups: {", ".join(GROUPS)};
-        only where asked for: {", ".join(EXTENSION_GROUPS)}
-exit codes: 0 every case passed, 1 a case failed, 2 usage,
+        only if named: {", ".join(EXTENSION_GROUPS)}
+exit codes: 0 every case passed, 1 a case failed, 2 wrong usage,
             3 nothing answers at HOST:PORT or the command does not start,
-            130 interrupted (what was measured is printed and written)
+            130 interrupted (the results so far are printed and written)
 
-A run leaves some 1,500 small keys in the server, all beginning with conform-;
-every run uses new ones."""
+A run leaves about 1,500 small keys in the server; their names begin with
+conform-. Every run uses new keys."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,18 +53,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--command",
         metavar="CMD",
-        help="start this server and grade it, such as 'java Server {port}'; without {port} it is expected on 5050. "
-        "It is started again after a crash, watched, and ended with all that it started. This is no sandbox",
+        help="start this server and grade it, such as 'java Server {port}'; without {port} it must listen on 5050. "
+        "The checker restarts it after a crash, limits it, and at the end stops all its processes. This is no sandbox",
     )
     parser.add_argument("--in", dest="directory", type=Path, metavar="DIR", help="the working directory of --command")
     parser.add_argument(
         "--profile",
         choices=tuple(PROFILES),
         default=PROJECT,
-        help="the document that gives points; what it does not ask for is advice (default: %(default)s)",
+        help="the document that decides which cases give points; the others are advice (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the scorecard as JSON")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write it to FILE as JUnit XML")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write the scorecard to FILE as JUnit XML")
     parser.add_argument("--group", nargs="+", action="extend", default=[], metavar="NAME", help="only these groups")
     for flag, what in (("--only", "only these cases"), ("--exclude", "all but these cases")):
         parser.add_argument(
@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="points from a JSON file, by id or group")
     parser.add_argument(
-        "--stats-format", choices=(README, LAB, ANY), default=ANY, help="the form of STATS (default: any of the two)"
+        "--stats-format", choices=(README, LAB, ANY), default=ANY, help="the form of STATS (default: either of the two)"
     )
     parser.add_argument(
         "--timeout",
@@ -112,7 +112,7 @@ def run(args: Namespace) -> int:
         print(export.cases_as_json(cases) if args.json else report.list_cases(cases, speaker(args.lang)), end="")
         return Exit.OK
     if bool(args.target) == bool(args.command):
-        cause = "HOST:PORT and --command exclude each other" if args.target else "HOST:PORT is missing"
+        cause = "HOST:PORT and --command cannot be used together" if args.target else "HOST:PORT is missing"
         raise Fail(cause, "give the address of the server, such as: kvss conform 127.0.0.1:5050")
     if args.junit:
         _write(args.junit, b"", "ab")
@@ -123,7 +123,7 @@ def run(args: Namespace) -> int:
         print(*transcript.whole(card), sep="\n", file=sys.stderr)
     print(export.as_json(card) if args.json else report.as_text(card, speaker(args.lang)), end="")
     if not card.complete:
-        raise Fail("interrupted", f"{len(card.verdicts)} cases were run", INTERRUPTED)
+        raise Fail("interrupted", f"{len(card.verdicts)} cases ran", INTERRUPTED)
     return Exit.FAILED if card.failures else Exit.OK
 
 
@@ -133,7 +133,7 @@ def make_plan(args: Namespace) -> Plan:
     try:
         check_words((*args.only, *args.exclude))
     except ValueError as error:
-        raise Fail(str(error), "kvss conform --list shows all of them") from None
+        raise Fail(str(error), "kvss conform --list shows all cases") from None
     return Plan(
         groups,
         args.stats_format,
@@ -155,7 +155,9 @@ def read_weights(file: Path) -> dict[str, int]:
     try:
         check_weights(weights)
     except ValueError as error:
-        raise Fail(f"{file} holds no weights: {error}", 'write ids or groups: {"framing": 2, "put-new": 3}') from None
+        raise Fail(
+            f"{file} does not contain weights: {error}", 'write ids or groups: {"framing": 2, "put-new": 3}'
+        ) from None
     return dict(weights)
 
 
@@ -175,7 +177,9 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
             print(export.unreachable_as_json(where, str(unreachable)), end="")
         if args.command:
             print(unreachable.tail, end="", file=sys.stderr)
-            raise Fail(f"the command does not start: {unreachable}", "run it by hand first", Exit.UNREACHABLE) from None
+            raise Fail(
+                f"the command does not start: {unreachable}", "run it yourself first", Exit.UNREACHABLE
+            ) from None
         cause = f"nothing answers at {where}: {unreachable}"
         raise Fail(cause, "start the server first, or check the address", Exit.UNREACHABLE) from None
 
@@ -210,5 +214,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.01 <= seconds <= 3600:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0.01 to 3600")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.01 to 3600")
     return seconds

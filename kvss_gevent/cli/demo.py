@@ -14,10 +14,10 @@ STOP_LIMIT_S = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvss demo`: it needs none."""
     parser.epilog = """examples:
-  kvss demo                  requests and replies, as they go over the wire
+  kvss demo                  requests and replies, as they are sent
   kvss demo | less           page by page
 
-exit codes: 0 shown, 2 usage, 3 the server could not be started or did not answer"""
+exit codes: 0 shown, 2 wrong usage, 3 the server could not be started or did not answer"""
 
 
 def run(_: argparse.Namespace) -> int:
@@ -28,8 +28,8 @@ def run(_: argparse.Namespace) -> int:
             assert server.stdout is not None
             address = server.stdout.readline().rpartition(" ")[2].strip()
             if not address:
-                raise Fail("the demo's server did not start", "Its own message above says why.", Exit.UNREACHABLE)
-            print(f"A server of our own listens on {address}. -> is sent to it, <- comes back, \\n is the line feed.")
+                raise Fail("the demo's server did not start", "The server's message above says why.", Exit.UNREACHABLE)
+            print(f"The demo's server listens on {address}. -> is sent to it, <- is its reply, \\n is the line feed.")
             for line in _lines(int(address.rpartition(":")[2])):
                 print(line, flush=True)
         finally:

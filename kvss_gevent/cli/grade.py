@@ -27,29 +27,38 @@ examples:
   kvss grade class --out marks
   kvss grade class --out marks --profile sheet --jobs 2
 
-Each folder in DIR is a submission. Its run.sh gets the port as $1; its build.sh, if there is one, runs before. Commands
-can be in a grade.toml instead: that of the submission, or that of DIR for all, which can also set profile, only,
-exclude, weights, budget and build_budget.
+Each folder in DIR is a submission. Its run.sh gets the port as $1. Its build.sh, if there is one, runs before. A
+grade.toml can hold the commands instead: one in the submission, or one in DIR for all. The one in DIR can also set
+profile, only, exclude, weights, budget and build_budget.
 
---out gets: index.html (the class), marks.csv, feedback/NAME.html, NAME/results.json (Gradescope), NAME/junit.xml.
+--out will hold: index.html (the class), marks.csv, feedback/NAME.html, NAME/results.json (Gradescope), NAME/junit.xml.
 
-exit codes: 0 all graded, whatever the marks, 2 usage, 3 cannot,
-            130 interrupted (what was measured is printed and written)
+exit codes: 0 all graded, with any marks, 2 wrong usage, 3 grading is not possible,
+            130 interrupted (the results so far are printed and written)
 
-This is no sandbox: the submissions may do whatever you may."""
+This is no sandbox: the submissions may do everything that you may do."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `kvss grade`."""
     parser.epilog = _EPILOG
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the class, a folder for each submission")
+    parser.add_argument(
+        "directory", type=Path, metavar="DIR", help="the class: a folder with one folder for each submission"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="the folder for the results")
-    parser.add_argument("--profile", choices=tuple(PROFILES), help="the document that gives points (default: project)")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        help="the document that decides which cases give points (default: project)",
+    )
     parser.add_argument(
         "--budget", type=_seconds, metavar="S", help=f"seconds for a submission (default: {DEFAULT_BUDGET_S:g})"
     )
     parser.add_argument(
-        "--build-budget", type=_seconds, metavar="S", help=f"for its build.sh (default: {DEFAULT_BUILD_BUDGET_S:g})"
+        "--build-budget",
+        type=_seconds,
+        metavar="S",
+        help=f"seconds for its build.sh (default: {DEFAULT_BUILD_BUDGET_S:g})",
     )
     parser.add_argument(
         "--jobs", type=_jobs, default=1, metavar="N", help="submissions at a time (default: %(default)s)"
@@ -93,7 +102,7 @@ def _print(graded: Graded, out: Path) -> None:
 
 def _jobs(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_JOBS):
-        raise ArgumentTypeError(f"{text!r} is no number from 1 to {MAX_JOBS}")
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_JOBS}")
     return int(text)
 
 
@@ -103,5 +112,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 3600:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
     return seconds

@@ -14,13 +14,13 @@ _RUN = "run"
 _WORDS = {
     "search": (
         "kvss_gevent.loadtest.search",
-        "find the highest rate that keeps a promise such as p99<5ms",
+        "find the highest rate that meets a requirement such as p99<5ms",
     ),
     "repeat": ("kvss_gevent.loadtest.repeat", "make the same run several times, and show intervals over the runs"),
-    "diff": ("kvss_gevent.loadtest.report.diff", "show two runs, or two sets of repeated runs, side by side"),
+    "diff": ("kvss_gevent.loadtest.report.diff", "compare two runs, or two sets of repeated runs"),
     "truth": (
         "kvss_gevent.loadtest.truth.table",
-        "run the load tester against servers whose truth is known, and compare its report with their logs",
+        "run the load tester against servers with known behaviour, and compare its report with their logs",
     ),
 }
 _EXAMPLES = """\
@@ -30,14 +30,14 @@ examples:
   kvss load -H 127.0.0.1:5050 --headless -u 10 -r 100 -t 10s
       ten seconds without a page
   kvss load run --help
-      all options, those of Locust's, too
+      all options, also those of Locust
 """
 _CODES = """
 exit codes:
   0  done
   1  a request failed, a requirement was not met, or a worker process was lost
-  2  usage
-  3  no KV/1.0 server, or it went away
+  2  wrong usage
+  3  no KV/1.0 server at the address, or it stopped during the run
 """
 
 
@@ -62,7 +62,7 @@ def add_arguments(parser: Parser) -> None:
     parser.default_word = _RUN
     words = parser.add_subparsers(metavar="WORD", dest="word", required=True)
     run_parser = add_subcommand(
-        words, _RUN, "run Locust with the users for KV/1.0; every option of Locust's may follow", _EXAMPLES + _CODES
+        words, _RUN, "run Locust with the users for KV/1.0; all options of Locust work", _EXAMPLES + _CODES
     )
     _declare_run(run_parser)
     for word, (module, summary) in _WORDS.items():
@@ -73,7 +73,7 @@ def _declare_run(parser: Parser) -> None:
     from kvss_gevent.loadtest import load_options as options
 
     options.add_arguments(_OwnOptions(parser))
-    parser.add_argument("words", nargs=REMAINDER, metavar="OPTION", help="options of Locust's")
+    parser.add_argument("words", nargs=REMAINDER, metavar="OPTION", help="options of Locust")
     parser.prefix_chars = ""  # every word is taken as it is, --help too: Locust reads them
 
 

@@ -20,10 +20,10 @@ examples:
   kvss models
   kvss serve --model threads
 
-Serve with one of them by `kvss serve --model NAME`. "loses" names the cases of `kvss conform` that a model fails by
-its nature; `kvss conform --list` says what they are.
+`kvss serve --model NAME` serves with one of them. "loses" names the cases of `kvss conform` that a model must fail
+because of its idea; `kvss conform --list` explains the cases.
 
-exit codes: 0 printed, 2 usage
+exit codes: 0 printed, 2 wrong usage
 """
 
 
@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
 
 NOTE = (
     f"All share the session and the stores, and keep every rule of the protocol. Only {DEFAULT} refuses clients over "
-    "--max-connections, ends those that are idle or slow, and answers what it has received when told to stop."
+    "--max-connections, ends those that are idle or slow, and answers received requests before it stops."
 )
 
 

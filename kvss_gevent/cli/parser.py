@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
             remedy = f"Did you mean {near[0]}?" if near else f"`{named.prog} --help` lists what it takes."
             raise Fail(f"{command} has no option {unknown}", remedy, usage=usage)
         if surplus:
-            message = f"{words[0]!r} is a word too many"
+            message = f"{words[0]!r} is one word too many"
         raise Fail(f"{command}: {message}", f"`{named.prog} --help` says what it takes.", usage=usage)
 
 

@@ -30,13 +30,13 @@ logger = logging.getLogger("kvss")
 NOT_GIVEN = Endpoint("", -1)
 
 EPILOG = f"""\
-A flag is stronger than its KVSS_ variable, that than the file of --config, and
-that than the default. A size may end in K, M or G.
+A flag overrides its KVSS_ variable, the variable overrides the file of --config,
+and the file overrides the default. A size may end in K, M or G.
 
 examples:
   kvss serve                            on 127.0.0.1:5050, in memory
-  kvss serve 127.0.0.1:0 -v             on a free port, connections are logged
-  kvss serve --store disk:kvss.data     what is stored stays
+  kvss serve 127.0.0.1:0 -v             on a free port; logs connections
+  kvss serve --store disk:kvss.data     data survives a restart
   kvss serve unix:/run/kvss.sock        on a Unix socket
   kvss serve --config kvss.toml --check-config
   kvss serve --print-config > kvss.toml
@@ -45,9 +45,9 @@ signals:
 {chr(10).join(f"  {', '.join(row.names):<28}{row.says}" for row in signals.TABLE)}
 
 exit codes:
-  0        stopped by SIGTERM or Ctrl-C, or the configuration is good
-  2        usage
-  3        cannot listen, open the store or load the model, or standard output cannot be written
+  0        stopped by SIGTERM or Ctrl-C, or the configuration is correct
+  2        wrong usage
+  3        cannot listen, open the store, load the model, or write to standard output
   128 + N  ended at once by a second signal N
 """
 
@@ -65,10 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="count",
         default=0,
         dest="verbose",
-        help="as --log-level info: log connections; -vv, debug: also requests, never values",
+        help="same as --log-level info: log connections; -vv, debug: also requests, never values",
     )
-    parser.add_argument("--print-config", action="store_true", help="print all settings and where each is from")
-    parser.add_argument("--check-config", action="store_true", help="only tell whether the settings are good")
+    parser.add_argument("--print-config", action="store_true", help="print all settings, and where each comes from")
+    parser.add_argument("--check-config", action="store_true", help="only check the settings, and start no server")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
     if config.workers > 1 and config.model == DEFAULT and not is_shared(config.store):
         raise Fail(
             f"--workers {config.workers} needs a store that processes share, and {config.store} lives in one process",
-            "Give one that all can use, such as --store disk:kvss.data, or leave --workers away.",
+            "Give one that all processes can use, such as --store disk:kvss.data, or remove --workers.",
         )
     if args.check_config:
-        print("kvss: the configuration is good")
+        print("kvss: the configuration is correct")
         return Exit.OK
     for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):
         signal.signal(number, signal.SIG_IGN)  # until the server has its handlers
@@ -113,9 +113,9 @@ def given_words(args: argparse.Namespace) -> Mapping[str, str | None]:
     """Return host, port and unix as the words of the command line and the flags give them. Raises Fail."""
     endpoint, rest = take_endpoint(args.words, {}, least_port=0, default=NOT_GIVEN)
     if rest:
-        raise Fail(f"{rest[0]!r} is a word too many", "Give HOST:PORT, HOST PORT or unix:PATH.")
+        raise Fail(f"{rest[0]!r} is one word too many", "Give HOST:PORT, HOST PORT or unix:PATH.")
     if endpoint.user:
-        raise Fail(f"the address has a user, {endpoint.user!r}", "A server listens for all users: leave it away.")
+        raise Fail(f"the address has a user, {endpoint.user!r}", "A server listens for all users: remove the user.")
     given = {
         "host": endpoint.host or None,
         "port": None if endpoint.port < 0 else str(endpoint.port),
@@ -140,8 +140,8 @@ def read(given: Mapping[str, Any]) -> Settings:
     for name in ("lab", "users"):
         if settings.config.strict and getattr(settings.config, name):
             raise Fail(
-                f"--strict and --{name} exclude each other",
-                f"--{name} adds commands to the five of the course document: leave one of both away.",
+                f"--strict and --{name} cannot be used together",
+                f"--{name} adds commands to the five of the course document: remove one of the two options.",
             )
     return settings
 

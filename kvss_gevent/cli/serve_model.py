@@ -36,8 +36,8 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
         )
     if config.users or config.tls_cert:
         raise Fail(
-            f"--model {config.model} knows neither users nor TLS",
-            "Leave --users and --tls-cert away, or leave --model away: the default model has both.",
+            f"--model {config.model} supports no users and no TLS",
+            "Remove --users and --tls-cert, or remove --model: the default model has both.",
         )
     warn_of_options_not_honoured(config)
     raise_limit()  # no limit of ours keeps clients out: the system's does
@@ -74,7 +74,7 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             signal.signal(number, signal.SIG_IGN)
     for store in stores:
         store.close()
-    logger.log(NOTICE, "stopped by %s; clients were cut off", " ".join(map(shown, stops)) or "a signal")
+    logger.log(NOTICE, "stopped by %s; clients were disconnected", " ".join(map(shown, stops)) or "a signal")
     return Exit.OK
 
 

@@ -24,7 +24,7 @@ examples:
   kvss show kvss-flight-20260105-101500-4711.json
                                              what kvss serve --flight-recorder wrote
 
-exit codes: 0 shown, 1 a model could not be recorded, 2 usage, 3 a model's
+exit codes: 0 shown, 1 a model could not be recorded, 2 wrong usage, 3 a model's
 library is not installed
 """
 
@@ -35,8 +35,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "scene", nargs="?", metavar="SCENE|FILE", help=f"a flight recording, or one of {', '.join(SCENES)}"
     )
-    parser.add_argument("--models", metavar="A,B,...", help="which models (all that are installed; see kvss models)")
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("kvss-show"), help="where to (kvss-show)")
+    parser.add_argument("--models", metavar="A,B,...", help="models to show (all that are installed; see kvss models)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("kvss-show"), help="folder for the files (kvss-show)"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -48,9 +50,9 @@ def run(args: Namespace) -> int:
     if args.scene.endswith(".json"):
         return _show_flight(Path(args.scene), args.out)
     if args.scene not in SCENES:
-        raise Fail(f"there is no scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
+        raise Fail(f"there is not a scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
     if sys.platform != "linux":
-        raise Fail("kvss show reads clocks of threads that only Linux has", "Run it on Linux, or in a container.")
+        raise Fail("kvss show reads clocks of threads, which only Linux has", "Run it on Linux, or in a container.")
     scene = SCENES[args.scene]
     names = _models(args.models)
     stories = []
@@ -85,7 +87,7 @@ def _show_flight(file: Path, directory: Path) -> int:
         raise Fail(f"cannot read {file}: {why}", "Give a file that kvss serve --flight-recorder wrote.") from None
     longest = flight_page.longest_of(flight)
     if not longest:
-        raise Fail(f"{file} holds no calls", "Nobody had asked the server for anything.", Exit.FAILED)
+        raise Fail(f"{file} holds no calls", "The server had received no requests.", Exit.FAILED)
     page = directory / f"{file.stem}.html"
     try:
         directory.mkdir(parents=True, exist_ok=True)

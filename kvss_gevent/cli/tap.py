@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 CANNOT_LISTEN = 3
 EXAMPLES = """\
 examples:
-  kvss tap 5051 5050                         show what clients of port 5051 ask the server at 5050
+  kvss tap 5051 5050                         show what clients of port 5051 send to the server at 5050
   kvss tap 5051 5050 -w talk.pcapng          record it for Wireshark
   kvss tap 5051 5050 -w - | wireshark -k -i -    see it in Wireshark as it happens
   kvss tap 5051 5050 -w talk.pcapng --keylog keys.txt
       the same with TLS: SSLKEYLOGFILE=keys.txt kvss client ... writes the keys, and the capture contains them.
-      Whoever has such a file can read the conversation, passwords included.
+      Everyone who has this file can read the conversation, passwords included.
 
-Bytes pass unchanged, TLS too. Times in a capture are when the tap received; the handshake, the acknowledgements and the
-borders of segments are made up. `make capture` shows real ones.
+Bytes pass unchanged, also those of TLS. Times in a capture are when the tap received the bytes. The handshake, the
+acknowledgements and the borders of segments are invented. `make capture` makes real captures.
 
-exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 the output could not be written to the end, 2 usage, 3 cannot listen
+exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 the output is not complete, 2 wrong usage, 3 cannot listen
 """
 FACTORS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST_BYTES = 1 << 18
@@ -38,7 +38,9 @@ LEAST_BYTES = 1 << 18
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = EXAMPLES
-    parser.add_argument("listen", metavar="LISTEN", help="where clients connect: PORT or HOST:PORT; port 0 is any")
+    parser.add_argument(
+        "listen", metavar="LISTEN", help="where clients connect: PORT or HOST:PORT; port 0 picks a free one"
+    )
     parser.add_argument("target", metavar="TARGET", help="the server: PORT or HOST:PORT")
     parser.add_argument("-w", dest="file", metavar="FILE", help="record into a pcapng file; - is standard output")
     parser.add_argument(
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_size,
         default=64 << 20,
         metavar="SIZE",
-        help="what the files FILE and FILE's .old may have together; what is older is dropped (64M)",
+        help="size of FILE and the older file beside it together; older data is dropped (64M)",
     )
     parser.add_argument("--keylog", type=Path, metavar="FILE", help="a TLS key log to put into the capture")
 
@@ -57,9 +59,12 @@ def run(args: argparse.Namespace) -> int:
 
     listen, target = _endpoint(args.listen, "LISTEN", 0), _endpoint(args.target, "TARGET", 1)
     if args.keylog and not args.file:
-        raise Fail("--keylog is for a capture, and there is no -w", "Give -w FILE, too.")
+        raise Fail("--keylog needs a capture, and -w is missing", "Give also -w FILE.")
     if args.file == "-" and sys.stdout.isatty():
-        raise Fail("a capture is not for a terminal", "Give -w FILE, or pipe it: kvss tap ... -w - | wireshark -k -i -")
+        raise Fail(
+            "a capture cannot be written to a terminal",
+            "Give -w FILE, or pipe it: kvss tap ... -w - | wireshark -k -i -",
+        )
     if listen.port and str(listen) == str(target):
         raise Fail(f"LISTEN and TARGET are both {target}", "Give another port to listen on.")
     with _listener(listen) as listener:
@@ -109,7 +114,7 @@ def _output(args: argparse.Namespace) -> "Output":
 def _told(output: "Output") -> int:
     """Say what is missing in the output; returns the exit code."""
     if output.failure and not isinstance(output.failure, BrokenPipeError):
-        raise Fail(f"the output broke off: {output.failure.strerror}", "Is the disk full?", Exit.FAILED)
+        raise Fail(f"the output ended too early: {output.failure.strerror}", "Is the disk full?", Exit.FAILED)
     if output.dropped:
         raise Fail(
             f"{output.dropped} pieces are missing in the output: its reader or disk was too slow",
@@ -148,5 +153,5 @@ def _listener(endpoint: Endpoint) -> socket.socket:
 def _size(text: str) -> int:
     digits, factor = (text[:-1], FACTORS[text[-1:].upper()]) if text[-1:].upper() in FACTORS else (text, 1)
     if not (digits.isascii() and digits.isdigit()) or int(digits) * factor < LEAST_BYTES:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size of at least 256K, such as 64M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 256K, such as 64M")
     return int(digits) * factor

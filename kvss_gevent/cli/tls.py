@@ -13,8 +13,8 @@ EXAMPLES = """examples:
   kvss serve --tls-cert certs/server.pem --tls-key certs/server-key.pem
   kvss client --tls --ca certs/ca.pem
 
-Whoever has the key of the server can pretend to be it. These certificates are for teaching: they end after a year, and
-nobody else trusts them.
+Everyone who has the server's key can pretend to be the server. These certificates are for teaching: they are valid for
+a year, and no other machine trusts them.
 
 exit codes: 0 done, 2 wrong usage, or a file cannot be written
 """
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = add_subcommand(actions, "make-dev", "write ca.pem, server.pem and server-key.pem into a folder", EXAMPLES)
-    make.add_argument("folder", type=Path, metavar="DIR", help="made where it is not there")
+    make.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder for the files; it is created if it does not exist"
+    )
     make.add_argument("--name", action="append", default=[], help="a name or address of the server; may be repeated")
     make.add_argument("--force", action="store_true", help="replace the files that are there")
 
@@ -36,11 +38,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         import trustme
     except ModuleNotFoundError:
-        raise Fail("trustme is not installed, which makes certificates", "Install the extra tls.") from None
+        raise Fail("trustme, which makes certificates, is not installed", "Install the extra tls.") from None
     names = ("ca.pem", "server.pem", "server-key.pem")
     there = [name for name in names if (args.folder / name).exists()]
     if there and not args.force:
-        raise Fail(f"{args.folder / there[0]} is there already", "Give another folder, or --force to replace it.")
+        raise Fail(f"{args.folder / there[0]} exists already", "Give another folder, or --force to replace it.")
     authority = trustme.CA(organization_name="kvss-gevent, for teaching")
     server = authority.issue_cert(*LOCAL, *args.name)
     chain = b"".join(one.bytes() for one in server.cert_chain_pems)

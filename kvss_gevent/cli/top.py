@@ -17,14 +17,14 @@ from kvss_gevent.top.screen import plain, screen
 
 EPILOG = """\
 examples:
-  kvss top                                      what STATS and SLOWLOG tell
-  kvss top 127.0.0.1:5050 --metrics 9100        with its metrics page, too
+  kvss top                                      what STATS and SLOWLOG return
+  kvss top 127.0.0.1:5050 --metrics 9100        also reads its metrics page
   kvss top --plain --interval 1                 a line a second
   kvss top --plain --count 1                    one line
 
-The server tells more if it was started with --metrics and --slow-ms. Of a
-foreign KV/1.0 server it shows what STATS tells. The slow log is for the role
-admin where the server has users.
+The server shows more if it was started with --metrics and --slow-ms. For
+another KV/1.0 server, only what STATS returns is shown. If the server has
+users, only the role admin sees the slow log.
 
 exit codes:
   0    q was pressed, or --count lines are printed
@@ -39,9 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "kvss top [options] [HOST:PORT | HOST PORT | unix:PATH]"
     parser.epilog = EPILOG
     parser.add_argument("words", nargs="*", metavar="HOST:PORT", help="the server (127.0.0.1:5050)")
-    parser.add_argument("--metrics", metavar="URL", help="its metrics page: http://HOST:PORT/metrics, or a port")
-    parser.add_argument("--interval", type=_interval, metavar="S", default=1.0, help="seconds between looks (1)")
-    parser.add_argument("--plain", action="store_true", help="print a line for each interval, for any output")
+    parser.add_argument(
+        "--metrics", metavar="URL", help="address of the server's metrics page: http://HOST:PORT/metrics, or a port"
+    )
+    parser.add_argument("--interval", type=_interval, metavar="S", default=1.0, help="seconds between two readings (1)")
+    parser.add_argument("--plain", action="store_true", help="print one line for each interval; needs no terminal")
     parser.add_argument("--count", type=_count, metavar="N", default=0, help="with --plain: end after N lines")
     add_connection_options(parser)
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Show a server until something ends it; returns the exit code."""
     endpoint = only_endpoint(args.words, unix=True)
     if not args.plain and not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise Fail("there is no terminal", "Give --plain for a line an interval.")
+        raise Fail("there is no terminal", "Give --plain to print one line for each interval.")
     args.timeout = 5.0
     try:
         with client_of(endpoint, args) as client:
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 _show(reader, first, str(endpoint), args.interval)
     except KVError as error:
-        raise Fail(str(error), "Look whether the server still runs.", Exit.UNREACHABLE) from None
+        raise Fail(str(error), "Check whether the server still runs.", Exit.UNREACHABLE) from None
     return Exit.OK
 
 
@@ -122,11 +124,11 @@ def _interval(text: str) -> float:
     except ValueError:
         seconds = -1
     if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
     return seconds
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines, at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines, at least 1")
     return int(text)

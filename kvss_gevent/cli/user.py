@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from kvss_gevent.cli.parser import add_subcommand
-from kvss_gevent.core.user_file import Role, User, UsersError, change_users, check_name, hash_password, list_users
+from kvss_gevent.core.password_hash import hash_password
+from kvss_gevent.core.user_file import Role, User, UsersError, change_users, check_name, list_users
 from kvss_gevent.settings.fail import Exit, Fail
 
 EXAMPLES = """examples:
@@ -27,15 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, summary in (
-        ("add", "add a user; a name that is there gets the new password and role"),
-        ("passwd", "give a user another password"),
+        ("add", "add a user; an existing user gets the new password and role"),
+        ("passwd", "change the password of a user"),
         ("list", "show names and roles"),
-        ("remove", "take a user out"),
+        ("remove", "remove a user"),
     ):
         one = add_subcommand(actions, action, summary, EXAMPLES)
-        one.add_argument("file", type=Path, metavar="FILE", help="the file of users; `add` makes it")
+        one.add_argument("file", type=Path, metavar="FILE", help="the file of users; `add` creates it")
         if action != "list":
-            one.add_argument("name", metavar="NAME", help="the name that logs in")
+            one.add_argument("name", metavar="NAME", help="name of the user")
         if action == "add":
             one.add_argument(
                 "--role",
@@ -61,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
             known = {user.name: user for user in list_users(args.file)}
             if name not in known:
                 print(f"kvss: {args.file} has no user {name}", file=sys.stderr)
-                print(f"  kvss user list {args.file} shows who is there.", file=sys.stderr)
+                print(f"  kvss user list {args.file} lists the users.", file=sys.stderr)
                 return Exit.FAILED
             role = known[name].role
         changed = None if args.action == "remove" else User(name, role, hash_password(_password(name)))
         change_users(args.file, name, changed)
-    except UsersError as error:
+    except (UsersError, ValueError) as error:
         raise Fail(str(error), "kvss user --help has examples.") from None
     return Exit.OK
 

@@ -17,10 +17,10 @@ examples:
   tshark -X lua_script:$(kvss wireshark show-path) -r talk.pcapng -Y kv      without installing anything
   kvss wireshark capture DIR                  real captures for a lecture; needs root or the group wireshark
 
-In Wireshark: port 5050 is KV/1.0, and so is any connection that begins with `KV/1.0 `. For others: Analyze, Decode As,
+Wireshark reads port 5050, and every connection that begins with `KV/1.0 `, as KV/1.0. For others: Analyze, Decode As,
 KV/1.0; or Edit, Preferences, Protocols, KV/1.0, Port. Statistics are in the menu Statistics.
 
-exit codes: 0 done, 1 tshark or the capture failed, 2 usage, or a file cannot be read or written
+exit codes: 0 done, 1 tshark or the capture failed, 2 wrong usage, or a file cannot be read or written
 """
 
 
@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     capture = add_subcommand(
         actions, "capture", "run the scenes of docs/wire.md, and capture each with dumpcap", EXAMPLES
     )
-    capture.add_argument("folder", type=Path, metavar="DIR", help="made where it is not there")
+    capture.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder for the files; it is created if it does not exist"
+    )
     capture.add_argument("scenes", nargs="*", metavar="SCENE", help="only these (all)")
 
 
@@ -67,7 +69,7 @@ def _statistics(file: Path) -> int:
     if tshark is None:
         raise Fail("tshark is not installed", "It comes with Wireshark; on Debian and Ubuntu the package is tshark.")
     if not file.is_file():
-        raise Fail(f"{file} is no file", "Give a capture file, such as talk.pcapng.")
+        raise Fail(f"{file} is not a file", "Give a capture file, such as talk.pcapng.")
     script = ["-X", f"lua_script:{dissector()}", "-X", "lua_script1:statistics"]
     command = [tshark, "-n", "-q", *script, "-r", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

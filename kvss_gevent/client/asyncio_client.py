@@ -88,7 +88,7 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
     async def request(self, line: bytes) -> bytes:
         """Send one line as it is and return the reply line as it is, as KVClient.request does."""
         if b"\n" in line:
-            raise ValueError("a request is one line: it has no line feed")
+            raise ValueError("a request is one line, so it must not contain a line feed")
         reply = await self._send(raw(line))
         if ends_connection(line):
             await self.close()  # as the server does, which may show only after the next request

@@ -187,9 +187,9 @@ def _check_address(host: object, port: object) -> None:
     if host.startswith(UNIX):
         return
     if "://" in host:
-        raise ValueError(f"host is a name or an address, not the URL {host!r}: from_url takes that")
+        raise ValueError(f"host must be a name or an address, not the URL {host!r}: use from_url")
     if host.count(":") == 1:
-        raise ValueError(f"host is a name or an address alone, not {host!r}: the port is the second argument")
+        raise ValueError(f"host must be only a name or an address, not {host!r}: the port is the second argument")
     if not isinstance(port, int) or not 0 < port < 1 << 16:
         raise ValueError(f"a port is 1 to 65535, not {port}")
 
@@ -204,6 +204,6 @@ def _check_login(user: str, password: str) -> None:
         if not isinstance(text, str):
             raise TypeError(f"{name} is text, not {type(text).__name__}")
         if not text or "\n" in text:
-            raise ValueError(f"{name} has at least one character and no line feed")
+            raise ValueError(f"{name} must have at least one character and no line feed")
     if " " in user:
-        raise ValueError(f"user has no space in it, unlike {user!r}")
+        raise ValueError(f"user must not contain a space, unlike {user!r}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
 from kvss_gevent.protocol.errors import KVStatusError
+from kvss_gevent.protocol.foreign_protocols import is_foreign
 from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 from kvss_gevent.protocol.wire import (
     MAX_EXPIRY_S,
@@ -18,7 +19,6 @@ from kvss_gevent.protocol.wire import (
     Status,
     checked_key,
     checked_value,
-    is_foreign,
     request_line,
     shorten,
 )
@@ -43,10 +43,10 @@ PERMANENT: Final = -1
 
 
 class Command(NamedTuple, Generic[T]):
-    """One request: its line with the line feed, and read, which makes a result of a reply line with its line feed.
+    """One request: its line with the line feed, and read, which turns a reply line with its line feed into a result.
 
-    read returns a Status for a refusal and raises ValueError for what is no reply to this command. reads tells that the
-    command changes nothing, so that it may be sent again.
+    read returns a Status for a refusal, and raises ValueError for a line that is not a reply to this command. reads is
+    true for a command that changes nothing, so that it may be sent again.
     """
 
     word: str
@@ -188,7 +188,7 @@ def _reader(results: Mapping[Status, T]) -> Callable[[bytes], T | Status]:
         try:
             return table[line]
         except KeyError:
-            raise ValueError(f"{shorten(line[:-1])} is no reply to this command") from None
+            raise ValueError(f"{shorten(line[:-1])} is not a reply to this command") from None
 
     return read
 

@@ -101,7 +101,7 @@ class KVClient(Calls[Text], Generic[Text]):
     def requests(self, lines: Sequence[bytes]) -> list[bytes]:
         """Send many lines as they are, at least one, in one go and return their reply lines; otherwise as request."""
         if any(b"\n" in line for line in lines):
-            raise ValueError("a request is one line: it has no line feed")
+            raise ValueError("a request is one line, so it must not contain a line feed")
         replies: list[bytes] = []
         self._connection.exchange([raw(line) for line in lines], replies)
         return replies

@@ -113,7 +113,7 @@ class Journal:
             return cls(directory, head["settings"], rows)
         except (ValueError, KeyError, TypeError):
             raise UnreadableError(
-                f"{path} is no journal of this version", "It was damaged, or written by another version: measure anew."
+                f"{path} is not a journal of this version", "It is damaged, or another version wrote it. Measure again."
             ) from None
 
     def add(self, rows: list[Measurement]) -> None:

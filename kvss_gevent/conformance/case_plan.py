@@ -96,4 +96,4 @@ def check_weights(weights: Any) -> None:
     names = {name for case in CASES + EXTENSIONS for name in (case.id, case.group)}
     for name, points in weights.items():
         if name not in names or type(points) is not int or not 0 <= points <= MAX_POINTS:
-            raise ValueError(f"{name} = {points!r} gives no case or group whole points from 0 to {MAX_POINTS}")
+            raise ValueError(f"{name} = {points!r} is not a case or group with whole points from 0 to {MAX_POINTS}")

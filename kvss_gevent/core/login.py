@@ -14,7 +14,8 @@ from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.user_file import Role, User
-from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Status, is_foreign
+from kvss_gevent.protocol.foreign_protocols import JUDGED_BYTES, is_foreign
+from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Status
 from kvss_gevent.stores.base import Batch, Run, Store
 
 LINE_BYTES: Final = 4096
@@ -184,7 +185,7 @@ class LoginConversation:
         if self._inner is not None and self._partial is None and not _PREFIX.startswith(rest[: len(_PREFIX)]):
             return self._inner.receive(rest)
         # Enough to see that a line is too long, and what it is of (rule 5b).
-        limit = LINE_BYTES if self._inner is None else max(self._service.limits.line_bytes, 600)
+        limit = LINE_BYTES if self._inner is None else max(self._service.limits.line_bytes, JUDGED_BYTES)
         self._partial = bytearray() if self._partial is None else self._partial
         self._partial += rest[: max(limit + 2 - len(self._partial), 0)]
         return b""
@@ -213,7 +214,7 @@ class LoginConversation:
     def _refuse(self, line: bytes) -> bytes:
         """Answer a line of somebody who is not logged in."""
         if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
-            self.closed = is_foreign(line[:600])
+            self.closed = is_foreign(line[:JUDGED_BYTES])
             return LINE[Status.BAD_REQUEST]
         verb, _, _ = self._service.parse(line[:-1])
         if isinstance(verb, Status):

@@ -11,6 +11,7 @@ from kvss_gevent.core.admin_commands import AdminCommands
 from kvss_gevent.core.conversation import Conversation, Counters, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.session import Session
+from kvss_gevent.protocol.stats_reply import FORMS, Stats
 from kvss_gevent.protocol.wire import LINE, OK_PREFIX, Request, Status, parse_request, parse_strictly
 from kvss_gevent.stores.base import Store, StoreError
 
@@ -84,7 +85,7 @@ class Service:
         self.converse = converse
         """Makes what a client has that need not log in, or has."""
         self._login = login
-        self._stats_reply = {"readme": self._readme_stats, "lab": self._lab_stats}[stats_format]
+        self._stats_form = FORMS[stats_format]
         self._fault_logged_s = float("-inf")
 
     def open(self, peer: str = "") -> Conversation:
@@ -128,8 +129,20 @@ class Service:
 
     def stats_reply(self, commands: int) -> bytes:
         """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""
+        everyone = (self.stats, *self.colleagues)
         commands += sum(colleague.commands for colleague in self.colleagues)
-        return OK_PREFIX + self._stats_reply(commands).encode() + b"\n"
+        puts = sum(one.puts for one in everyone)
+        dels = sum(one.dels for one in everyone)
+        stats = Stats(
+            uptime_s=self.stats.uptime_s(),
+            keys_stored=self.store.count(),
+            commands_processed=commands,
+            connections=self.connections(),
+            get_requests=commands - puts - dels - sum(one.others for one in everyone),
+            put_requests=puts,
+            del_requests=dels,
+        )
+        return OK_PREFIX + self._stats_form(stats).encode() + b"\n"
 
     def connections(self) -> int:
         """Return how many clients are connected, to all workers together."""
@@ -150,21 +163,3 @@ class Service:
         # It keeps the frames it came through alive, and they the whole batch, until the collector comes by.
         fault.__traceback__ = None
         return LINE[Status.SERVER_ERROR]
-
-    def _readme_stats(self, commands: int) -> str:
-        minutes, seconds = divmod(self.stats.uptime_s(), 60)
-        hours, minutes = divmod(minutes, 60)
-        days, hours = divmod(hours, 24)
-        day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
-        everyone = (self.stats, *self.colleagues)
-        puts = sum(one.puts for one in everyone)
-        dels = sum(one.dels for one in everyone)
-        others = sum(one.others for one in everyone)
-        return (
-            f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {self.connections()}; "
-            f"commands_processed: {commands}; get_requests: {commands - puts - dels - others}; put_requests: {puts}; "
-            f"del_requests: {dels}; keys_stored: {self.store.count()}"
-        )
-
-    def _lab_stats(self, commands: int) -> str:
-        return f"keys={self.store.count()} uptime={self.stats.uptime_s()}s served={commands + 1}"

@@ -11,23 +11,21 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 
 from kvss_gevent.core.conversation import Shared
+from kvss_gevent.protocol.foreign_protocols import JUDGED_BYTES, is_foreign, is_tls_hello
 from kvss_gevent.protocol.wire import (
     BYE,
     DEL,
     EXPIRY_VERBS,
     GET,
     GET_PREFIX,
-    JUDGED_BYTES,
     LINE,
     MAX_KEY_BYTES,
     OK_PREFIX,
     PUT,
     QUIT,
     STATS,
-    TLS_HELLO,
     VERSION,
     Status,
-    is_foreign,
 )
 from kvss_gevent.stores.base import Command
 
@@ -86,7 +84,7 @@ class Session:
                     return reply
             if not self._begun:
                 self._begun = True
-                if data[:1] == TLS_HELLO:
+                if is_tls_hello(data):
                     return self._refuse_tls()
             # One whole line, the most frequent packet, needs no slices: it is always answered at once.
             if (

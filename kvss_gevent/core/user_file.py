@@ -1,26 +1,17 @@
-"""Who may use a server, and for what: names, roles, and password hashes in a file (rule 12).
+"""The file of users: a name, a role and the hash of a password for each (rule 12).
 
-A line of the file is `name role scrypt:N:R:P:salt:hash`, the last two in base64. With scrypt (RFC 7914) each guess
-costs 40 ms and 16 MiB: a stolen file does not give the passwords away.
+A line of the file is `name role scrypt:N:R:P:salt:hash`; see password_hash.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-N, R, P = 1 << 14, 8, 1
-SALT_BYTES = 16
-HASH_BYTES = 32
-MAX_SCRYPT_BYTES = 64 << 20
+from kvss_gevent.core.password_hash import NO_PASSWORD, is_password_hash, verify_password
+
 MAX_NAME_BYTES = 64
-MAX_PASSWORD_BYTES = 1024
 MAX_FILE_BYTES = 4 << 20
 
 
@@ -45,29 +36,7 @@ class User:
 
 
 class UsersError(Exception):
-    """The file of users cannot be read, or a name or password cannot be used; one line that says why."""
-
-
-def hash_password(password: bytes) -> str:
-    """Return what the file holds for a password, with a new salt. Raises UsersError for one that AUTH cannot carry."""
-    if not password or len(password) > MAX_PASSWORD_BYTES:
-        raise UsersError(f"a password has 1 to {MAX_PASSWORD_BYTES} bytes")
-    if b"\n" in password or b"\r" in password:
-        raise UsersError("a password has no line end: a request ends there")
-    salt = secrets.token_bytes(SALT_BYTES)
-    digest = _scrypt(password, salt, N, R, P)
-    return f"scrypt:{N}:{R}:{P}:{_base64(salt)}:{_base64(digest)}"
-
-
-def verify(secret: str, password: bytes) -> bool:
-    """Tell whether a password belongs to a secret; takes 40 ms of a processor, whatever the answer."""
-    _, n, r, p, salt, digest = secret.split(":")
-    found = _scrypt(password, base64.b64decode(salt), int(n), int(r), int(p))
-    return hmac.compare_digest(found, base64.b64decode(digest))
-
-
-NOBODY = f"scrypt:{N}:{R}:{P}:{'A' * 22}==:{'A' * 43}="
-"""No password belongs to it. A name that is not known is checked against it, to take as long as a wrong password."""
+    """The file of users, or a name in it, cannot be used; one line that says why."""
 
 
 class Users:
@@ -82,7 +51,7 @@ class Users:
     def authenticate(self, name: bytes, password: bytes) -> User | None:
         """Return the user of this name if the password is right. Takes as long for a name that is not known."""
         user = self._users.get(name.decode(errors="replace"))
-        is_right = verify(user.secret if user else NOBODY, password[:MAX_PASSWORD_BYTES])
+        is_right = verify_password(user.secret if user else NO_PASSWORD, password)
         return user if user and is_right else None
 
 
@@ -91,7 +60,7 @@ def check_name(name: str) -> str:
     if not name or len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
         raise UsersError(f"a name has 1 to {MAX_NAME_BYTES} bytes")
     if not name.isprintable() or " " in name:
-        raise UsersError("a name has no spaces and no control characters")
+        raise UsersError("a name must not contain spaces or control characters")
     return name
 
 
@@ -152,15 +121,10 @@ def _read(path: Path) -> Mapping[str, User]:
 def _parse(line: str) -> User | None:
     try:
         name, role, secret = line.split(" ")
-        kind, n, r, p, salt, digest = secret.split(":")
-        base64.b64decode(salt, validate=True)
-        whole = len(base64.b64decode(digest, validate=True)) == HASH_BYTES
-        # More memory than that would make a wrong file stop the server.
-        fits = 128 * int(n) * int(r) * int(p) < MAX_SCRYPT_BYTES and int(n) > 1 and int(n) & (int(n) - 1) == 0
-        if kind != "scrypt" or not whole or not fits:
+        if not is_password_hash(secret):
             return None
         return User(check_name(name), Role[role.upper()], secret)
-    except (ValueError, KeyError, binascii.Error, UsersError):
+    except (ValueError, KeyError, UsersError):
         return None
 
 
@@ -173,11 +137,3 @@ def _replace(path: Path, users: Mapping[str, User]) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-
-
-def _scrypt(password: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=2 * MAX_SCRYPT_BYTES, dklen=HASH_BYTES)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -93,7 +93,7 @@ def submissions(directory: Path, out: Path) -> list[Path]:
     except OSError as error:
         raise Fail(f"cannot read {directory}: {(error.strerror or str(error)).lower()}", "Give a folder.") from None
     if not found:
-        raise Fail(f"there is no submission in {directory}", "Put each into a folder of its own, with a run.sh.")
+        raise Fail(f"there is no submission in {directory}", "Put each submission into its own folder, with a run.sh.")
     return found
 
 
@@ -194,5 +194,5 @@ def _read(file: Path) -> dict[str, Any]:
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
             raise ValueError(f"{name} has a value of the wrong kind: {value!r}")
         if isinstance(value, int | float) and not 0 < value <= 3600:
-            raise ValueError(f"{name} is {value!r}, which is no number of seconds up to 3600")
+            raise ValueError(f"{name} is {value!r}, which is not a number of seconds up to 3600")
     return said

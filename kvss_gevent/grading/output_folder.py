@@ -20,7 +20,7 @@ def prepare(out: Path, names: list[str]) -> None:
     """Make the folder, before anything is graded. Raises Fail."""
     taken = OWN_NAMES.intersection(names)
     if taken:
-        raise Fail(f"a submission is named {min(taken)}, as a file of the results", "Give it another name.")
+        raise Fail(f"a submission has the name {min(taken)}, like a file of the results", "Give it another name.")
     try:
         for folder in (out, out / FEEDBACK):
             folder.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         try:
             number = int(text.replace("_", ""))
         except ValueError:
-            raise ValueError(f"{text!r} is no whole number") from None
+            raise ValueError(f"{text!r} is not a whole number") from None
         if not least <= number <= most:
             raise ValueError(f"{text} is outside {least} to {most}")
         return number
@@ -54,9 +54,9 @@ def _positive(text: str) -> float | None:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
     if not 0 < number <= shapes.MAX_RATE:
-        raise ValueError(f"{text} is outside what can be offered: more than 0 and at most 10,000,000 a second")
+        raise ValueError(f"{text} is not a possible rate: give more than 0 and at most 10,000,000 a second")
     return number
 
 
@@ -64,7 +64,7 @@ def seconds(text: str) -> float:
     """Read `5`, `5s`, `500ms`, `2m` or `1h` as seconds. Raises ValueError saying what is wrong."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?", text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no length of time: write 5s, 500ms, 2m or 1h")
+        raise ValueError(f"{text!r} is not a length of time: write 5s, 500ms, 2m or 1h")
     return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2] or "s"]
 
 
@@ -97,36 +97,40 @@ class Options:
     """What `--kv-*` ask for; times in seconds, sizes in bytes, rates in requests per second over all users."""
 
     mix: workload_mix.Mix = _option("80:15:5", workload_mix.parse_mix, "shares of GET:PUT:DEL, or get=80,put=20")  # noqa: RUF009  a field of dataclasses
-    keys: int = _option("10000", _whole(1, 10_000_000), "how many keys there are")
+    keys: int = _option("10000", _whole(1, 10_000_000), "number of keys")
     key_dist: KeyDistribution = _option(  # noqa: RUF009  a field of dataclasses
-        "uniform", parse_keys, "which key is asked for: uniform, zipfian[:0.99], latest, hotspot[:0.2:0.8], sequential"
+        "uniform", parse_keys, "how keys are chosen: uniform, zipfian[:0.99], latest, hotspot[:0.2:0.8], sequential"
     )
     value_size: workload_mix.Sizes = _option(  # noqa: RUF009  a field of dataclasses
-        "100", workload_mix.parse_sizes, "value bytes: 100, a range 64-1024, or weighted 100:9,1000:1"
+        "100", workload_mix.parse_sizes, "size of values in bytes: 100, a range 64-1024, or weighted 100:9,1000:1"
     )
-    depth: int = _option("1", _whole(1, 1024), "requests sent together before their replies are read")
-    ttl: int = _option(
-        "0", _whole(0, wire.MAX_EXPIRY_S), "seconds until a value that is written ends: PUTEX; 0 for PUT"
-    )
+    depth: int = _option("1", _whole(1, 1024), "requests that are sent together before their replies are read")
+    ttl: int = _option("0", _whole(0, wire.MAX_EXPIRY_S), "seconds until a written value expires (PUTEX); 0 for PUT")
     preload: bool = _option("on", _on_off, "store every key before the users start")
-    seed: int = _option("1", _whole(0, 2**63), "same seed, same requests; different in every worker and user")
+    seed: int = _option(
+        "1", _whole(0, 2**63), "the same seed gives the same requests; each worker and user gets a different part"
+    )
     rate: float | None = _option(
         "", _positive, "open loop: requests per second over all users, whatever the server does; empty for closed loop"
     )
     arrival: str = _option("constant", _one_of("constant", "poisson"), "how open-loop requests are spaced")
     queue: str = _option(
-        "each", _one_of("each", "shared"), "who sends a due request: its own user (each), or whoever is free (shared)"
+        "each",
+        _one_of("each", "shared"),
+        "which user sends a due request: always the same one (each), or any free one (shared)",
     )
     backlog: int = _option(
-        "100000", _whole(1, 10_000_000), "open loop: requests a user may be behind; more are dropped"
+        "100000", _whole(1, 10_000_000), "open loop: most requests that may wait for each user; more are dropped"
     )
-    verify: bool = _option("on", _on_off, "prove every value that is read")
-    warmup: float = _option("1s", seconds, "users at work, nothing counted, before the measured window (-t)")
-    drain: float = _option("5s", seconds, "how long replies are waited for after the measured window")
+    verify: bool = _option("on", _on_off, "check every value that is read")
+    warmup: float = _option(
+        "1s", seconds, "time before the measured window (-t) in which users send and nothing is counted"
+    )
+    drain: float = _option("5s", seconds, "how long to wait for replies after the measured window")
     timeout: float = _option(
         "10s", _bounded_seconds, "a reply later than this is a failure, and its connection is closed"
     )
-    give_up: float = _option("5s", _bounded_seconds, "end the run when no server could be reached for this long")
+    give_up: float = _option("5s", _bounded_seconds, "end the run if no server could be reached for this long")
     shape: shapes.Shape | None = _option(  # noqa: RUF009  a field of dataclasses
         "",
         shapes.parse,
@@ -135,17 +139,17 @@ class Options:
     require: tuple[thresholds.Requirement, ...] = _option(
         "",
         thresholds.parse,
-        "what the run must keep to, or the exit code is 1: p99<5ms, errors<0.1%, rate>=0.99, trusted",
+        "requirements; if one is not met, the exit code is 1: p99<5ms, errors<0.1%, rate>=0.99, trusted",
     )
     live: str = _option(
         "auto",
         _one_of("auto", "on", "off"),
-        "a line every second while the run goes on; auto: on a terminal",
+        "print a line every second during the run; auto: if stderr is a terminal",
         web=False,
     )
     out: str = _option("", str, "directory for results.json, rows.csv, .hgrm, .hlog and report.html", web=False)
     server_pid: int = _option(
-        "0", _whole(0, 2**31), "process on this machine whose CPU and memory are the server's", web=False
+        "0", _whole(0, 2**31), "process of the server on this machine, to measure its CPU and memory", web=False
     )
 
     @property
@@ -188,7 +192,7 @@ def _check(options: Options) -> None:
     if options.value_size.greatest_bytes > wire.MAX_LINE_BYTES - 1024:
         raise ValueError(f"--kv-value-size: KV/1.0 lines end at {wire.MAX_LINE_BYTES} bytes, requests included")
     if options.shares_queue and not options.open_loop:
-        raise ValueError("--kv-queue: requests wait in a queue in open loop only, so --kv-rate must be given too")
+        raise ValueError("--kv-queue: requests wait in a queue only in an open loop, so give --kv-rate too")
 
 
 def flag(name: str) -> str:

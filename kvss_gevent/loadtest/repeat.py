@@ -47,21 +47,23 @@ EPILOG = """\
 examples:
   kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 100 -t 10s --kv-rate 1000
 
-exit codes: the greatest of the runs', 2 usage"""
+exit codes: the highest of the runs, 2 wrong usage"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `kvss load repeat`."""
     parser.epilog = EPILOG
-    parser.add_argument("times", type=int, metavar="N", help="how many runs, 2 at least")
-    parser.add_argument("out", type=Path, metavar="OUT", help="directory for the runs, each in one of its own")
-    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="options of Locust's and --kv-*")
+    parser.add_argument("times", type=int, metavar="N", help="number of runs, at least 2")
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="directory for the runs; each gets its own directory in it"
+    )
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="options of Locust, and --kv-*")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run Locust N times, headless, into OUT/1 to OUT/N; the exit code is the greatest of the runs'. Raises Fail."""
     if args.times < 2:
-        raise Fail("N is 2 at least: one run has no interval", "Give a greater N.")
+        raise Fail("N must be at least 2: one run has no interval", "Give a greater N.")
     runs = []
     code = 0
     for number in range(1, args.times + 1):

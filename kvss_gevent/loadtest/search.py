@@ -144,22 +144,29 @@ examples:
   kvss load search --slo 'p99<5ms' --host 127.0.0.1:5050
   kvss load search --users 50 -- --kv-mix 50:50:0 --processes 2
 
-What follows -- is given to Locust.
+Words after -- go to Locust.
 
 exit codes:
-  0 found, 1 no rate holds, 2 usage, 3 the server could not be loaded, 4 the machine is too busy to tell, 130 Ctrl-C"""
+  0    found
+  1    no rate meets the requirement
+  2    wrong usage
+  3    the server could not be tested
+  4    the machine is too busy
+  130  Ctrl-C"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `kvss load search`."""
     parser.epilog = EPILOG
-    parser.add_argument("--slo", default="p99<5ms", help="what is required, as in --kv-require (default p99<5ms)")
+    parser.add_argument("--slo", default="p99<5ms", help="requirement, as in --kv-require (default p99<5ms)")
     parser.add_argument("--host", default="127.0.0.1:5050", help="the server (default 127.0.0.1:5050)")
     parser.add_argument("--users", type=int, default=10, help="connections (default 10)")
-    parser.add_argument("--seconds", type=int, default=5, help="measured window of each run, at least (default 5)")
+    parser.add_argument("--seconds", type=int, default=5, help="shortest measured window of each run (default 5)")
     parser.add_argument("--start", type=float, default=1000, help="first rate per second (default 1000)")
-    parser.add_argument("--precision", type=float, default=0.02, help="end when the gap is this share (default 0.02)")
-    parser.add_argument("options", nargs="*", metavar="LOCUST_OPTION", help="what is given to Locust")
+    parser.add_argument(
+        "--precision", type=float, default=0.02, help="end when the rate is known to this share (default 0.02)"
+    )
+    parser.add_argument("options", nargs="*", metavar="LOCUST_OPTION", help="options for Locust")
 
 
 def run(args: argparse.Namespace) -> int:

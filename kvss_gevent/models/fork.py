@@ -34,7 +34,7 @@ def serve(ground: Ground) -> None:
             try:
                 children.start(talk)
             except OSError as error:
-                logger.warning("a client was turned away: %s", error.strerror)
+                logger.warning("a client was refused: %s", error.strerror)
             sock.close()  # the child has its own; while one is open, the connection is
             children.reap()
     finally:

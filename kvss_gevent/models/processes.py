@@ -46,7 +46,7 @@ class Children:
         except SystemExit:
             pass  # it has said why
         except BaseException:
-            logger.exception("a mistake of this server ends a process")
+            logger.exception("an error in this server ends a process")
         finally:
             # Not sys.exit: what the parent has on its stack is not for the child to clean up.
             os._exit(code)

@@ -38,7 +38,7 @@ def serve(ground: Ground) -> None:
                 # A daemon: the process does not wait for it when it ends.
                 Thread(target=converse_locked, args=(sock, service, lock), daemon=True).start()
             except RuntimeError as error:
-                logger.warning("a client was turned away: %s", error)
+                logger.warning("a client was refused: %s", error)
                 sock.close()
     finally:
         keep_threads_out(lock)

@@ -66,7 +66,7 @@ class BlockingWatch:
             self._since_s, self._told = now_s, False
         elif now_s - self._since_s >= self._held_s and not self._told and now_s - self._logged_s >= PAUSE_S:
             self._told, self._logged_s = True, now_s
-            logger.warning("the loop is held for %.0f ms now, by %s", (now_s - self._since_s) * 1000, stack(frame))
+            logger.warning("the loop is held for %.0f ms so far, by %s", (now_s - self._since_s) * 1000, stack(frame))
 
 
 def stack(frame: FrameType | None) -> str:

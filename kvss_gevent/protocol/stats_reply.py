@@ -1,6 +1,7 @@
-"""The data of a STATS reply as numbers, read from either of its forms (rule 8). Writing it is the server's side."""
+"""The data of a STATS reply, written and read in its two forms: the course document's and the lab sheet's (rule 8)."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kvss_gevent.protocol.wire import shorten
@@ -15,7 +16,7 @@ _LAB = re.compile(rb"keys=%(n)s uptime=%(n)ss served=%(n)s" % {b"n": _N})
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A server's counters. None where the lab form does not tell.
+    """A server's counters. None if the lab form does not have them.
 
     commands_processed counts the requests answered before this one, in both forms: the lab form's own number, which
     counts this one too, is one more.
@@ -28,6 +29,28 @@ class Stats:
     get_requests: int | None = None
     put_requests: int | None = None
     del_requests: int | None = None
+
+
+def readme_form(stats: Stats) -> str:
+    """Return the counters in the course document's form."""
+    minutes, seconds = divmod(stats.uptime_s, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    day_part = "" if days == 0 else f"{days} day{'s' if days > 1 else ''}, "
+    return (
+        f"uptime: {day_part}{hours}:{minutes:02}:{seconds:02}; connections: {stats.connections}; "
+        f"commands_processed: {stats.commands_processed}; get_requests: {stats.get_requests}; "
+        f"put_requests: {stats.put_requests}; del_requests: {stats.del_requests}; keys_stored: {stats.keys_stored}"
+    )
+
+
+def lab_form(stats: Stats) -> str:
+    """Return the counters in the lab sheet's form."""
+    return f"keys={stats.keys_stored} uptime={stats.uptime_s}s served={stats.commands_processed + 1}"
+
+
+FORMS: Mapping[str, Callable[[Stats], str]] = {"readme": readme_form, "lab": lab_form}
+"""The forms by the names that --stats-format takes."""
 
 
 def parse_stats(data: bytes) -> Stats:

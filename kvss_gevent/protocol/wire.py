@@ -3,7 +3,6 @@
 Rule numbers are those of docs/protocol.md.
 """
 
-import re
 from enum import IntEnum
 from typing import Final
 
@@ -70,26 +69,6 @@ GET_LINE: Final = GET_PREFIX + b"%b\n"
 """To be formatted with a key: a third less than two concatenations."""
 OK_PREFIX: Final = REPLY[Status.OK] + b" "
 BYE: Final = OK_PREFIX + b"bye"
-
-HTTP_METHODS: Final = frozenset(b"GET POST PUT DELETE HEAD OPTIONS PATCH CONNECT TRACE".split())
-_URL: Final = re.compile(rb"/|[A-Za-z][A-Za-z0-9+.-]*://")
-TLS_HELLO: Final = b"\x16"
-"""The first byte that a TLS client sends (rule 5b)."""
-JUDGED_BYTES: Final = 600
-"""How much of a line that is too long or not UTF-8 is looked at (rule 5b)."""
-
-
-def is_foreign(line: bytes) -> bool:
-    """Tell whether a line is of another protocol, HTTP above all, whose next lines must not be run (rule 5b)."""
-    first, _, rest = line.partition(b" ")
-    if first == VERSION:
-        return False
-    last = line.rsplit(None, 1)[-1:]  # other programs take a tab, too, for what stands between two words
-    return (
-        (last != [] and last[0][:5].upper() == b"HTTP/")
-        or first.rstrip(b"\r\n").endswith(b":")
-        or (first in HTTP_METHODS and _URL.match(rest) is not None)
-    )
 
 
 def parse_request(line: bytes) -> Request:
@@ -196,16 +175,16 @@ def checked_key(key: bytes) -> bytes:
     if not 0 < len(key) <= MAX_KEY_BYTES:
         raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, this one has {len(key)}")
     if b" " in key or b"\n" in key:
-        raise ValueError(f"a key has no space and no line feed: {shorten(key)}")
+        raise ValueError(f"a key must not contain a space or a line feed: {shorten(key)}")
     return _checked_utf8(key, "key")
 
 
 def checked_value(value: bytes) -> bytes:
     """Return a value that KV/1.0 can carry; raises ValueError for any other."""
     if not value:
-        raise ValueError("a value has at least one byte")
+        raise ValueError("a value must have at least one byte")
     if b"\n" in value:
-        raise ValueError("a value has no line feed: KV/1.0 ends a request there")
+        raise ValueError("a value must not contain a line feed, which ends a request in KV/1.0")
     return _checked_utf8(value, "value")
 
 

@@ -64,7 +64,7 @@ class ClientMemory:
         if now_s - self._logged_s >= LOG_INTERVAL_S:
             self._logged_s = now_s
             logger.warning(
-                "cut off %d client(s): all together held more than --max-client-memory, %d bytes",
+                "disconnected %d client(s): all clients together used more than --max-client-memory, %d bytes",
                 self._cut,
                 self._read_bound(),
             )

@@ -175,7 +175,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             if isinstance(error, PlainClientError | TlsError):
                 self._strangers.warn("%s: %s", connection, reason)
         except Exception:
-            logger.exception("%s: a mistake of this server ends the connection", connection)
+            logger.exception("%s: an error in this server ends the connection", connection)
         finally:
             readable.stop()
             connection.wake = None

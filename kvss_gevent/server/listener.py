@@ -74,23 +74,25 @@ def check_exposure(config: Config) -> None:
     metrics_host = parse_endpoint(config.metrics, least_port=0).host if config.metrics else "localhost"
     if not config.open and not _is_loopback(metrics_host):
         raise Fail(
-            f"the metrics on {metrics_host} can be reached from other machines, and nobody need log in",
-            "Give --metrics an address of loopback, such as 127.0.0.1:9100; or --open to let everybody see them.",
+            f"the metrics on {metrics_host} can be reached from other machines, and no login is needed",
+            "Give --metrics an address of loopback, such as 127.0.0.1:9100; or --open to let everyone see them.",
         )
     if bool(config.tls_cert) != bool(config.tls_key):
-        raise Fail("--tls-cert and --tls-key go together", "Give both; `kvss tls make-dev DIR` makes them for a class.")
+        raise Fail(
+            "--tls-cert and --tls-key are needed together", "Give both; `kvss tls make-dev DIR` makes them for a class."
+        )
     if config.tls_client_ca and not config.tls_cert:
-        raise Fail("--tls-client-ca needs TLS", "Give --tls-cert and --tls-key, too.")
+        raise Fail("--tls-client-ca needs TLS", "Give also --tls-cert and --tls-key.")
     if config.unix or config.open or _is_loopback(config.host):
         return
     if not config.users:
         raise Fail(
-            f"{config.host} can be reached from other machines, and nobody need log in",
-            "Give --users FILE, made by `kvss user add`, and TLS; or --open to let everybody in.",
+            f"{config.host} can be reached from other machines, and no login is needed",
+            "Give --users FILE, made by `kvss user add`, and TLS; or --open to let everyone in.",
         )
     if not config.tls_cert:
         raise Fail(
-            f"{config.host} can be reached from other machines, and passwords would cross the network in the clear",
+            f"{config.host} can be reached from other machines, and passwords would be sent without encryption",
             "Give --tls-cert and --tls-key; or --open to accept that.",
         )
 
@@ -133,15 +135,17 @@ def _inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
     if environ.pop("LISTEN_PID", None) != str(os.getpid()) or number is None:
         return None
     if number != "1":
-        raise Fail(f"the service manager passes {number} sockets", "Have it pass one: a server has one address.")
+        raise Fail(
+            f"the service manager passes {number} sockets", "Configure it to pass one: a server has one address."
+        )
     try:
         listener = socket.socket(fileno=FIRST_INHERITED)
         if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError("it does not listen")
+            raise OSError("it is not a listening socket")
     except OSError as error:
         raise Fail(
             f"the socket of LISTEN_FDS cannot be used: {error.strerror or error}",
-            "Let the socket unit have ListenStream=.",
+            "Write ListenStream= in the socket unit.",
             Exit.UNREACHABLE,
         ) from None
     os.set_inheritable(FIRST_INHERITED, False)

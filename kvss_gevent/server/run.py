@@ -171,7 +171,7 @@ class _Running:
         logger.log(NOTICE, "%s", counters.rstrip().removeprefix("200 OK "))
 
     def ignore(self, number: int) -> None:
-        logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))
+        logger.log(NOTICE, "%s has no effect here and is ignored", shown(number))
 
     def until_stopped(self) -> None:
         """Wait for the end, and drain."""
@@ -181,7 +181,8 @@ class _Running:
         in_time = self.server.drain(self.config.drain_timeout_s)
         if not in_time:
             logger.warning(
-                "some clients were not done within --drain-timeout (%g s) and were cut off", self.config.drain_timeout_s
+                "some clients did not finish within --drain-timeout (%g s) and were disconnected",
+                self.config.drain_timeout_s,
             )
         if self.alone:
             how = "every client was answered" if in_time else "some were cut off"
@@ -191,7 +192,7 @@ class _Running:
 def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, config: Config, outside: Outside) -> int:
     """Run config.workers processes on one listening socket until a signal ends them; returns the exit code."""
     if not hasattr(os, "fork"):
-        raise Fail("this system cannot fork", "Leave --workers away.", Exit.UNREACHABLE)
+        raise Fail("this system cannot fork", "Remove --workers.", Exit.UNREACHABLE)
     from kvss_gevent.server.supervisor import Supervisor
 
     def work(worker: "WorkerContext") -> int:

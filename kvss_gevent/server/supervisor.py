@@ -152,7 +152,7 @@ class Supervisor:
                 running = running[:1]
             elif number in numbers(Act.IGNORE):
                 running = []
-                logger.log(NOTICE, "%s has no meaning here and is ignored", shown(number))
+                logger.log(NOTICE, "%s has no effect here and is ignored", shown(number))
             for pid in running:
                 os.kill(pid, number)
 
@@ -233,7 +233,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             code = self._work(WorkerContext(number, self.shared, self._life, self._ready_sent))
         except BaseException:
-            logger.exception("worker %d ends by a mistake of this server", number)
+            logger.exception("worker %d ends because of an error in this server", number)
         finally:
             logging.shutdown()
             sys.stdout.flush()

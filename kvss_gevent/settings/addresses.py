@@ -75,7 +75,7 @@ def parse_endpoint(text: str, default: Endpoint | None = None, *, least_port: in
         place = text.removeprefix(URL_SCHEME).removesuffix("/")
         name, at, place = place.rpartition("@")
         if ":" in name:
-            raise ValueError(f"the address of {place} has a password in it, which other users of the machine could see")
+            raise ValueError(f"the address of {place} has a password in it, which other users of the machine can see")
         user = unquote(name)
         if at and not user:
             raise ValueError(f"the address {text!r} has no user before the @")
@@ -122,7 +122,7 @@ def only_endpoint(
     """Return the address that all of the words make up. Raises Fail, also for a Unix socket unless unix allows it."""
     endpoint, rest = take_endpoint(words, environ, least_port=least_port)
     if rest:
-        raise Fail(f"{rest[0]!r} is a word too many behind the address {endpoint}", f"Give {FORMS}.")
+        raise Fail(f"{rest[0]!r} is one word too many after the address {endpoint}", f"Give {FORMS}.")
     if endpoint.path and not unix:
         raise Fail(f"{endpoint} is a Unix socket, which this command does not use", f"Give {FORMS}.")
     return endpoint
@@ -132,14 +132,14 @@ def parse_host(text: str, source: str) -> str:
     """Check a host name or address without brackets. Raises ValueError that names the source."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if not (_HOST.fullmatch(host) or _is_ipv6(host)):
-        raise ValueError(f"{source} is {text!r}, which is no host name or address")
+        raise ValueError(f"{source} is {text!r}, which is not a host name or address")
     return host
 
 
 def parse_port(text: str, source: str, least: int = 1) -> int:
     """Read a port. Raises ValueError that names the source."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= MAX_PORT):
-        raise ValueError(f"{source} is {text!r}, which is no number from {least} to {MAX_PORT}")
+        raise ValueError(f"{source} is {text!r}, which is not a number from {least} to {MAX_PORT}")
     return int(text)
 
 
@@ -181,7 +181,7 @@ def parse_unix_path(text: str) -> str:
     """Check the path of a Unix socket, with or without `unix:` before it. Raises ValueError."""
     path = text.removeprefix(UNIX_SCHEME)
     if not path or "\0" in path:
-        raise ValueError(f"the address {text!r} has no path behind {UNIX_SCHEME}")
+        raise ValueError(f"the address {text!r} has no path after {UNIX_SCHEME}")
     if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of the Unix socket is longer than {MAX_UNIX_PATH_BYTES} bytes: {path}")
     return path

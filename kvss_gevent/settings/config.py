@@ -26,110 +26,124 @@ class Config:
     port: int = option(DEFAULT_PORT, kinds.PORT, "TCP port to listen on; 0 picks a free one")
     unix: str = option("", kinds.UNIX_PATH, "path of a Unix socket to listen on instead")
     open: bool = option(
-        False, kinds.SWITCH, "let strangers from other machines in: without users, or without TLS for their passwords"
+        False, kinds.SWITCH, "accept clients from other machines without users, or without TLS for their passwords"
     )
     users: str = option("", kinds.PATH, "file of users who must log in; `kvss user` makes it")
     tls_cert: str = option("", kinds.PATH, "certificate of the server; all clients then speak TLS")
-    tls_key: str = option("", kinds.PATH, "its private key")
-    tls_client_ca: str = option("", kinds.PATH, "certificate that must have signed each client's own")
+    tls_key: str = option("", kinds.PATH, "private key of the certificate")
+    tls_client_ca: str = option(
+        "", kinds.PATH, "certificate of the authority that must have signed each client's certificate"
+    )
     store: str = option(
         "memory:",
         kinds.STORE,
         f"where keys and values live: {STORE_FORMS}",
     )
-    max_memory_bytes: int = option(0, kinds.BOUND, "PUT past it gets 500 (memory:)")
+    max_memory_bytes: int = option(0, kinds.BOUND, "most memory for keys and values; above it PUT gets 500 (memory:)")
     sync: str = option(
         "always",
         kinds.one_of("always", "interval", "none"),
-        "when writes are synced: before the reply, once a second, or never (disk:)",
+        "when writes are synced to the disk: before the reply, once a second, or never (disk:)",
     )
-    max_disk_bytes: int = option(0, kinds.BOUND, "PUT past it gets 500 (disk:)")
+    max_disk_bytes: int = option(0, kinds.BOUND, "largest size of the file; above it PUT gets 500 (disk:)")
     store_password_file: str = option(
         "",
         kinds.PATH,
-        "file whose first line is the password of the store, else KVSS_STORE_PASSWORD is (redis:, cluster:)",
+        "file whose first line is the store's password; without it, KVSS_STORE_PASSWORD is used (redis:, cluster:)",
     )
     store_ca: str = option(
         "",
         kinds.PATH,
-        "certificate that must have signed the store's; else the system's are trusted (rediss:, clusters:)",
+        "authority that signed the store's certificate; without it, those of the system (rediss:, clusters:)",
     )
-    store_cert: str = option("", kinds.PATH, "certificate that is shown to the store (rediss:, clusters:)")
-    store_key: str = option("", kinds.PATH, "its private key")
+    store_cert: str = option("", kinds.PATH, "certificate that kvss shows to the store (rediss:, clusters:)")
+    store_key: str = option("", kinds.PATH, "private key of the certificate")
     replicas_ack: int = option(
-        0, kinds.NUMBER, "replicas that must have a write before it is acknowledged (redis:, cluster:)"
+        0, kinds.NUMBER, "number of replicas that must have a write before it is acknowledged (redis:, cluster:)"
     )
     store_timeout_s: float = option(
-        2.0, kinds.WAIT, "for a server of the store to connect or answer (redis:, cluster:)"
+        2.0, kinds.WAIT, "seconds for the store's server to accept a connection or to answer (redis:, cluster:)"
     )
-    workers: int = option(1, kinds.WORKERS, "processes that share the port; more than one need a shared store")
-    model: str = option("gevent", kinds.NAME, "how clients are served; `kvss models` tells them apart")
-    strict: bool = option(False, kinds.SWITCH, "know the five commands of the course document and no others")
-    lab: bool = option(False, kinds.SWITCH, "also answer BURN ms and SLEEP ms: any client can keep the server busy")
-    pool_size: int = option(32, kinds.POOL, "clients at once with --model pool or prefork")
+    workers: int = option(
+        1, kinds.WORKERS, "number of processes that share the port; more than one needs a shared store"
+    )
+    model: str = option("gevent", kinds.NAME, "concurrency model; `kvss models` lists them")
+    strict: bool = option(False, kinds.SWITCH, "accept only the five commands of the course document")
+    lab: bool = option(
+        False, kinds.SWITCH, "also accept BURN ms and SLEEP ms, with which any client can block the server"
+    )
+    pool_size: int = option(32, kinds.POOL, "most clients at the same time, with --model pool or prefork")
     max_connections: int = option(
         0,
         kinds.NUMBER,
-        "clients at once; one too many gets 500 and is closed; 0 for as many as the limit of open files has room for",
+        "most clients at the same time; one more gets 500 and is closed; 0: as many as the limit of open files allows",
         reload=True,
     )
     max_per_address: int = option(
         0,
         kinds.NUMBER,
-        "of them from one address but loopback, and as many new ones a second; 0 for a tenth of all",
+        "most clients from one address, and most new ones a second; loopback has no limit; 0: a tenth of all",
         reload=True,
     )
     max_line_bytes: int = option(
         MAX_LINE_BYTES, kinds.SIZE, "longest request line, in bytes; a longer one gets 400", reload=True
     )
     max_unsent_bytes: int = option(
-        1 << 20, kinds.SIZE, "bytes of unsent replies to one client; one reply more may wait", reload=True
+        1 << 20, kinds.SIZE, "most bytes of unsent replies to one client, plus one reply", reload=True
     )
     max_client_memory_bytes: int = option(
         0,
         kinds.BOUND,
-        "half lines and unsent replies of all clients together; the largest are cut off, "
-        "0 for a quarter of the machine's memory",
+        "most bytes of half lines and unsent replies of all clients together; above it the largest clients are "
+        "disconnected; 0: a quarter of the machine's memory",
         reload=True,
     )
     line_timeout_s: float = option(
-        30.0, kinds.LIMIT, "seconds to finish a line once begun, 0 for no limit", reload=True
+        30.0, kinds.LIMIT, "seconds in which a client must finish a line that it has begun; 0: no limit", reload=True
     )
-    idle_timeout_s: float = option(0.0, kinds.LIMIT, "seconds a client may stay without a request", reload=True)
+    idle_timeout_s: float = option(
+        0.0, kinds.LIMIT, "seconds that a client may stay without a request; 0: no limit", reload=True
+    )
     hibernate_s: float = option(
-        60.0, kinds.LIMIT, "seconds after which a quiet client costs next to no memory, 0 for never", reload=True
+        60.0, kinds.LIMIT, "seconds after which a quiet client is kept with very little memory; 0: never", reload=True
     )
     write_timeout_s: float = option(
-        30.0, kinds.LIMIT, "seconds in which a client must take some of its replies, 0 for no limit", reload=True
+        30.0, kinds.LIMIT, "seconds in which a client must read some of its replies; 0: no limit", reload=True
     )
-    drain_timeout_s: float = option(5.0, kinds.DRAIN, "seconds to answer what was read when told to stop", reload=True)
+    drain_timeout_s: float = option(
+        5.0, kinds.DRAIN, "seconds to answer received requests after a signal to stop", reload=True
+    )
     stats_format: str = option(
         "readme",
         kinds.one_of("readme", "lab"),
-        "form of the STATS reply, the course document's or the lab sheet's",
+        "form of the STATS reply: of the course document or of the lab sheet",
     )
     metrics: str = option(
         "", kinds.ADDRESS, "address of the metrics page, /metrics, /healthz and /readyz; a port alone is on loopback"
     )
     flight_recorder_s: float = option(
-        0.0, kinds.LIMIT, "seconds of who had the loop to keep in memory; SIGUSR2 writes them for `kvss show`"
+        0.0,
+        kinds.LIMIT,
+        "seconds of events to keep in memory, which show who held the loop; SIGUSR2 writes them for `kvss show`",
     )
     slow_ms: int = option(
         0,
         kinds.MILLISECONDS,
-        "note what holds the loop or the store for longer, in milliseconds, in the slow log; "
-        "a flight recorder writes then, too",
+        "milliseconds; the slow log records what holds the loop or the store for longer, "
+        "and a flight recorder then writes its file",
     )
     watch_blocking: int = option(
-        0, kinds.MILLISECONDS, "log where the event loop is held as soon as it has not turned for so many milliseconds"
+        0,
+        kinds.MILLISECONDS,
+        "milliseconds; when the event loop has not run for that long, log the stack that holds it",
     )
     log_level: str = option(
         "warning",
         kinds.one_of("error", "warning", "info", "debug"),
-        "what is logged: info adds connections, debug adds requests, never values",
+        "what is logged: info adds connections, debug adds requests; values are never logged",
         reload=True,
     )
-    log_format: str = option("text", kinds.one_of("text", "json"), "form of a line of the log", reload=True)
+    log_format: str = option("text", kinds.one_of("text", "json"), "form of a log line", reload=True)
 
 
 def stem(name: str) -> str:

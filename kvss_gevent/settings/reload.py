@@ -31,9 +31,9 @@ def reloaded(current: Config, read: Callable[[], Config], *, tell: bool = True) 
             if tell:
                 logger.log(NOTICE, "%s changes from %s to %s", flag(name), show(old), escaped(show(wanted)))
         elif tell:
-            logger.warning("%s stays %s: it changes only at a restart", flag(name), show(old))
+            logger.warning("%s stays %s: it changes only with a restart", flag(name), show(old))
     if not changes and tell:
-        logger.log(NOTICE, "the settings were read again: nothing changes")
+        logger.log(NOTICE, "read the settings again: nothing changes")
     config = replace(current, **changes)
     set_up(config.log_level, config.log_format)
     return config

@@ -30,11 +30,13 @@ TABLE: Final = (
     SignalRow(
         ("SIGTERM", "SIGINT"),
         Act.DRAIN,
-        "stops accepting, answers what was read, and ends; a second one ends it at once, with exit code 128 + N",
+        "stops accepting, answers received requests, and ends; a second signal ends it at once, with exit code 128 + N",
     ),
-    SignalRow(("SIGHUP",), Act.RELOAD, "reads the file of --config again, and logs what changes and what cannot"),
+    SignalRow(
+        ("SIGHUP",), Act.RELOAD, "reads the file of --config again, and logs which settings change and which cannot"
+    ),
     SignalRow(("SIGUSR1",), Act.REPORT, "logs one line with the counters of STATS"),
-    SignalRow(("SIGUSR2",), Act.DUMP, "writes what the flight recorder holds, where there is one"),
+    SignalRow(("SIGUSR2",), Act.DUMP, "writes the contents of the flight recorder, if there is one"),
     SignalRow(("SIGALRM", "SIGVTALRM", "SIGPROF"), Act.IGNORE, "logs that it is ignored"),
 )
 

@@ -135,9 +135,9 @@ def read_flight(path: Path) -> Flight:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise FlightError("it is no JSON") from None
+        raise FlightError("it is not JSON") from None
     if not isinstance(found, dict) or found.get("form") != FORM:
-        raise FlightError("it is no flight recording of this version")
+        raise FlightError("it is not a flight recording of this version")
     try:
         events = [_event(row) for row in found["events"]]
         return Flight(found["model"], found["process"], found["written"], found["why"], float(found["seconds"]), events)

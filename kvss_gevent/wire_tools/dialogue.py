@@ -32,7 +32,7 @@ class Dialogue:
             self._begun = True
             if data[0] == TLS_HANDSHAKE:
                 self._silent = True
-                return [self.note(time_ns, "speaks TLS: its bytes pass, and cannot be read here")]
+                return [self.note(time_ns, "uses TLS: its bytes pass, and cannot be read here")]
         *lines, rest = data.split(b"\n")
         shown = []
         for part in lines:

@@ -120,7 +120,7 @@ class Screen:
         self._show([self._dialogue.note(time_ns, "connected")])
 
     def refused(self, time_ns: int, why: str) -> None:
-        self._show([self._dialogue.note(time_ns, f"not connected, the server is not there: {why}")])
+        self._show([self._dialogue.note(time_ns, f"not connected, the server cannot be reached: {why}")])
 
     def heard(self, way: Way, time_ns: int, data: bytes) -> None:
         self._show(self._dialogue.heard(way, time_ns, data))

@@ -24,7 +24,7 @@ _REFUSALS_SHOWN: Final = 10
 def repeat(client: KVClient, line: bytes, *, json: bool, times: int, pause_s: float) -> int:
     """Run one command, several times with a pause between them if so told; return the highest exit code."""
     if b"\n" in line:
-        raise Fail(f"the command has a line feed in it: {shorten(line)}", "Give one line: KV/1.0 has no other.")
+        raise Fail(f"the command contains a line feed: {shorten(line)}", "Give one line: a KV/1.0 request is one line.")
     request = with_version(line)
     worst = Code.DONE
     for number in range(times):

@@ -92,7 +92,7 @@ def as_text(journal: Journal) -> Iterator[str]:
         for one in findings(name, seen):
             yield f"   {marks[one.holds] if one.key else ''}{one.text}"
         doubts += [f"{experiments.load(name).TITLE}: {doubt}" for doubt in _doubts(seen)]
-    yield "Not to be believed" if doubts else "Nothing stands in doubt."
+    yield "Do not trust these results" if doubts else "No result is in doubt."
     for doubt in doubts:
         yield f"   {doubt}"
 

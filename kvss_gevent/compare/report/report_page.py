@@ -69,7 +69,9 @@ def render(page: ReportPage) -> str:
     links = "".join(f'<li><a href="#{section.anchor}">{escape(section.title)}</a></li>' for section in page.sections)
     parts = [shell.heading(page.title, page.lead)]
     if page.doubts:
-        parts.append(f'<div class="doubts"><h2 id="doubts">Not to be believed</h2>{shell.bullets(page.doubts)}</div>')
+        parts.append(
+            f'<div class="doubts"><h2 id="doubts">Do not trust these results</h2>{shell.bullets(page.doubts)}</div>'
+        )
     parts += ['<h2 id="summary">Summary</h2>', f"<p>{escape(page.summary.caption)}</p>"]
     parts.append(table(page.summary.head, page.summary.rows, sortable=True))
     parts.append(f'<nav aria-label="experiments"><ul>{links}</ul></nav>')

@@ -26,7 +26,7 @@ def read_address(host: str | None) -> tuple[str, int]:
         return parse_host(host or "")
     except ValueError as error:
         cause = str(error) if host else "no server to load was given"
-        raise Fail(cause, "name it with --host, such as --host 127.0.0.1:5050") from None
+        raise Fail(cause, "give its address, such as --host 127.0.0.1:5050") from None
 
 
 def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
@@ -40,7 +40,7 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
     except ConnectionLost as lost:
         raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
     if not reply.startswith(OK_PREFIX):
-        raise Fail(f"what answers at {where} is no KV/1.0 server: {shorten(reply)}", remedy, Exit.UNREACHABLE)
+        raise Fail(f"what answers at {where} is not a KV/1.0 server: {shorten(reply)}", remedy, Exit.UNREACHABLE)
 
 
 def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
@@ -75,9 +75,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
             connection.close(quit_first=True)
     except ConnectionLost as lost:
         cause = f"storing {count} keys at {address[0]}:{address[1]} failed: {lost}"
-        raise Fail(
-            cause, "see the server's messages, or leave the step out with --kv-preload off", Exit.FAILED
-        ) from None
+        raise Fail(cause, "see the server's messages, or skip this step with --kv-preload off", Exit.FAILED) from None
     return clock() - begun
 
 

@@ -12,7 +12,7 @@ from locust.runners import WorkerRunner
 from kvss_gevent.loadtest import load_options as options
 from kvss_gevent.loadtest.engine.load_run import Run
 from kvss_gevent.loadtest.locust_plugin import statistics, web_tab
-from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
+from kvss_gevent.loadtest.locust_plugin.run_phases import Coordinator
 from kvss_gevent.loadtest.locust_plugin.worker import Worker
 from kvss_gevent.settings.fail import Fail
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.load_options import read_options, texts_of
-from kvss_gevent.loadtest.locust_plugin.coordinator import Coordinator
+from kvss_gevent.loadtest.locust_plugin.run_phases import Coordinator
 from kvss_gevent.loadtest.report import live_panel
 from kvss_gevent.settings.fail import Fail
 

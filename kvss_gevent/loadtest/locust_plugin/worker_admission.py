@@ -80,7 +80,7 @@ class WorkerAdmission:
         elif self._running and self._one_run:
             self._refuse(client_id, "refused this worker: it came too late, the run has begun")
         elif self._running:
-            logger.info("Worker %s came while a run goes on: it waits for the next", client_id)
+            logger.info("Worker %s came during a run: it waits for the next run", client_id)
             self._waiting.append(client_id)
         else:
             self._admit(client_id)

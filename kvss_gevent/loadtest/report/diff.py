@@ -59,7 +59,7 @@ def read_side(path: Path) -> Side:
     for file in files:
         run = json.loads(file.read_text(encoding="utf-8"))
         if (run.get("format"), run.get("version")) != ("kvss-load", 2):
-            raise Fail(f"{file} is no result of this load tester's version", "run it again with --kv-out")
+            raise Fail(f"{file} is not a result of this version of the load tester", "run it again with --kv-out")
         runs.append(run)
     if not runs:
         raise Fail(f"there are no results in {path}", "give a directory that --kv-out or kvss load repeat has written")
@@ -145,7 +145,7 @@ examples:
   kvss load diff out/a out/b
   kvss load diff out/a out/b --page diff.html
 
-exit codes: 0 done, 2 usage"""
+exit codes: 0 done, 2 wrong usage"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

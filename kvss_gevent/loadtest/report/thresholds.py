@@ -55,12 +55,12 @@ def _parse_one(text: str) -> Requirement:
         return Requirement(text, text)
     match = _FORM.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no requirement: {_HELP}")
+        raise ValueError(f"{text!r} is not a requirement: {_HELP}")
     name, operator, number, unit = match[1], match[2], match[3], match[4] or ""
     try:
         limit = float(number)
     except ValueError:
-        raise ValueError(f"{text!r}: {number!r} is no number") from None
+        raise ValueError(f"{text!r}: {number!r} is not a number") from None
     if (name == "errors" and unit in ("", "%")) or (name == "rate" and unit in ("", "%", "/s")):
         return Requirement(text, name, operator, limit / 100 if unit == "%" else limit, unit)
     if name in ("errors", "rate"):
@@ -69,7 +69,7 @@ def _parse_one(text: str) -> Requirement:
         known = ", ".join(key.removesuffix("_us") for key in PERCENTILES)
         raise ValueError(f"{text!r}: the percentiles are {known}; {_HELP}")
     if unit not in _US:
-        raise ValueError(f"{text!r}: a limit of a latency has a unit, us, ms or s")
+        raise ValueError(f"{text!r}: a latency limit needs a unit: us, ms or s")
     return Requirement(text, name, operator, limit * _US[unit], unit)
 
 
@@ -105,7 +105,7 @@ def judge(requirement: Requirement, results: Mapping[str, Any]) -> Judged:
 
 
 def hopeless(requirement: Requirement, collector: Collector, planned: float) -> str:
-    """Return why a requirement cannot be met any more while a run goes on, or nothing.
+    """Return why a requirement can no longer be met while a run goes on, or nothing.
 
     planned: how many requests will have been due at the end; 0 where that is not known, as in closed loop.
     """

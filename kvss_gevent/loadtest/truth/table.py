@@ -30,7 +30,7 @@ def write(page: Path, table: str) -> None:
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
-        raise Fail(f"{page} has no place for the table", f"write these two lines into it: {_BEGIN} and {_END}")
+        raise Fail(f"{page} has no place for the table", f"write these two lines into the page: {_BEGIN} and {_END}")
     page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
@@ -52,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help=f"{len(QUICK)} cells instead of {sum(1 for _ in all_cells())}"
     )
     parser.add_argument("--search", action="store_true", help="three searches on a known highest rate instead of cells")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only servers and loads whose name holds the text")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, after every cell")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only servers and loads whose name contains the text"
+    )
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page, after every cell")
     parser.add_argument(
         "--minutes", type=float, help="begin no cell after this time (default 25); end the searches then (15)"
     )

@@ -89,7 +89,7 @@ def parse_mix(text: str) -> Mix:
     except (ValueError, KeyError):
         raise ValueError(f"unknown mix {text!r}: write GET:PUT:DEL shares as 80:15:5, or get=80,put=20") from None
     if not all(0 <= share < float("inf") for share in shares) or not sum(shares):
-        raise ValueError(f"the mix {text!r} asks for nothing: one share at least is over 0, none is negative")
+        raise ValueError(f"the mix {text!r} is empty: at least one share must be above 0, and none negative")
     return Mix(tuple(shares))
 
 

@@ -101,7 +101,7 @@ def parse(text: str) -> Shape | None:
         return None
     stages = [stage for part in _NEXT_STAGE.split(text) for stage in _parse_part(part.strip())]
     if not any(stage.arrivals for stage in stages):
-        raise ValueError(f"the shape {text!r} asks for nothing: its rate is 0 all the time")
+        raise ValueError(f"the shape {text!r} has no requests: its rate is always 0")
     return Shape(tuple(stages))
 
 

@@ -74,7 +74,7 @@ def recover(path: Path) -> None:
             if problems:
                 raise CannotOpen(
                     f"{path} was damaged when the machine went down: {problems[0]}",
-                    "Restore it from a copy, or move it away; --sync none does not protect from this.",
+                    "Restore it from a copy, or move it to another place; --sync none does not protect against this.",
                 )
         unmark(path)
     finally:
@@ -103,7 +103,9 @@ def _parse(side: Path) -> tuple[bytes, bytes]:
             return boot, page
     slots = [slot for slot in map(_slot, (content[:SLOT_BYTES], content[SLOT_BYTES:])) if slot]
     if not slots:
-        raise CannotOpen(f"{side} cannot be read", "Restore it and the store from a copy, or move both away.")
+        raise CannotOpen(
+            f"{side} cannot be read", "Restore it and the store from a copy, or move both to another place."
+        )
     return max(slots)[1:]
 
 

@@ -59,7 +59,7 @@ class DataFile:
     def _open(self, synced: bool, max_bytes: int) -> None:
         real = self.real
         if not real.parent.is_dir():
-            raise CannotOpen(f"there is no directory {real.parent}", "Make it, or give another path.")
+            raise CannotOpen(f"there is no directory {real.parent}", "Create it, or give another path.")
         _refuse_foreign(self.path, real)
         self.readonly = real.exists() and not os.access(real, os.W_OK)
         lock_file = Path(f"{real}-lock")
@@ -210,13 +210,14 @@ def _check_marker(path: Path, real: Path, environment: lmdb.Environment, readonl
 
 def _foreign(path: Path) -> CannotOpen:
     return CannotOpen(
-        f"{path} is not a store of kvss-gevent", "Give the path of one, or of a file that is not there yet."
+        f"{path} is not a store of kvss-gevent", "Give the path of such a store, or of a file that does not exist yet."
     )
 
 
 def _damaged(path: Path, what: str) -> CannotOpen:
     return CannotOpen(
-        f"{path} is damaged: {what}", "Restore it from a copy, or move it away to begin with an empty store."
+        f"{path} is damaged: {what}",
+        "Restore it from a copy, or move it to another place to begin with an empty store.",
     )
 
 

@@ -271,5 +271,5 @@ def _attempt(store: TransactionStore, jobs: list[Job]) -> list[list[bytes]] | Ex
     except StoreError as fault:
         return fault
     except Exception as mistake:
-        logger.exception("a mistake of this store fails %d batches", len(jobs))
+        logger.exception("an error in this store fails %d batches", len(jobs))
         return mistake

@@ -163,7 +163,7 @@ class BatchRun:
         except StoreError as error:
             outcome = error.with_traceback(None)  # it would keep this frame, and the frame the batch, alive
         except Exception as mistake:  # somebody waits for an outcome, whatever happens
-            outcome = StoreError(f"a mistake of this store: {mistake!r}")
+            outcome = StoreError(f"an error in this store: {mistake!r}")
         if outcome is not None:
             self._done(outcome)
 
@@ -184,7 +184,7 @@ class BatchRun:
     def _redirect(self) -> None:
         """Send refused commands where they belong: nothing of them was run. Raises StoreError for any other refusal."""
         if self._redirections == REDIRECTIONS:
-            raise StoreError(f"redirected {REDIRECTIONS} times: the cluster does not agree on who serves the key")
+            raise StoreError(f"redirected {REDIRECTIONS} times: the nodes do not agree which of them serves the key")
         self._redirections += 1
         store = self._store
         parts: dict[tuple[Node, bool], list[int]] = {}

@@ -16,7 +16,7 @@ from kvss_gevent.stores.remote.request import NodeLimits
 REDIS_FORM = "Give {}://HOST:PORT/DB, such as {}://127.0.0.1:6379/0, with USER@ before the host for a user."
 CLUSTER_FORM = "Give {}://HOST:PORT,HOST:PORT with one node of the cluster or several, USER@ before them for a user."
 OVER_TLS = ("rediss", "clusters")
-START_IT = "Start it, or give the address of one that runs; docs/stores-cluster.md says how."
+START_IT = "Start it, or give the address of a running server; docs/stores-cluster.md explains how."
 PASSWORD = f"Give --store-password-file FILE or ${VARIABLE}"
 WRONG = f"{PASSWORD} the right password; without USER@ in the address it is the one of the user default."
 COMMANDS = (

@@ -1,4 +1,7 @@
-"""The side of a run that decides about options, phases and the end: Locust's master, or a process alone."""
+"""The phases of a run: loading keys, ramp-up, warm-up, measured window, drain, results.
+
+Locust's master decides about them, or the only process.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ class Coordinator:
         self._server = ServerWatch(0)
         self._started_at = time.time()
         self._window = (inf, inf)
-        self._conductor: Any = None
+        self._phases: Any = None
         self._users = 0
         self._users_changed = False
         user_classes.leave_out_unnamed(environment)
@@ -99,7 +102,7 @@ class Coordinator:
         """Load the keys and set up what the users share; users start afterwards."""
         self.options = options = read_environment(environment)
         self.finishing = False
-        self._conductor = None
+        self._phases = None
         self._window = (inf, inf)
         self._fatal = self._hopeless = ""
         self.results = None
@@ -141,9 +144,9 @@ class Coordinator:
             return
         if self._workers is not None:
             self._workers.share_rate()
-        if self._conductor is None:
+        if self._phases is None:
             self._users = self.runner.target_user_count
-            self._conductor = gevent.spawn(self._conduct)
+            self._phases = gevent.spawn(self._run_phases)
             return
         self._users_changed |= self.runner.target_user_count != self._users
         if self.environment.reset_stats:
@@ -169,7 +172,8 @@ class Coordinator:
         elif self.run is not None:
             self.run.reset(self.resets)
 
-    def _conduct(self) -> None:
+    def _run_phases(self) -> None:
+        """Run warm-up, measured window and drain, and end the run."""
         options = self.options
         begins = clock() + options.warmup
         measure_s = min(self.measure_s, _LONGEST_S)
@@ -214,18 +218,16 @@ class Coordinator:
             gevent.sleep(0.05)
 
     def _is_dead(self) -> bool:
-        """Tell whether there has been no server for --kv-give-up seconds, or a requirement cannot be met any more."""
+        """Tell whether there has been no server for --kv-give-up seconds, or a requirement can no longer be met."""
         down = self.collector.down_s
         if down and min(down.values()) >= self.options.give_up:
-            self._fatal = (
-                f"the server could not be reached for {self.options.give_up:g} s; what was measured until then is kept"
-            )
+            self._fatal = f"the server could not be reached for {self.options.give_up:g} s; the results so far are kept"
         planned = (
             self.options.rates.arrivals_until(self.measure_s) if self.options.rates and self.measure_s < inf else 0
         )
         for requirement in self.options.require:
             if why := thresholds.hopeless(requirement, self.collector, planned):
-                self._hopeless = f"the run was ended: {requirement.text} cannot be met any more, {why}"
+                self._hopeless = f"the run was ended: {requirement.text} can no longer be met, {why}"
         return bool(self._fatal or self._hopeless)
 
     def _deliver_local(self, update: Update) -> None:
