@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
-from kvss_gevent.conformance.runner import grade_submission
+from kvss_gevent.conformance.running.runner import grade_submission
 
 TESTS = Path(__file__).parent
 RIGHT = "right"

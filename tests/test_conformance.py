@@ -15,7 +15,8 @@ from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.process.shell_command import Bounds, ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import habits
-from kvss_gevent.conformance.runner import Unreachable, grade, grade_submission
+from kvss_gevent.conformance.running.probe import Unreachable
+from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.stats_forms import LAB, README
 
 CONCURRENT = {case.id for case in CASES if case.needs_two}
@@ -113,7 +114,7 @@ def test_the_bound_of_a_run_is_two_minutes_at_worst() -> None:
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are not stretched, however busy the machine is."""
-    monkeypatch.setattr("kvss_gevent.conformance.runner.busyness", lambda: 1.0)
+    monkeypatch.setattr("kvss_gevent.conformance.running.runner.busyness", lambda: 1.0)
 
 
 @pytest.mark.full

@@ -22,7 +22,7 @@ from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.races.diagram import as_lines, spans
 from kvss_gevent.conformance.races.linearizability import Operation
 from kvss_gevent.conformance.report import as_text
-from kvss_gevent.conformance.runner import grade, grade_submission
+from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
 from kvss_gevent.protocol.wire import Verb
 

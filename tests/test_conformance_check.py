@@ -8,11 +8,12 @@ import pytest
 from reference_server import State, running, talking
 
 from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Send, ask
-from kvss_gevent.conformance.case_runner import MOST_PACKETS, Target, run_case
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
 from kvss_gevent.conformance.report import as_text
-from kvss_gevent.conformance.runner import Unreachable, grade
+from kvss_gevent.conformance.running.case_runner import MOST_PACKETS, Target, run_case
+from kvss_gevent.conformance.running.probe import Unreachable
+from kvss_gevent.conformance.running.runner import grade
 from kvss_gevent.conformance.score import Scorecard, Verdict, percent
 from kvss_gevent.conformance.stats_forms import README
 

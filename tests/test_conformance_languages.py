@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.report import as_text
-from kvss_gevent.conformance.runner import Plan, grade_submission
+from kvss_gevent.conformance.running.runner import grade_submission
 
 FOLDER = Path(__file__).parent / "planted" / "languages"
 SERVERS = {

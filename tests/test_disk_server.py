@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from serving import read_lines, serving, wait_until
 
-from kvss_gevent.conformance.runner import grade
+from kvss_gevent.conformance.running.runner import grade
 from kvss_gevent.conformance.stats_forms import README
 
 pytestmark = pytest.mark.server

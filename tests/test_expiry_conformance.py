@@ -7,7 +7,7 @@ from serving import Served, serving
 
 from kvss_gevent.conformance.case_plan import Plan, choose
 from kvss_gevent.conformance.cases import CASES, EXTENSIONS
-from kvss_gevent.conformance.runner import grade
+from kvss_gevent.conformance.running.runner import grade
 
 pytestmark = pytest.mark.server
 

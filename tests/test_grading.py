@@ -18,7 +18,8 @@ from reference_server import State, answer, running, talking
 from kvss_gevent.cli import main
 from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.process.submission import Submission
-from kvss_gevent.conformance.runner import Unreachable, grade
+from kvss_gevent.conformance.running.probe import Unreachable
+from kvss_gevent.conformance.running.runner import grade
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.grading import grader
 from kvss_gevent.grading.class_page import class_page

@@ -18,7 +18,7 @@ from serving import Served, read_all, read_lines, serving, wait_until
 
 from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES
-from kvss_gevent.conformance.runner import grade
+from kvss_gevent.conformance.running.runner import grade
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.models import DEFAULT, MODULES, describe, load
 

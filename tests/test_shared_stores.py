@@ -14,7 +14,7 @@ from reference_server import State, answer
 from serving import Served, read_lines, serving, wait_until
 from valkeys import Valkey, need_server, running
 
-from kvss_gevent.conformance.runner import grade
+from kvss_gevent.conformance.running.runner import grade
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]
 

@@ -20,7 +20,8 @@ from kvss_gevent.conformance.cases import EXTENSION_GROUPS, GROUPS
 from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
 from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
-from kvss_gevent.conformance.runner import Unreachable, grade, grade_submission
+from kvss_gevent.conformance.running.probe import Unreachable
+from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.addresses import only_endpoint

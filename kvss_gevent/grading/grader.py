@@ -12,7 +12,8 @@ from typing import Final
 from kvss_gevent.conformance.case_plan import STATS_OF, Plan, planned
 from kvss_gevent.conformance.process.shell_command import Bounds, ShellCommand
 from kvss_gevent.conformance.process.submission import PORT_FIELD, Submission
-from kvss_gevent.conformance.runner import Unreachable, grade_submission
+from kvss_gevent.conformance.running.probe import Unreachable
+from kvss_gevent.conformance.running.runner import grade_submission
 from kvss_gevent.conformance.stats_forms import README
 from kvss_gevent.grading.folder import ClassSettings, Refused, copy, recipe, remove
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind

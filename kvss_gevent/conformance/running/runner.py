@@ -5,27 +5,24 @@ is bounded: see longest_s.
 """
 
 import secrets
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.conformance.case import Case, Race, Step
-from kvss_gevent.conformance.case_plan import DEFAULT_PLAN, STATS_OF, Plan, form_to_grade, planned
-from kvss_gevent.conformance.case_runner import Target, run_case
+from kvss_gevent.conformance.case_plan import DEFAULT_PLAN, Plan, form_to_grade, planned
 from kvss_gevent.conformance.causes import find
-from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
-from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
-from kvss_gevent.conformance.process.kernel import busyness, listens
-from kvss_gevent.conformance.process.shell_command import Death
+from kvss_gevent.conformance.process.kernel import busyness
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
+from kvss_gevent.conformance.running.case_runner import run_case
+from kvss_gevent.conformance.running.probe import Unreachable, first_stats, probe
+from kvss_gevent.conformance.running.server_under_test import ServerUnderTest
 from kvss_gevent.conformance.score import Scorecard, Verdict
-from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 from kvss_gevent.protocol.errors import server_name
 
 WORKERS: Final = 8
@@ -41,22 +38,9 @@ _HANGS: Final = 4
 _PART: Final = 0.1
 _LONG_PAUSE_S: Final = 1.0
 """A case that pauses so long runs beside all others that do not compare counters."""
-_BESIDE_S: Final = 0.5
-_GREETING_S: Final = 0.08
-_QUIET_S: Final = 0.04
-_DEATH_S: Final = 3.0
-"""How long the end of a server that listens no more may take to be known."""
 
 Progress = Callable[[int, int], None]
 """Called with the cases done and the cases there are."""
-
-
-class Unreachable(Exception):
-    """Nothing answers at the address: no case was run. The message says why, tail is the end of a command's stderr."""
-
-    def __init__(self, why: str, tail: str = "") -> None:
-        super().__init__(why)
-        self.tail = tail
 
 
 def _ignore(_done: int, _all: int) -> None:
@@ -89,21 +73,20 @@ class _Run:
     def __init__(self, host: str, port: int, plan: Plan, progress: Progress, submission: Submission | None) -> None:
         self._started = time.monotonic()
         self._host, self._port, self._plan, self._progress = host, port, plan, progress
-        self._submission = submission
         self._prefix = b"conform-" + secrets.token_hex(3).encode()
-        first = _first_stats(host, port, plan) if submission is not None else b""
-        self._target, self._one_at_a_time = _probe(host, port, self._prefix + b"-end", plan)
+        first = first_stats(host, port, plan) if submission is not None else b""
+        target, self._one_at_a_time = probe(host, port, self._prefix + b"-end", plan)
+        self._server = ServerUnderTest(target, submission)
         self._first_stats = first.removesuffix(b"\n") if first.count(b"\n") == 1 and first.endswith(b"\n") else None
-        asked = form_to_grade(plan, self._target.stats_form)
+        asked = form_to_grade(plan, target.stats_form)
         self._cases = [
-            case for case in planned(plan, self._target.stats_form, asked) if submission is not None or not case.fresh
+            case for case in planned(plan, target.stats_form, asked) if submission is not None or not case.fresh
         ]
         self._keys = {case.id: b"%b-%03d" % (self._prefix, number) for number, case in enumerate(self._cases)}
         self._verdicts: dict[str, Verdict] = {}
         self._again: dict[str, Case] = {}
         self._passed: deque[tuple[int, Case]] = deque(maxlen=WORKERS)
         self._accident = ""
-        self._lost = ""
         self._running: set[str] = set()
         self._suspects: set[str] = set()
         self._lock = threading.Lock()
@@ -125,7 +108,7 @@ class _Run:
         where = server_name(self._host, self._port)
         spent_s = time.monotonic() - self._started
         notes = tuple(self._notes())
-        card = Scorecard(where, self._target.stats_form, verdicts, notes, spent_s, self._plan.profile, complete)
+        card = Scorecard(where, self._server.target.stats_form, verdicts, notes, spent_s, self._plan.profile, complete)
         return replace(card, causes=find(card))
 
     def _run_all(self) -> None:
@@ -133,7 +116,7 @@ class _Run:
         long = [case for case in ordinary if case.pauses_s >= _LONG_PAUSE_S and not case.alone]
         together = [case for case in ordinary if not case.alone and case not in long]
         with self._beside_others(long):
-            if self._one_at_a_time and self._submission is not None:
+            if self._one_at_a_time and self._server.is_ours:
                 for case in together:  # there is never more than one suspect
                     self._alone(case)
             else:
@@ -169,15 +152,14 @@ class _Run:
 
     def _try_suspects(self) -> None:
         """Run alone the cases beside which the server died: so the one that ends it is known, and costs no other."""
-        if self._submission is not None:
-            starts = self._submission.starts
-            if self._death(starts) is not None:  # behind the last case
-                self._suspect(starts)
+        starts = self._server.starts
+        if self._server.death(starts, self._timeout_s()) is not None:  # behind the last case
+            self._suspect(starts)
         suspects = [case for case in self._cases if case.id in self._again]
         fresh = False
         for case in suspects:
             if not fresh:
-                self._restart()
+                self._server.restart()
             self._alone(case)
             fresh = self._verdicts[case.id].passed
         if suspects and not any(self._verdicts[case.id].death for case in suspects):
@@ -212,26 +194,26 @@ class _Run:
             return
         self._patience, self._suffix = busyness(), b"-again"
         self._hangs = _HANGS // 2 if self._hurried else 0
-        self._restart()
+        self._server.restart()
         self._again.clear()
         self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
         for case in cases:
             if case.fresh:
-                self._restart()
+                self._server.restart()
             if case.alone or case.fresh or case.id in self._again:
                 self._second(case)
 
     def _first(self, case: Case) -> None:
         if self._stopped:
             return
-        starts = self._ensure()
+        starts = self._server.ensure()
         with self._lock:
             self._running.add(case.id)
         verdict = self._verdict(case)
         failed = not verdict.passed and not verdict.skipped
-        died = self._ended(starts) or (failed and self._death(starts) is not None)
+        died = self._server.ended(starts) or (failed and self._server.death(starts, self._timeout_s()) is not None)
         with self._lock:
-            if died or self._ended(starts):
+            if died or self._server.ended(starts):
                 self._again[case.id] = case
                 self._suspect(starts)
                 return
@@ -251,19 +233,19 @@ class _Run:
         # Where those before it had no answer a second time either, a case that fails in the same way is not repeated.
         if self._stopped or self._late() or (first.silent and self._hangs >= _HANGS):
             return
-        starts = self._ensure()
+        starts = self._server.ensure()
         verdict = self._verdict(case)
         if verdict.passed:
             self._verdicts[case.id] = replace(
                 verdict, tries=2, sent=first.sent, expected=first.expected, received=first.received
             )
-        elif self._death(starts) is not None:
+        elif self._server.death(starts, self._timeout_s()) is not None:
             self._again[case.id] = case
 
     def _alone(self, case: Case) -> None:
-        starts = self._ensure()
+        starts = self._server.ensure()
         verdict = self._verdict(case)
-        death = None if verdict.skipped else self._death(starts)
+        death = None if verdict.skipped else self._server.death(starts, self._timeout_s())
         if death is not None:
             verdict = replace(verdict, passed=False, death=str(death), tail=death.stderr)
         self._note(verdict)
@@ -271,68 +253,23 @@ class _Run:
     def _fresh(self, case: Case) -> None:
         """Judge what the server said to its first request, and where that does not pass, start it anew and ask."""
         if self._first_stats is not None:
-            target = replace(self._target, first_stats=self._first_stats)
+            target = replace(self._server.target, first_stats=self._first_stats)
             verdict = run_case(case, target, self._keys[case.id], self._plan.timeout_s)
             if verdict.passed:
                 self._note(verdict)
                 return
         if not self._mute():
-            self._restart()
+            self._server.restart()
         self._alone(case)
 
-    def _ensure(self) -> int:
-        """See that a submission runs; return how often it has been started."""
-        return self._started_by(Submission.ensure)
-
-    def _restart(self) -> None:
-        self._started_by(Submission.restart)
-
-    def _started_by(self, start: Callable[[Submission], None]) -> int:
-        """Start a submission, take over its new port, and return how often it has been started."""
-        if self._submission is None or self._lost:
-            return 0
-        try:
-            start(self._submission)
-        except NotStarted as failed:
-            self._lost = f"the server does not start again: {failed}"
-        address = self._target.address
-        self._target = replace(self._target, address=(address[0], self._submission.port, *address[2:]))
-        return self._submission.starts
-
-    def _ended(self, starts: int) -> bool:
-        """Tell whether the start of a submission with this number is known to be over."""
-        return self._submission is not None and (self._submission.starts != starts or self._submission.died)
-
-    def _death(self, starts: int) -> Death | None:
-        """Return how a submission ended behind a case, None where it lives: it still answers.
-
-        A connection that ends is no sign: a server's last connection can end long before its process does.
-        """
-        if self._submission is None or self._lost:
-            return None
-        if self._target.marker is None:  # it has never answered
-            return self._submission.death(0.0 if listens(self._submission.port) else _DEATH_S)
-        within_s = _DEATH_S
-        try:
-            deadline = Deadline(self._timeout_s() * busyness())
-            with closing(Peer(self._target.address, deadline, self._target.dialect)) as peer:
-                peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
-                if peer.rest():
-                    return None
-        except NoReply:
-            within_s = 0.0
-        except Gone:
-            pass
-        return self._submission.death(within_s) or self._submission.give_up(starts)
-
     def _verdict(self, case: Case) -> Verdict:
-        if self._submission is not None and self._submission.stopping.is_set():
+        if self._server.stopping:
             raise KeyboardInterrupt
         if self._mute():
             cause = "not tried: the server has not answered anything before"
             return Verdict(case, False, 0.0, (), "an answer", cause, heard=False, silent=True, skipped=True)
-        if self._lost:
-            cause = f"not tried: {self._lost}"
+        if self._server.lost:
+            cause = f"not tried: {self._server.lost}"
             return Verdict(case, False, 0.0, (), "a server", cause, heard=False, silent=True, skipped=True)
         if self._one_at_a_time and case.needs_two:
             cause = "not tried: the server serves one client at a time"
@@ -342,12 +279,13 @@ class _Run:
             return Verdict(case, False, 0.0, (), "an answer in time", cause, silent=True, skipped=True)
         # A case that is patient by itself is not given a busy machine's patience on top.
         timeout_s = self._timeout_s() * max(1.0, self._patience / case.patience)
-        verdict = run_case(case, self._target, self._keys[case.id] + self._suffix, timeout_s)
+        verdict = run_case(case, self._server.target, self._keys[case.id] + self._suffix, timeout_s)
         self._hangs += verdict.silent
         self._hurried = self._hurried or self._hangs >= _HANGS
         self._unheard = self._unheard + 1 if verdict.silent and not verdict.heard else 0
-        if self._unheard >= _HANGS and self._submission is None and self._target.marker is not None:
-            self._ask_whether_it_lives()
+        if self._unheard >= _HANGS and not self._server.is_ours and self._server.target.marker is not None:
+            self._server.ask_whether_it_lives(self._plan.timeout_s)
+            self._unheard = 0
         return verdict
 
     def _timeout_s(self) -> float:
@@ -356,13 +294,6 @@ class _Run:
             return self._plan.timeout_s
         return min(self._plan.timeout_s, self._plan.timeout_s * _PART * busyness())
 
-    def _ask_whether_it_lives(self) -> None:
-        question = b"KV/1.0 GET " + self._target.end_key
-        timeout_s = self._plan.timeout_s * busyness()
-        if _ask_anew(self._target.address, question, timeout_s, self._target.dialect) is None:
-            self._lost = self._lost or "the server answers nobody any more"
-        self._unheard = 0
-
     def _late(self) -> bool:
         spent_s = time.monotonic() - self._started
         return spent_s > self._plan.budget_s and spent_s > self._plan.budget_s * min(busyness(), _MOST_STRETCH)
@@ -370,7 +301,7 @@ class _Run:
     def _mute(self) -> bool:
         verdicts = list(self._verdicts.values())
         return (
-            self._target.marker is None
+            self._server.target.marker is None
             and len(verdicts) >= _MUTE_CASES
             and not any(verdict.heard for verdict in verdicts)
         )
@@ -389,8 +320,8 @@ class _Run:
             yield f"The server died and was started again, at: {names}."
         if self._accident:
             yield self._accident
-        if self._lost:
-            yield f"From some case on no other could be tried: {self._lost}."
+        if self._server.lost:
+            yield f"From some case on no other could be tried: {self._server.lost}."
         if verdicts and verdicts[-1].gone:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""
@@ -408,81 +339,3 @@ class _Run:
 
 def _is_race(step: Step) -> bool:
     return isinstance(step, Race)
-
-
-def _probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
-    """Learn how the server answers a missing key, and whether it serves one client at a time."""
-    timeout_s = plan.timeout_s * busyness()
-    address, first = _reach(host, port, timeout_s)
-    question = b"KV/1.0 GET " + end_key
-    with closing(first):
-        dialect = _learn(first, question)
-    marker = _ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
-    # Twice, for whoever is taken for a server of one client at a time loses much.
-    one_at_a_time = marker is not None and all(_keeps_waiting(address, question, timeout_s, dialect) for _ in range(2))
-    line = _ask_anew(address, b"KV/1.0 STATS", timeout_s, dialect) if dialect.sample else None
-    found = form_of(line or b"")
-    form = found or STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
-    if plan.stats_form != ANY:
-        form = plan.stats_form
-    return Target(address, form, end_key, marker, dialect, line is not None and found != form), one_at_a_time
-
-
-def _first_stats(host: str, port: int, plan: Plan) -> bytes:
-    """Return what a server that has just been started answers where its first request is STATS, b"" for nothing."""
-    _, peer = _reach(host, port, plan.timeout_s * busyness())
-    with closing(peer):
-        try:
-            peer.send(b"KV/1.0 STATS\n")
-            peer.rest()
-        except NoReply:
-            return b""
-        return peer.listen(_QUIET_S)
-
-
-def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bool:
-    """Tell whether a client has no answer while another one, which has been served, is connected."""
-    try:
-        with closing(Peer(address, Deadline(timeout_s), dialect)) as first:
-            first.send(line + b"\n")
-            first.line()
-            return _ask_anew(address, line, min(timeout_s, _BESIDE_S * busyness()), dialect) is None
-    except (Gone, NoReply):
-        return True
-
-
-def _learn(peer: Peer, question: bytes) -> Dialect:
-    """Hear what comes before a question and behind it."""
-    greeting = peer.listen(_GREETING_S)
-    try:
-        peer.send(question + b"\n")
-        peer.rest()
-    except NoReply:
-        return PLAIN
-    reply = peer.listen(_QUIET_S)
-    return learn(greeting, reply) if reply else PLAIN
-
-
-def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
-    """Return the first address of the host that takes a connection, and the connection. Raises Unreachable."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise Unreachable(describe(error) if isinstance(error, OSError) else "no such host name") from None
-    why = "no address"
-    for address in dict.fromkeys(entry[4] for entry in found):
-        try:
-            return address, Peer(address, Deadline(timeout_s))
-        except Gone as gone:
-            why = str(gone)
-    raise Unreachable(why)
-
-
-def _ask_anew(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bytes | None:
-    """Return the reply line to one request on a new connection, None where there is none."""
-    try:
-        with closing(Peer(address, Deadline(timeout_s), dialect)) as peer:
-            peer.send(line + b"\n")
-            return peer.line()
-    except (Gone, NoReply):
-        return None

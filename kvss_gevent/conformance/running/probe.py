@@ -1,0 +1,102 @@
+"""Learns what a server is like before the first case: if it answers, how, and to how many clients at once."""
+
+import socket
+from contextlib import closing
+from typing import Final
+
+from kvss_gevent.conformance.case_plan import STATS_OF, Plan
+from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
+from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
+from kvss_gevent.conformance.process.kernel import busyness
+from kvss_gevent.conformance.running.case_runner import Target
+from kvss_gevent.conformance.stats_forms import ANY, README, form_of
+
+_BESIDE_S: Final = 0.5
+_GREETING_S: Final = 0.08
+_QUIET_S: Final = 0.04
+
+
+class Unreachable(Exception):
+    """Nothing answers at the address: no case was run. The message says why, tail is the end of a command's stderr."""
+
+    def __init__(self, why: str, tail: str = "") -> None:
+        super().__init__(why)
+        self.tail = tail
+
+
+def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
+    """Learn how the server answers a missing key, and whether it serves one client at a time."""
+    timeout_s = plan.timeout_s * busyness()
+    address, first = _reach(host, port, timeout_s)
+    question = b"KV/1.0 GET " + end_key
+    with closing(first):
+        dialect = _learn(first, question)
+    marker = ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
+    # Twice, for whoever is taken for a server of one client at a time loses much.
+    one_at_a_time = marker is not None and all(_keeps_waiting(address, question, timeout_s, dialect) for _ in range(2))
+    line = ask_anew(address, b"KV/1.0 STATS", timeout_s, dialect) if dialect.sample else None
+    found = form_of(line or b"")
+    form = found or STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
+    if plan.stats_form != ANY:
+        form = plan.stats_form
+    return Target(address, form, end_key, marker, dialect, line is not None and found != form), one_at_a_time
+
+
+def first_stats(host: str, port: int, plan: Plan) -> bytes:
+    """Return what a server that has just been started answers where its first request is STATS, b"" for nothing."""
+    _, peer = _reach(host, port, plan.timeout_s * busyness())
+    with closing(peer):
+        try:
+            peer.send(b"KV/1.0 STATS\n")
+            peer.rest()
+        except NoReply:
+            return b""
+        return peer.listen(_QUIET_S)
+
+
+def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bool:
+    """Tell whether a client has no answer while another one, which has been served, is connected."""
+    try:
+        with closing(Peer(address, Deadline(timeout_s), dialect)) as first:
+            first.send(line + b"\n")
+            first.line()
+            return ask_anew(address, line, min(timeout_s, _BESIDE_S * busyness()), dialect) is None
+    except (Gone, NoReply):
+        return True
+
+
+def _learn(peer: Peer, question: bytes) -> Dialect:
+    """Hear what comes before a question and behind it."""
+    greeting = peer.listen(_GREETING_S)
+    try:
+        peer.send(question + b"\n")
+        peer.rest()
+    except NoReply:
+        return PLAIN
+    reply = peer.listen(_QUIET_S)
+    return learn(greeting, reply) if reply else PLAIN
+
+
+def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
+    """Return the first address of the host that takes a connection, and the connection. Raises Unreachable."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(describe(error) if isinstance(error, OSError) else "no such host name") from None
+    why = "no address"
+    for address in dict.fromkeys(entry[4] for entry in found):
+        try:
+            return address, Peer(address, Deadline(timeout_s))
+        except Gone as gone:
+            why = str(gone)
+    raise Unreachable(why)
+
+
+def ask_anew(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bytes | None:
+    """Return the reply line to one request on a new connection, None where there is none."""
+    try:
+        with closing(Peer(address, Deadline(timeout_s), dialect)) as peer:
+            peer.send(line + b"\n")
+            return peer.line()
+    except (Gone, NoReply):
+        return None

@@ -1,0 +1,93 @@
+"""The server that is judged: where it is, how it answers, and, where it is a submission, its starts and its ends."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import Final
+
+from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.process.kernel import busyness, listens
+from kvss_gevent.conformance.process.shell_command import Death
+from kvss_gevent.conformance.process.submission import NotStarted, Submission
+from kvss_gevent.conformance.running.case_runner import Target
+from kvss_gevent.conformance.running.probe import ask_anew
+
+_DEATH_S: Final = 3.0
+"""How long the end of a server that listens no more may take to be known."""
+
+
+class ServerUnderTest:
+    """One server over a whole run; without a submission it is somebody else's, and nothing starts it again."""
+
+    def __init__(self, target: Target, submission: Submission | None) -> None:
+        self.target = target
+        self.lost = ""
+        """Why no further case can be tried."""
+        self._submission = submission
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a submission, which we start."""
+        return self._submission is not None
+
+    @property
+    def starts(self) -> int:
+        """How often it has been started."""
+        return 0 if self._submission is None else self._submission.starts
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody wants the submission to end."""
+        return self._submission is not None and self._submission.stopping.is_set()
+
+    def ensure(self) -> int:
+        """See that a submission runs; return how often it has been started."""
+        return self._started_by(Submission.ensure)
+
+    def restart(self) -> None:
+        """Start a submission anew."""
+        self._started_by(Submission.restart)
+
+    def _started_by(self, start: Callable[[Submission], None]) -> int:
+        """Start a submission, take over its new port, and return how often it has been started."""
+        if self._submission is None or self.lost:
+            return 0
+        try:
+            start(self._submission)
+        except NotStarted as failed:
+            self.lost = f"the server does not start again: {failed}"
+        address = self.target.address
+        self.target = replace(self.target, address=(address[0], self._submission.port, *address[2:]))
+        return self._submission.starts
+
+    def ended(self, starts: int) -> bool:
+        """Tell whether the start of a submission with this number is known to be over."""
+        return self._submission is not None and (self._submission.starts != starts or self._submission.died)
+
+    def death(self, starts: int, timeout_s: float) -> Death | None:
+        """Return how a submission ended behind a case, None where it lives: it still answers.
+
+        A connection that ends is no sign: a server's last connection can end long before its process does.
+        """
+        if self._submission is None or self.lost:
+            return None
+        if self.target.marker is None:  # it has never answered
+            return self._submission.death(0.0 if listens(self._submission.port) else _DEATH_S)
+        within_s = _DEATH_S
+        try:
+            deadline = Deadline(timeout_s * busyness())
+            with closing(Peer(self.target.address, deadline, self.target.dialect)) as peer:
+                peer.send(b"KV/1.0 GET " + self.target.end_key + b"\n")
+                if peer.rest():
+                    return None
+        except NoReply:
+            within_s = 0.0
+        except Gone:
+            pass
+        return self._submission.death(within_s) or self._submission.give_up(starts)
+
+    def ask_whether_it_lives(self, timeout_s: float) -> None:
+        """Note where the server answers nobody any more."""
+        question = b"KV/1.0 GET " + self.target.end_key
+        if ask_anew(self.target.address, question, timeout_s * busyness(), self.target.dialect) is None:
+            self.lost = self.lost or "the server answers nobody any more"
