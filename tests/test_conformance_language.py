@@ -27,7 +27,8 @@ FOLDER = Path(kvss_gevent.__file__).parent
 SAYING = {"say", "_Failed", "NoReply", "ContestLost", "Gone", "NotStarted", "Refused", "_not_started", "_cases"}
 NAMED = {"cause", "expected", "received", "why", "sent", "counts", "lines", "lead", "kept", "notes"}
 MODULES = (
-    *(f"conformance/{name}" for name in ("case_runner", "peer", "runner", "report", "transcript")),
+    *(f"conformance/{name}" for name in ("peer", "report", "transcript")),
+    *(f"conformance/running/{name}" for name in ("case_runner", "probe", "runner", "server_under_test")),
     *(
         f"conformance/{name}"
         for name in ("races/contests", "races/diagram", "process/submission", "process/shell_command")
