@@ -11,7 +11,8 @@ import trustme
 from serving import Served, serving
 
 from kvss_gevent import AsyncKVClient, AsyncKVPool, KVClient, KVPool
-from kvss_gevent.core.user_file import Role, User, change_users, hash_password
+from kvss_gevent.core.password_hash import hash_password
+from kvss_gevent.core.user_file import Role, User, change_users
 from kvss_gevent.protocol.errors import KVConnectError, KVForbidden, KVUnauthorized
 
 pytestmark = pytest.mark.server

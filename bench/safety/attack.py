@@ -28,7 +28,8 @@ from gevent import monkey
 from bench.processes.generator_process import SERVER_PROCESSORS
 from kvss_gevent import KVClient
 from kvss_gevent.cli import main as run_command
-from kvss_gevent.core.user_file import Role, User, change_users, hash_password
+from kvss_gevent.core.password_hash import hash_password
+from kvss_gevent.core.user_file import Role, User, change_users
 from kvss_gevent.measure.launch import kvss, launched
 from kvss_gevent.measure.process_usage import resident_bytes
 
