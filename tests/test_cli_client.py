@@ -196,7 +196,7 @@ def test_tls(tmp_path: Path) -> None:
         (("--pipe", "GET", "a"), "--pipe reads commands from standard input"),
         (("--user", "a b", "--password-file", __file__, "GET", "a"), "user must not contain a space"),
         (("--user", "ann", "--password-file", "/nowhere", "GET", "a"), "no password for ann: No such file"),
-        (("--user", "ann", "--password-file", "/dev/null", "GET", "a"), "password has at least one character"),
+        (("--user", "ann", "--password-file", "/dev/null", "GET", "a"), "password must have at least one character"),
         (("--timeout", "0"), "'0' is not a number of seconds"),
         (("--timeout", "soon"), "'soon' is not a number of seconds"),
         (("--timeout", "nan"), "'nan' is not a number of seconds"),
@@ -219,7 +219,7 @@ def test_help_has_the_exit_codes() -> None:
     for text in (
         "0  done",
         "1  404",
-        "2  usage",
+        "2  wrong usage",
         "3  no connection",
         "4  another 4xx",
         "5  5xx",

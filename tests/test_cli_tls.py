@@ -38,7 +38,7 @@ def test_it_replaces_nothing_unless_told_to(tmp_path: Path, capsys: pytest.Captu
     key = (tmp_path / "server-key.pem").read_bytes()
     assert main(["tls", "make-dev", str(tmp_path)]) == 2
     assert (tmp_path / "server-key.pem").read_bytes() == key
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main(["tls", "make-dev", str(tmp_path), "--force"]) == 0
     assert (tmp_path / "server-key.pem").read_bytes() != key
 

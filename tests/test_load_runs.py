@@ -215,7 +215,7 @@ def test_a_users_own_class_takes_ten_lines(tmp_path: Path) -> None:
 
 
 BAD = [
-    (["--kv-rate", "0", "-H", "127.0.0.1:1"], 2, "--kv-rate: 0 is outside"),
+    (["--kv-rate", "0", "-H", "127.0.0.1:1"], 2, "--kv-rate: 0 is not a possible rate"),
     (["-H", "127.0.0.1:1"], 3, "no server at 127.0.0.1:1: cannot connect"),
 ]
 MORE_BAD = [

@@ -4,7 +4,9 @@ import contextlib
 import socket
 import ssl
 import time
+from itertools import pairwise
 
+import gevent
 import pytest
 from gevent import socket as green
 from serving import read_all, serving, wait_until
@@ -87,4 +89,22 @@ def test_who_is_not_admitted_within_10_s_is_ended(secured: bool, monkeypatch: py
     server.start()
     with green.create_connection(server.address, 5) as silent, contextlib.suppress(ConnectionResetError):
         assert silent.recv(1) == b""
+    assert server.drain(2)
+
+
+def test_clients_that_are_ended_together_leave_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "LEAVE_SLICE", 5)
+    listener = green.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(100)
+    server = KVServer(listener, Service(MemoryStore()), Config(idle_timeout_s=0.4))
+    server.start()
+    with contextlib.ExitStack() as clients:
+        for _ in range(60):
+            clients.enter_context(green.create_connection(server.address, 5))
+        there = [0]
+        while there[-1] or not any(there):
+            gevent.sleep(1e-6)  # one turn of the event loop
+            there.append(len(server.connections))
+    assert max(before - after for before, after in pairwise(there)) <= 20
     assert server.drain(2)

@@ -138,7 +138,7 @@ class Observer:
         busiest: list[tuple[int, int, int, ObservedClient]] = []
         for number, client in enumerate(list(self._carried)):
             if number % LOOK_SLICE == LOOK_SLICE - 1:
-                gevent.sleep(0)
+                gevent.sleep(1e-6)  # sleep(0) ends before the event loop looks at the sockets
             if client not in self._carried:
                 continue  # it has gone
             bytes_in, bytes_out, packets = self._look_at(client)
