@@ -45,3 +45,42 @@ def test_no_text_in_the_code_names_a_file_that_is_not_there() -> None:
     there = {path.name for path in ROOT.parent.rglob("*.py") if ".venv" not in path.parts}
     assert mentioned
     assert {name: where for name, where in mentioned.items() if name not in there} == {}
+
+
+def names_of(module: str) -> set[str] | None:
+    """Return what can be imported from a module of this project; None where there is no such module."""
+    path = ROOT.parent.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    names = {found.stem for found in path.glob("*")} if path.is_dir() else set()
+    if not file.exists():
+        return names or None
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                names.add(node.name)
+            case ast.Import() | ast.ImportFrom():
+                names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+            case ast.Constant(value=str()):
+                names.add(node.value)  # of a package that imports what is asked for
+    return names
+
+
+def test_all_that_benchmarks_examples_and_tests_import_is_there() -> None:
+    """Nobody else looks: the type checker sees the package alone, and not every benchmark is run by a test."""
+    found: dict[str, set[str] | None] = {}
+    missing = []
+    for folder in ("bench", "examples", "loadtest", "publishing", "tests"):
+        for path in ROOT.parent.joinpath(folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("kvss_gevent", "bench"):
+                    module = str(node.module)
+                    names = found.setdefault(module, names_of(module))
+                    missing += [
+                        f"{path.relative_to(ROOT.parent)}: {module}.{alias.name}"
+                        for alias in node.names
+                        if names is None or alias.name not in names
+                    ]
+    assert len(found) > 100
+    assert missing == []
