@@ -6,12 +6,13 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 from kvss_gevent import models
 from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.lab_commands import Lab
-from kvss_gevent.core.service import Converse, Service
+from kvss_gevent.core.service import Converse, RequestCounts, Service
 from kvss_gevent.models.contract import Ground
 from kvss_gevent.server.descriptors import raise_limit
 from kvss_gevent.server.listener import listening
@@ -44,6 +45,7 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
     stores: list[Store] = [open_store(config)]
     lab = Lab() if config.lab else None
+    started_s = time.monotonic()
 
     def open_service() -> Service:
         if model.SHARED:
@@ -57,6 +59,7 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             limits,
             strict=config.strict,
             stats_format=config.stats_format,
+            stats=RequestCounts(started_s),  # of the server: a process may have begun with its client
             converse=converse,
             lab=lab,
         )

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from kvss_gevent.core.service import Service
 from kvss_gevent.models.contract import BLOCKING_STORE, Ground
 
-IDEA = "Twisted: one object per connection, called by a reactor when bytes have come"
+IDEA = "Twisted: one object per connection, called when bytes have come"
 LIMITS = (
     "one core; whatever takes long keeps every client waiting",
     BLOCKING_STORE,
