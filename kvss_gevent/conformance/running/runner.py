@@ -156,7 +156,7 @@ class _Run:
         if self._server.death(starts, self._timeout_s()) is not None:  # behind the last case
             self._suspect(starts)
         suspects = [case for case in self._cases if case.id in self._again]
-        fresh = False
+        fresh, self._hangs = False, 0  # what hung has ended with the server, and blame needs the whole time
         for case in suspects:
             if not fresh:
                 self._server.restart()
@@ -177,7 +177,10 @@ class _Run:
             pool.shutdown(cancel_futures=True)
 
     def _run_failed_again(self) -> None:
-        """Give each case that failed a second chance: a busy machine must not cost points."""
+        """Give each case that failed a second chance: neither a busy machine nor what runs beside it may cost points.
+
+        What had a wrong answer is run alone. What had none in its time waits beside others, or a run would take long.
+        """
         failed = [verdict for verdict in self._verdicts.values() if not verdict.passed]
         if self._mute() or any(verdict.gone for verdict in failed):
             return
@@ -196,11 +199,12 @@ class _Run:
         self._hangs = _HANGS // 2 if self._hurried else 0
         self._server.restart()
         self._again.clear()
-        self._run_pool(self._second, [case for case in cases if not case.alone], WORKERS if self._patience == 1 else 2)
+        waiting = [case for case in cases if self._verdicts[case.id].silent and not case.alone]
+        self._run_pool(self._second, waiting, WORKERS if self._patience == 1 else 2)
         for case in cases:
             if case.fresh:
                 self._server.restart()
-            if case.alone or case.fresh or case.id in self._again:
+            if case not in waiting or case.fresh or case.id in self._again:
                 self._second(case)
 
     def _first(self, case: Case) -> None:
