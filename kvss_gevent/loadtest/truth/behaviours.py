@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 Store = dict[bytes, bytes]
 
+CONNECTION = "connection"
+"""The fault of a request with which the connection ends."""
+
 WHOLE, DRIP, BYTES, NEVER, RESET, CLOSE = "whole", "drip", "bytes", "never", "reset", "close"
 """How a reply is sent: whole, in pieces, byte by byte, or not at all; or the connection ends instead, or after it."""
 
@@ -182,7 +185,7 @@ def refused(_: State, __: ReceivedRequest) -> Answer | None:
 
 def reset(_: State, __: ReceivedRequest) -> Answer | None:
     """Reset the connection in place of a reply."""
-    return Answer(b"", 0, RESET, "connection")
+    return Answer(b"", 0, RESET, CONNECTION)
 
 
 def silent(_: State, request: ReceivedRequest) -> Answer:
@@ -206,7 +209,7 @@ def closes_after(requests: int) -> Behaviour:
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         how = CLOSE if request.nth == requests else WHOLE if request.nth < requests else NEVER
-        return Answer(right(state, request), request.received + 0.001, how, "" if how == WHOLE else "connection")
+        return Answer(right(state, request), request.received + 0.001, how, "" if how == WHOLE else CONNECTION)
 
     return answer
 

@@ -121,11 +121,19 @@ class Cell:
             return 0.0
         return OVERLOAD if self.server == "does 500/s" else RATE
 
+    @property
+    def users(self) -> int:
+        """How many users send: in closed loop so few that neither the server nor the generator is ever busy.
+
+        What waits in the socket of a busy server is not in the server's log yet.
+        """
+        return USERS if self.load.is_open or self.user else self.load.processes
+
     def options(self) -> list[str]:
         """Return the load tester's options."""
         load = self.load
         options = [self.user] if self.user else []
-        options += ["-u", str(USERS), "-r", "100", "-t", str(SECONDS), "--kv-warmup", f"{WARMUP_S}s"]
+        options += ["-u", str(self.users), "-r", "100", "-t", str(SECONDS), "--kv-warmup", f"{WARMUP_S}s"]
         options += ["--kv-drain", "1s", "--kv-keys", "200", "--kv-mix", "80:20:0", "--kv-depth", str(load.depth)]
         if load.is_open:
             options += ["--kv-rate", f"{self.rate:g}", "--kv-arrival", load.loop]

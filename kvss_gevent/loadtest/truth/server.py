@@ -37,6 +37,8 @@ class TruthConversation(asyncio.Protocol):
         self._free_at = 0.0
         self._nth = 0
         self._ended = False
+        self._pieces: deque[bytes] = deque()
+        """What is left of the reply that is on its way."""
         self._pending: deque[tuple[bytes, str, list[Any]]] = deque()
 
     def connection_made(self, transport: Any) -> None:
@@ -87,6 +89,9 @@ class TruthConversation(asyncio.Protocol):
             self._free_at += 3 * _PIECE_S if answer.how == DRIP else 0.0
 
     def _send_next(self) -> None:
+        if self._pieces:  # the loop is late, and the reply before is not out yet
+            self._loop.call_later(_PIECE_S, self._send_next)
+            return
         self._send(*self._pending.popleft())
 
     def _send(self, reply: bytes, how: str, row: list[Any]) -> None:
@@ -98,19 +103,25 @@ class TruthConversation(asyncio.Protocol):
             return
         if how == DRIP:
             third = max(len(line) // 3, 1)
-            for number, piece in enumerate((line[:third], line[third : 2 * third], line[2 * third :])):
-                self._loop.call_later(number * _PIECE_S, self._piece, piece, row if number == 2 else None)
+            self._pieces += (line[:third], line[third : 2 * third], line[2 * third :])
+            self._send_piece(row)
             return
         for piece in [line[i : i + 1] for i in range(len(line))] if how == BYTES else [line]:
-            self._transport.write(piece)
+            self._write(piece)
         row[2] = self._loop.time()
         if how == CLOSE:
             self._transport.close()
 
-    def _piece(self, piece: bytes, row: list[Any] | None) -> None:
-        self._transport.write(piece)
-        if row is not None:
+    def _send_piece(self, row: list[Any]) -> None:
+        self._write(self._pieces.popleft())
+        if self._pieces:
+            self._loop.call_later(_PIECE_S, self._send_piece, row)
+        else:
             row[2] = self._loop.time()
+
+    def _write(self, piece: bytes) -> None:
+        if not self._transport.is_closing():  # else asyncio would complain, on standard error, for each piece
+            self._transport.write(piece)
 
 
 async def serve(name: str) -> None:
