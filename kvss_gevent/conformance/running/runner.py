@@ -95,6 +95,7 @@ class _Run:
         self._suffix = b""
         self._hangs = 0
         self._hurried = False
+        self._part_s = 0.0
         self._unheard = 0
 
     def card(self) -> Scorecard:
@@ -296,7 +297,9 @@ class _Run:
         """Return how long an answer may take: less where many did not come, so that a run ends in time."""
         if self._hangs < _HANGS:
             return self._plan.timeout_s
-        return min(self._plan.timeout_s, self._plan.timeout_s * _PART * busyness())
+        if not self._part_s:  # the same for all of a run, for what is alike is shown once
+            self._part_s = min(self._plan.timeout_s, self._plan.timeout_s * _PART * busyness())
+        return self._part_s
 
     def _late(self) -> bool:
         spent_s = time.monotonic() - self._started
@@ -330,9 +333,8 @@ class _Run:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""
             yield f"The server died during the run{where}. With --command it is started again after a crash."
-        if self._hurried:
-            part_s = _PART * self._plan.timeout_s
-            yield f"Many cases had no answer in their time: behind them a case waits {part_s:g} s."
+        if self._part_s:
+            yield f"Many cases had no answer in their time: behind them a case waits {self._part_s:.2g} s."
         late = sum("of the whole run are over" in verdict.received for verdict in verdicts if verdict.skipped)
         if late:
             yield f"The time limit of {self._plan.budget_s:g} s was over: {late} cases were not tried."
