@@ -14,8 +14,10 @@ from serving import read_all, serving, wait_until
 from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.server import timeouts
+from kvss_gevent.server.client_memory import ClientMemory
+from kvss_gevent.server.connection import Connection
 from kvss_gevent.server.gevent_server import KVServer
-from kvss_gevent.server.transport import tls
+from kvss_gevent.server.transport import plain, tls
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
 
@@ -108,3 +110,34 @@ def test_clients_that_are_ended_together_leave_a_few_at_a_time(monkeypatch: pyte
             there.append(len(server.connections))
     assert max(before - after for before, after in pairwise(there)) <= 20
     assert server.drain(2)
+
+
+def test_a_client_that_leaves_while_others_are_looked_at_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "LEAVE_SLICE", 1)
+    memory = ClientMemory(lambda: 1 << 20)
+    sock = socket.socket()  # none of them is read or sent to
+    connections = {in_a_line(sock) for _ in range(5)}
+
+    def leave() -> None:
+        while not any(connection.ended for connection in connections):
+            gevent.sleep(1e-6)
+        for connection in connections:
+            memory.forget(connection)
+        connections.clear()
+
+    sweeper = gevent.spawn(
+        timeouts.sweep, connections, lambda: Config(line_timeout_s=0.2), memory, lambda _: True, lambda _: None
+    )
+    gevent.spawn(leave).join(5)
+    gevent.sleep(0.1)
+    sweeper.kill()
+    sock.close()
+    assert not connections
+    assert memory.total_bytes == 0
+
+
+def in_a_line(sock: socket.socket) -> Connection:
+    """Return a client that has begun a line."""
+    session = Service(MemoryStore()).open()
+    session.receive(b"KV/1.0 PUT a")
+    return Connection(sock, plain(sock), session, ("127.0.0.1", 1))

@@ -89,6 +89,8 @@ def sweep(
         for number, connection in enumerate(list(connections)):
             if number % SWEEP_SLICE == SWEEP_SLICE - 1:
                 gevent.sleep(NEXT_TURN_S)
+            if connection not in connections:
+                continue  # it has gone in a pause, and its memory is given back
             if now_s - connection.opened_s >= ADMISSION_S and not (
                 connection.transport.is_ready() and is_admitted(connection.session)
             ):
