@@ -84,7 +84,7 @@ def test_a_server_that_is_silent_is_not_described_a_hundred_times(capsys: pytest
         assert main(["conform", f"127.0.0.1:{port}", "--group", "grammar", "STATS", "--timeout", "0.1"]) == 1
     out = capsys.readouterr().out
     assert " cases received not tried: the server has not answered anything before\n" in out
-    assert out.count("FAILED") <= 6, "one for each time that a case waited"
+    assert out.count("FAILED") <= 4
     assert "  likewise  " in out
     assert len(out.splitlines()) < 60
 

@@ -278,7 +278,7 @@ class Peer:
     def _silence(self) -> NoReply:
         waited_s = time.monotonic() - self._waiting_since
         within = f"within {self.deadline.timeout_s:g} s"
-        if waited_s < 0.8 * self.deadline.timeout_s:
+        if self.deadline.timeout_s - waited_s > max(0.2 * self.deadline.timeout_s, 0.05):  # less is the machine's own
             within = f"in the {waited_s:.1f} s that were left of the case's {self.deadline.timeout_s:g} s"
         why = f"no line feed {within}" if self._buffer else f"nothing {within}"
         return NoReply(why, self.pending(), waited=True)
