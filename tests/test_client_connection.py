@@ -1,5 +1,6 @@
 """The client against servers that lie, stall, drip, cut and close: no wrong reply is taken, nothing is sent twice."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,11 +11,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import uvloop
 from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest, in_turn
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvss_gevent import (
+    AsyncKVClient,
     KVBadRequest,
     KVClient,
     KVConnectError,
@@ -423,3 +426,32 @@ def test_results_do_not_depend_on_where_packets_are_cut(values: list[bytes | Non
             pipeline.get(b"k")
         assert pipeline.execute() == values
     assert pieces == []
+
+
+@pytest.mark.parametrize("loops", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_farewell_is_read_though_the_next_request_finds_the_connection_reset(
+    loops: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    still, reset = threading.Event(), threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.line()
+        still.wait(10)
+        peer.send(b"500 SERVER_ERROR\n")
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+        reset.set()
+
+    async def outcomes() -> list[object]:
+        async with AsyncKVClient("127.0.0.1", server.port, timeout_s=10) as kv:
+            first = asyncio.ensure_future(kv.get(b"k"))
+            while not server.seen:
+                await asyncio.sleep(0.001)
+            second = asyncio.ensure_future(kv.get(b"k"))
+            await asyncio.sleep(0)  # its line goes out in the next turn of the event loop, before that reads anything
+            still.set()
+            assert reset.wait(10)
+            return await asyncio.gather(first, second, return_exceptions=True)
+
+    with fake_server(handle) as server, asyncio.Runner(loop_factory=loops) as runner:
+        assert list(map(type, runner.run(outcomes()))) == [KVServerError, KVConnectionLost]

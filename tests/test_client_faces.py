@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from fake_server import FakeServer, Handler, Peer, fake_server, in_turn
 
 from kvss_gevent import (
@@ -440,7 +441,12 @@ def play_sync(face: type[KVClient] | type[KVPool], server: FakeServer, row: Row)
                 compare(result, expected, server.port)
 
 
-def play_async(face: type[AsyncKVClient] | type[AsyncKVPool], server: FakeServer, row: Row) -> None:
+def play_async(
+    face: type[AsyncKVClient] | type[AsyncKVPool],
+    server: FakeServer,
+    row: Row,
+    loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> None:
     async def play() -> None:
         async with face("127.0.0.1", server.port, **{"timeout_s": 5, **row.options}) as kv:
             for step in row.calls:
@@ -462,13 +468,15 @@ def play_async(face: type[AsyncKVClient] | type[AsyncKVPool], server: FakeServer
                         result = error
                     compare(result, expected, server.port)
 
-    asyncio.run(play())
+    with asyncio.Runner(loop_factory=loops) as runner:
+        runner.run(play())
 
 
 FACES: dict[str, Play] = {
     "KVClient": lambda server, row: play_sync(KVClient, server, row),
     "KVPool": lambda server, row: play_sync(KVPool, server, row),
     "AsyncKVClient": lambda server, row: play_async(AsyncKVClient, server, row),
+    "AsyncKVClient on uvloop": lambda server, row: play_async(AsyncKVClient, server, row, uvloop.new_event_loop),
     "AsyncKVPool": lambda server, row: play_async(AsyncKVPool, server, row),
 }
 

@@ -1,9 +1,10 @@
 """One connection of an asyncio client: every call's line goes out with those beside it, each reply wakes its caller."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from kvss_gevent.client.client_connection import reason
 from kvss_gevent.client.client_options import UNIX, ClientConfig
@@ -15,6 +16,7 @@ MAX_OWED: Final = 1 << 14
 """How many replies may be owed to one connection; more calls wait, so that a slow server does not fill our memory."""
 
 _STALE_S: Final = 1.0
+_RECV_BYTES: Final = 1 << 16
 _CLOSE_S: Final = 1.0
 
 
@@ -119,8 +121,7 @@ class AsyncConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; part of asyncio.Protocol, as the methods below."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of its subclasses
 
     def data_received(self, data: bytes) -> None:
         """Wake the callers whose replies came."""
@@ -162,9 +163,26 @@ class AsyncConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail the calls that wait."""
+        if error is not None and self._owed:
+            self._take_farewell()
         self._fail(self._protocol.lost("" if error is None else reason(error)))
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def _take_farewell(self) -> None:
+        """Take in what came before the connection broke: 500 where the server is full, 400 for a line over its limit.
+
+        A write that fails ends the transport, and it reads no more. The bytes that came earlier still lie in the
+        socket, which stays open until connection_lost returns. Encrypted bytes are of no use here.
+        """
+        if self._config.tls:
+            return
+        try:
+            data = os.read(self._transport.get_extra_info("socket").fileno(), _RECV_BYTES)
+        except OSError:
+            return
+        if data:
+            self.data_received(data)
 
     def _flush(self) -> None:
         if self._paused:
