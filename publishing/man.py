@@ -8,6 +8,7 @@ from kvss_gevent import __version__
 from kvss_gevent.cli import COMMANDS
 from kvss_gevent.cli.parser import Parser
 from kvss_gevent.settings.config import options, variable
+from kvss_gevent.settings.variables import OTHERS
 from publishing.help_text import SHARED_CODES, Kind, arguments, parts, synopsis
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +68,8 @@ def _epilog(epilog: str) -> Iterator[str]:
 def _tail() -> Iterator[str]:
     yield ".SH ENVIRONMENT"
     yield f".TP\n.B {roff('KVSS_HOST, KVSS_PORT')}\n{roff('the address that commands use where none is given')}"
-    yield f".TP\n.B KVSS_PASSWORD\n{roff('the password for `kvss client --user`')}"
+    for name, says in OTHERS.items():
+        yield f".TP\n.B {name}\n{roff(says)}"
     names = ", ".join(variable(option.name) for option in options())
     yield f".PP\n{roff(f'Every setting of `kvss serve` has a variable, too: {names}.')}"
     yield ".SH EXIT STATUS"

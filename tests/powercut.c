@@ -19,7 +19,7 @@ static int journal = -1;
 
 static int is_ours(int fd) {
     char link[64], target[4096];
-    const char *path = getenv("KVSS_POWERCUT_FILE");
+    const char *path = getenv("POWERCUT_FILE");
     if (!path) return 0;
     char *digit = link + sizeof link;
     *--digit = 0;
@@ -30,7 +30,7 @@ static int is_ours(int fd) {
     if (length < 0) return 0;
     target[length] = 0;
     if (strcmp(target, path)) return 0;
-    if (journal < 0) journal = open(getenv("KVSS_POWERCUT_JOURNAL"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (journal < 0) journal = open(getenv("POWERCUT_JOURNAL"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     return 1;
 }
 
@@ -80,10 +80,10 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
     return done;
 }
 
-/* While the file KVSS_POWERCUT_HANG is there a sync waits. Where KVSS_POWERCUT_FAIL is there the next one fails, once, and
+/* While the file POWERCUT_HANG is there a sync waits. Where POWERCUT_FAIL is there the next one fails, once, and
  * what was to be synced is dropped, as Linux does: the page cache then holds it as clean. */
 static int synced(int fd, long call) {
-    const char *hang = getenv("KVSS_POWERCUT_HANG"), *fail = getenv("KVSS_POWERCUT_FAIL");
+    const char *hang = getenv("POWERCUT_HANG"), *fail = getenv("POWERCUT_FAIL");
     if (!is_ours(fd)) return (int)syscall(call, fd);
     while (hang && !access(hang, F_OK)) usleep(5000);
     if (fail && !unlink(fail)) {

@@ -48,10 +48,10 @@ class Layer:
             shutil.copyfile(self.path, self._before)
         return {
             "LD_PRELOAD": str(self._library),
-            "KVSS_POWERCUT_FILE": str(self.path),
-            "KVSS_POWERCUT_JOURNAL": str(self._journal),
-            "KVSS_POWERCUT_FAIL": str(self.fail),
-            "KVSS_POWERCUT_HANG": str(self.hang),
+            "POWERCUT_FILE": str(self.path),
+            "POWERCUT_JOURNAL": str(self._journal),
+            "POWERCUT_FAIL": str(self.fail),
+            "POWERCUT_HANG": str(self.hang),
         }
 
     def cut(self, chance: random.Random, look: Callable[[Path], Seen]) -> Seen:

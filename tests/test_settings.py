@@ -1,5 +1,6 @@
 """Settings: one table behind flags, variables, the file, and everything that is printed about them."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -151,6 +152,38 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
 def test_serve_blames_the_right_word(words: list[str], cause: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", *words, "--check-config"]) == 2
     assert cause in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("KVSS_PROT", "; did you mean KVSS_PORT?"),
+        ("KVSS_MAX_CONECTIONS", "; did you mean KVSS_MAX_CONNECTIONS?"),
+        ("KVSS_PASWORD", "; did you mean KVSS_PASSWORD?"),
+        ("KVSS_LOAD_MX", "; did you mean KVSS_LOAD_MIX?"),
+        ("KVSS_\n", ""),
+    ],
+)
+def test_a_misspelled_variable_is_one_line_and_no_error(
+    name: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "5")
+    shown = name.replace("\n", "\\n")
+    for command in (["serve", "--check-config"], ["models"]):
+        assert main(command) == 0
+        assert capsys.readouterr().err == f"kvss: warning: no command reads {shown}{hint}\n"
+
+
+def test_what_any_command_reads_is_not_misspelled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "".join(path.read_text() for path in (Path(__file__).parent.parent / "kvss_gevent").rglob("*.py"))
+    names = {*re.findall(r'"(KVSS_[A-Z_]*[A-Z])"', source), *map(variable, Config.__slots__), "KVSS_LOAD_MIX"}
+    assert len(names) > len(options()) + 3
+    for name in names - {"KVSS_CONFIG"}:
+        monkeypatch.setenv(name, "")
+    assert main(["models"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_document_has_the_tables_that_the_code_makes() -> None:

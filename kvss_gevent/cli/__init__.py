@@ -11,14 +11,15 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from kvss_gevent.cli.parser import Parser, add_subcommand, sentence
 from kvss_gevent.cli.streams import READER_LEFT, OutputLost, prepare
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings import variables
+from kvss_gevent.settings.fail import Exit, Fail, escaped
 
 COMMANDS = {
     "serve": "run the server",
@@ -119,8 +120,21 @@ def _dispatch(args: list[str]) -> int:
     if name not in COMMANDS:
         raise _unknown(name, args)
     parser, run = _command(name)
-    code: int = run(parser.parse_args(args[1:]))
+    parsed = parser.parse_args(args[1:])
+    _warn_of_variables(os.environ)
+    code: int = run(parsed)
     return code
+
+
+def _warn_of_variables(environ: Mapping[str, str]) -> None:
+    """Say which KVSS_ variables no command reads. No error: one environment serves many programs and versions."""
+    of_load: Iterable[str] = ()
+    if any(name.startswith("KVSS_LOAD_") for name in environ):
+        from kvss_gevent.loadtest import load_options
+
+        of_load = load_options.variables()
+    for warning in variables.unread(environ, of_load):
+        print(f"kvss: warning: {escaped(warning)}", file=sys.stderr)
 
 
 def _command(name: str) -> tuple[Parser, Any]:

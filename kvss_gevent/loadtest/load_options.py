@@ -18,8 +18,6 @@ from kvss_gevent.loadtest.workload.keys import parse as parse_keys
 from kvss_gevent.loadtest.workload.proving_values import least_bytes
 from kvss_gevent.protocol import wire
 
-ENVIRONMENT_PREFIX = "KVSS_LOAD_"
-
 
 class LoadParser(Protocol):
     """What of Locust's argument parser is used here."""
@@ -200,6 +198,16 @@ def flag(name: str) -> str:
     return "--kv-" + name.replace("_", "-")
 
 
+def variable(name: str) -> str:
+    """Return the environment variable of a field."""
+    return f"KVSS_LOAD_{name.upper()}"
+
+
+def variables() -> list[str]:
+    """Return the environment variables of all fields."""
+    return [variable(option.name) for option in fields(Options)]
+
+
 def add_arguments(parser: LoadParser) -> None:
     """Add every option to Locust's parser, and make its web page and its master listen on loopback only."""
     parser.set_defaults(web_host=wire.DEFAULT_HOST, master_bind_host=wire.DEFAULT_HOST)
@@ -211,7 +219,7 @@ def add_arguments(parser: LoadParser) -> None:
             flag(option.name),
             dest=f"kv_{option.name}",
             default=meta["default"],
-            env_var=ENVIRONMENT_PREFIX + option.name.upper(),
+            env_var=variable(option.name),
             help=meta["help"].replace("%", "%%") + (f" (default {meta['default']})" if meta["default"] else ""),
             include_in_web_ui=meta["web"],
             **({"choices": words} if words else {"type": _checked(meta["read"]), "metavar": "<text>"}),

@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+from kvss_gevent.settings import variables
 from kvss_gevent.settings.config import Config, flag, key, options, variable
 from kvss_gevent.settings.fail import Fail
 
 DEFAULT: Final = "default"
-CONFIG_VARIABLE: Final = "KVSS_CONFIG"
 MAX_FILE_BYTES: Final = 1 << 20
 
 
@@ -32,7 +32,7 @@ class Settings:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add --config and a flag for every field of Config but the host, which is a word of its own."""
-    parser.add_argument("--config", metavar="FILE", help=f"file with settings, as TOML ({CONFIG_VARIABLE})")
+    parser.add_argument("--config", metavar="FILE", help=f"file with settings, as TOML ({variables.CONFIG})")
     for option in options():
         if option.name == "host":
             continue
@@ -54,7 +54,7 @@ def read_settings(
 
     choices: for fields whose values are known elsewhere, such as names of models. An empty variable or text is none.
     """
-    path = given.get("config") or environ.get(CONFIG_VARIABLE)
+    path = given.get("config") or environ.get(variables.CONFIG)
     file = read_file(path) if path else {}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
