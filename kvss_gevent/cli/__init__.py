@@ -128,7 +128,7 @@ def _dispatch(args: list[str]) -> int:
 
 def _warn_of_variables(environ: Mapping[str, str]) -> None:
     """Say which KVSS_ variables no command reads. No error: one environment serves many programs and versions."""
-    of_load: Iterable[str] = ()
+    of_load: Sequence[str] = ()
     if any(name.startswith("KVSS_LOAD_") for name in environ):
         from kvss_gevent.loadtest import load_options
 
