@@ -1,23 +1,28 @@
 """Runs what README.md and docs/ show, in order, against a fresh server, and compares what comes out.
 
 A ```console block has `$ command` lines, continued by `> ` lines, and their exact output; a line `...` stands for any
-lines. A ```python block followed by a ```text block is a script and what it prints. ```bash blocks are not run: they
-need a network, an hour or a class; their make targets and commands are checked to exist. Port 5050 is replaced by the
-test server's.
+lines, and lines behind the prompt `KVSS> ` are typed. A ```python block followed by a ```text block is a script and
+what it prints; another one shows a part of the code. ```bash blocks are not run: they need a network, an hour or a
+class, or do not end. Their words are parsed, and their servers' settings checked. Port 5050 is replaced by the test
+server's.
 """
 
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import pexpect
 import pytest
 from serving import serving, without_stop_line
 
-from kvss_gevent.cli import whole_parser
+from kvss_gevent.cli import main, whole_parser
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,15 +32,26 @@ RUN_ELSEWHERE = {
     "CONTRIBUTING.md": "test_worked_examples.py",
     "own-model.md": "test_worked_examples.py",
     "own-load-test.md": "test_worked_examples.py",
+    "api.md": "test_publishing.py",
 }
 """Documents full of measured numbers, whose tests know which of them may differ, and those that change code."""
 FIRST_READ = ("README.md", "first-server.md", "client.md", "serve.md", "wire.md")
 """The examples of the others take long together."""
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+PROMPT = "KVSS> "
+NC = """#!{python}
+import socket, sys
+with socket.create_connection((sys.argv[-2], int(sys.argv[-1])), 10) as server:
+    server.sendall(sys.stdin.buffer.read())
+    server.shutdown(socket.SHUT_WR)
+    print(server.makefile().read(), end="")
+"""
+"""Stands in for nc, which not every machine has."""
 
 
 def blocks(document: Path) -> list[tuple[str, str]]:
-    return BLOCK.findall(document.read_text())
+    """Return (kind, body) of each block of code, those in lists too."""
+    return [(kind, textwrap.dedent(body)) for _, kind, body in BLOCK.findall(document.read_text())]
 
 
 def examples(document: Path) -> list[tuple[str, str, str]]:
@@ -62,6 +78,25 @@ def as_pattern(output: str) -> str:
     return "".join(r"(?:.*\n)*?" if line == "...\n" else re.escape(line) for line in output.splitlines(keepends=True))
 
 
+def typed(command: str, output: str, env: dict[str, str], folder: Path) -> str:
+    """Run a command at a terminal, type what the output shows behind the prompt; return what came of it."""
+    child = pexpect.spawn("bash", ["-c", command], env=env, cwd=folder, encoding="utf-8", timeout=20)
+    seen = []
+    try:
+        for line in output.splitlines(keepends=True):
+            if line.startswith(PROMPT):
+                child.expect_exact(PROMPT)
+                child.send(line.removeprefix(PROMPT).replace("\n", "\r"))
+            elif line.strip():
+                child.expect_exact(line.strip())
+            seen.append(line)
+        child.expect(pexpect.EOF)
+    except (pexpect.TIMEOUT, pexpect.EOF):
+        seen.append(str(child.before))
+    child.close()
+    return "".join(seen)
+
+
 def test_there_are_examples() -> None:
     assert {document.name for document in DOCUMENTS if examples(document)} >= {"README.md", "client.md", "conform.md"}
 
@@ -80,6 +115,8 @@ def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> 
     kvss.write_text(f'#!/bin/sh\nexec {sys.executable} -m kvss_gevent "$@"\n')
     kvss.chmod(0o755)
     (tmp_path / "python3").symlink_to(sys.executable)
+    (tmp_path / "nc").write_text(NC.format(python=sys.executable))
+    (tmp_path / "nc").chmod(0o755)
     with serving() as server:
         port = str(server.port)
         env = {
@@ -88,21 +125,25 @@ def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> 
             "PYTHONPATH": str(ROOT),
             "KVSS_PORT": port,
             "COLUMNS": "80",
+            "XDG_STATE_HOME": str(tmp_path),
         }
         for kind, code, output in examples(document):
-            command = ["bash", "-c", code] if kind == "shell" else [sys.executable, "-c", code]
-            done = subprocess.run(
-                [word.replace("5050", port).replace("KVClient()", f"KVClient(port={port})") for word in command],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                env=env,
-                cwd=tmp_path,
-                timeout=60,
-                check=False,
-            )
-            shown = without_stop_line(done.stdout).replace(port, "5050")
+            here = code.replace("5050", port).replace("KVClient()", f"KVClient(port={port})")
+            if PROMPT in output:
+                printed = typed(here, output.replace("5050", port), env, tmp_path)
+            else:
+                printed = subprocess.run(
+                    ["bash", "-c", here] if kind == "shell" else [sys.executable, "-c", here],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    text=True,
+                    env=env,
+                    cwd=tmp_path,
+                    timeout=60,
+                    check=False,
+                ).stdout
+            shown = without_stop_line(printed).replace(port, "5050")
             assert re.fullmatch(as_pattern(output), shown), (
                 f"{code}\nshown in the document:\n{output}\nprinted:\n{shown}"
             )
@@ -124,8 +165,7 @@ PARSERS = {parser.prog: parser for parser in whole_parser().walk()}
 
 def kvss_commands(text: str) -> Iterator[list[str]]:
     """Yield the words behind each `kvss` in code, as far as a shell takes them for one command."""
-    code = [body for _, body in BLOCK.findall(text)] + re.findall("`([^`\n]+)`", BLOCK.sub("", text))
-    code += re.findall(r"^    (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    code = [body for *_, body in BLOCK.findall(text)] + re.findall("`([^`\n]+)`", BLOCK.sub("", text))
     for line in "\n".join(code).replace("\\\n", " ").splitlines():
         for found in re.finditer(r"(?<![\w./-])(?:\.venv/bin/)?kvss ([a-z]+\b[^|;&<>#)`'\"]*)", line):
             yield found[1].partition(" -- ")[0].split()
@@ -146,6 +186,38 @@ def test_every_command_and_flag_of_kvss_exists(document: Path) -> None:
             flags = [flag for flag in flags if flag.startswith("--kv-")]
         known = {*parser._option_string_actions, "-vv"}
         assert [flag for flag in flags if flag not in known] == [], f"kvss {name} {' '.join(words)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_all_code_stands_between_fences(document: Path) -> None:
+    """What is only indented is no example for the tests here; in a list it is text."""
+    paragraphs = [*re.split(r"\n\n+", BLOCK.sub(r"\1code", document.read_text())), "end"]
+    not_indented = [(number, text) for number, text in enumerate(paragraphs) if not text.startswith("    ")]
+    for (number, text), (following, _) in pairwise(not_indented):
+        assert following == number + 1 or re.search(r"^([-*]|\d+\.) ", text, re.MULTILINE), paragraphs[number + 1]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_that_are_not_run_are_understood(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line for kind, body in blocks(document) if kind == "bash" for line in body.splitlines()]
+    for line in lines:
+        words = shlex.split(line.partition(" | ")[0], comments=True)
+        if words[:1] == ["kvss"]:
+            whole_parser().parse_args(words[1:])
+        if words[:2] == ["kvss", "serve"]:
+            assert main([*words[1:], "--check-config"]) == 0, capsys.readouterr().err
+
+
+def test_code_that_is_shown_stands_in_a_file() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "kvss_gevent").rglob("*.py"))
+    for document in DOCUMENTS:
+        scripts = {code for kind, code, _ in examples(document) if kind == "python"}
+        for kind, body in blocks(document):
+            if kind == "python" and document.name not in RUN_ELSEWHERE and body not in scripts:
+                assert body in source, f"{document.name}: {body}"
 
 
 def test_every_module_that_a_document_runs_exists() -> None:
