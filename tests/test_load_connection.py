@@ -90,6 +90,27 @@ def test_an_exchange_tells_when_it_began_and_ended() -> None:
         connection.close()
 
 
+def test_the_time_of_a_reply_is_when_it_came_and_not_when_it_is_looked_at() -> None:
+    def script(sock: socket.socket) -> None:
+        sock.recv(100)
+        sock.sendall(b"one\ntwo\nunasked\n")
+        sock.recv(100)
+
+    with peer(script) as address:
+        connection = LoadConnection(address)
+        connection.send(b"A\nB\n", 2)
+        assert connection.reply() == b"one"
+        came = connection.done_at
+        assert came > connection.sent_at
+        gevent.sleep(0.005)
+        assert connection.reply() == b"two"
+        assert connection.done_at == came
+        connection.send(b"C\n", 1)
+        assert connection.reply() == b"unasked"
+        assert connection.done_at == connection.sent_at
+        connection.close()
+
+
 def test_a_reply_in_pieces_and_one_that_was_not_asked_for_are_read_in_order() -> None:
     def script(sock: socket.socket) -> None:
         for pieces in ((b"o", b"ne\n"), (b"two\nunasked\n",), (b"late\n",)):

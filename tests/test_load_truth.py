@@ -1,6 +1,9 @@
 """The table of known truths: its short form, and that a report which lies about a server is found out."""
 
+import json
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -10,12 +13,14 @@ from typing import Any
 import pytest
 
 from kvss_gevent.cli import main
+from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.report.figures import figures
 from kvss_gevent.loadtest.search import EXIT_UNCLEAR
 from kvss_gevent.loadtest.truth import harness, knee, table
 from kvss_gevent.loadtest.truth.cells import QUICK, Cell, Load, all_cells
 from kvss_gevent.loadtest.truth.harness import CellOutcome, Row, compare
+from kvss_gevent.loadtest.truth.server import StampedSocket
 from kvss_gevent.loadtest.truth.table import markdown, write
 from kvss_gevent.settings.fail import Fail
 
@@ -135,6 +140,59 @@ def test_the_table_has_every_cell_and_finds_its_place(tmp_path: Path) -> None:
     page.write_text("nothing")
     with pytest.raises(Fail, match="has no place for the table"):
         write(page, table)
+    with pytest.raises(Fail, match="No such file"):
+        write(tmp_path / "none.md", table)
+
+
+def test_only_some_cells_are_run_again_and_the_rest_of_the_table_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attempt(cell: Cell, number: int = 1) -> CellOutcome:
+        return CellOutcome(cell, ("it does not agree",), number, False)
+
+    monkeypatch.setattr(harness, "attempt", attempt)
+    monkeypatch.setattr(table, "attempt", attempt)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- truth: made by `kvss load truth --write` --><!-- end of truth -->")
+    write(page, markdown([CellOutcome(cell, (), 1, False) for cell in all_cells()]))
+    assert main(["load", "truth", "--only", "silence; poisson, 2", "--write", str(page)]) == 1
+    text = page.read_text()
+    assert text.count(" NOT |") == 2
+    assert text.count(" ok |") == len(list(all_cells())) - 2
+    assert "| silence |" + " ok |" * 10 + " NOT |" * 2 in text
+    capsys.readouterr()
+    assert main(["load", "truth", "--only", "nowhere"]) == 2
+    assert "no cell has 'nowhere' in its name" in capsys.readouterr().err
+
+
+def test_a_known_server_logs_a_request_from_when_the_kernel_had_it() -> None:
+    with StampedSocket.bound() as listener, socket.socket() as client:
+        listener.listen()
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            for _ in range(20):  # The kernel begins to stamp a moment after it was asked to.
+                before = clock()
+                client.send(b"line\n")
+                after = clock()
+                time.sleep(0.1)
+                assert accepted.recv(100) == b"line\n"
+                if before - 0.05 <= StampedSocket.received <= after + 0.05:
+                    return
+    pytest.fail("no request was stamped")
+
+
+def test_a_known_server_serves_what_came_together_one_after_the_other() -> None:
+    with harness.serving("fixed delay of 2 ms") as (port, server):
+        with socket.create_connection(("127.0.0.1", int(port))) as client:
+            client.sendall(b"KV/1.0 GET missing\n" * 5)
+            with client.makefile("rb") as replies:
+                assert [replies.readline() for _ in range(5)] == [b"404 NOT_FOUND\n"] * 5
+        log, _ = server.communicate(timeout=20)
+    rows = json.loads(log)
+    received = rows[0][1]
+    assert [row[1] for row in rows] == [received] * 5
+    assert all(row[2] - received >= 0.002 * number - 1e-6 for number, row in enumerate(rows, 1))
 
 
 SEARCHES = [

@@ -147,7 +147,7 @@ class LoadConnection:
     def send(self, data: bytes, replies: int) -> None:
         """Send request lines; afterwards `waiting` replies are owed and sent_at says since when. Raises Lost."""
         self.waiting += replies
-        self.sent_at = clock()
+        self.sent_at = self.done_at = clock()  # A reply that came unasked before has taken no time.
         try:
             sent = self._send(data)
         except BlockingIOError:
@@ -158,7 +158,7 @@ class LoadConnection:
             self._send_rest(memoryview(data)[sent:])
 
     def reply(self) -> bytes:
-        """Return the next reply line without the line feed. Raises Lost."""
+        """Return the next reply line without the line feed; done_at says when its end had come. Raises Lost."""
         lines = self._lines
         while not lines:
             self._fill()
@@ -224,6 +224,7 @@ class LoadConnection:
         return data
 
     def _add(self, data: bytes) -> None:
+        self.done_at = clock()
         if self._tail:
             data = self._tail + data
         lines = data.split(b"\n")

@@ -230,7 +230,8 @@ def _batch(user: VirtualUser, connection: LoadConnection, stream: RequestStream,
         sent = connection.sent_at
         for (_, expectation), (_, _, due) in zip(prepared, items, strict=True):
             reply = connection.reply()
-            done = clock()
+            # Not now: what the loop does with the replies before this one is no time of the server's.
+            done = connection.done_at
             position += 1
             series, failure = stream.judge(expectation, reply)
             user.free_at = free_at  # The batch goes out at once: no request of it waits for another.

@@ -14,12 +14,16 @@ WHOLE, DRIP, BYTES, NEVER, RESET, CLOSE = "whole", "drip", "bytes", "never", "re
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """A request as a server sees it; `number` counts the requests of all connections, `nth` those of its own."""
+    """A request as a server sees it; `number` counts the requests of all connections, `nth` those of its own.
+
+    A connection's requests are served one after the other: one is begun when the one before it is answered.
+    """
 
     verb: bytes
     key: bytes
     value: bytes
     received: float
+    begun: float
     number: int
     nth: int
 
@@ -68,14 +72,14 @@ def right(state: State, request: ReceivedRequest) -> bytes:
 
 
 def fixed(delay_s: float) -> Behaviour:
-    """Answer everything after the same time."""
-    return lambda state, request: Answer(right(state, request), request.received + delay_s)
+    """Take the same time for each request."""
+    return lambda state, request: Answer(right(state, request), request.begun + delay_s)
 
 
 def bimodal(short_s: float, long_s: float, every: int) -> Behaviour:
     """Answer fast, and slowly once in a while."""
     return lambda state, request: Answer(
-        right(state, request), request.received + (short_s if request.number % every else long_s)
+        right(state, request), request.begun + (short_s if request.number % every else long_s)
     )
 
 
@@ -83,15 +87,15 @@ def periodic(period_s: float, stall_s: float) -> Behaviour:
     """Answer nothing for the last part of each period."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
-        into_s = (request.received - state.begun) % period_s
+        into_s = (request.begun - state.begun) % period_s
         rest_s = period_s - into_s
-        return Answer(right(state, request), request.received + (rest_s if rest_s < stall_s else 0.001))
+        return Answer(right(state, request), request.begun + (rest_s if rest_s < stall_s else 0.001))
 
     return answer
 
 
 def capacity(per_s: float) -> Behaviour:
-    """Answer one request after the other, each in the same time."""
+    """Answer one request after the other, over all connections, each in the same time."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         state.free_at = max(state.free_at, request.received) + 1 / per_s
@@ -102,7 +106,7 @@ def capacity(per_s: float) -> Behaviour:
 
 def sending(how: str, delay_s: float = 0.001) -> Behaviour:
     """Send every reply in pieces."""
-    return lambda state, request: Answer(right(state, request), request.received + delay_s, how)
+    return lambda state, request: Answer(right(state, request), request.begun + delay_s, how)
 
 
 def sometimes(
@@ -115,9 +119,9 @@ def sometimes(
         if wrong is not None:
             state.chances += 1
             if state.chances % every == 0:
-                wrong.at = request.received + delay_s
+                wrong.at = request.begun + delay_s
                 return wrong
-        return Answer(right(state, request), request.received + delay_s)
+        return Answer(right(state, request), request.begun + delay_s)
 
     return answer
 
@@ -142,8 +146,8 @@ def swapped(state: State, request: ReceivedRequest) -> Answer | None:
 
 
 def stale(state: State, request: ReceivedRequest) -> Answer | None:
-    """Return the value before the last, where the last was stored a while ago."""
-    old = request.key in state.before and request.received - state.stored_at[request.key] > 0.1
+    """Return the value before the last, where the last was stored so long ago that its client knows."""
+    old = request.key in state.before and request.received - state.stored_at[request.key] > 0.3
     if not _is_read(state, request) or not old:
         return None
     return Answer(b"200 OK " + state.before[request.key], 0, fault="stale value")
@@ -160,7 +164,7 @@ def loses(every: int, keeps_s: float, delay_s: float = 0.001) -> Behaviour:
     """Lose one in so many values that were stored, a while after: each read of it until the next PUT is a fault."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
-        at = request.received + delay_s
+        at = request.begun + delay_s
         if request.verb == b"GET" and state.lost_at.get(request.key, at) < request.received:
             return Answer(b"404 NOT_FOUND", at, fault="acknowledged value is gone")
         if request.verb == b"PUT":
@@ -198,7 +202,7 @@ def hangs_after(seconds: float) -> Behaviour:
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         if request.received - state.begun < seconds:
-            return Answer(right(state, request), request.received + 0.001)
+            return Answer(right(state, request), request.begun + 0.001)
         return silent(state, request)
 
     return answer
@@ -209,7 +213,7 @@ def closes_after(requests: int) -> Behaviour:
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         how = CLOSE if request.nth == requests else WHOLE if request.nth < requests else NEVER
-        return Answer(right(state, request), request.received + 0.001, how, "" if how == WHOLE else CONNECTION)
+        return Answer(right(state, request), request.begun + 0.001, how, "" if how == WHOLE else CONNECTION)
 
     return answer
 
@@ -220,7 +224,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "stands still 0.2 s a second": periodic(1.0, 0.2),
     "does 500/s": capacity(500),
     "replies in pieces": sending(DRIP),
-    "replies byte by byte": sending(BYTES),
+    "replies byte by byte": sending(BYTES, 0.005),
     "torn values": sometimes(40, torn),
     "swapped values": sometimes(40, swapped),
     "stale values": sometimes(40, stale),

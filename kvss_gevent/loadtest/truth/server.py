@@ -2,6 +2,7 @@
 
 It ends when its standard input does. The log is JSON: one row for each data request and each STATS, [connection,
 received, replied or null, fault, verb], in seconds of the machine's monotonic clock, which is the load tester's, too.
+Received is when the kernel had the request, by its own stamp: what the server waits for a core is in the log, too.
 """
 
 import asyncio
@@ -9,13 +10,48 @@ import json
 import socket
 import struct
 import sys
+import time
 from collections import deque
-from typing import Any
+from typing import Any, Self
 
 from kvss_gevent.loadtest.truth.behaviours import BEHAVIOURS, BYTES, CLOSE, DRIP, NEVER, RESET, ReceivedRequest, State
 
 _PIECE_S = 0.002
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+_STAMP = struct.Struct("qq")
+_SO_TIMESTAMPNS = 35
+"""Linux's number of the option that stamps what is received; Python has no name for it."""
+
+
+class StampedSocket(socket.socket):
+    """A socket that tells when the kernel received what `recv` returns; accepted ones inherit the kernel's option."""
+
+    received = 0.0
+    """When what was read last, from any of these sockets, had come: seconds of the monotonic clock."""
+
+    @classmethod
+    def bound(cls) -> Self:
+        """Return a socket on a free port of loopback, to listen on."""
+        sock = cls()
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        sock.bind(("127.0.0.1", 0))
+        return sock
+
+    def accept(self) -> tuple[Self, Any]:
+        """Accept a connection whose socket is of this class, too."""
+        plain, address = super().accept()
+        return type(self)(fileno=plain.detach()), address
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Read, and note in `received` when it had come."""
+        data, notes, _, _ = self.recvmsg(size, socket.CMSG_SPACE(_STAMP.size), flags)
+        now = time.monotonic()
+        StampedSocket.received = now
+        for level, kind, stamp in notes:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+                seconds, nanoseconds = _STAMP.unpack(stamp)
+                StampedSocket.received = now - max(time.time() - seconds - nanoseconds / 1e9, 0.0)
+        return data
 
 
 class Log:
@@ -51,7 +87,7 @@ class TruthConversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take every whole line."""
-        now = self._loop.time()
+        now = StampedSocket.received
         *lines, self._tail = (self._tail + data).split(b"\n")
         for line in lines:
             self._take(line.split(b" ", 3), now)
@@ -75,7 +111,8 @@ class TruthConversation(asyncio.Protocol):
         log.state.begun = log.state.begun or now
         self._nth += 1
         value = words[3] if len(words) > 3 else b""
-        answer = log.behaviour(log.state, ReceivedRequest(verb, words[2], value, now, len(log.rows), self._nth))
+        begun = max(now, self._free_at)
+        answer = log.behaviour(log.state, ReceivedRequest(verb, words[2], value, now, begun, len(log.rows), self._nth))
         row = [self._number, now, None, answer.fault, verb.decode()]
         log.rows.append(row)
         self._free_at = max(answer.at, self._free_at)
@@ -128,7 +165,7 @@ async def serve(name: str) -> None:
     """Serve on a free port of loopback until standard input ends."""
     log = Log(name)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: TruthConversation(log), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: TruthConversation(log), sock=StampedSocket.bound())
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -7,16 +7,20 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kvss_gevent.loadtest.truth import knee
-from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, Cell, all_cells
+from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, Cell, Load, all_cells
 from kvss_gevent.loadtest.truth.harness import CellOutcome, attempt, repeat
 from kvss_gevent.settings.fail import Exit, Fail
 
 _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of truth -->"
 
 
-def markdown(outcomes: Iterable[CellOutcome]) -> str:
-    """Return the table: a row for each server, a column for each load."""
-    marks = {(outcome.cell.row, outcome.cell.load): outcome.mark for outcome in outcomes}
+Marks = dict[tuple[str, Load], str]
+"""The entries of the table by row and load."""
+
+
+def markdown(outcomes: Iterable[CellOutcome], others: Marks | None = None) -> str:
+    """Return the table: a row for each server, a column for each load; `others` are the marks of cells not run."""
+    marks = (others or {}) | {(outcome.cell.row, outcome.cell.load): outcome.mark for outcome in outcomes}
     heads = [f"{load.loop} {load.processes}p d{load.depth}" for load in LOADS]
     lines = ["| server | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for row in dict.fromkeys(cell.row for cell in all_cells()):
@@ -24,14 +28,34 @@ def markdown(outcomes: Iterable[CellOutcome]) -> str:
     return "\n".join(lines)
 
 
-def write(page: Path, table: str) -> None:
-    """Put the table between the marks of a page. Raises Fail where it has none."""
-    text = page.read_text(encoding="utf-8")
+def _parts(page: Path) -> tuple[str, str, str]:
+    """Return a page's text before, between and behind the marks. Raises Fail where it has none, or cannot be read."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not UTF-8"
+        raise Fail(f"cannot read {page}: {reason}", "name a page of text that exists") from None
     before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    table, end, after = rest.partition(_END)
     if not begin or not end:
         raise Fail(f"{page} has no place for the table", f"write these two lines into the page: {_BEGIN} and {_END}")
-    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
+    return before + begin, table, end + after
+
+
+def read(page: Path) -> Marks:
+    """Return the marks of the table that a page has. Raises Fail where it has no place for one."""
+    marks: Marks = {}
+    for line in _parts(page)[1].splitlines():
+        row, *entries = [entry.strip() for entry in line.strip("|").split("|")]
+        if len(entries) == len(LOADS):
+            marks.update({(row, load): entry for load, entry in zip(LOADS, entries, strict=True)})
+    return marks
+
+
+def write(page: Path, table: str) -> None:
+    """Put the table between the marks of a page. Raises Fail where it has none."""
+    before, _, after = _parts(page)
+    page.write_text(f"{before}\n\n{table}\n\n{after}", encoding="utf-8")
 
 
 EPILOG = """\
@@ -55,7 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only servers and loads whose name contains the text"
     )
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page, after every cell")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="PAGE",
+        help="write the table into this page, after every cell; what --only and --quick leave out stays as it is there",
+    )
     parser.add_argument(
         "--minutes", type=float, help="begin no cell after this time (default 25); end the searches then (15)"
     )
@@ -68,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
         return knee.run(args.minutes or 15)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
     cells = [cell for cell in cells if args.only in f"{cell.row}; {cell.load};"]
-    progress = Progress(len(cells), args.write)
+    if not cells:
+        raise Fail(f"no cell has {args.only!r} in its name", "leave out --only to see all names")
+    progress = Progress(cells, args.write)
     ends = progress.begun + (args.minutes or 25) * 60
     pool = ThreadPoolExecutor(args.together)
     try:
@@ -93,20 +124,23 @@ def _once(cell: Cell, ends: float) -> CellOutcome | None:
 class Progress:
     """What the cells have come to so far: printed, and put into a page where one is named."""
 
-    def __init__(self, planned: int, page: Path | None) -> None:
+    def __init__(self, cells: list[Cell], page: Path | None) -> None:
         self.begun = time.monotonic()
-        self._planned = planned
+        self._planned = len(cells)
         self._page = page
         self._outcomes: dict[Cell, CellOutcome] = {}
+        self._others: Marks = {}
         if page:
-            write(page, markdown([]))
+            planned = {(cell.row, cell.load) for cell in cells}
+            self._others = {key: mark for key, mark in read(page).items() if key not in planned}
+            write(page, markdown([], self._others))
 
     def add(self, outcome: CellOutcome) -> None:
         """Note and print an outcome, in place of an earlier one of its cell."""
         cell = outcome.cell
         self._outcomes[cell] = outcome
         if self._page:
-            write(self._page, markdown(self._outcomes.values()))
+            write(self._page, markdown(self._outcomes.values(), self._others))
         print(f"{len(self._outcomes):>4} of {self._planned}  {outcome.mark:<10} {cell.row}; {cell.load}", flush=True)
         for complaint in outcome.complaints:
             print(f"{'':>24}{complaint}", flush=True)
