@@ -129,10 +129,10 @@ def test_one_transaction_deletes_a_bounded_number_of_ended_keys(opener: Callable
     store.apply([(PUTEX, key, b"5 v\n") for key in keys], LIMIT)
     clock.now_s += 6
     assert store.count() == 0
-    entries = [store._env.stat()["entries"]]
+    entries = [store.environment.handle.stat()["entries"]]
     while store.has_ended():
         store.apply([(PUT, b"one", b"v\n")], LIMIT)
-        entries.append(store._env.stat()["entries"])
+        entries.append(store.environment.handle.stat()["entries"])
     assert [before - after for before, after in pairwise(entries)] == [
         RECLAIMED_KEYS - 1,
         RECLAIMED_KEYS,
@@ -197,5 +197,5 @@ def test_keys_that_have_ended_are_deleted_while_nobody_writes(
     greenlet.join(5)
     assert greenlet.value == [True, False, False]
     assert store.expired_keys == 600
-    assert disk._env.stat()["entries"] == 2
+    assert disk.environment.handle.stat()["entries"] == 2
     store.close()

@@ -36,7 +36,7 @@ def abandoned(path: Path, sync: str) -> Path:
     """Return a copy of a store as a killed server leaves it: a is synced, b is not."""
     store = DiskStore(path, sync)
     put(store, b"a", b"1")
-    store._sync_once()
+    store.environment.sync()
     put(store, b"b", b"1")
     copy = path.with_name("copy.kv")
     shutil.copyfile(path, copy)

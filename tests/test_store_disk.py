@@ -323,7 +323,7 @@ def test_a_failing_disk_refuses_writes_says_so_once_and_recovers(path: Path, cap
     caplog.set_level(logging.WARNING)
     store = DiskStore(path)
     put(store, b"a", b"1")
-    store._env = broken = Breakable(store._env)  # type: ignore[assignment]
+    store.environment.handle = broken = Breakable(store.environment.handle)  # type: ignore[assignment]
     broken.fault = lmdb.DiskError("mdb_txn_commit", errno.ENOSPC)
     for _ in range(3):
         results = apply(store, [(Verb.PUT, b"a", b"2"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")], NO_LIMIT)
@@ -339,15 +339,15 @@ def test_a_failing_disk_refuses_writes_says_so_once_and_recovers(path: Path, cap
 
 def test_a_failed_sync_refuses_writes_until_a_sync_succeeds(path: Path) -> None:
     store = DiskStore(path, sync="interval")
-    store._env = broken = Breakable(store._env)  # type: ignore[assignment]
-    store._checkpoints._environment = broken
+    store.environment.handle = broken = Breakable(store.environment.handle)  # type: ignore[assignment]
+    store.environment._checkpoints._environment = broken
     assert put(store, b"a", b"1") is True
     broken.fault = lmdb.Error("mdb_env_sync", errno.EIO)
-    store._sync_once()
+    store.environment.sync()
     broken.fault = None
     assert isinstance(put(store, b"a", b"2"), StoreError)
     assert get(store, b"a") == b"1"
-    store._sync_once()
+    store.environment.sync()
     assert put(store, b"a", b"2") is False
     store.close()
 
@@ -360,7 +360,7 @@ def test_an_environment_that_lmdb_gave_up_is_opened_again(path: Path) -> None:
         def begin(self, **_: bool) -> object:
             raise lmdb.PanicError("mdb_txn_begin")
 
-    store._env = Lost(store._env)  # type: ignore[assignment]
+    store.environment.handle = Lost(store.environment.handle)  # type: ignore[assignment]
     with pytest.raises(StoreError):
         get(store, b"a")
     assert isinstance(put(store, b"a", b"2"), StoreError)
@@ -374,7 +374,7 @@ def test_an_environment_that_cannot_be_opened_again_is_tried_with_each_write(
 ) -> None:
     store = DiskStore(path)
     put(store, b"a", b"1")
-    store._env.close()
+    store.environment.handle.close()
     away = path.rename(path.with_suffix(".away"))
     path.write_bytes(b"something else")
     for _ in range(3):
@@ -389,8 +389,8 @@ def test_an_environment_that_cannot_be_opened_again_is_tried_with_each_write(
 
 
 def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvss_gevent.stores.disk.disk_store.KEEP_INTERVAL_S", 0.02)
-    monkeypatch.setattr("kvss_gevent.stores.disk.disk_store.READER_CHECK_INTERVAL_S", 0.02)
+    monkeypatch.setattr("kvss_gevent.stores.disk.environment.KEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr("kvss_gevent.stores.disk.environment.READER_CHECK_INTERVAL_S", 0.02)
     store = DiskStore(path)
     code = (
         "import lmdb, sys, time; env = lmdb.open(sys.argv[1], subdir=False); txn = env.begin(); "
@@ -399,9 +399,9 @@ def test_the_readers_of_killed_processes_are_cleared(path: Path, monkeypatch: py
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         reader.stdout.readline()
-        assert str(reader.pid) in store._env.readers()
+        assert str(reader.pid) in store.environment.handle.readers()
         reader.kill()
-    wait_until(lambda: str(reader.pid) not in store._env.readers())
+    wait_until(lambda: str(reader.pid) not in store.environment.handle.readers())
     store.close()
 
 

@@ -107,7 +107,7 @@ def test_a_transaction_that_was_undone_leaves_nothing_behind(store: DiskStore) -
 
 def test_a_commit_that_failed_is_not_remembered(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     run(store, b"KV/1.0 PUT a 1", b"KV/1.0 GET a")
-    real = store._env
+    real = store.environment.handle
 
     class Failing:
         """Fails each write transaction at its end."""
@@ -123,10 +123,10 @@ def test_a_commit_that_failed_is_not_remembered(store: DiskStore, monkeypatch: p
             self.txn.abort()
             raise lmdb.DiskError("planted")
 
-    monkeypatch.setattr(store, "_env", Failing())
-    monkeypatch.setattr(store, "_env_is_lost", lambda: False)
+    monkeypatch.setattr(store.environment, "handle", Failing())
+    monkeypatch.setattr(store.environment, "mend", lambda: None)
     store.transact([(commands(b"KV/1.0 PUT a 2", b"KV/1.0 GET a"), NO_LIMIT)])
-    monkeypatch.setattr(store, "_env", real)
+    monkeypatch.setattr(store.environment, "handle", real)
     assert run(store, b"KV/1.0 GET a", b"KV/1.0 PUT b 1") == [b"200 OK 1", b"201 CREATED"]
 
 
@@ -154,5 +154,5 @@ def test_a_value_that_shrinks_in_its_own_transaction_leaves_a_whole_file(
     run(store, *(b"KV/1.0 PUT a " + b"x" * size for size in (large, small)))
     assert run(store, b"KV/1.0 GET a") == [b"200 OK " + b"x" * small]
     assert store.count() == 1
-    store._env.sync(True)
+    store.environment.handle.sync(True)
     assert verify(str(path), subdir=False) == []

@@ -152,7 +152,7 @@ def contents(path: Path) -> dict[bytes, bytes]:
     """Open a store and return all that a client could read in it."""
     store = DiskStore(path)
     try:
-        with store._env.begin() as txn:
+        with store.environment.handle.begin() as txn:
             keys = [key for key in txn.cursor().iternext(values=False) if b" " not in key]
         values = store.read([(Verb.GET, key, b"") for key in keys], 1 << 40)
         return {

@@ -85,19 +85,19 @@ class DataFile:
         self._seen_bytes = found.st_size
         self._page_bytes: int = self.environment.stat()["psize"]
 
-    def lost(self) -> tuple[str, bool]:
+    def lost(self, last_page: int | None) -> tuple[str, bool]:
         """Return why what is written would not be found at this path any more, and whether reading is unsafe, too.
 
         Empty and False while all is well. A file that was cut off must not be read: a mapped page behind its end would
-        kill the process.
+        kill the process. last_page: number of the last page in use; None where the environment is closed.
         """
         try:
             found = self.real.stat()
-            needed_bytes = (self.environment.info()["last_pgno"] + 1) * self._page_bytes
         except OSError as error:
             return f"{self.path} was removed: {error.strerror}", False
-        except lmdb.Error:
-            return "", False  # it is being opened again
+        if last_page is None:
+            return "", False  # what is at the path is judged when it is opened
+        needed_bytes = (last_page + 1) * self._page_bytes
         if _identity(found) != self.identity:
             return f"{self.path} was replaced by another file", False
         # A page at the end that is not written yet makes a file short, and does not make it shorter than it was.

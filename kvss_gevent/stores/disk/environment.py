@@ -1,0 +1,233 @@
+"""The LMDB environment of the disk store while it is open: watched, synced, and opened again where LMDB gave it up."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from kvss_gevent.stores.base import CannotOpen, StoreError
+from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
+from kvss_gevent.stores.disk.deadlines import Clock, Deadlines
+from kvss_gevent.stores.disk.file import DataFile
+from kvss_gevent.stores.disk.map_lock import MapLock
+from kvss_gevent.stores.disk.reserve import Reserve
+
+logger = logging.getLogger("kvss")
+
+SYNC_INTERVAL_S = 1.0
+KEEP_INTERVAL_S = 0.25
+"""How often the file is looked for: what is acknowledged to a file that is gone is lost."""
+READER_CHECK_INTERVAL_S = 10.0
+CLOSE_S = 10.0
+TRIES = 10
+"""Transactions that are begun for one request at most, while other servers let the file grow."""
+
+Result = TypeVar("Result")
+
+
+class DiskEnvironment:
+    """One open data file: its LMDB environment, a thread that looks after it, and what is wrong with it.
+
+    handle, deadlines: used by whoever holds a lock of `map`; another environment may be in their place afterwards.
+    lost: why nothing can be written until the server is started again. unreadable: whether reading is unsafe, too.
+    unsyncable: why nothing can be written until a sync succeeds. unsynced: set by whoever has committed.
+    most_pages: how many pages the file may have. Raises CannotOpen.
+    """
+
+    handle: Any
+    deadlines: Deadlines
+
+    def __init__(self, path: Path, sync: str, max_bytes: int, clock: Clock) -> None:
+        self._given_path = path
+        self._sync = sync
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self.map = MapLock()
+        self._open()
+        self.readonly: bool = self.handle.flags()["readonly"]
+        self._bound_pages: int = self.handle.info()["map_size"] // self.handle.stat()["psize"]
+        self.most_pages = self._bound_pages
+        self.lost = ""
+        self.unreadable = False
+        self.unsynced = False
+        self.unsyncable = ""
+        self._syncing = threading.Lock()
+        self._reopen_fault = ""
+        self._disk_is_full = False
+        self.reserve = Reserve(self.path)
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="kvss-disk", daemon=True)
+        if not self.readonly:
+            self.reserve.hold()
+            self._keeper.start()
+
+    def _open(self) -> None:
+        self._file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
+        self.path = self._file.real
+        self.handle = self._file.environment
+        self.deadlines = Deadlines(self.handle, self._clock)
+        self._checkpoints = Checkpoints(self.path, self.handle, self.map.writing)
+        if self.handle.flags()["readonly"]:
+            return
+        if self._sync == "interval":
+            self._checkpoints.take()
+        elif mark_file(self.path).exists() or self._sync == "none":
+            self.handle.sync(True)  # a server that was killed may not have
+            if self._sync == "none":
+                mark(self.path, b"")
+            else:
+                unmark(self.path)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file."""
+        return self._file.identity
+
+    def look(self, work: Callable[[Any], Result]) -> Result:
+        """Return what `work` makes of a read transaction of the last committed state. Raises StoreError."""
+        for _ in range(TRIES):
+            if self.unreadable:
+                raise StoreError(self.lost)
+            try:
+                with self.map.to_read(), self.handle.begin() as txn:
+                    return work(txn)
+            except lmdb.MapResizedError:
+                self.follow_map()
+            except (lmdb.Error, TimeoutError) as error:
+                raise StoreError(f"cannot read {self.path}: {error}") from None
+        raise StoreError(f"cannot read {self.path}: other servers let it grow all the time")
+
+    def follow_map(self) -> None:
+        """Make our map larger, as another server's is. Raises StoreError."""
+        try:
+            self.map.follow(self.handle)
+        except TimeoutError as error:
+            raise StoreError(f"cannot read {self.path}: {error}") from None
+        except lmdb.Error as error:  # there is no map any more
+            self._lose(f"{self.path} has outgrown the address space of this server: {error}", unreadable=True)
+            raise StoreError(self.lost) from None
+
+    def _lose(self, reason: str, *, unreadable: bool) -> None:
+        """Refuse writes from now on, and reads where they are unsafe."""
+        self.lost, self.unreadable = reason, unreadable
+        logger.error("%s: PUT and DEL get 500 until the server is started again", reason)
+
+    def mend(self) -> None:
+        """Open the file again where LMDB has given it up, as it does when a meta page could not be written."""
+        if not self._is_given_up():
+            return
+        self._look_for_the_file()
+        if self.lost:
+            return  # what is at the path now is not what was acknowledged
+        try:
+            with self.map.alone():  # a reader inside would crash
+                self._checkpoints.drop()
+                self._file.close()
+                self._open()
+        except (CannotOpen, lmdb.Error, OSError) as error:
+            if str(error) != self._reopen_fault:  # the next write tries again
+                self._reopen_fault = str(error)
+                logger.error("%s: cannot be opened again: %s", self.path, error)
+        else:
+            self._reopen_fault = ""
+
+    def _is_given_up(self) -> bool:
+        try:
+            with self.map.to_read(), self.handle.begin():
+                return False
+        except (lmdb.MapResizedError, TimeoutError):
+            return False
+        except lmdb.Error:
+            return True
+
+    def hold_still(self) -> None:
+        """Bound the store by the pages the file has, where the disk has no more: what DEL frees is then used again."""
+        if not self._disk_is_full:
+            self._disk_is_full = True
+            self.most_pages = self.handle.info()["last_pgno"] + 1
+
+    def full(self) -> str:
+        """Say why the file may not grow."""
+        if self._disk_is_full:
+            return "the disk is full"
+        bound = "--max-disk allows" if self._max_bytes else "the file system has"
+        return f"the store is full: {bound} {self._max_bytes or self.handle.info()['map_size']} bytes"
+
+    def _keep(self) -> None:
+        """Be the thread that looks after the file: is it still there, has the disk room again, is a sync due."""
+        sync_due_s = time.monotonic() + SYNC_INTERVAL_S
+        check_due_s = time.monotonic() + READER_CHECK_INTERVAL_S
+        while not self._closing.wait(KEEP_INTERVAL_S):
+            self._look_for_the_file()
+            if self._disk_is_full and self.reserve.hold():
+                self._disk_is_full = False
+                self.most_pages = self._bound_pages
+            if time.monotonic() >= check_due_s:
+                check_due_s += READER_CHECK_INTERVAL_S
+                self._clear_dead_readers()
+            if self._sync == "interval" and time.monotonic() >= sync_due_s:
+                sync_due_s += SYNC_INTERVAL_S
+                self.sync()
+
+    def _clear_dead_readers(self) -> None:
+        """Free the read transactions of processes that were killed: they keep old pages from being used again."""
+        with contextlib.suppress(lmdb.Error):  # the environment may be on its way to be opened again
+            self.handle.reader_check()
+
+    def _look_for_the_file(self) -> None:
+        """Refuse writes from now on where the path does not lead to the file, and reads where the file was cut off."""
+        last_page = None
+        try:
+            with self.map.to_read():
+                file = self._file
+                last_page = self.handle.info()["last_pgno"]
+        except TimeoutError:
+            return  # it is being opened again
+        except lmdb.Error:
+            pass  # it could not be opened again
+        reason, unreadable = file.lost(last_page)  # without the lock: where the disk hangs, this does
+        if reason and not self.lost:
+            self._lose(reason, unreadable=unreadable)
+
+    def sync(self) -> None:
+        """Sync what is committed; `unsyncable` tells how that went."""
+        with self._syncing:
+            if not self.unsynced:
+                return
+            self.unsynced = False
+            try:
+                if self.unsyncable:
+                    self._checkpoints.write_again()
+                if self._sync == "interval" and not self._closing.is_set():
+                    self._checkpoints.take()
+                else:
+                    self.handle.sync(True)
+            except (lmdb.Error, OSError) as error:
+                self.unsynced = True
+                self.unsyncable = f"the last sync failed, acknowledged writes may be lost: {error}"
+            else:
+                self.unsyncable = ""
+
+    def close(self) -> None:
+        """Sync what is not synced, and release the file; a second call does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._keeper.is_alive():
+            self._keeper.join(CLOSE_S)
+            if self._keeper.is_alive():  # to close the file under it would crash the process
+                logger.error("%s: the disk did not answer: the last writes may be lost", self.path)
+                return
+        self._checkpoints.drop()
+        if self._sync != "always" and not self.readonly and not self.lost:
+            self.unsynced = True
+            self.sync()
+            if not self.unsyncable:
+                unmark(self.path)
+        self.reserve.release()
+        self._file.close()
