@@ -90,7 +90,7 @@ class DiskStore:
         """Run GETs and TTLs on the last committed state, without waiting for a writer. Raises StoreError."""
         environment = self.environment
         reading = environment.map.reading
-        # As look does it, without its calls of Python, which take 1.5 times as long as the rest. Rare cases are left to look.
+        # The same as look, without its calls of Python: they take 1.5 times as long as the rest. Rare cases go there.
         if not environment.unreadable and reading.acquire(False):
             try:
                 with environment.handle.begin() as txn:
