@@ -24,6 +24,28 @@ CALLS: Final = 8
 """Of a stack are shown, the innermost first."""
 
 
+class LookThread:
+    """A thread that calls look every look_s, until it is stopped."""
+
+    def __init__(self, name: str, look_s: float, look: Callable[[], None]) -> None:
+        self._name, self._look_s, self._look = name, look_s, look
+        self._stopped = threading.Lock()
+        self._stopped.acquire()
+
+    def start(self) -> None:
+        """Begin to look."""
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread; to be called once."""
+        self._stopped.release()
+
+    def _run(self) -> None:
+        # A lock, as an Event makes a new one for each wait.
+        while not self._stopped.acquire(timeout=self._look_s):
+            self._look()
+
+
 class BlockingWatch:
     """Watches the loop of the thread that makes it, from a thread of its own.
 
@@ -33,27 +55,17 @@ class BlockingWatch:
     def __init__(self, held_ms: int, loop: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._held_s = held_ms / 1000
         self._loop, self._clock = loop, clock
-        self._thread = threading.get_ident()
+        self._watched = threading.get_ident()
         self._turn = -1
         self._since_s = clock()
         self._told = False
         self._logged_s = float("-inf")
-        self._stopped = threading.Lock()
-        self._stopped.acquire()
-
-    def start(self) -> None:
-        """Begin to watch."""
-        threading.Thread(target=self._run, name="kvss-watch-blocking", daemon=True).start()
-
-    def stop(self) -> None:
-        """End the thread; to be called once."""
-        self._stopped.release()
-
-    def _run(self) -> None:
         look_s = max(self._held_s / LOOKS, SHORTEST_LOOK_S)
-        # A lock, as an Event makes a new one for each wait.
-        while not self._stopped.acquire(timeout=look_s):
-            self.look(lambda: sys._current_frames().get(self._thread))
+        self._thread = LookThread("kvss-watch-blocking", look_s, lambda: self.look(self._frame))
+        self.start, self.stop = self._thread.start, self._thread.stop
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._watched)
 
     def look(self, find_frame: Callable[[], FrameType | None]) -> None:
         """Look once; find_frame returns where the loop's thread is now."""

@@ -1,11 +1,17 @@
-"""Times every call of a conversation: two looks at a clock, and little more, for each request at depth 1.
+"""Times calls of a conversation, for the histograms and the slow log; of most calls it reads no clock.
 
-Every call is compared with the limit of the slow log. Into the histogram goes every call of a quiet server, and of a
-busy one one in SAMPLED, which counts as that many: to class and count a call costs more than two looks at the clock.
-Seconds are floats here, for Python subtracts and compares those in a fifth of the time that it takes for nanoseconds.
+To read a clock before and after each call costs more than all the rest. So a thread looks at the clock every few
+milliseconds and leaves a mark. A call that finds another mark when it ends than when it began may have been long, and
+only then its end is read. When it began is not known to the nanosecond: it was not before the earlier mark, nor before
+the loop began its turn, whichever is later: a hold is told as up to one look too long.
+
+Into the histogram goes every call of a quiet server, and of a busy one one in SAMPLED, which counts as that many. A
+call that is counted is timed exactly. Seconds are floats here, for Python subtracts and compares those in a fifth of
+the time that it takes for nanoseconds.
 
 A call that may wait, for a store or a password, does not hold the loop meanwhile. What it waited for the store is
-known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused.
+known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused. Each
+such call is timed exactly.
 """
 
 import math
@@ -89,34 +95,57 @@ class HandlingTimes:
 
 
 class Timing:
-    """Times calls. on_hold is told of those that held the loop for more than set_limit has said; none at first."""
+    """Times calls. on_hold is told of those that held the loop for more than set_limit has said; none at first.
 
-    def __init__(self, on_hold: OnHold) -> None:
+    loop is gevent's; now and wall are the monotonic clock and that of the loop, in seconds.
+    """
+
+    def __init__(  # noqa: PLR0915 - functions around common variables: attributes of self would cost as much as a clock
+        self,
+        on_hold: OnHold,
+        loop: Any,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.times = HandlingTimes()
         self.waits: dict[Any, WaitTime] = {}
         """By greenlet."""
+        waits, add = self.waits, self.times.add
         limit_s, uncounted = math.inf, 1
-        now, add = time.monotonic, self.times.add
+        mark_s, attended_s = 0.0, 0.0
 
-        # Functions around common variables, for to look up attributes of self would cost as much as a clock.
+        def note_end(client: ObservedClient, data: bytes, held_s: float, ended_s: float) -> None:
+            nonlocal mark_s, attended_s
+            attended_s = ended_s
+            if limit_s >= 0:
+                mark_s = ended_s  # the next call did not begin before
+            if held_s > limit_s:
+                on_hold(client, data, int(held_s * NS), int(ended_s * NS))
+
+        def attend(client: ObservedClient, data: bytes, began_mark_s: float) -> None:
+            """See whether a call that ends now held the loop."""
+            ended_s = now()
+            earliest_s = attended_s if math.isnan(began_mark_s) else began_mark_s
+            turn_s = ended_s - (wall() - loop.now())
+            note_end(client, data, max(ended_s - max(earliest_s, turn_s), 0.0), ended_s)
+
         def timed(client: ObservedClient, call: Call) -> Call:
+            exact = timed_exactly(client, call)
+
             def receive(data: bytes) -> bytes:
                 nonlocal uncounted
-                began_s = now()
-                replies = call(data)
-                took_s = now() - began_s
                 uncounted -= 1
                 if not uncounted:
-                    uncounted = add(data, took_s)
-                if took_s > limit_s:
-                    on_hold(client, data, int(took_s * NS), int((began_s + took_s) * NS))
+                    return exact(data)
+                began_mark_s = mark_s
+                replies = call(data)
+                if mark_s != began_mark_s:
+                    attend(client, data, began_mark_s)
                 return replies
 
             return receive
 
-        def timed_where_it_may_wait(client: ObservedClient, call: Call, loop: Any) -> Call:
-            waits = self.waits
-
+        def timed_exactly(client: ObservedClient, call: Call) -> Call:
             def receive(data: bytes) -> bytes:
                 nonlocal uncounted
                 waited = waits[getcurrent()] = WaitTime(client)
@@ -125,23 +154,31 @@ class Timing:
                     replies = call(data)
                 finally:
                     del waits[getcurrent()]
-                took_s = now() - began_s
+                ended_s = now()
                 uncounted -= 1
-                if not uncounted:
-                    uncounted = add(data, took_s)
-                held_s = took_s - waited.ns / NS if loop.iteration - turn == waited.turns else 0.0
-                if held_s > limit_s:
-                    on_hold(client, data, int(held_s * NS), int((began_s + took_s) * NS))
+                if uncounted <= 0:
+                    uncounted = add(data, ended_s - began_s)
+                held_s = ended_s - began_s - waited.ns / NS if loop.iteration - turn == waited.turns else 0.0
+                note_end(client, data, held_s, ended_s)
                 return replies
 
             return receive
 
+        def look() -> None:
+            nonlocal mark_s
+            mark_s = now()
+            if limit_s < 0:
+                mark_s = math.nan  # which is not even equal to itself: each call is attended
+
         def set_limit(ns: int) -> None:
             nonlocal limit_s
             limit_s = ns / NS
+            look()
 
         self.timed = timed
-        self.timed_where_it_may_wait = timed_where_it_may_wait
+        self.timed_exactly = timed_exactly
+        self.look = look
+        """To be called from a thread, several times in each limit."""
         self.set_limit = set_limit
 
     def waited(self, ns: int, turns: int) -> ObservedClient | None:
