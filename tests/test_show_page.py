@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import browser
 import pytest
@@ -61,8 +62,50 @@ const look = (id) => {
     .filter((name) => !name.startsWith("data:"));
   return seen;
 };
-addEventListener("load", () => {
-  document.getElementById("result").textContent = JSON.stringify({narrow: look("narrow"), wide: look("wide")});
+const keys = async () => {
+  const frame = document.getElementById("wide").contentWindow, page = frame.document;
+  // A browser without a screen draws when it likes: the page gets 60 pictures a second of the browser's own time.
+  frame.requestAnimationFrame = (call) => frame.setTimeout(() => call(frame.performance.now()), 16);
+  frame.cancelAnimationFrame = frame.clearTimeout;
+  const press = (name) => page.body.dispatchEvent(new frame.KeyboardEvent("keydown", {key: name, bubbles: true}));
+  const seen = {};
+  const after = async (name, key, ms) => {
+    if (key) press(key);
+    if (ms) await new Promise((done) => setTimeout(done, ms));
+    const {cursor, view, playing} = frame.eval("state"), line = page.querySelector(".strip .cursor path");
+    seen[name] = {
+      cursor, playing, from: view.from, to: view.to, line: line && line.getBoundingClientRect().left,
+      button: page.querySelector("[data-do=play]").textContent, step: page.querySelector(".step").textContent,
+    };
+  };
+  press("2");
+  await after("begun");
+  await after("played", " ", 200);
+  await after("played on", "", 200);
+  await after("paused", " ");
+  await after("paused still", "", 100);
+  await after("went on", " ", 100);
+  await after("next", "ArrowRight", 100);
+  await after("next again", "ArrowRight");
+  await after("back", "ArrowLeft");
+  await after("nearer", "+");
+  await after("nearer still", "=");
+  await after("farther", "-");
+  await after("whole", "Escape");
+  await after("played once", " ", 400);
+  await after("reset", "Escape");
+  press(" "); press(" ");
+  await after("played after a pause", " ", 400);
+  press("Escape");
+  frame.eval("state.cursor = 1; state.view = {from: DATA.end_us / 2, to: DATA.end_us}");
+  await after("played the second half", " ", 100);
+  frame.eval("state.cursor = DATA.end_us * .999");
+  await after("at its end", "", 200);
+  return seen;
+};
+addEventListener("load", async () => {
+  const seen = {narrow: look("narrow"), wide: look("wide"), keys: await keys()};
+  document.getElementById("result").textContent = JSON.stringify(seen);
 });
 </script>
 """
@@ -73,13 +116,21 @@ def stories() -> list[Story]:
     return [tell(record(SCENES["burn"], model)) for model in ("prefork", "gevent", "threads")]
 
 
-def test_the_page_works_in_a_browser_narrow_and_wide(stories: list[Story], tmp_path: Path) -> None:
-    page = tmp_path / "index.html"
+@pytest.fixture(scope="module")
+def looked(stories: list[Story], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+    directory = tmp_path_factory.mktemp("browser")
+    page = directory / "index.html"
     page.write_text(render(stories), encoding="utf-8")
-    seen, asked = browser.probe(page, tmp_path / "profile", LOOK)
+    return browser.probe(page, directory / "profile", LOOK)
+
+
+def test_the_page_works_in_a_browser_narrow_and_wide(
+    stories: list[Story], looked: tuple[dict[str, Any], list[str]]
+) -> None:
+    seen, asked = looked
     longest, *others = sorted(stories, key=lambda story: -story.wait_ns)
     assert asked == ["/index.html", "/index.html"]
-    for one in seen.values():
+    for one in (seen["narrow"], seen["wide"]):
         assert one["needs"] <= one["width"]
         assert one["overflow"] == 0
         assert (one["veiled"], one["unveiled"]) == ("veiled", "")
@@ -97,6 +148,33 @@ def test_the_page_works_in_a_browser_narrow_and_wide(stories: list[Story], tmp_p
         assert "Python" in one["file"]
         assert one["resources"] == []
     assert max(seen["wide"]["heights"]) * len(models.MODULES) < 800
+
+
+def test_the_keys_play_step_and_zoom(looked: tuple[dict[str, Any], list[str]]) -> None:
+    seen = looked[0]["keys"]
+    end_us = seen["begun"]["to"]
+    playing, paused = "\u275a\u275a", "\u25b6"
+    assert (seen["begun"]["cursor"], seen["begun"]["line"], seen["begun"]["button"]) == (None, None, paused)
+    assert 0 < seen["played"]["cursor"] < seen["played on"]["cursor"] < end_us
+    assert seen["played"]["line"] < seen["played on"]["line"]
+    assert seen["played"]["button"] == playing
+    assert seen["paused"]["button"] == paused
+    assert seen["paused still"]["cursor"] == seen["paused"]["cursor"]
+    assert seen["went on"]["cursor"] > seen["paused"]["cursor"]
+    assert (seen["next"]["playing"], seen["next"]["button"]) == (False, paused)
+    assert seen["went on"]["cursor"] <= seen["next"]["cursor"] <= seen["next again"]["cursor"]
+    assert re.match(r"\w+, \d+\.\d ms\. Client \d ", seen["next"]["step"])
+    assert seen["next again"]["step"] != seen["next"]["step"]
+    assert seen["back"]["step"] == seen["next"]["step"]
+    widths = [seen[name]["to"] - seen[name]["from"] for name in ("back", "nearer", "nearer still", "farther")]
+    assert widths == pytest.approx([end_us, end_us / 2, end_us / 4, end_us / 2])
+    for name in ("nearer", "nearer still", "farther"):
+        assert seen[name]["from"] <= seen[name]["cursor"] <= seen[name]["to"], "the moment that is told stays in view"
+    assert seen["played after a pause"]["cursor"] < 1.5 * seen["played once"]["cursor"], "it plays as fast as before"
+    assert seen["played the second half"]["cursor"] > end_us / 2
+    assert (seen["reset"]["cursor"], seen["reset"]["button"], seen["reset"]["step"]) == (None, paused, "")
+    assert (seen["reset"]["from"], seen["reset"]["to"]) == (0, end_us)
+    assert (seen["at its end"]["cursor"], seen["at its end"]["button"]) == (None, paused)
 
 
 def test_all_twelve_models_stay_below_2_mb(stories: list[Story]) -> None:

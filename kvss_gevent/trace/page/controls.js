@@ -1,7 +1,7 @@
 // What the reader does: predict, play, step, zoom, open a model, see two side by side, look at one request.
 const $ = (selector) => document.querySelector(selector);
 const whole = { from: 0, to: DATA.end_us };
-const state = { view: { ...whole }, open: new Set(), only: false, cursor: null, playing: false, step: -1 };
+const state = { view: { ...whole }, open: new Set(), only: false, cursor: null, playing: false, frame: 0, step: -1 };
 const SHOW_S = 12;
 const watched = () => DATA.models.filter((model) => state.open.has(model.name));
 const told = () => watched()[0] ?? DATA.models[0];
@@ -60,7 +60,7 @@ const codeOf = (model) => {
 
 const toggle = (model) => { state.open.has(model.name) ? state.open.delete(model.name) : state.open.add(model.name); state.step = -1; draw(); };
 
-const zoom = (factor, around = (state.view.from + state.view.to) / 2) => {
+const zoom = (factor, around = state.cursor ?? (state.view.from + state.view.to) / 2) => {
   const span = Math.min(Math.max((state.view.to - state.view.from) * factor, 200), whole.to);
   const share = (around - state.view.from) / (state.view.to - state.view.from);
   const from = Math.min(Math.max(around - span * share, 0), whole.to - span);
@@ -78,7 +78,7 @@ const show = (us) => {
 
 const step = (by) => {
   const model = told(), events = eventsOf(model);
-  state.playing = false;
+  setPlaying(false);
   if (state.step < 0 && state.cursor !== null) state.step = events.findIndex((event) => event[0] >= state.cursor) - (by > 0 ? 1 : 0);
   state.step = Math.min(Math.max(state.step + by, 0), events.length - 1);
   const [us, text] = events[state.step];
@@ -87,27 +87,37 @@ const step = (by) => {
   show(us);
 };
 
+const setPlaying = (playing) => {
+  state.playing = playing;
+  cancelAnimationFrame(state.frame);
+  $("[data-do=play]").innerHTML = playing ? "&#10074;&#10074;" : "&#9654;";
+};
+
 const play = () => {
-  state.playing = !state.playing;
+  setPlaying(!state.playing);
   state.step = -1;
-  $("[data-do=play]").innerHTML = state.playing ? "&#10074;&#10074;" : "&#9654;";
   if (!state.playing) return moveCursor();
-  if (state.cursor === null || state.cursor >= state.view.to) state.cursor = state.view.from;
+  if (state.cursor === null || state.cursor < state.view.from || state.cursor >= state.view.to) state.cursor = state.view.from;
   let last = performance.now();
   const frame = (now) => {
-    if (!state.playing) return;
-    state.cursor += (now - last) / 1000 / SHOW_S * (state.view.to - state.view.from);
+    state.cursor += Math.max(now - last, 0) / 1000 / SHOW_S * (state.view.to - state.view.from);
     last = now;
     const event = eventsOf(told()).findLast((one) => one[0] <= state.cursor);
     if (event) $(".step").innerHTML = `<b>${told().name}, ${(state.cursor / 1000).toFixed(0)} ms.</b> ${escaped(event[1])}`;
-    if (state.cursor >= state.view.to) { state.cursor = null; state.playing = false; $("[data-do=play]").innerHTML = "&#9654;"; }
+    if (state.cursor >= state.view.to) { state.cursor = null; setPlaying(false); }
+    else state.frame = requestAnimationFrame(frame);
     moveCursor();
-    requestAnimationFrame(frame);
   };
-  requestAnimationFrame(frame);
+  state.frame = requestAnimationFrame(frame);
 };
 
-const reset = () => { Object.assign(state, { view: { ...whole }, cursor: null, playing: false, step: -1, only: false }); state.open.clear(); $(".step").textContent = ""; draw(); };
+const reset = () => {
+  setPlaying(false);
+  Object.assign(state, { view: { ...whole }, cursor: null, step: -1, only: false });
+  state.open.clear();
+  $(".step").textContent = "";
+  draw();
+};
 const only = () => { state.only = !state.only; draw(); };
 
 const predict = (answer) => {
