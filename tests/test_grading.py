@@ -234,7 +234,7 @@ def test_an_interrupt_writes_what_there_is(
     [
         (["nowhere", "--out", "out"], "cannot read nowhere: no such file or directory"),
         ([".", "--out", "out"], "there is no submission in ."),
-        ([".", "--out", "out", "--jobs", "0"], "'0' is not a number from 1 to 64"),
+        ([".", "--out", "out", "--jobs", "0"], "'0' is not a whole number from 1 to 64"),
         ([".", "--out", "out", "--budget", "0"], "'0' is not a number of seconds"),
         (["."], "required: --out"),
         (["class", "--out", "taken"], "cannot write taken: "),

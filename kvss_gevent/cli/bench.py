@@ -1,10 +1,10 @@
 """`kvss bench`: loads a KV/1.0 server as hard as one process can."""
 
 import json
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, fields
 
+from kvss_gevent.cli.arguments import number, whole
 from kvss_gevent.measure import closed_loop
 from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
 from kvss_gevent.measure.prepared_connections import Unusable
@@ -36,17 +36,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("target", nargs="+", metavar="HOST:PORT", help="the server, such as 127.0.0.1:5050")
     for flag, kind, default, placeholder, text in (
-        ("--seconds", _number(0.1, 3600), 5.0, "S", "how long to measure"),
-        ("--warmup", _number(0, 60), 0.5, "S", "how long to send before the measurement"),
-        ("--connections", _whole(1, 50_000), 50, "N", "number of connections"),
-        ("--depth", _whole(1, 10_000), 1, "N", "requests sent together on each connection"),
-        ("--get", _number(0, 100), 80, "PERCENT", "share of GETs; the others are PUTs"),
-        ("--value", _whole(1, MAX_LINE_BYTES - 64), 64, "BYTES", "size of a value"),
-        ("--keys", _whole(1, 1_000_000), 1000, "N", "number of different keys"),
+        ("--seconds", number(0.1, 3600), 5.0, "S", "how long to measure"),
+        ("--warmup", number(0, 60), 0.5, "S", "how long to send before the measurement"),
+        ("--connections", whole(1, 50_000), 50, "N", "number of connections"),
+        ("--depth", whole(1, 10_000), 1, "N", "requests sent together on each connection"),
+        ("--get", number(0, 100), 80, "PERCENT", "share of GETs; the others are PUTs"),
+        ("--value", whole(1, MAX_LINE_BYTES - 64), 64, "BYTES", "size of a value"),
+        ("--keys", whole(1, 1_000_000), 1000, "N", "number of different keys"),
     ):
         parser.add_argument(flag, type=kind, default=default, metavar=placeholder, help=f"{text} (%(default)g)")
     parser.add_argument(
-        "--server-pid", type=_whole(1, 1 << 22), metavar="PID", help="process of the server, to print its CPU time"
+        "--server-pid", type=whole(1, 1 << 22), metavar="PID", help="process of the server, to print its CPU time"
     )
     parser.add_argument(
         "--protocol",
@@ -124,8 +124,8 @@ def as_text(load: ClosedLoad, outcome: LoadOutcome, limited: bool, server: Usage
             f"server        {server.cpu_ns / 1000 / outcome.requests:.1f} us of CPU for each request, "
             f"{server.system_share:.0%} of it in the kernel"
         )
-    for status, number in outcome.refused.items():
-        shown.append(f"refused       {number} replies were {status}")
+    for status, times in outcome.refused.items():
+        shown.append(f"refused       {times} replies were {status}")
     if outcome.lost:
         shown.append(f"lost          {outcome.lost} connections were refused or ended by the server")
     if outcome.starved:
@@ -150,25 +150,3 @@ def _make_room(connections: int) -> None:
             f"--connections {connections} are more than the limit of open files allows, which is {limit}",
             f"Give {limit - RESERVED_DESCRIPTORS} or less, or raise the limit: ulimit -n.",
         )
-
-
-def _number(least: float, most: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
-        return number
-
-    return parse
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-        return int(text)
-
-    return parse

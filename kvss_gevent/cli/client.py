@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from kvss_gevent.cli.arguments import seconds, whole
 from kvss_gevent.client.client_options import MAX_TIMEOUT_S, UNIX, ClientOptions
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.client.terminal import script as batch
@@ -63,14 +64,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds(0.001, MAX_TIMEOUT_S),
         metavar="S",
         help="seconds to wait for the connection and for each reply (5 and 30)",
     )
     parser.add_argument("--json", action="store_true", help="print the reply to COMMAND as JSON")
-    parser.add_argument("-r", dest="times", type=_times, metavar="N", default=1, help="run COMMAND N times")
     parser.add_argument(
-        "-i", dest="pause_s", type=_pause, metavar="S", default=0.0, help="wait S seconds between these"
+        "-r", dest="times", type=whole(1, 999_999_999), metavar="N", default=1, help="run COMMAND N times"
+    )
+    parser.add_argument(
+        "-i",
+        dest="pause_s",
+        type=seconds(0, MAX_TIMEOUT_S),
+        metavar="S",
+        default=0.0,
+        help="wait S seconds between these",
     )
     parser.add_argument("--pipe", action="store_true", help="send all of standard input and print a summary")
     add_connection_options(parser)
@@ -181,27 +189,3 @@ def _password(user: str, file: Path | None) -> str:
             f"no password for {user}: {getattr(error, 'strerror', None) or 'none was given'}",
             "Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
         ) from None
-
-
-def _seconds(text: str) -> float:
-    return _number(text, 0, "above 0")
-
-
-def _pause(text: str) -> float:
-    return 0.0 if text == "0" else _number(text, 0, "at least 0")
-
-
-def _number(text: str, least: float, words: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not least < seconds <= MAX_TIMEOUT_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds {words} and at most {MAX_TIMEOUT_S:.0f}")
-    return seconds
-
-
-def _times(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of times, at least 1")
-    return int(text)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.cli.arguments import whole
 from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"generations of servers than N, so that all take equally long.\n\n{EPILOG}",
     )
     _add_choices(again)
-    again.add_argument("--times", type=_number, default=2, metavar="N", help="number of runs (2)")
+    again.add_argument("--times", type=whole(1, 100), default=2, metavar="N", help="number of runs (2)")
     again.set_defaults(word=again_command)
     report = add_subcommand(words, "report", "make the report of a run again from its rows", EPILOG)
     report.add_argument("directory", type=Path, metavar="DIR", help="directory of the report")
@@ -80,16 +81,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiments", default="", metavar="A,B", help="experiments to run, by name or number (those of the profile)"
     )
-    parser.add_argument("--repeats", type=_number, metavar="N", help="how often to measure (as in the profile)")
+    parser.add_argument("--repeats", type=whole(1, 100), metavar="N", help="how often to measure (as in the profile)")
     parser.add_argument(
-        "--server-cores", type=_number, default=1, metavar="N", help="number of processors for the server (1)"
+        "--server-cores", type=whole(1, 100), default=1, metavar="N", help="number of processors for the server (1)"
     )
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
-    return int(text)
 
 
 def run_command(args: argparse.Namespace) -> int:

@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from kvss_gevent.cli.arguments import seconds
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.case_plan import (
@@ -77,14 +78,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds(0.01, 3600),
         default=DEFAULT_TIMEOUT_S,
         metavar="S",
         help="seconds for a case (default: %(default)g)",
     )
     parser.add_argument(
         "--time-limit",
-        type=_seconds,
+        type=seconds(0.01, 3600),
         default=DEFAULT_BUDGET_S,
         metavar="S",
         help="seconds after which no further case is begun; on a busy machine up to four times as many "
@@ -207,13 +208,3 @@ def _group(name: str) -> str:
     if found is None:
         raise Fail(f"there is no group {name!r}", f"the groups are: {', '.join(groups)}; HOST:PORT goes before --group")
     return found
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.01 <= seconds <= 3600:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.01 to 3600")
-    return seconds

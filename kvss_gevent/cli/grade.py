@@ -1,10 +1,11 @@
 """`kvss grade`: grades a class, a folder with a submission in each of its folders. The grading is in grading/."""
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from kvss_gevent.cli.arguments import seconds, whole
 from kvss_gevent.cli.conform import add_language
 from kvss_gevent.conformance.case import PROFILES
 from kvss_gevent.conformance.language import speaker
@@ -52,16 +53,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the document that decides which cases give points (default: project)",
     )
     parser.add_argument(
-        "--budget", type=_seconds, metavar="S", help=f"seconds for a submission (default: {DEFAULT_BUDGET_S:g})"
+        "--budget",
+        type=seconds(0.1, 3600),
+        metavar="S",
+        help=f"seconds for a submission (default: {DEFAULT_BUDGET_S:g})",
     )
     parser.add_argument(
         "--build-budget",
-        type=_seconds,
+        type=seconds(0.1, 3600),
         metavar="S",
         help=f"seconds for its build.sh (default: {DEFAULT_BUILD_BUDGET_S:g})",
     )
     parser.add_argument(
-        "--jobs", type=_jobs, default=1, metavar="N", help="submissions at a time (default: %(default)s)"
+        "--jobs", type=whole(1, MAX_JOBS), default=1, metavar="N", help="submissions at a time (default: %(default)s)"
     )
     add_language(parser)
 
@@ -98,19 +102,3 @@ def _print(graded: Graded, out: Path) -> None:
         points = f"{outcome.points} of {outcome.possible}"
         print(f"{escaped(outcome.name):<{width}}  {points:>10}  {outcome.percent:>5.1f} %  {escaped(outcome.said)}")
     print(f"\nresults: {escaped(str(out / 'index.html'))}")
-
-
-def _jobs(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_JOBS):
-        raise ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_JOBS}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
-    return seconds

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import read_size
 
 if TYPE_CHECKING:
     from kvss_gevent.wire_tools.output import Output
@@ -31,7 +32,6 @@ acknowledgements and the borders of segments are invented. `make capture` makes 
 
 exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 the output is not complete, 2 wrong usage, 3 cannot listen
 """
-FACTORS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST_BYTES = 1 << 18
 
 
@@ -151,7 +151,7 @@ def _listener(endpoint: Endpoint) -> socket.socket:
 
 
 def _size(text: str) -> int:
-    digits, factor = (text[:-1], FACTORS[text[-1:].upper()]) if text[-1:].upper() in FACTORS else (text, 1)
-    if not (digits.isascii() and digits.isdigit()) or int(digits) * factor < LEAST_BYTES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 256K, such as 64M")
-    return int(digits) * factor
+    try:
+        return read_size(text, LEAST_BYTES)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 256K, such as 64M") from None

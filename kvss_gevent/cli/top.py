@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from kvss_gevent.cli.arguments import seconds, whole
 from kvss_gevent.cli.client import add_connection_options, client_of
 from kvss_gevent.protocol.errors import KVError
 from kvss_gevent.settings.addresses import Endpoint, only_endpoint
@@ -42,9 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", metavar="URL", help="address of the server's metrics page: http://HOST:PORT/metrics, or a port"
     )
-    parser.add_argument("--interval", type=_interval, metavar="S", default=1.0, help="seconds between two readings (1)")
+    parser.add_argument(
+        "--interval", type=seconds(0.1, 3600), metavar="S", default=1.0, help="seconds between two readings (1)"
+    )
     parser.add_argument("--plain", action="store_true", help="print one line for each interval; needs no terminal")
-    parser.add_argument("--count", type=_count, metavar="N", default=0, help="with --plain: end after N lines")
+    parser.add_argument(
+        "--count", type=whole(1, 999_999_999), metavar="N", default=0, help="with --plain: end after N lines"
+    )
     add_connection_options(parser)
 
 
@@ -116,19 +121,3 @@ def _page(text: str | None) -> Endpoint | None:
 
 def _clock() -> str:
     return time.strftime("%H:%M:%S")
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
-    return seconds
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines, at least 1")
-    return int(text)

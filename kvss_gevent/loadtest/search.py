@@ -28,6 +28,7 @@ from kvss_gevent.loadtest.report.thresholds import Requirement
 from kvss_gevent.settings.fail import Exit, Fail
 
 EXIT_UNCLEAR = 4
+TOO_BUSY = "the machine is too busy to tell"
 
 _MOST_RATE = 1_000_000.0
 _TRIALS = 5
@@ -194,7 +195,7 @@ def run(args: argparse.Namespace) -> int:
         print(fail.cause, file=sys.stderr)
         code = int(fail.code)
     except UnclearError as unclear:
-        print(f"the machine is too busy to tell: {unclear}", file=sys.stderr)
+        print(f"{TOO_BUSY}: {unclear}", file=sys.stderr)
         code = EXIT_UNCLEAR
     except subprocess.TimeoutExpired as error:
         print(error, file=sys.stderr)

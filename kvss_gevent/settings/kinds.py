@@ -56,15 +56,13 @@ def _seconds(least: float) -> Callable[[str], float]:
     return read
 
 
-def _size(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        match = _SIZE.fullmatch(text)
-        size = int(match[1]) * _FACTORS[match[2].upper()] if match else -1
-        if not least <= size <= MAX_BYTES:
-            raise ValueError
-        return size
-
-    return read
+def read_size(text: str, least: int = 1) -> int:
+    """Return the bytes of a size such as 65536, 64K or 1M. Raises ValueError, also where it is out of bounds."""
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _FACTORS[match[2].upper()] if match else -1
+    if not least <= size <= MAX_BYTES:
+        raise ValueError
+    return size
 
 
 def _show_size(size: int) -> str:
@@ -131,9 +129,9 @@ COUNT = Kind(_whole(1, MAX_COUNT), "N", f"a whole number from 1 to {MAX_COUNT}")
 NUMBER = Kind(_whole(0, MAX_COUNT), "N", f"a whole number from 0 to {MAX_COUNT}")
 WORKERS = Kind(_whole(1, MAX_WORKERS), "N", f"a whole number from 1 to {MAX_WORKERS}")
 POOL = Kind(_whole(1, MAX_POOL_SIZE), "N", f"a whole number from 1 to {MAX_POOL_SIZE}")
-SIZE = Kind(_size(1), "BYTES", "a size in bytes from 1 to 1048576G, such as 65536, 64K or 1M", _show_size, _say_size)
+SIZE = Kind(read_size, "BYTES", "a size in bytes from 1 to 1048576G, such as 65536, 64K or 1M", _show_size, _say_size)
 BOUND = Kind(
-    _size(0),
+    lambda text: read_size(text, 0),
     "BYTES",
     "a size in bytes up to 1048576G, such as 65536, 64K or 1G, 0 for no limit",
     _show_size,

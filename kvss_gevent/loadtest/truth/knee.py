@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from kvss_gevent.loadtest.search import EXIT_UNCLEAR
+from kvss_gevent.loadtest.search import EXIT_UNCLEAR, TOO_BUSY
 from kvss_gevent.loadtest.truth.harness import serving
 from kvss_gevent.settings.fail import Exit
 
@@ -15,7 +15,6 @@ STARTS = (210, 270, 330)
 WITHIN = 0.05
 SLO = "p99<50ms"
 _FOUND = re.compile(r"^highest rate that holds .*: ([0-9,]+) requests/s$", re.MULTILINE)
-_BUSY = "the machine is too busy to tell"
 
 
 def run(minutes: float) -> int:
@@ -31,7 +30,7 @@ def run(minutes: float) -> int:
             try:
                 code, out = _search(port, start, ends - time.monotonic())
             except subprocess.TimeoutExpired:
-                print(f"{_BUSY}: {len(answers)} of {len(STARTS)} searches ended in {minutes:g} minutes")
+                print(f"{TOO_BUSY}: {len(answers)} of {len(STARTS)} searches ended in {minutes:g} minutes")
                 return EXIT_UNCLEAR
             found = _FOUND.search(out)
             if not found:
