@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
         for scene in SCENES.values():
             print(f"{scene.name:8} {scene.title}: {scene.told}")
         return Exit.OK
-    if args.scene.endswith(".json"):
+    if args.scene.endswith(".json") or (args.scene not in SCENES and Path(args.scene).exists()):
         return _show_flight(Path(args.scene), args.out)
     if args.scene not in SCENES:
         raise Fail(f"there is not a scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
@@ -82,6 +82,8 @@ def _show_flight(file: Path, directory: Path) -> int:
     """Write the page of a flight recording; returns the exit code. Raises Fail."""
     try:
         flight = read_flight(file)
+        if flight.model not in models.MODULES:
+            raise FlightError(f"it is of a model {flight.model!r}, which is not known here")
     except (OSError, FlightError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise Fail(f"cannot read {file}: {why}", "Give a file that kvss serve --flight-recorder wrote.") from None

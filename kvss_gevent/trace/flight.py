@@ -1,18 +1,23 @@
 """The flight recorder: a running server's last seconds in memory, written to a file on demand or when a call is slow.
 
-The server's path pays for one tuple and one append for each call. Writing happens on a thread of its own. A server
-alone does not know when a request arrived, so a recording shows who held the loop and what was taken up right after.
+The server's path pays for one tuple and one append for each call. Writing happens on a thread of its own, a piece at a
+time: to make one text of all takes half a second, in which the loop cannot run. A server alone does not know when a
+request arrived, so a recording shows who held the loop and what was taken up right after.
 """
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,10 @@ PAUSE_S = 60.0
 """Between two recordings that nobody asked for."""
 MOST_FILES = 10
 """So many recordings that nobody asked for are written; then only the log tells."""
+
+PIECE_EVENTS = 200
+"""Written in one go: the loop waits 1 ms for that, and has PIECE_PAUSE_S for itself before the next."""
+PIECE_PAUSE_S = 0.001
 
 _WAITS = (What.STORE,)
 
@@ -65,6 +74,7 @@ class FlightRecorder:
         self._slow_ns = int(slow_ms * 1e6)
         self._due_s = 0.0
         self._files = 0
+        self._writing = threading.Lock()
         note: Note = self._note_and_look if slow_ms else self._kept.append
         self.converse = Tracer(Session, note)
 
@@ -97,22 +107,40 @@ class FlightRecorder:
         self.write(f"asked for by {signal.Signals(number).name}")
 
     def write(self, why: str, after_s: float = 0.0) -> threading.Thread:
-        """Have the recording written in the background and its path logged; returns the thread that does it."""
+        """Have the recording written in the background and its path logged; returns the thread that does it.
+
+        While one is being written others are not: this is logged.
+        """
         writer = threading.Timer(after_s, self._write, (why,))
         writer.daemon = True
         writer.start()
         return writer
 
     def _write(self, why: str) -> None:
-        events = list(self._kept)
-        since_ns = time.monotonic_ns() - int(self._seconds * 1e9)
+        if not self._writing.acquire(blocking=False):
+            logger.warning("a flight recording is being written; there is no other one for: %s", why)
+            return
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = self._directory / f"kvss-flight-{stamp}-{os.getpid()}.json"
-        rows = [
-            [int(what), conversation, began, ended, bytes_in, bytes_out, asked(head)]
-            for what, conversation, began, ended, bytes_in, bytes_out, head in events
-            if ended >= since_ns
-        ]
+        path = _free_name(self._directory / f"kvss-flight-{stamp}-{os.getpid()}.json")
+        part = path.with_suffix(".part")
+        try:
+            written = self._write_to(part, stamp, why)
+            part.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            failure: str | None = error.strerror
+        else:
+            failure = None
+        finally:
+            self._writing.release()
+        if failure:
+            logger.error("the flight recorder cannot write %s: %s", path, failure)
+        else:
+            logger.warning("flight recording of %d events: kvss show %s", written, path)
+
+    def _write_to(self, path: Path, stamp: str, why: str) -> int:
+        """Write a file; return the number of its events. Raises OSError."""
         recording = {
             "form": FORM,
             "model": self._model,
@@ -120,31 +148,53 @@ class FlightRecorder:
             "written": stamp,
             "why": why,
             "seconds": self._seconds,
-            "events": rows,
+            "events": [],
         }
-        try:
-            path.write_text(json.dumps(recording, separators=(",", ":")), encoding="utf-8")
-        except OSError as error:
-            logger.error("the flight recorder cannot write %s: %s", path, error.strerror)
-        else:
-            logger.warning("flight recording of %d events: kvss show %s", len(rows), path)
+        events = list(self._kept)
+        first = bisect_left(events, time.monotonic_ns() - int(self._seconds * 1e9), key=itemgetter(3))
+        with path.open("w", encoding="utf-8") as file:
+            file.write(_text(recording)[: -len("]}")])
+            for start in range(first, len(events), PIECE_EVENTS):
+                rows = [_row(event) for event in events[start : start + PIECE_EVENTS]]
+                file.write("," * (start > first) + _text(rows)[1:-1])
+                time.sleep(PIECE_PAUSE_S)
+            file.write("]}")
+        return len(events) - first
+
+
+def _free_name(path: Path) -> Path:
+    """Return the path, with a number behind its name where there is a file already."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(name for name in chain((path,), names) if not name.exists())
+
+
+def _row(event: Event) -> list[Any]:
+    what, conversation, began, ended, bytes_in, bytes_out, head = event
+    return [int(what), conversation, began, ended, bytes_in, bytes_out, asked(head)]
+
+
+def _text(found: object) -> str:
+    return json.dumps(found, separators=(",", ":"))
 
 
 def read_flight(path: Path) -> Flight:
     """Read a recording. Raises FlightError, OSError."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise FlightError("it is not JSON") from None
+    except (ValueError, RecursionError):
+        raise FlightError("it is not JSON, or its end is missing") from None
     if not isinstance(found, dict) or found.get("form") != FORM:
         raise FlightError("it is not a flight recording of this version")
     try:
         events = [_event(row) for row in found["events"]]
-        return Flight(found["model"], found["process"], found["written"], found["why"], float(found["seconds"]), events)
-    except (KeyError, TypeError, ValueError) as error:
+        model, written, why = (str(found[name]) for name in ("model", "written", "why"))
+        return Flight(model, int(found["process"]), written, why, float(found["seconds"]), events)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FlightError(f"it is damaged: {error}") from None
 
 
 def _event(row: Sequence[Any]) -> Event:
     what, conversation, began, ended, bytes_in, bytes_out, words = row
+    if not 0 <= began <= ended < 1 << 63:
+        raise ValueError(f"an event from {began} to {ended}")
     return (What(what), int(conversation), int(began), int(ended), int(bytes_in), int(bytes_out), str(words).encode())
