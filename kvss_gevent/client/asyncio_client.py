@@ -9,7 +9,7 @@ from kvss_gevent.client.asyncio_connection import AsyncConnection, connect
 from kvss_gevent.client.call_methods import AsyncCalls, QueuedCalls
 from kvss_gevent.client.client_options import NO_RETRY, ClientConfig, ClientOptions, codec_of, take_url
 from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused, text_of
-from kvss_gevent.protocol.errors import KVError, KVStatusError
+from kvss_gevent.protocol.errors import KVConnectionLost, KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
 
@@ -99,10 +99,17 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
         await self._connected(None)
 
     async def close(self) -> None:
-        """Close the connection. A later call opens another."""
+        """Close the connection, also one that is being opened. A later call opens another."""
+        loop = asyncio.get_running_loop()
         connection, self._connection = self._connection, None
-        if connection is not None:
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None and connecting.get_loop() is loop:
+            connecting.cancel()
+            await asyncio.wait([connecting])
+        if connection is not None and connection.loop is loop:
             await connection.close()
+        elif connection is not None and not connection.loop.is_closed():
+            connection.loop.call_soon_threadsafe(connection.abandon)
 
     async def __aenter__(self) -> Self:
         return self
@@ -166,17 +173,29 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
         if self._connecting is None or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.ensure_future(connect(self._config))
             self._connecting.add_done_callback(self._keep)
+        connecting = self._connecting
         try:
             # A caller that is cancelled must not end the connecting of the others.
-            return await asyncio.shield(self._connecting)
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not connecting.cancelled() or (task is not None and task.cancelling()):
+                raise
+            raise KVConnectionLost(self.host, self.port, "the client closed it", text_of(command)) from None
         except KVError as error:  # the others have it, too, each for its own command
             raise type(error)(error.host, error.port, error.detail, text_of(command)) from error
 
     def _keep(self, connecting: "asyncio.Future[AsyncConnection]") -> None:
-        self._connecting = None
-        if not connecting.cancelled() and connecting.exception() is None:
+        wanted = self._connecting is connecting
+        if wanted:
+            self._connecting = None
+        if connecting.cancelled() or connecting.exception() is not None:
+            return
+        self._opened += 1
+        if wanted:
             self._connection = connecting.result()
-            self._opened += 1
+        else:  # the client was closed in the same turn
+            connecting.result().abandon()
 
 
 class AsyncPipeline(QueuedCalls[Text], Generic[Text]):

@@ -16,6 +16,8 @@ MAX_OWED: Final = 1 << 14
 """How many replies may be owed to one connection; more calls wait, so that a slow server does not fill our memory."""
 
 _STALE_S: Final = 1.0
+_TURNS: Final = 4
+"""Of the event loop, until a close that came is known: one to look at the sockets, up to three for TLS and resets."""
 _RECV_BYTES: Final = 1 << 16
 _CLOSE_S: Final = 1.0
 
@@ -60,6 +62,15 @@ class AsyncConnection(asyncio.Protocol):
             return len(self._owed) < MAX_OWED and not self._room
         return self.usable and not self._protocol.refused and self.loop.time() - self._since_s < _STALE_S
 
+    @property
+    def owes(self) -> bool:
+        """Whether a request has no reply yet, also one whose caller was cancelled."""
+        return bool(self._owed)
+
+    @property
+    def _ending(self) -> bool:
+        return not self.usable or self._transport.is_closing()
+
     def call(self, command: Command[T]) -> "asyncio.Future[T]":
         """Send a command; the future is its result."""
         future: asyncio.Future[T] = self.loop.create_future()
@@ -92,12 +103,11 @@ class AsyncConnection(asyncio.Protocol):
             room = self.loop.create_future()
             self._room.append(room)
             await room
-        if not self._owed:
-            for _ in range(
-                2
-            ):  # the loop looks at its sockets in the first turn and calls connection_lost in the second
-                await asyncio.sleep(0)
-        return self.usable or self._protocol.refused or self._unasked is not None
+        for _ in range(_TURNS):
+            if self._owed or self._ending:
+                break
+            await asyncio.sleep(0)
+        return not self._ending or self._protocol.refused or self._unasked is not None
 
     def turned_away(self, commands: Sequence[Command[Any]], outcomes: list[Outcome]) -> bool:
         """Tell whether the server is full and said so before it was asked: then outcomes has its 500, and this ends.
@@ -116,8 +126,12 @@ class AsyncConnection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Close the connection; calls that still wait for a reply raise KVConnectionLost."""
-        self._end("the client closed it")
+        self.abandon()
         await asyncio.wait([self.ended], timeout=_CLOSE_S)
+
+    def abandon(self) -> None:
+        """Close the connection as close does, without waiting for its end."""
+        self._end("the client closed it")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; part of asyncio.Protocol, as the methods below."""
@@ -244,6 +258,9 @@ async def connect(config: ClientConfig) -> AsyncConnection:
             raise KVConnectError(config.host, config.port, f"no reply to {login}: {error.detail}") from error
         except KVStatusError:
             await connection.close()
+            raise
+        except asyncio.CancelledError:
+            connection.abandon()
             raise
     return connection
 

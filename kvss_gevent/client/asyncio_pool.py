@@ -21,7 +21,8 @@ class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
 
     One AsyncKVClient already carries the calls of many tasks, and is faster. A pool is for calls that must not wait
     behind the slow reply of another. `async with pool.client() as kv` keeps a connection for several calls. Where all
-    are in use, callers wait in the order in which they came, each at most wait_s: then KVBusy.
+    are in use, callers wait in the order in which they came, each at most wait_s: then KVBusy. A connection that is
+    still owed a reply when it comes back, as after a call that was cancelled, is closed.
 
     The keyword arguments are those of PoolOptions, and encoding as in KVClient.
     """
@@ -155,6 +156,9 @@ class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
             raise
 
     async def _give_back(self, client: AsyncKVClient[Text]) -> None:
-        if self._leases.closed:
-            await client.close()
-        self._leases.give_back(client)
+        connection = client._connection
+        try:
+            if self._leases.closed or (connection is not None and connection.owes):
+                await client.close()
+        finally:
+            self._leases.give_back(client)
