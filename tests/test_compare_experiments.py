@@ -45,6 +45,7 @@ def test_slow_clients_keep_others_out_of_a_pool_and_out_of_nothing_else(model: s
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_shares_are_counted_alone_and_beside_floods() -> None:
     points = measured("fairness")
     assert [point.case for point in points] == ["alone", "beside 3 floods"] * 2
@@ -53,6 +54,7 @@ def test_shares_are_counted_alone_and_beside_floods() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timing
 @pytest.mark.parametrize(("model", "least", "most"), [("select", 50, 101), ("threads", 200, 400)])
 def test_blocking_calls_run_one_after_the_other_on_a_loop(model: str, least: float, most: float) -> None:
     none, _, four = measured("blocking", model)
@@ -61,6 +63,7 @@ def test_blocking_calls_run_one_after_the_other_on_a_loop(model: str, least: flo
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_a_deep_pipeline_costs_less_for_each_request() -> None:
     single, *_, deep = measured("depth")
     assert deep.figures["cpu_us"] < single.figures["cpu_us"] / 2
@@ -75,6 +78,7 @@ def test_larger_values_move_more_bytes_and_fewer_requests() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_a_burning_thread_makes_others_wait_for_the_switch_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convoy, "INTERVALS_MS", (20.0,))
     monkeypatch.setattr(convoy, "SECONDS", 0.8)

@@ -64,10 +64,10 @@ def test_a_recording_tells_who_held_the_loop_and_what_was_taken_up_right_after(t
 
 
 def test_only_the_last_seconds_are_written(tmp_path: Path) -> None:
-    recorder = FlightRecorder("gevent", 0.05, directory=tmp_path)
+    recorder = FlightRecorder("gevent", 0.4, directory=tmp_path)
     conversation = service_with(recorder).open()
     conversation.receive(b"KV/1.0 GET old\n")
-    time.sleep(0.1)
+    time.sleep(0.45)
     conversation.receive(b"KV/1.0 GET new\n")
     recorder.write("asked for").join()
     assert [event[6] for event in read_flight(written(tmp_path)).events] == [b"GET new"]
@@ -83,6 +83,7 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(read_flight(written(tmp_path)).events) == 5
 
 
+@pytest.mark.timing
 def test_a_call_that_holds_the_loop_is_told_and_written_by_itself_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_disk_without_room_leaves_no_part_and_the_next_recording_is_written(
     assert len(read_flight(written(tmp_path)).events) == 2
 
 
+@pytest.mark.timing
 def test_a_wait_for_the_store_is_not_the_loops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recorder = FlightRecorder("gevent", 10, slow_ms=20, directory=tmp_path)
     service_with(recorder, StallingStore(MemoryStore(), time.sleep)).open().receive(b"KV/1.0 GET stall:60:1\n")

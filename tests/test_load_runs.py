@@ -63,6 +63,7 @@ def measuring(*command_line: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_a_stalled_server_shows_in_response_time_and_not_in_service_time(tmp_path: Path) -> None:
     options = ("-u", "2", "-t", "5", "--kv-rate", "1000", "--kv-out", str(tmp_path))
     with server() as (port, pid), measuring(*command(port, *options, "--kv-server-pid", str(pid))) as locust:
@@ -85,6 +86,7 @@ def test_a_stalled_server_shows_in_response_time_and_not_in_service_time(tmp_pat
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_the_schedule_of_1000_a_second_is_late_by_less_than_300_us_at_the_median(tmp_path: Path) -> None:
     """Other processes only make it later, never earlier: the best of three runs is what the schedule can do."""
     lags = []

@@ -91,6 +91,7 @@ def test_a_half_sent_line_is_ended_even_when_it_drips() -> None:
         assert read_lines(other, 1) == [b"404 NOT_FOUND"]
 
 
+@pytest.mark.timing
 def test_an_idle_client_is_ended_only_if_asked_for() -> None:
     with serving("--idle-timeout", "0.4") as server, server.connect() as idle, server.connect() as busy:
         for _ in range(12):
@@ -266,13 +267,13 @@ def test_a_client_that_does_not_read_does_not_hold_up_the_end_for_longer_than_al
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
-    with serving("--drain-timeout", "30") as server:
+    with serving("--drain-timeout", "30", "-v") as server:
         server.ask(b"KV/1.0 PUT big " + b"x" * 900_000 + b"\n")
         with server.connect() as deaf:
             deaf.sendall(b"KV/1.0 GET big\n" * 100)
             time.sleep(0.3)
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
+            wait_until(lambda: "SIGTERM: draining" in server.logged())
             assert server.process.poll() is None
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(2) == 128 + signal.SIGTERM

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from serving import Served, read_all, read_lines, serving
+from serving import Served, read_all, read_lines, serving, wait_until
 
 pytestmark = pytest.mark.server
 
@@ -36,6 +36,7 @@ def answered_in_s(server: Served) -> float:
         return time.monotonic() - started_s
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("step", [1 << 16, 400], ids=["at once", "dripping"])
 def test_half_lines_of_all_clients_together_have_a_bound(step: int) -> None:
     with serving("--max-client-memory", "64M") as server, clients(server, 200) as crowd:
@@ -52,6 +53,7 @@ def test_half_lines_of_all_clients_together_have_a_bound(step: int) -> None:
         assert "all clients together used more than --max-client-memory, 67108864 bytes" in server.logged()
 
 
+@pytest.mark.timing
 def test_replies_that_nobody_takes_have_a_bound_and_others_are_answered() -> None:
     with serving("--max-client-memory", "64M", "--drain-timeout", "1") as server:
         server.ask(b"KV/1.0 PUT k " + b"x" * (MIB - 20) + b"\n")
@@ -94,7 +96,7 @@ def test_who_reads_nothing_is_cut_off() -> None:
         server.ask(b"KV/1.0 PUT k " + b"x" * (MIB - 20) + b"\n")
         with server.connect() as sock:
             sock.sendall(b"KV/1.0 GET k\n" * 8)
-            time.sleep(2.5)
+            wait_until(lambda: "it took no reply for 1 s" in server.logged(), limit_s=10)
             with pytest.raises(ConnectionResetError):
                 read_all(sock)
 
