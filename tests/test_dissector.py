@@ -260,6 +260,30 @@ def test_statistics_of_no_capture_are_one_line_and_what_to_do(
     assert len(capsys.readouterr().err.splitlines()) == 4
 
 
+def test_statistics_of_a_capture_that_is_cut_are_those_of_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = Network()
+    talk = Talk(network, CLIENT)
+    for key in (b"a", b"b", b"c"):
+        talk.say(CLIENT, b"KV/1.0 GET " + key + b"\n")
+        talk.say(SERVER_PORT, b"404 NOT_FOUND\n")
+    path = network.write(tmp_path / "some.pcap")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert main(["wireshark", "statistics", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("KV/1.0: 3 requests, 1 without a reply")
+    assert "could not read" in err.splitlines()[0]
+    assert err.splitlines()[1:] == ["  The figures are those before that."]
+
+
+def test_statistics_of_a_capture_without_requests_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = Network()
+    Talk(network, CLIENT).say(CLIENT, b"")
+    assert main(["wireshark", "statistics", str(network.write(tmp_path / "some.pcap"))]) == 1
+    assert "holds no request of KV/1.0" in capsys.readouterr().err
+
+
 def test_what_is_installed_works_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", "")

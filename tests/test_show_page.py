@@ -12,6 +12,7 @@ import pytest
 from kvss_gevent import models
 from kvss_gevent.cli import main
 from kvss_gevent.compare import experiments
+from kvss_gevent.trace.analysis.causes import Why
 from kvss_gevent.trace.analysis.scene_verdict import Story, tell
 from kvss_gevent.trace.analysis.sentences import row_label, sentence
 from kvss_gevent.trace.page.chrome_trace import chrome_trace
@@ -196,6 +197,16 @@ def test_every_figure_is_in_the_page_and_the_parts_sum_to_the_time(stories: list
     gevent = next(story for story in stories if story.model == "gevent")
     assert re.search(r"client \d waited \d+ ms because client 1's BURN 300 had the only greenlet", sentence(gevent))
     assert data["summary"][0] == data["models"][0]["sentence"]
+
+
+def test_a_wait_for_several_clients_is_told_of_all_of_them(stories: list[Story]) -> None:
+    held = replace(stories[0], wait_ns=10**8, why=Why.HELD, who=(1, 3))
+    assert "because clients 1 and 3, busy or idle, kept a process of the pool until they left" in sentence(held)
+    assert "because client 3, busy or idle, kept a process of the pool until it left" in sentence(
+        replace(held, who=(3,))
+    )
+    assert "which the threads of clients 1 and 3 had" in sentence(replace(held, why=Why.LOCK))
+    assert "which the thread of client 1 had" in sentence(replace(held, why=Why.LOCK, who=(1,)))
 
 
 def test_a_page_of_a_busy_machine_says_so_above_its_picture(

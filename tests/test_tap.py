@@ -324,6 +324,13 @@ def test_a_wrong_command_is_one_line_and_what_to_do(
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_a_name_that_is_not_known_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tap", "nobody.invalid:0", "5050"]) == 3
+    cause, remedy = capsys.readouterr().err.splitlines()
+    assert "Unknown error" not in cause
+    assert "Give an address of this machine" in remedy
+
+
 def test_what_was_heard_is_told_in_order_and_at_the_latest_when_nothing_comes() -> None:
     with target(answer) as port, tapping(port) as tap, tap.connect() as sock:
         for number in range(40):

@@ -1,7 +1,6 @@
 """`kvss tap`: a proxy in front of a server that shows the conversation, or records it for Wireshark."""
 
 import argparse
-import os
 import signal
 import socket
 import sys
@@ -143,9 +142,10 @@ def _listener(endpoint: Endpoint) -> socket.socket:
     try:
         return socket.create_server((endpoint.host, endpoint.port), family=family, backlog=1024)
     except OSError as error:
+        why, _, _ = str(error.strerror).partition(" (while ")  # ... attempting to bind, and the address once more
         raise Fail(
-            f"cannot listen on {endpoint}: {os.strerror(error.errno or 0)}",
-            "Give another port: 0 picks a free one.",
+            f"cannot listen on {endpoint}: {why}",
+            "Give an address of this machine, or another port: 0 picks a free one.",
             CANNOT_LISTEN,
         ) from None
 

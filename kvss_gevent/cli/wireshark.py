@@ -73,8 +73,18 @@ def _statistics(file: Path) -> int:
     script = ["-X", f"lua_script:{dissector()}", "-X", "lua_script1:statistics"]
     command = [tshark, "-n", "-q", *script, "-r", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or "KV/1.0:" not in done.stdout:
-        reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise Fail(f"tshark could not read {file}: {reason}", "Is it a capture file?", Exit.FAILED)
-    print(done.stdout.strip())
+    said = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("tshark: ")
+    if "KV/1.0:" not in done.stdout:
+        raise Fail(f"tshark could not read {file}: {said}", "Is it a capture file?", Exit.FAILED)
+    print(done.stdout.strip(), flush=True)
+    if done.returncode:
+        raise Fail(
+            f"tshark could not read {file} to its end: {said}", "The figures are those before that.", Exit.FAILED
+        )
+    if "KV/1.0: 0 requests" in done.stdout:
+        raise Fail(
+            f"{file} holds no request of KV/1.0",
+            "On ports other than 5050 the capture must have a connection's first packets.",
+            Exit.FAILED,
+        )
     return Exit.OK

@@ -84,10 +84,11 @@ def sentence(story: Story) -> str:
     wait, model = milliseconds(story.wait_ns), story.model
     if story.wait_ns < SHORT_WAIT_NS:
         return f"With {model} nobody waited longer than {wait}."
+    left, thread = ("it left", "the thread") if len(story.who) == 1 else ("they left", "the threads")
     reasons = {
         Why.TURN: f"because {others(story)} had {KEPT[model]}",
-        Why.HELD: f"because {clients(story.who)}, busy or idle, kept {KEPT[model]} until it left",
-        Why.LOCK: f"for the lock, which the thread of {clients(story.who)} had",
+        Why.HELD: f"because {clients(story.who)}, busy or idle, kept {KEPT[model]} until {left}",
+        Why.LOCK: f"for the lock, which {thread} of {clients(story.who)} had",
         Why.CORE: "for a core: all of them were taken",
         Why.START: f"while its own {MADE.get(model, 'process')} was made",
         Why.LOOP: "while the server accepted, received and sent for others",
