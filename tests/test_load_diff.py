@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import subprocess
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -78,6 +79,33 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(count: int) -> N
         least, greatest, probability = repeat.interval([rng.expovariate(1) for _ in range(count)])
         hits += least <= 0.6931 <= greatest
     assert hits / 4000 == pytest.approx(probability, abs=0.03)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "7", "{}", '{"format": "kvss-load", "version": 1}', "\\xff"])
+def test_a_file_that_is_no_result_is_refused_in_two_lines(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results.json").write_bytes(text.encode().replace(b"\\xff", b"\xff"))
+    assert main(["load", "diff", str(tmp_path), str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"kvss: {tmp_path / 'results.json'} is not a result of this version of the load tester\n  ")
+    assert err.count("\n") == 2
+
+
+def test_a_repeat_whose_run_fails_says_why_and_never_takes_the_results_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "kvss load: no server at 127.0.0.1:1: refused\n  start a server there\n"
+
+    def refused(*_: Any, **__: Any) -> Any:
+        return subprocess.CompletedProcess([], 3, "", "[now] vm/INFO/locust.main: Starting\n" + said)
+
+    side(tmp_path / "out", 100, 100)
+    monkeypatch.setattr(repeat.subprocess, "run", refused)
+    assert main(["load", "repeat", "2", str(tmp_path / "out"), "-t", "1s"]) == 3
+    captured = capsys.readouterr()
+    assert captured.err == "kvss: run 1: no server at 127.0.0.1:1: refused\n  start a server there\n"
+    assert captured.out == ""
 
 
 @pytest.mark.full

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
+_LOCUST = "import sys; sys.argv[0] = 'kvss load run'; from locust.main import main; main()"
+"""Locust, as `python -m locust` runs it, but with the command's name in its messages and in its help."""
 
 
 def locustfile() -> Path:
@@ -16,4 +18,4 @@ def locustfile() -> Path:
 def locust_command(options: Sequence[str]) -> list[str]:
     """Return the command; options that name a locustfile of their own keep it."""
     named = any(option.startswith(("-f", "--locustfile")) for option in options)
-    return [sys.executable, "-m", "locust", *([] if named else ["-f", str(locustfile())]), *options]
+    return [sys.executable, "-c", _LOCUST, *([] if named else ["-f", str(locustfile())]), *options]

@@ -5,6 +5,8 @@ import json
 import statistics
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="options of Locust, and --kv-*")
 
 
+def _failed(number: int, done: "subprocess.CompletedProcess[str]") -> Fail:
+    """Return what a run said that left no results."""
+    lines = [line for line in done.stderr.splitlines() if line.strip() and "/INFO/" not in line]
+    code = done.returncode or Exit.FAILED
+    for cause, remedy in pairwise(lines):
+        if cause.startswith("kvss load: "):
+            return Fail(f"run {number}: {cause.removeprefix('kvss load: ')}", remedy.strip(), code)
+    return Fail(f"run {number}: {lines[-1] if lines else 'it left no results'}", "see: kvss load run --help", code)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run Locust N times, headless, into OUT/1 to OUT/N; the exit code is the greatest of the runs'. Raises Fail."""
     if args.times < 2:
@@ -69,10 +81,11 @@ def run(args: argparse.Namespace) -> int:
     for number in range(1, args.times + 1):
         out = args.out / str(number)
         options = [*args.options, "--headless", "--only-summary", "--kv-out", str(out)]
+        with suppress(OSError):  # The results of an earlier run are not those of this one.
+            (out / "results.json").unlink()
         done = subprocess.run(locust_command(options), capture_output=True, text=True, check=False)
         if not (out / "results.json").exists():
-            lines = [line for line in done.stderr.splitlines() if "/INFO/" not in line]
-            raise Fail("\n".join(lines[:1]) or f"locust ended with {done.returncode}", "see: kvss load run --help")
+            raise _failed(number, done)
         runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
         code = max(code, done.returncode)
         figures = runs[-1]

@@ -17,6 +17,7 @@ from typing import Any
 
 from kvss_gevent.loadtest.report.figures import PERCENTILES
 from kvss_gevent.loadtest.report.plot import curves
+from kvss_gevent.loadtest.report.results import FORMAT, VERSION
 from kvss_gevent.pages import shell, tables
 from kvss_gevent.settings.fail import Exit, Fail
 
@@ -57,13 +58,19 @@ def read_side(path: Path) -> Side:
     files = [path / "results.json"] if (path / "results.json").exists() else sorted(path.glob("*/results.json"))
     runs = []
     for file in files:
-        run = json.loads(file.read_text(encoding="utf-8"))
-        if (run.get("format"), run.get("version")) != ("kvss-load", 2):
+        try:
+            run = json.loads(file.read_text(encoding="utf-8"))
+            known = (run["format"], run["version"]) == (FORMAT, VERSION)
+        except OSError as error:
+            raise Fail(f"cannot read {file}: {error.strerror}", "give a directory that you may read") from None
+        except (ValueError, TypeError, KeyError):  # not JSON, or JSON of something else
+            known = False
+        if not known:
             raise Fail(f"{file} is not a result of this version of the load tester", "run it again with --kv-out")
         runs.append(run)
     if not runs:
         raise Fail(f"there are no results in {path}", "give a directory that --kv-out or kvss load repeat has written")
-    return Side(path.name, tuple(runs))
+    return Side(path.name or str(path), tuple(runs))
 
 
 def compare(left: Side, right: Side) -> Iterator[Difference]:

@@ -34,7 +34,7 @@ def run(minutes: float) -> int:
                 return EXIT_UNCLEAR
             found = _FOUND.search(out)
             if not found:
-                print(out.rstrip().rpartition("\n")[2])
+                print(out.rstrip())
                 return EXIT_UNCLEAR if code == EXIT_UNCLEAR else Exit.FAILED
             answers.append(float(found[1].replace(",", "")))
             print(f"from {start}/s: {answers[-1]:,.0f} requests/s; the server does {KNEE_PER_S:,.0f}", flush=True)

@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from math import inf
 from pathlib import Path
 
 from kvss_gevent.loadtest.truth import knee
@@ -93,6 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the cells, or the searches; returns one of the exit codes of EPILOG."""
+    minutes = 1.0 if args.minutes is None else args.minutes
+    if args.together < 1 or not 0 < minutes < inf:
+        raise Fail("--together is at least 1, --minutes more than 0", "see: kvss load truth --help")
     if args.search:
         return knee.run(args.minutes or 15)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
