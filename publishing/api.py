@@ -13,7 +13,7 @@ BAR = "\\|"
 
 def page() -> Iterator[str]:
     """Yield the lines of the page."""
-    yield "# API\n\n`make reference` makes this page of the code. [The client](../client.md) shows how to use it.\n"
+    yield "# API\n\n`make reference` makes this page from the code. [The client](../client.md) shows how to use it.\n"
     yield "```python\nfrom kvss_gevent import KVClient\n```\n"
     yield "`Text` stands for bytes, or for str where the client has an encoding. Times are in seconds."
     names = [(name, getattr(kvss_gevent, name)) for name in kvss_gevent.__all__]

@@ -11,7 +11,7 @@ FAMILY = re.compile(r"^# TYPE (\w+) (\w+)\n(?:# UNIT \w+ (\w+)\n)?# HELP \w+ (.+
 
 def page() -> Iterator[str]:
     """Yield the lines of the page."""
-    yield "# Metrics\n\n`make reference` makes this page of the code. [Running the server](../serve.md#metrics)"
+    yield "# Metrics\n\n`make reference` makes this page from the code. [Running the server](../serve.md#metrics)"
     yield "says how to ask for metrics. The name of a counter has `_total` behind it on the metrics page.\n"
     yield "| metric | kind | unit | what it tells |\n|---|---|---|---|"
     text = render(Board(1), 0, 0, 0.0)

@@ -19,7 +19,7 @@ NUMBER = re.compile(r"(^|[;,] )(\d+(?: \+ N)?)(?= )")
 
 def commands(whole: Parser) -> Iterator[str]:
     """Yield the lines of the page of commands."""
-    yield "# Commands\n\n`make reference` makes this page of the parsers. `kvss COMMAND --help` prints the same.\n"
+    yield "# Commands\n\n`make reference` makes this page from the parsers. `kvss COMMAND --help` prints the same.\n"
     yield "## Exit codes\n"
     yield f"Each command names its own. {SHARED_CODES}\n"
     yield "| command | exit codes |\n|---|---|"

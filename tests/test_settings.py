@@ -1,6 +1,8 @@
 """Settings: one table behind flags, variables, the file, and everything that is printed about them."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -136,6 +138,16 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(["serve", *wrong, "--check-config"]) == 2
         assert cause in capsys.readouterr().err
+
+
+def test_check_config_knows_which_packages_a_store_needs() -> None:
+    script = "import sys; sys.modules['lmdb'] = None; from kvss_gevent.cli import main; sys.exit(main())"
+    words = ["serve", "--store", "disk:x", "--check-config"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "kvss: disk: needs the package lmdb, which is not installed\n  In the checkout: pip install -e '.[disk]'\n"
+    )
 
 
 @pytest.mark.parametrize(

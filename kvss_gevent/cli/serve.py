@@ -19,7 +19,7 @@ from kvss_gevent.settings.kinds import STORE_FORMS
 from kvss_gevent.settings.log import set_up
 from kvss_gevent.settings.reference import print_config
 from kvss_gevent.settings.sources import Settings, add_options, read_settings
-from kvss_gevent.stores.open import OPENERS, is_shared, open_store, refuse_password
+from kvss_gevent.stores.open import OPENERS, is_shared, open_store, opener, refuse_password
 
 if TYPE_CHECKING:
     from kvss_gevent.settings.config import Config
@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             "Give one that all processes can use, such as --store disk:kvss.data, or remove --workers.",
         )
     if args.check_config:
+        opener(config.store)
         print("kvss: the configuration is correct")
         return Exit.OK
     for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):

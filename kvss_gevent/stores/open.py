@@ -1,6 +1,6 @@
 """Opens the store that a URL names. Which schemes there are stands here; the stores are in modules of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from kvss_gevent.settings.config import Config
@@ -24,13 +24,18 @@ EXTRAS: Mapping[str, str] = {"disk": "disk", **dict.fromkeys(("redis", "rediss",
 
 def open_store(config: Config) -> Store:
     """Open the store of config.store. Raises CannotOpen with the cause and what to do."""
-    refuse_password(config.store)
-    scheme, colon, rest = config.store.partition(":")
+    return opener(config.store)(config.store.partition(":")[2], config)
+
+
+def opener(url: str) -> Callable[[str, Config], Store]:
+    """Return what opens the store of a URL. Raises CannotOpen, also where a package for it is not installed."""
+    refuse_password(url)
+    scheme, colon, _ = url.partition(":")
     if not colon or scheme not in OPENERS:
-        raise CannotOpen(f"there is no store {config.store!r}", f"Give {STORE_FORMS}.", usage=True)
+        raise CannotOpen(f"there is no store {url!r}", f"Give {STORE_FORMS}.", usage=True)
     module, function = OPENERS[scheme].split(":")
     try:
-        opener = getattr(import_module(module), function)
+        found: Callable[[str, Config], Store] = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kvss_gevent"):
             raise
@@ -38,8 +43,7 @@ def open_store(config: Config) -> Store:
             f"{scheme}: needs the package {error.name}, which is not installed",
             f"In the checkout: pip install -e '.[{EXTRAS[scheme]}]'",
         ) from None
-    store: Store = opener(rest, config)
-    return store
+    return found
 
 
 def refuse_password(url: str) -> None:
