@@ -109,6 +109,7 @@ def test_every_request_that_is_due_is_handed_out_once(shared: bool) -> None:
     assert sum(begin <= due for due in taken) == one.due
 
 
+@pytest.mark.timing
 def test_a_shared_queue_asks_one_connection_where_one_is_enough() -> None:
     one = queue(200, shared=True)
     begin = clock()

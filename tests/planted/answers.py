@@ -330,3 +330,80 @@ def stats_as_json(reply: bytes) -> bytes:
         return reply
     pairs = [pair.split(b": ", 1) for pair in reply[7:].split(b"; ")]
     return b"200 OK {" + b", ".join(b'"%b": %b' % (name, number) for name, number in pairs) + b"}"
+
+
+@replying("get-removes")
+def get_removes(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    command, key, _ = words_of(line)
+    if command == b"GET":
+        with state.lock:
+            state.store.pop(key, None)
+    return reply, ends
+
+
+@hearing("value-cut")
+def value_cut_at_65535(line: bytes) -> bytes:
+    put = put_of(line)
+    return _with_value(line, put[1][:65535]) if put else line
+
+
+@hearing("value-converted")
+def numbers_converted(line: bytes) -> bytes:
+    put = put_of(line)
+    return _with_value(line, b"%d" % int(put[1])) if put and put[1].isdigit() else line
+
+
+@saying("value-converted")
+def null_for_none(reply: bytes) -> bytes:
+    return b"200 OK None" if reply == b"200 OK null" else reply
+
+
+@saying("false-is-missing")
+def zero_is_missing(reply: bytes) -> bytes:
+    return b"404 NOT_FOUND" if reply == b"200 OK 0" else reply
+
+
+@replying("keys-of-objects")
+def keys_of_objects(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    command, key, _ = words_of(line)
+    inherited = command == b"GET" and key in (b"constructor", b"toString") and key not in state.store
+    return (b"200 OK function Object() { [native code] }" if inherited else reply), ends
+
+
+@replying("counter-stands-still", form="lab")
+def served_stands_still(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    with state.lock:
+        state.counts["served"] = 0
+    return reply, ends
+
+
+@replying("counter-stands-still")
+def gets_stand_still(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    with state.lock:
+        state.counts["get"] = 0
+    return reply, ends
+
+
+@hearing("signs-in-keys")
+def keys_end_at_equals(line: bytes) -> bytes:
+    return _with_key(line, words_of(line)[1].partition(b"=")[0])
+
+
+@hearing("signs-in-keys")
+def keys_unquoted(line: bytes) -> bytes:
+    return _with_key(line, words_of(line)[1].replace(b"%41", b"A"))
+
+
+@hearing("values-folded")
+def values_upper_case(line: bytes) -> bytes:
+    put = put_of(line)
+    return _with_value(line, put[1].upper()) if put else line
+
+
+@hearing("command-prefix")
+def command_prefix(line: bytes) -> bytes:
+    return re.sub(rb"^(KV/1\.0 (?:GET|PUT|DEL|STATS))[A-Z]+", rb"\1", line)

@@ -46,6 +46,18 @@ CASES: Final = (
         hint="A missing key is an ordinary answer, not a fault of the server.",
     ),
     _case(
+        id="get-again",
+        source=Source.COURSE,
+        title="GET leaves the value where it is: each further one returns it, too",
+        steps=(
+            *_stored(b"{k}", b"value"),
+            *ask(b"KV/1.0 GET {k}", b"200 OK value"),
+            Leave(),
+            *ask(b"KV/1.0 GET {k}", b"200 OK value", on="b"),
+        ),
+        hint="GET only reads: it removes nothing and changes nothing.",
+    ),
+    _case(
         id="put-equal",
         source=Source.COURSE,
         title="PUT of the value that is there already is 200 OK, too",
@@ -199,8 +211,43 @@ CASES: Final = (
         source=Source.COURSE,
         rule=1,
         title="A value that looks like a code, an escape or markup comes back as it is",
-        steps=_stored(b"{k}", rb'404\n\x00%s{}"q"&lt;KV/1.0/QUIT'),
+        steps=_stored(b"{k}", rb'404\n\x00%s{}"q"&lt;a=b,c:d|e/KV/1.0/QUIT'),
         hint=_BYTES,
+    ),
+    _case(
+        id="value-number",
+        source=Source.COURSE,
+        rule=1,
+        title="A value that looks like a number, or like none, comes back as it is",
+        steps=tuple(
+            step
+            for n, value in enumerate((b"0", b"007", b"1.50", b"1e3", b"null", b"false"))
+            for step in _stored(b"{k}-%d" % n, value)
+        ),
+        hint=_BYTES + " Ask whether a key is there, not whether its value is true.",
+    ),
+    _case(
+        id="keys-of-objects",
+        source=Source.COURSE,
+        title="Keys that nobody has stored are not there, whatever the language's own objects hold",
+        steps=tuple(
+            step
+            for key in (b"constructor", b"__proto__", b"toString", b"__class__", b"length")
+            for step in ask(b"KV/1.0 GET " + key, b"404 NOT_FOUND")
+        ),
+        hint="Use a map made for keys of all kinds, such as Map in JavaScript, not {}.",
+    ),
+    _case(
+        id="keys-with-signs",
+        source=Source.COURSE,
+        rule=1,
+        title="Signs such as = : , ; / and % in a key belong to it",
+        steps=tuple(
+            step
+            for sign in (b"", b"=", b":", b",", b";", b"/", b"|", b"A", b"%41", b'"', b"\\")
+            for step in _stored(b"{k}%b" % sign, b"v%b" % sign)
+        ),
+        hint="A key is its bytes: use a map, not a text in which a sign divides keys from values.",
     ),
     _case(
         id="key-511",

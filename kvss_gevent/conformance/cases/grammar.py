@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Source, ask
+from kvss_gevent.conformance.case import Case, Leave, Source, ask
 
 _case = partial(Case, group="grammar", rule=6)
 
@@ -50,6 +50,18 @@ CASES: Final = (
     *(
         _case(id=name, title=title, steps=ask(line, b"400 BAD_REQUEST"), hint=hint, source=_source(name))
         for name, line, title, hint in _REFUSED
+    ),
+    _case(
+        id="whole-commands",
+        source=Source.COURSE,
+        title="A command is a whole word: GETS, DELETE, PUTS and STATSX are refused",
+        steps=tuple(
+            step
+            # Each on a connection of its own: only another case asks that one goes on behind an error.
+            for name, line in zip("abcd", (b"GETS {k}", b"DELETE {k}", b"PUTS {k} v", b"STATSX"), strict=True)
+            for step in (*ask(b"KV/1.0 " + line, b"400 BAD_REQUEST", on=name), Leave(on=name))
+        ),
+        hint="Compare the whole command, not its first letters: strcmp(), not strncmp().",
     ),
     _case(
         id="tab-in-key",

@@ -133,6 +133,13 @@ CAUSES: Final = (
         some={"lower-case-[gdsq]*": _RUN, "mixed-case-put": _RUN},
     ),
     Cause(
+        name="command-prefix",
+        sentence="The server looks at the first letters of a command only.",
+        advice="Compare the whole command: strcmp(), not strncmp(); ==, not startswith().",
+        fails={"whole-commands": _RUN},
+        passes=("unknown-command",),
+    ),
+    Cause(
         name="surplus-ignored",
         sentence="The server ignores surplus words behind a request.",
         advice="Count the words: GET and DEL have three, STATS and QUIT two.",

@@ -153,9 +153,14 @@ CAUSES: Final = (
         name="value-cut",
         sentence="The server stores or sends only the beginning of a long value.",
         advice="A char value[1024] cuts: carry the length of a value with it.",
-        fails=dict.fromkeys(("pipeline-read-late", "large-value"), r"'200 OK x+'\.\.\. \(\d+ bytes\)$"),
+        some={
+            "pipeline-read-late": r"'200 OK x+'\.\.\. \(1?\d{1,3} bytes\) for .*reply 1 of",
+            "large-value": r"'200 OK x+'\.\.\. \(\d{1,6} bytes\)$",
+            "race-torn": r"^(?!30000)(\d+) bytes, (\1 of them a and 0 b|0 of them a and \1 b)$",
+        },
         passes=("byte-by-byte",),
-        also=("large-value", "deaf-client", "race-torn"),
+        over=("torn-value",),
+        also=("large-value", "deaf-client"),
     ),
     Cause(
         name="send-in-part",
@@ -163,6 +168,7 @@ CAUSES: Final = (
         advice="Use sendall(), or loop until send() has taken everything.",
         some={"large-value": "no line feed|, then ", "pipeline-read-late": "no line feed|, then |'x|nothing"},
         passes=("two-in-one", "hundred-in-one"),
+        over=("value-cut",),
         also=("deaf-client", "race-torn"),
     ),
 )
