@@ -1,4 +1,4 @@
-"""The command for whoever runs the server: SLOWLOG (rule 16)."""
+"""The command for the operator of the server: SLOWLOG (rule 16)."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _REQUEST: Final = re.compile(rb"KV/1\.0 SLOWLOG(?: ([1-9]\d{0,5}))?\n").fullmatc
 
 
 class AdminCommands(Protocol):
-    """Commands that are not KV/1.0's own."""
+    """Commands that are not part of KV/1.0."""
 
     def run(self, line: bytes, /) -> bytes | None:
         """Return the reply line to a request line, both with line feed; None for any other line."""
@@ -30,7 +30,7 @@ class Admin:
 
 
 class NoAdmin:
-    """Refuses a user who is no admin."""
+    """Refuses the commands to users who are not admin."""
 
     def run(self, line: bytes) -> bytes | None:
         """See Commands."""

@@ -1,4 +1,4 @@
-"""What a server's loop and a conversation know of each other, and what a conversation needs of its service."""
+"""The interfaces between a server's loop, a conversation and its service."""
 
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from kvss_gevent.stores.base import Store
 class Conversation(Protocol):
     """One client's conversation without a socket, with the six members that a server's loop uses.
 
-    Session is one. Whoever needs another kind (login first, traced) has a Service make another object with these.
+    Session is one. A conversation that starts with a login, or is traced, is another object with these members, made by
+    Service.
     """
 
     quiet: bool
-    """For the caller to set; false again after the next receive."""
+    """Set by the caller; receive sets it to False."""
 
     @property
     def closed(self) -> bool:
@@ -27,7 +28,7 @@ class Conversation(Protocol):
 
     @property
     def partial(self) -> Sized | None:
-        """The line whose end has not arrived: one object for each line, so that `is` tells whether it is the same."""
+        """The line whose end has not arrived. Each line is a new object: `is` shows whether it is still the same."""
 
     def receive(self, data: bytes, /) -> bytes:
         """Take bytes as they arrived, at least one; return the replies to the first slice of the requests in them."""
@@ -40,20 +41,20 @@ class Conversation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one conversation may hold and do at a time."""
+    """How much one conversation may hold and do at a time."""
 
     line_bytes: int = MAX_LINE_BYTES
     """The longest request line, without its line end (rule 2)."""
 
     reply_bytes: int = 1 << 20
-    """Replies of one slice: the first reply that exceeds it ends the slice."""
+    """Replies of one slice. The first reply that exceeds it ends the slice."""
 
     slice_lines: int = 512
     """Requests of one slice: about 0.2 ms of work, after which other connections get their turn."""
 
 
 class Counters(Protocol):
-    """What a server counts. A GET, the most frequent request, is not: GETs = commands - puts - dels - others."""
+    """What a server counts. GETs, the most frequent, are not counted: GETs = commands - puts - dels - others."""
 
     connections: int
     commands: int
@@ -61,13 +62,13 @@ class Counters(Protocol):
     puts: int
     dels: int
     others: int
-    """Requests that are no well-formed GET, PUT or DEL."""
+    """Requests that are not a well-formed GET, PUT or DEL."""
 
     def uptime_s(self) -> int: ...
 
 
 class Shared(Protocol):
-    """What all conversations of a server share, and ask it for; see Service."""
+    """What all conversations of a server share; see Service."""
 
     store: Store
     limits: Limits

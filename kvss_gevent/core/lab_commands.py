@@ -1,7 +1,7 @@
 """The two commands that only `kvss serve --lab` knows: BURN keeps a processor busy, SLEEP waits in a call that blocks.
 
-They stand for a handler that computes and for one that calls a library which knows nothing of the event loop. Both do
-it in the textbook way, in place: what that does to everybody else is what the laboratory measures.
+BURN stands for a handler that computes, SLEEP for one that calls a library which does not know the event loop. Both run
+in place, as in a textbook. The laboratory measures what this does to the other clients.
 """
 
 import re
@@ -19,8 +19,8 @@ _OK = LINE[Status.OK]
 class Lab:
     """Runs `KV/1.0 BURN ms` and `KV/1.0 SLEEP ms`; the reply is 200 OK.
 
-    apart: entered while a command runs, as it touches nothing that clients share. Models of threads leave their lock
-    there; a thread that burns needs the interpreter alone.
+    apart: a context that is entered while a command runs. A command touches nothing that clients share. Models with
+    threads release their lock there.
     """
 
     def __init__(self) -> None:
@@ -41,14 +41,14 @@ class Lab:
 
 
 def burn(seconds: float) -> None:
-    """Run Python until this thread has had that much of a processor, however long that takes."""
+    """Run Python code until this thread has used that much CPU time."""
     until_s = time.thread_time() + seconds
     while time.thread_time() < until_s:
-        sum(range(200))  # 3 us between two looks at the clock
+        sum(range(200))  # 3 us of work between two readings of the clock
 
 
 class Unlocked:
-    """Releases a lock that is held for as long as a `with` lasts; any number of threads may use the same one."""
+    """Releases a held lock for the time of a `with` block. Several threads may use one object."""
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock

@@ -1,7 +1,7 @@
 """Conversations of a server that has users: AUTH first, then what the user's role allows (rules 12 and 14).
 
-Until somebody is logged in nothing but a login is kept: one line of at most LINE_BYTES. Then the plain session of the
-store takes over, for the role read on a store that refuses writes: the path of a request has no `if` for users.
+Before the login the server keeps one line of at most LINE_BYTES for a client. After it a plain session takes over. For
+the role read it has a store that refuses writes. So the path of a request has no `if` for users.
 """
 
 import re
@@ -19,7 +19,7 @@ from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Stat
 from kvss_gevent.stores.base import Batch, Run, Store
 
 LINE_BYTES: Final = 4096
-"""Of a line before somebody is logged in."""
+"""The longest line before the login."""
 
 AUTH: Final = re.compile(rb"KV/1\.0 AUTH ([^ \n]+) ([^\n]+)\n").fullmatch
 AUTHENTICATED: Final = OK_PREFIX + b"authenticated\n"
@@ -27,11 +27,11 @@ UNAUTHORIZED, FORBIDDEN = LINE[Status.UNAUTHORIZED], LINE[Status.FORBIDDEN]
 _PREFIX: Final = b"KV/1.0 AUTH "
 
 Authenticate = Callable[[bytes, bytes], User | None]
-"""Returns the user of a name and password. May wait, other conversations going on meanwhile."""
+"""Returns the user of a name and password. May wait; other conversations go on meanwhile."""
 
 
 class ReadOnlyStore:
-    """A store as the role read sees it: whatever writes is forbidden."""
+    """A store as the role read sees it: commands that write are forbidden."""
 
     def __init__(self, store: Store) -> None:
         self.replies, self.blocks = store.replies, store.blocks
@@ -105,14 +105,14 @@ class LoginConversation:
         self._admitted = False
         self._partial: bytearray | None = None
         self._rest = b""
-        """What came behind the waiting lines."""
+        """The bytes after the waiting lines."""
         self._waiting: deque[bytes] = deque()
         self.closed = False
         self.quiet = False
 
     @property
     def is_admitted(self) -> bool:
-        """Whether a user was known at some time."""
+        """Whether there was ever a login."""
         return self._admitted
 
     @property
@@ -135,7 +135,7 @@ class LoginConversation:
             self.closed = self._inner.closed
             return reply
         if self._inner is not None and self._inner.partial is not None:
-            # A line was begun before: what it ends with belongs to it, whatever it looks like.
+            # These bytes continue a line that began earlier, even if they look like a request.
             end = data.find(b"\n") + 1
             reply = self._inner.receive(data[: end or len(data)])
             self.closed = self._inner.closed
@@ -144,7 +144,7 @@ class LoginConversation:
         return self._take(data)
 
     def _may_hold_auth(self, data: bytes) -> bool:
-        """Tell whether an AUTH is in data, or the beginning of one at its end."""
+        """Tell whether data contains an AUTH, or ends with the beginning of one."""
         if _PREFIX in data:
             return True
         begun = data.rfind(b"\n") + 1
@@ -161,7 +161,7 @@ class LoginConversation:
         return self._answer_next()
 
     def _take(self, data: bytes) -> bytes:
-        """Cut lines, which are answered one by one until the session of a user takes over."""
+        """Cut data into lines. They are answered one by one until the session of a user takes over."""
         *lines, self._rest = data.split(b"\n")
         if lines and self._partial is not None:
             lines[0] = bytes(self._partial) + lines[0]
@@ -170,7 +170,7 @@ class LoginConversation:
         return self._answer_next()
 
     def _answer_next(self) -> bytes:
-        """Answer the next waiting line; behind the last one keep what follows it."""
+        """Answer the next waiting line. After the last one, keep the bytes that follow it."""
         reply = self._answer(self._waiting.popleft()) if self._waiting else b""
         if self.closed:
             self._waiting.clear()
@@ -181,10 +181,10 @@ class LoginConversation:
         return reply
 
     def _keep(self, rest: bytes) -> bytes:
-        """Keep the beginning of a line, or give it to the session of a user; whether it is one is known only now."""
+        """Keep the beginning of a line, or give it to the user's session if there is one now."""
         if self._inner is not None and self._partial is None and not _PREFIX.startswith(rest[: len(_PREFIX)]):
             return self._inner.receive(rest)
-        # Enough to see that a line is too long, and what it is of (rule 5b).
+        # Enough to see that a line is too long, and which protocol it belongs to (rule 5b).
         limit = LINE_BYTES if self._inner is None else max(self._service.limits.line_bytes, JUDGED_BYTES)
         self._partial = bytearray() if self._partial is None else self._partial
         self._partial += rest[: max(limit + 2 - len(self._partial), 0)]
@@ -205,14 +205,14 @@ class LoginConversation:
     def _log_in(self, name: bytes, password: bytes) -> bytes:
         user = self._authenticate(name, password)
         if user is None:
-            self._inner = None  # an AUTH that fails leaves nobody logged in
+            self._inner = None  # after an AUTH that fails, nobody is logged in
             return UNAUTHORIZED
         self._admitted = True
         self._inner = self._converse(self._views[user.role])
         return AUTHENTICATED
 
     def _refuse(self, line: bytes) -> bytes:
-        """Answer a line of somebody who is not logged in."""
+        """Answer a line of a client that is not logged in."""
         if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
             self.closed = is_foreign(line[:JUDGED_BYTES])
             return LINE[Status.BAD_REQUEST]

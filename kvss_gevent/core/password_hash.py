@@ -1,6 +1,6 @@
 """Password hashes with scrypt (RFC 7914), as text `scrypt:N:R:P:salt:hash`, the last two in base64 (rule 12).
 
-One hash costs 40 ms and 16 MiB, so that passwords cannot be guessed quickly from a stolen file.
+One hash costs 40 ms and 16 MiB. So passwords cannot be guessed quickly from a stolen file.
 """
 
 import base64
@@ -15,7 +15,7 @@ MAX_SCRYPT_BYTES = 64 << 20
 MAX_PASSWORD_BYTES = 1024
 
 NO_PASSWORD = f"scrypt:{N}:{R}:{P}:{'A' * 22}==:{'A' * 43}="
-"""The hash of no password. The password of an unknown name is checked against it, so that the check takes as long."""
+"""The hash of no password. The password of an unknown name is checked against it, so that both checks take as long."""
 
 
 def hash_password(password: bytes) -> str:

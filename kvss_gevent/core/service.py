@@ -37,14 +37,14 @@ class RequestCounts:
 
 
 class ReplyTally(Protocol):
-    """Counts requests by command and code, for whoever watches a server."""
+    """Counts requests by command and reply code, for the metrics."""
 
     def counting(self, store: Store, /) -> Store:
-        """Return a store that does as another and is counted."""
+        """Return a store that does the same as the given one and counts."""
         ...
 
     def count_other(self, line: bytes, reply: bytes, /) -> None:
-        """Count a request that no store was asked for."""
+        """Count a request that was answered without the store."""
 
 
 Converse = Callable[["Service"], Conversation]
@@ -75,15 +75,15 @@ class Service:
         self.limits = limits or Limits()
         self.stats: Counters = stats or RequestCounts()
         self.colleagues = colleagues
-        """The counters of the other workers of this server, whose numbers STATS adds to ours."""
+        """The counters of the other workers of this server. STATS adds their numbers to ours."""
         self.parse: Callable[[bytes], Request] = parse_strictly if strict else parse_request
         self.lab = lab
         self.admin: AdminCommands | None = None
-        """What answers the commands of whoever runs the server."""
+        """Answers the operator's commands."""
         self._views: list[Service] = []
         self._stranger: Service | None = None
         self.converse = converse
-        """Makes what a client has that need not log in, or has."""
+        """Makes the conversation of a client that need not log in, or is logged in."""
         self._login = login
         self._stats_form = FORMS[stats_format]
         self._fault_logged_s = float("-inf")
@@ -99,7 +99,7 @@ class Service:
         return self.converse(self._stranger)
 
     def extra_reply(self, line: bytes) -> bytes | None:
-        """Return the reply to a line that is no request of KV/1.0 but one of this server, or None."""
+        """Return the reply to a command of this server that is not part of KV/1.0; None for any other line."""
         for commands in (self.lab, self.admin):
             reply = commands.run(line) if commands else None
             if reply is not None:
@@ -107,13 +107,13 @@ class Service:
         return None
 
     def count_other(self, line: bytes, reply: bytes) -> None:
-        """Count a request that no store was asked for, and its reply line; a client that speaks TLS has no line."""
+        """Count a request that was answered without the store. line is empty for a client that speaks TLS."""
         self.stats.others += 1
         if self._tally:
             self._tally.count_other(line, reply)
 
     def over(self, view: Callable[[Store], Store], admin: AdminCommands | None) -> "Service":
-        """Return the same service, with the same counters and limits, on another view of its store."""
+        """Return a service with the same counters and limits, on another view of the store."""
         other = copy.copy(self)
         other.store = view(self.bare_store)
         if self._tally:
@@ -123,12 +123,12 @@ class Service:
         return other
 
     def change_limits(self, limits: Limits) -> None:
-        """Change the limits of all conversations, also of those on another view."""
+        """Change the limits of all conversations, on all views."""
         for service in (self, *self._views):
             service.limits = limits
 
     def stats_reply(self, commands: int) -> bytes:
-        """Return the reply line to STATS as the request after our first `commands` requests (rule 8)."""
+        """Return the reply line to a STATS that comes after `commands` requests to this worker (rule 8)."""
         everyone = (self.stats, *self.colleagues)
         commands += sum(colleague.commands for colleague in self.colleagues)
         puts = sum(one.puts for one in everyone)
@@ -151,15 +151,16 @@ class Service:
     def fault_reply(self, fault: Exception) -> bytes:
         """Log a fault of the store and return the reply line for it (rule 10).
 
-        At most one line is logged in FAULT_LOG_INTERVAL_S: a store that fails fails often.
+        At most one line is logged in FAULT_LOG_INTERVAL_S, because a store that fails usually fails often.
         """
         now = time.monotonic()
         told = isinstance(fault, StoreError) and fault.logged
         if not told and now - self._fault_logged_s >= FAULT_LOG_INTERVAL_S:
             self._fault_logged_s = now
-            # A StoreError says all there is to say; anything else is a mistake of ours, and its traceback is wanted.
+            # A StoreError's text is enough. Any other exception is a bug, so its traceback is logged.
             trace = None if isinstance(fault, StoreError) else fault
             logger.error("the store failed: %s", str(fault) or type(fault).__name__, exc_info=trace)
-        # It keeps the frames it came through alive, and they the whole batch, until the collector comes by.
+        # The traceback would keep the frames, and with them the whole batch, in memory until the garbage collector
+        # runs.
         fault.__traceback__ = None
         return LINE[Status.SERVER_ERROR]

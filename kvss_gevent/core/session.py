@@ -1,9 +1,9 @@
 """One KV/1.0 conversation without a socket: bytes in, reply bytes out.
 
 The cost of a request decides the shape of this file. A packet that is one GET of a stored key is answered by one
-look-up of the packet itself in the store's table. Every other line takes one way: looked up in the table, else split
-into fields, else given to the store: at once, or in one batch with the lines around it where the store wants that.
-Replies do not depend on where packets were cut.
+look-up of the packet itself in the store's table. Every other line is looked up in the table. If it is not there, it is
+split into fields and given to the store, either at once or in one batch with the lines around it. Replies do not depend
+on where packets were cut.
 """
 
 from collections import deque
@@ -35,20 +35,20 @@ CR, LF = 13, 10
 OK_PREFIX_BYTES = len(OK_PREFIX)
 
 LONGEST_HIT_BYTES = 128
-"""A longer packet is hardly ever one GET: it is cut into lines before any look-up."""
+"""A longer packet is hardly ever one GET. It is cut into lines before any look-up."""
 LONGEST_GET_BYTES = len(GET_PREFIX) + MAX_KEY_BYTES + 1
 """No longer line is looked up in the table: only the hash of 1 KiB costs as much as two look-ups."""
 
 UNUSABLE = VERSION + b"\n"
-"""Stands in for a line that is too long or not UTF-8: a lone version gets 400, as those do (rules 2 and 3)."""
+"""Takes the place of a line that is too long or not UTF-8. It gets 400, as such a line must (rules 2 and 3)."""
 FOREIGN = VERSION + b" \n"
-"""The same for one that is of another protocol: it gets 400, too, and ends the connection (rule 5b)."""
+"""Takes the place of such a line of another protocol. It gets 400 and ends the connection (rule 5b)."""
 
 
 LookUp = Callable[[bytes], bytes | None]
 
 no_table: LookUp = deque[bytes](maxlen=0).append
-"""Stands in for a look-up that finds nothing: one call into C that does not hash the line."""
+"""A look-up that never finds anything: one call into C that does not hash the line."""
 
 
 class Session:
@@ -67,7 +67,7 @@ class Session:
         self._begun = False
         self.closed = False
         self.foreign = ""
-        """What the client speaks, where that was seen to be another protocol."""
+        """The other protocol that the client speaks, once that was seen."""
         self.more = False
         self.partial: bytearray | None = None
         self.quiet = False
@@ -97,7 +97,7 @@ class Session:
                 return self._answer((data,), no_table, self._server.limits.reply_bytes)[0]
         plain = data.isascii() and CR not in data and 0 < len(data) <= self._server.limits.line_bytes
         lines = BytesIO(data).readlines()
-        # Where lines are long, on average, to look up all of them costs more than it saves.
+        # If lines are long on average, looking all of them up costs more than it saves.
         look_up = self._look_up if len(data) <= len(lines) * LONGEST_GET_BYTES else no_table
         if not plain or data[-1] != LF or self.partial is not None:
             lines = self._clean(lines)
@@ -108,7 +108,7 @@ class Session:
         return self._answer_slice(self._waiting, self._look_up)
 
     def _answer_slice(self, waiting: Sequence[bytes], look_up: LookUp) -> bytes:
-        """Return the replies to the first lines of these, and have the others wait."""
+        """Return the replies to the first of these lines. The others wait."""
         if not waiting or self.closed:
             return b""
         server = self._server
@@ -129,7 +129,7 @@ class Session:
     def _answer(  # noqa: PLR0912, PLR0915 - one loop: a call for each line would cost a tenth of it
         self, lines: Sequence[bytes], look_up: LookUp, left_bytes: int
     ) -> list[bytes]:
-        """Return the replies to lines, in order, at least one: fewer than lines where left_bytes may not be enough."""
+        """Return the replies to lines, in order: at least one, and fewer than lines if left_bytes may not be enough."""
         server = self._server
         stats, store = server.stats, server.store
         run, largest_bytes = store.run, store.replies.largest_bytes
@@ -161,7 +161,7 @@ class Session:
                         value += b"\n"
                         stats.others += 1
                     else:
-                        # STATS counts the keys stored and the requests: what stands before it is run first.
+                        # STATS counts keys and requests, so all requests before it run first.
                         waiting, batch = batch, []
                         left_bytes = self._apply(waiting, replies, left_bytes)
                         stats.puts += puts
@@ -214,7 +214,7 @@ class Session:
         return -1
 
     def _other(self, verb: int, line: bytes, answered: int) -> bytes:
-        """Return the reply to a line that no store is asked for; `answered` lines of this slice stand before it."""
+        """Return the reply to a line that needs no store; `answered` lines of this slice come before it."""
         server = self._server
         if verb is STATS:
             try:

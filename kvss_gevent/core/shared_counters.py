@@ -11,8 +11,8 @@ BEAT_S = 0.5
 class WorkerCounters(ctypes.Structure):
     """The counters of one worker in shared memory: the fields of conversation.Counters.
 
-    One process writes them, so that adding is safe; a reader sees each number whole, because it is one aligned word.
-    Adding costs 0.1 us, and a worker that dies leaves its counts to the one that takes its place.
+    Only one process writes them, so adding is safe. A number is one aligned word, so a reader never sees half of it.
+    Adding costs 0.1 us. The counts of a worker that dies go on in the worker that takes its place.
     """
 
     started_s: float
@@ -31,7 +31,7 @@ class WorkerCounters(ctypes.Structure):
         ("dels", ctypes.c_int64),
         ("others", ctypes.c_int64),
         ("seen_s", ctypes.c_double),
-        ("spare", ctypes.c_int64),  # to the next cache line, so that workers do not slow each other down
+        ("spare", ctypes.c_int64),  # fill the cache line, so that workers do not slow each other down
     ]
 
     def uptime_s(self) -> int:
@@ -56,7 +56,7 @@ class SharedCounters:
             counters.started_s = time.monotonic()
 
     def someone_is_freer(self, number: int) -> bool:
-        """Whether a worker other than this one has fewer clients and has given a sign of life lately."""
+        """Whether another worker has fewer clients and is alive."""
         own = self.counters[number].connections
         since_s = time.monotonic() - 3 * BEAT_S
         return any(one.connections < own and one.seen_s > since_s for one in self.counters)

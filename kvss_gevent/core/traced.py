@@ -12,7 +12,7 @@ from kvss_gevent.protocol.wire import Verb, parse_request, shorten
 logger = logging.getLogger("kvss")
 
 SEEN_BYTES: Final = 600
-"""How much of a request line is kept until its reply is there: enough for any key."""
+"""How much of a request line is kept until its reply: enough for any key."""
 
 
 def traced(server: Shared) -> Conversation:
@@ -28,7 +28,7 @@ class TracedConversation:
     def __init__(self, inner: Conversation) -> None:
         self._inner = inner
         self._requests: deque[bytes] = deque()
-        """The beginnings of the lines whose replies are not there yet."""
+        """The beginnings of the lines that are not answered yet."""
         self._started = b""
 
     @property
@@ -53,7 +53,7 @@ class TracedConversation:
         self._inner.quiet = value
 
     def receive(self, data: bytes) -> bytes:
-        """Pass bytes on, and log what is answered."""
+        """Pass bytes on, and log the replies."""
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._requests.append((self._started + line)[:SEEN_BYTES])
@@ -62,7 +62,7 @@ class TracedConversation:
         return self._log(self._inner.receive(data))
 
     def proceed(self) -> bytes:
-        """Go on, and log what is answered."""
+        """Go on, and log the replies."""
         return self._log(self._inner.proceed())
 
     def _log(self, replies: bytes) -> bytes:

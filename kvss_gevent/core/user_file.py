@@ -16,7 +16,7 @@ MAX_FILE_BYTES = 4 << 20
 
 
 class Role(IntEnum):
-    """What a user may do; each role may do what the ones below it may."""
+    """What a user may do. Each role includes the roles before it."""
 
     READ = 1
     """GET, TTL, STATS."""
@@ -28,7 +28,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user; secret is what the file holds for the password."""
+    """One user; secret is the password's hash."""
 
     name: str
     role: Role
@@ -40,7 +40,7 @@ class UsersError(Exception):
 
 
 class Users:
-    """The users of a server, as the file had them when it was read last."""
+    """The users of a server, as the file was when it was last read."""
 
     def __init__(self, users: Mapping[str, User]) -> None:
         self._users = users
@@ -74,7 +74,7 @@ def change_users(path: Path, name: str, user: User | None) -> bool:
 
     The file is replaced in one step, readable by its owner alone. A change takes turns with others. Raises UsersError.
     """
-    import fcntl  # here alone, so that a server and a client run where there is none
+    import fcntl  # imported here, so that server and client run on systems without it
 
     try:
         real = Path(os.path.realpath(path))

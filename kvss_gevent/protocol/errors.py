@@ -1,4 +1,4 @@
-"""The client library's errors, and the one place where a status becomes one."""
+"""The client library's errors, and the one place where a status becomes an error."""
 
 from typing import Any, ClassVar, Final
 
@@ -6,16 +6,16 @@ from kvss_gevent.protocol.wire import Status
 
 
 class KVError(Exception):
-    """Whatever goes wrong between a client and its server.
+    """Something went wrong between a client and its server.
 
-    host and port name the server, command what was asked of it: `PUT name`, never a value; empty where it was nothing
-    in particular. results holds, for a pipeline, what was answered before the error; else it is empty.
+    host and port name the server. command is the request, as `PUT name`, without its value; it may be empty. results
+    holds the results of a pipeline before the error; for a single request it is empty.
     """
 
     sentence: ClassVar[str] = "{server}: {detail}"
 
     def __init__(self, host: str, port: int, detail: str, command: str = "") -> None:
-        super().__init__(host, port, detail, command)  # the very arguments, so that an error survives pickling
+        super().__init__(host, port, detail, command)  # the same arguments: pickle makes the error again from them
         self.host = host
         self.port = port
         self.detail = detail
@@ -28,56 +28,56 @@ class KVError(Exception):
 
 
 class KVConnectError(KVError):
-    """No connection came about: nothing was sent."""
+    """No connection could be made. Nothing was sent."""
 
     sentence = "cannot connect to {server}: {detail}"
 
 
 class KVBusy(KVError):
-    """Other calls kept the client's connections for too long: nothing was sent."""
+    """Other calls held all connections of the client for too long. Nothing was sent."""
 
     sentence = "no free connection to {server}: {detail}"
 
 
 class KVTimeout(KVError):
-    """The reply was not whole in time: whether the request took effect is unknown."""
+    """The reply was not complete in time. It is unknown whether the request took effect."""
 
     sentence = "no reply from {server}: {detail}"
 
 
 class KVConnectionLost(KVError):
-    """The connection ended before the reply: whether the request took effect is unknown."""
+    """The connection ended before the reply. It is unknown whether the request took effect."""
 
     sentence = "lost the connection to {server}: {detail}"
 
 
 class KVProtocolError(KVError):
-    """What came back is no KV/1.0 reply, or not one to this request: whether the request took effect is unknown."""
+    """The reply is not KV/1.0, or does not fit this request. It is unknown whether the request took effect."""
 
     sentence = "{server} does not keep to KV/1.0: {detail}"
 
 
 class KVStatusError(KVError):
-    """The server refused the request; status says how (rule 11). The connection stays good."""
+    """The server refused the request; status is its reply code (rule 11). The connection can be used further."""
 
     status: ClassVar[Status]
     sentence = "{server} answered {detail}"
 
 
 class KVBadRequest(KVStatusError):
-    """400: the request is not one that this server takes, for example a line over its limit."""
+    """400: the server does not accept this request, for example because the line is over its limit."""
 
     status = Status.BAD_REQUEST
 
 
 class KVUnauthorized(KVStatusError):
-    """401: the server wants a user and the right password first."""
+    """401: the client must first log in."""
 
     status = Status.UNAUTHORIZED
 
 
 class KVForbidden(KVStatusError):
-    """403: this user may not do that."""
+    """403: the user's role does not allow this command."""
 
     status = Status.FORBIDDEN
 
@@ -89,7 +89,7 @@ class KVUpgradeRequired(KVStatusError):
 
 
 class KVServerError(KVStatusError):
-    """500: the store failed or the server is full; whether the request took effect is unknown (rule 10)."""
+    """500: the store failed or the server is full. It is unknown whether the request took effect (rule 10)."""
 
     status = Status.SERVER_ERROR
 
@@ -100,13 +100,13 @@ _ERRORS: Final[dict[Status, type[KVStatusError]]] = {
 
 
 def status_error(status: Status, host: str, port: int, command: str) -> KVStatusError | None:
-    """Return the error for a status that no command has a result for, None for every other status."""
+    """Return the error of a status; None for a status that is a command's result."""
     kind = _ERRORS.get(status)
     return None if kind is None else kind(host, port, f"{status:d} {status.name}", command)
 
 
 def server_name(host: str, port: int) -> str:
-    """Return host:port, with brackets around an IPv6 address; a Unix socket's unix:PATH stands alone."""
+    """Return HOST:PORT, with brackets around an IPv6 address. For a Unix socket, return unix:PATH."""
     if host.startswith("unix:"):
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Recognises clients that speak another protocol to a KV/1.0 port: HTTP and TLS (rule 5b)."""
+"""Recognises clients that speak HTTP or TLS to a KV/1.0 port (rule 5b)."""
 
 import re
 from typing import Final
@@ -9,7 +9,7 @@ HTTP_METHODS: Final = frozenset(b"GET POST PUT DELETE HEAD OPTIONS PATCH CONNECT
 _URL: Final = re.compile(rb"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _TLS_HANDSHAKE: Final = b"\x16"
 JUDGED_BYTES: Final = 600
-"""How much is looked at of a line that is too long or not UTF-8."""
+"""A line that is too long or not UTF-8 is judged by its first bytes."""
 
 
 def is_tls_hello(data: bytes) -> bool:
@@ -22,7 +22,7 @@ def is_foreign(line: bytes) -> bool:
     first, _, rest = line.partition(b" ")
     if first == VERSION:
         return False
-    last = line.rsplit(None, 1)[-1:]  # other programs accept a tab, too, between two words
+    last = line.rsplit(None, 1)[-1:]  # some HTTP programs accept a tab between two words
     return (
         (last != [] and last[0][:5].upper() == b"HTTP/")
         or first.rstrip(b"\r\n").endswith(b":")

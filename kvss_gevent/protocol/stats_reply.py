@@ -1,4 +1,4 @@
-"""The data of a STATS reply, written and read in its two forms: the course document's and the lab sheet's (rule 8)."""
+"""Writes and reads the data of a STATS reply, in the form of the course document and of the lab sheet (rule 8)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ _LAB = re.compile(rb"keys=%(n)s uptime=%(n)ss served=%(n)s" % {b"n": _N})
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A server's counters. None if the lab form does not have them.
+    """A server's counters.
 
-    commands_processed counts the requests answered before this one, in both forms: the lab form's own number, which
-    counts this one too, is one more.
+    A counter that the lab form does not have is None. commands_processed counts the requests answered before this one.
+    The number in the lab form counts this one, too, so it is one more.
     """
 
     uptime_s: int
