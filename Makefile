@@ -131,7 +131,7 @@ define install
 		echo "make: no Python 3.11 or newer was found" >&2; \
 		echo "  Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 2; \
 	elif command -v uv >/dev/null; then \
-		{ test -x $(RUN) || uv venv --quiet --python $$python $(VENV); } && uv pip install --quiet --python $(RUN) -e '.$(1)'; \
+		{ test -x $(RUN) || uv venv --quiet --seed --python $$python $(VENV); } && uv pip install --quiet --python $(RUN) -e '.$(1)'; \
 	else \
 		{ test -x $(RUN) || $$python -m venv $(VENV); } && $(RUN) -m pip install --quiet --disable-pip-version-check -e '.$(1)'; \
 	fi
