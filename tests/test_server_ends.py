@@ -1,8 +1,10 @@
 """How connections end, from outside: who is idle and who only reads slowly, what a reset takes, what a close leaves."""
 
 import contextlib
+import gc
 import socket
 import ssl
+import sys
 import time
 from itertools import pairwise
 
@@ -33,6 +35,15 @@ def slow_reader(port: int) -> socket.socket:
     sock.settimeout(10)
     sock.connect(("127.0.0.1", port))
     return sock
+
+
+def server_in_this_thread(config: Config) -> KVServer:
+    listener = green.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(100)
+    server = KVServer(listener, Service(MemoryStore()), config)
+    server.start()
+    return server
 
 
 def test_a_slow_reader_is_not_idle_as_long_as_replies_wait_for_it() -> None:
@@ -96,11 +107,7 @@ def test_who_is_not_admitted_within_10_s_is_ended(secured: bool, monkeypatch: py
 
 def test_clients_that_are_ended_together_leave_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "LEAVE_SLICE", 5)
-    listener = green.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(100)
-    server = KVServer(listener, Service(MemoryStore()), Config(idle_timeout_s=0.4))
-    server.start()
+    server = server_in_this_thread(Config(idle_timeout_s=0.4))
     with contextlib.ExitStack() as clients:
         for _ in range(60):
             clients.enter_context(green.create_connection(server.address, 5))
@@ -134,6 +141,52 @@ def test_a_client_that_leaves_while_others_are_looked_at_is_not_counted_again(mo
     sock.close()
     assert not connections
     assert memory.total_bytes == 0
+
+
+def test_memory_is_given_back_once_after_clients_held_much() -> None:
+    trims: list[int] = []
+    memory = ClientMemory(lambda: 8 << 20, lambda: trims.append(memory.total_bytes))
+    sock = socket.socket()
+    one, other = in_a_line(sock), in_a_line(sock)
+    memory.note(one, 2 << 20)
+    memory.note(other, 1 << 20)
+    memory.give_back()
+    assert not trims  # they still hold it
+    memory.note(one, 0)
+    memory.give_back()
+    memory.give_back()
+    assert trims == [1 << 20]
+    sock.close()
+
+
+def test_nothing_is_kept_of_odd_conversations() -> None:
+    server = server_in_this_thread(Config())
+    odd = [
+        b"KV/1.0 PUT k " + b"x" * 100_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        bytes(range(1, 200)) + b"\n",
+        b"KV/1.0 PUT k v\nKV/1.0 GET k\n" * 50,
+        b"KV/1.0 STATS\nKV/1.0 DEL k\nKV/1.0 QUIT\n",
+    ]
+
+    def have_odd_conversations() -> int:
+        for number in range(100):
+            with green.create_connection(server.address, 5) as client:
+                client.sendall(odd[number % len(odd)])
+                client.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    while client.recv(1 << 16):
+                        pass
+        while server.connections:
+            gevent.sleep(0.001)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    for _ in range(2):
+        have_odd_conversations()
+    before = have_odd_conversations()
+    assert min(have_odd_conversations() for _ in range(3)) < before + 50  # fewer than one for two conversations
+    assert server.drain(2)
 
 
 def in_a_line(sock: socket.socket) -> Connection:

@@ -1,12 +1,15 @@
 """Whether a server stays the same size under odd traffic: `python -m bench.safety.soak --minutes 5`.
 
 Clients put, get and delete a fixed set of keys, send pipelines, begin lines and go, speak HTTP, and ask for large
-values that they do not read. Once a second the server's resident memory, descriptors and threads are noted. Printed is
-the slope of each in an hour, by least squares over the last two thirds: what is constant has a slope near 0.
+values that they do not read. Once a second the server's resident memory, descriptors and threads are noted, and of each
+20 seconds the least is kept: what grows is seen there, too, and what is busy for the moment is not. Printed is the
+slope of each in an hour, by least squares over the last two thirds, and the slope's standard error: what is constant
+has a slope of less than two or three of these.
 """
 
 import argparse
 import contextlib
+import math
 import random
 import socket
 import struct
@@ -20,6 +23,8 @@ from kvss_gevent.measure.process_usage import resident_bytes
 CLIENTS = 6
 KEYS = 500
 LARGE_BYTES = 900_000
+STRETCH = 20
+"""Samples of which the least is kept; the server gives memory back every 10 s at most."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: close sends a reset."""
 
@@ -50,14 +55,18 @@ def main() -> None:
             ended.set()
             for client in clients:
                 client.join()
-    late = samples[len(samples) // 3 :]
-    hours = [sample[0] / 3600 for sample in late]
+    stretches = [samples[first : first + STRETCH] for first in range(len(samples) // 3, len(samples), STRETCH)]
+    hours = [stretch[0][0] / 3600 for stretch in stretches]
     print(f"{sum(counts)} odd conversations in {args.minutes:g} minutes")
     for place, (name, unit, scale) in enumerate(
         (("memory", "MiB", 1 << 20), ("descriptors", "", 1), ("threads", "", 1))
     ):
-        values = [sample[place + 1] / scale for sample in late]
-        print(f"{name}: {values[0]:.1f} to {values[-1]:.1f} {unit}, slope {slope(hours, values):.2f} {unit} in an hour")
+        values = [min(sample[place + 1] for sample in stretch) / scale for stretch in stretches]
+        grows, error = slope(hours, values)
+        print(
+            f"{name}: {values[0]:.1f} to {values[-1]:.1f} {unit}, "
+            f"slope {grows:.2f} {unit} in an hour, standard error {error:.2f}"
+        )
 
 
 def sizes_of(pid: int) -> tuple[int, int, int]:
@@ -66,11 +75,15 @@ def sizes_of(pid: int) -> tuple[int, int, int]:
     return resident_bytes(pid), len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
 
 
-def slope(xs: list[float], ys: list[float]) -> float:
-    """Return the slope of the line that fits best."""
+def slope(xs: list[float], ys: list[float]) -> tuple[float, float]:
+    """Return the slope of the line that fits best, and its standard error; infinite where two points say nothing."""
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     spread = sum((x - mean_x) ** 2 for x in xs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
+    if len(xs) < 3:
+        return 0.0, math.inf
+    fitted = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
+    left = sum((y - mean_y - fitted * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
+    return fitted, math.sqrt(left / (len(xs) - 2) / spread)
 
 
 def be_odd(server: Launched, chance: random.Random, counts: list[int], number: int, ended: threading.Event) -> None:

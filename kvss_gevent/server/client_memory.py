@@ -2,12 +2,17 @@
 
 One client has bounds of its own; a thousand of them need one in common. It is counted where it grows: a buffer that
 arrived full, and replies that the kernel did not take. Past the bound the largest holder is cut off, then the next.
+What clients held no longer is given back to the system, too, where the C library can be told to.
 """
 
+import ctypes
 import logging
 import os
 import time
 from collections.abc import Callable
+from typing import Any
+
+import gevent
 
 from kvss_gevent.server.connection import Connection
 
@@ -17,6 +22,11 @@ LEAST_BYTES = 64 << 20
 SHARE = 4
 """Of the machine's memory all clients together may hold this part, unless the settings say otherwise."""
 LOG_INTERVAL_S = 10.0
+
+WORTH_BYTES = 256 << 10
+"""Where clients held less than this at any time the allocator has little to give back."""
+GIVE_BACK_INTERVAL_S = 10.0
+"""To give back 36 MiB takes up to 12 ms, in which another thread can take no large block."""
 
 
 def default_bound() -> int:
@@ -28,11 +38,24 @@ def default_bound() -> int:
     return max(total // SHARE, LEAST_BYTES)
 
 
-class ClientMemory:
-    """Counts what clients hold; read_bound returns the bound in bytes, which may change."""
+def _on_a_thread() -> None:
+    """Have the C library give its free pages back, without holding up the event loop. Only glibc can."""
+    if os.name == "posix" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        pool: Any = gevent.get_hub().threadpool
+        pool.apply(trim, (0,))
 
-    def __init__(self, read_bound: Callable[[], int]) -> None:
+
+class ClientMemory:
+    """Counts what clients hold; read_bound returns the bound in bytes, which may change.
+
+    trim gives free memory back to the system. It may let other greenlets run.
+    """
+
+    def __init__(self, read_bound: Callable[[], int], trim: Callable[[], object] = _on_a_thread) -> None:
         self._read_bound = read_bound
+        self._trim = trim
+        self._peak = 0
+        self._may_trim_s = 0.0
         self._held: dict[Connection, int] = {}
         self._total = 0
         self._cut = 0
@@ -48,6 +71,7 @@ class ClientMemory:
         self._total += held_bytes - self._held.pop(connection, 0)
         if held_bytes:
             self._held[connection] = held_bytes
+            self._peak = max(self._peak, self._total)
         while self._held and self._total > self._read_bound():
             largest = max(self._held, key=self._held.__getitem__)
             self._total -= self._held.pop(largest)
@@ -57,6 +81,18 @@ class ClientMemory:
     def forget(self, connection: Connection) -> None:
         """Forget a client that is gone."""
         self._total -= self._held.pop(connection, 0)
+
+    def give_back(self) -> None:
+        """Give memory back where clients held much and now hold less than half of it. To be called now and then.
+
+        Large blocks that came and went leave holes between small ones: 33 MiB where 40 clients sent values of 900 KB.
+        The allocator by itself returns only what lies behind the last block.
+        """
+        now_s = time.monotonic()
+        if self._peak >= max(WORTH_BYTES, self._total * 2) and now_s >= self._may_trim_s:
+            self._peak = self._total
+            self._may_trim_s = now_s + GIVE_BACK_INTERVAL_S
+            self._trim()
 
     def _say(self) -> None:
         self._cut += 1

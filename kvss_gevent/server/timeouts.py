@@ -105,6 +105,7 @@ def sweep(
                 leaving += 1
                 if leaving % LEAVE_SLICE == 0:
                     gevent.sleep(NEXT_TURN_S)
+        memory.give_back()
 
 
 def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
