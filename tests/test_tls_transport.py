@@ -120,27 +120,60 @@ def test_many_records_that_arrive_together_are_received_together(
     thread.join(10)
 
 
-def test_a_client_that_reads_nothing_makes_it_keep_no_more_than_a_chunk(
+def test_a_client_that_reads_late_has_what_was_refused_for_the_moment(
     authority: trustme.CA, context: ssl.SSLContext, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     ours, theirs = pair
-    done = threading.Event()
+    full = threading.Event()
+    data = random.Random(7).randbytes(4 << 20)
+    got = bytearray()
 
     def client() -> None:
         with client_context(authority).wrap_socket(theirs, server_hostname="localhost") as sock:
             sock.sendall(b"x")
-            done.wait(10)
+            full.wait(10)
+            while len(got) < len(data):
+                got.extend(sock.recv(65536))
 
     thread = threading.Thread(target=client)
     thread.start()
     transport = TlsTransport(ours, context)
     received(transport, ours, 1)
+    unsent = memoryview(data)
     with contextlib.suppress(BlockingIOError):
-        for _ in range(1000):
-            transport.send(bytes(1 << 20))
-        pytest.fail("somebody took 1000 chunks")
-    assert len(transport._cipher) < CHUNK_BYTES + 2000
-    done.set()
+        while True:
+            taken = transport.send(unsent)
+            assert taken <= CHUNK_BYTES
+            unsent = unsent[taken:]
+    assert len(unsent) > CHUNK_BYTES
+    full.set()
+    while unsent:
+        assert select.select([], [ours], [], 10)[1]
+        with contextlib.suppress(BlockingIOError):
+            unsent = unsent[transport.send(unsent) :]
+    thread.join(10)
+    assert got == data
+
+
+def test_a_record_larger_than_the_room_leaves_nothing_behind(
+    authority: trustme.CA, context: ssl.SSLContext, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    stop = threading.Event()
+    data = random.Random(8).randbytes(16_000)
+
+    def client() -> None:
+        with client_context(authority).wrap_socket(theirs, server_hostname="localhost") as sock:
+            sock.sendall(data)
+            stop.wait(10)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    transport = TlsTransport(ours, context)
+    assert received(transport, ours, len(data), room=448) == data
+    with pytest.raises(BlockingIOError):
+        transport.recv(448)
+    stop.set()
     thread.join(10)
 
 

@@ -38,7 +38,6 @@ READ, WRITE = 1, 2
 
 SMALL_RECV_BYTES = 448
 """Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
-LARGE_RECV_BYTES = 64 << 10
 
 SHORT_QUEUE = 16
 """Where more clients wait to be accepted none is left to a freer worker: a storm must not be taken up one in 2 ms."""
@@ -220,6 +219,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         """
         session, switch_to_hub = connection.session, self._switch_to_hub
         recv, send = connection.transport[:2]
+        largest_bytes = connection.transport.largest_bytes
         receive, wake = self._observed(connection, session.receive), getcurrent().switch
         if self.may_wait:
             receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
@@ -237,8 +237,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
             if not data:
                 break
             reply = receive(data)
-            if len(data) == room:
-                room = min(room * 12, LARGE_RECV_BYTES)
+            if len(data) >= room:
+                room = min(room * 12, largest_bytes)
                 self._memory.note(connection, held_input(session))
             if reply:
                 try:

@@ -116,7 +116,6 @@ def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
         and connection.line is None
         and connection.session.quiet
         and not connection.sending
-        and connection.transport.can_rest
     )
 
 

@@ -8,22 +8,24 @@ import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kvss_gevent.server.security.tls import TlsTransport
+from kvss_gevent.server.security.tls import RECORD_BYTES, TlsTransport
+
+LARGEST_RECV_BYTES = 64 << 10
 
 
 class Transport(NamedTuple):
     """The functions of one connection's transport; both raise BlockingIOError where nothing can be done now."""
 
     recv: Callable[[int], bytes]
-    """Takes at most so many bytes from the socket; returns all that is there for the session, b"" at the end."""
+    """Receives about so many bytes; b"" at the end. What is not received is in the socket, whose event tells of it."""
     send: Callable[[Any], int]
     """Sends; returns how many bytes need not be given again."""
     is_ready: Callable[[], bool]
     """Tells whether the first request can come: false during a handshake."""
     finish: Callable[[], object]
     """Says goodbye before the socket is closed."""
-    can_rest: bool
-    """Whether all that a client has sent and that was not received is in the socket, so that its event tells of it."""
+    largest_bytes: int
+    """The most that recv returns at a time."""
 
 
 MakeTransport = Callable[[socket.socket], Transport]
@@ -31,7 +33,7 @@ MakeTransport = Callable[[socket.socket], Transport]
 
 def plain(sock: socket.socket) -> Transport:
     """Return the transport of a plain socket: the socket's own functions."""
-    return Transport(sock.recv, sock.send, _yes, _nothing, True)
+    return Transport(sock.recv, sock.send, _yes, _nothing, LARGEST_RECV_BYTES)
 
 
 def tls(context: ssl.SSLContext) -> MakeTransport:
@@ -39,7 +41,7 @@ def tls(context: ssl.SSLContext) -> MakeTransport:
 
     def make(sock: socket.socket) -> Transport:
         one = TlsTransport(sock, context)
-        return Transport(one.recv, one.send, lambda: one.ready, one.close, False)
+        return Transport(one.recv, one.send, lambda: one.ready, one.close, RECORD_BYTES)
 
     return make
 

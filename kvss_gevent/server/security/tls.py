@@ -1,16 +1,23 @@
-"""TLS as a transport: the same two functions as a plain socket's, recv and send, over `ssl.MemoryBIO` (rule 13).
+"""TLS as a transport: the same two functions as a plain socket's, recv and send (rule 13).
 
-The TLS object never touches the socket. So the loop of a connection stays one, and waits for the socket alone.
+OpenSSL reads and writes the socket itself, which does not block: it never waits, and reads no more than one record
+asks for. So the loop of a connection stays one, and waits for the socket alone.
 """
 
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 CHUNK_BYTES = 64 << 10
-"""Plain bytes that are encrypted before the kernel has taken the ones before: what one client can leave unsent."""
+"""Plain bytes given to OpenSSL at a time. Of these it keeps one record that the kernel has not taken."""
+RECORD_BYTES = 16 << 10
+"""The most plain bytes that a record can have."""
 HELLO = 0x16
 """The first byte of a TLS client: the record type of a handshake."""
+
+
+_MUST_WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class PlainClientError(OSError):
@@ -33,112 +40,72 @@ class TlsTransport:
     """The encrypted side of one accepted socket, which does not block.
 
     recv and send behave as the socket's own: they raise BlockingIOError where the kernel has nothing, or no room.
-    recv returns all that is decrypted, so that no plain byte is left here while somebody waits for the socket. send
-    returns only what the kernel has taken whole; after BlockingIOError it must be called again with the same bytes.
+    recv returns all of a record, so that no plain byte is left here while somebody waits for the socket: what is not
+    received yet is in the kernel, whose event tells of it. After BlockingIOError send must be called again with the
+    same bytes.
     """
 
-    __slots__ = ("_cipher", "_encrypted", "_greeted", "_incoming", "_outgoing", "_ready", "_sock", "_tls")
+    __slots__ = ("_greeted", "_pending", "_read", "_sock", "_tls", "_write", "ready")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = sock
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        # What SSLSocket itself is made of, as gevent's is. SSLSocket would take the socket over from its owner, and
+        # SSLObject, which takes and gives bytes, costs 5 us more a request: of buffers, and of calls between them.
+        self._tls: Any = context._wrap_socket(sock, server_side=True)  # type: ignore[attr-defined]
+        self._read, self._write, self._pending = self._tls.read, self._tls.write, self._tls.pending
         self._greeted = False
-        self._ready = False
-        self._cipher = b""
-        self._encrypted = 0
-
-    @property
-    def ready(self) -> bool:
+        self.ready = False
         """Whether the handshake is done."""
-        return self._ready
 
     def recv(self, room: int) -> bytes:
-        """Return decrypted bytes; b"" at the end of the stream. Raises BlockingIOError, PlainClientError, TlsError."""
-        arrived = self._sock.recv(room)
-        if not self._greeted:
-            if arrived and arrived[0] != HELLO:
-                raise PlainClientError
-            self._greeted = True
-        if arrived:
-            self._incoming.write(arrived)
-        else:
-            self._incoming.write_eof()
+        """Return decrypted bytes; b"" at the end of the stream. Raises BlockingIOError, PlainClientError, TlsError.
+
+        At most one record is received, all of it, also where it is more than fits the room.
+        """
         try:
-            if not self._ready:
-                self._tls.do_handshake()
-                self._ready = True
-            data = self._decrypt_all(len(arrived))
-        except ssl.SSLWantReadError:
-            self._flush()
+            if not self.ready and not self._shake_hands():
+                return b""
+            data: bytes = self._read(room if room < RECORD_BYTES else RECORD_BYTES)
+            if len(data) == room and (left := self._pending()):
+                data += self._read(left)
+        except _MUST_WAIT:
             raise BlockingIOError from None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""  # SSLEOFError: the client closed the connection without a word
         except ssl.SSLError as error:
-            if not arrived:
-                return b""  # the client closed the connection without a word
-            self._flush()  # an alert says what was wrong
             raise TlsError(f"TLS: {error.reason or error}") from None
-        if self._outgoing.pending:
-            self._flush()
         return data
 
-    def _decrypt_all(self, arrived_bytes: int) -> bytes:
-        """Return all whole records; b"" where the client has said that it sends no more. Raises SSLWantReadError.
-
-        Nearly always what arrived is one record, which one read returns: a room of 64 KiB instead would cost 1 us, and
-        to read until there is no more an exception, 3 us. A read that does not fill its room leaves nothing behind.
-        """
-        read, incoming = self._tls.read, self._incoming
-        room = arrived_bytes or CHUNK_BYTES
-        parts = []
-        try:
-            while part := read(room):
-                parts.append(part)
-                if len(part) < room and not incoming.pending:
-                    break
-            else:
-                self._end_reading()  # b"", as long as we have not said so ourselves
-        except ssl.SSLWantReadError:
-            if not parts:
-                raise
-        except ssl.SSLZeroReturnError:
-            self._end_reading()
-        return b"".join(parts) if len(parts) != 1 else parts[0]
-
-    def _end_reading(self) -> None:
-        """Have the next recv return the end: the client said so, and the socket itself may never."""
-        try:
-            self._sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass  # the client is gone
+    def _shake_hands(self) -> bool:
+        """Take the handshake as far as it goes, or raise; returns False where the client left before its first byte."""
+        if not self._greeted:
+            first = self._sock.recv(1, socket.MSG_PEEK)
+            if not first:
+                return False
+            if first[0] != HELLO:
+                raise PlainClientError
+            self._greeted = True
+        self._tls.do_handshake()
+        self.ready = True
+        return True
 
     def send(self, data: bytes | memoryview) -> int:
         """Encrypt and send; return how many plain bytes have gone. Raises BlockingIOError, OSError."""
-        if not self._encrypted:
-            self._encrypted = self._tls.write(data[:CHUNK_BYTES])
-        self._flush(wait=True)
-        sent, self._encrypted = self._encrypted, 0
+        try:
+            sent: int = self._write(data[:CHUNK_BYTES])
+        except _MUST_WAIT:
+            raise BlockingIOError from None
+        except ssl.SSLError as error:
+            raise TlsError(f"TLS: {error.reason or error}") from None
         return sent
 
     def close(self) -> None:
         """Tell the client that no more will come; the socket is for its owner to close."""
         try:
-            if self._ready:
-                self._tls.unwrap()
-        except (ssl.SSLError, OSError):
+            if self.ready:
+                self._tls.shutdown()
+        except OSError:
             pass  # it has not said so itself yet, and need not
-        self._flush()
-
-    def _flush(self, *, wait: bool = False) -> None:
-        """Send what is encrypted. Raises OSError, if wait is true, where not all of it could go."""
-        if self._outgoing.pending:
-            self._cipher += self._outgoing.read()
-        while self._cipher:
-            try:
-                self._cipher = self._cipher[self._sock.send(self._cipher) :]
-            except OSError:
-                if wait:
-                    raise
-                return  # what was received counts, also where the client is gone
 
 
 def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -148,6 +115,7 @@ def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a handshake costs 100 times a request, and one is enough
     context.load_cert_chain(cert, key)
     if client_ca is not None:
         context.load_verify_locations(client_ca)
