@@ -290,3 +290,13 @@ def test_requests_that_a_server_never_answered_fail_also_where_they_were_due_bef
     assert part.censored.total == part.unanswered + part.unsent
     assert part.due == part.unanswered + part.unsent
     assert part.unaccounted == 0
+
+
+def test_a_port_that_the_page_cannot_have_is_refused_before_locust_tries_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Fail, match=rf"the web page cannot listen on 127\.0\.0\.1:{port}: Address already in use"):
+            preflight.check_web_port("127.0.0.1", port)
+    preflight.check_web_port("127.0.0.1", port)
+    with pytest.raises(Fail, match="there is no such port"):
+        preflight.check_web_port("", 70000)

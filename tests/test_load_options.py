@@ -1,11 +1,13 @@
 """loadtest/options.py: what is read, what is refused, and that Locust's parser gets all of it."""
 
+import sys
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kvss_gevent.loadtest import start_locust
 from kvss_gevent.loadtest.load_options import Options, add_arguments, flag, read_options, seconds, texts_of
 
 
@@ -90,3 +92,36 @@ def test_texts_come_from_locusts_namespace() -> None:
 @pytest.mark.parametrize(("text", "length"), [("5", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("250us", 0.00025)])
 def test_lengths_of_time(text: str, length: float) -> None:
     assert seconds(text) == pytest.approx(length)
+
+
+class FakeRpcError(Exception):
+    """Stands for Locust's exception, which tells that its port is taken."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (
+            FakeRpcError("Address already in use"),
+            2,
+            "kvss load: Address already in use\n  end what uses this port, or give another with --master-bind-port\n",
+        ),
+    ],
+    ids=["Ctrl-C", "port"],
+)
+def test_the_start_of_locust_ends_without_a_traceback(
+    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def locust() -> None:
+        assert sys.argv[0] == "kvss load run"
+        raise raised
+
+    monkeypatch.setattr(sys, "argv", ["start_locust.py"])
+    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "locust.exception", SimpleNamespace(RPCError=FakeRpcError))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "locust.main", SimpleNamespace(main=locust))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit) as ended:
+        start_locust.main()
+    assert ended.value.code == code
+    assert capsys.readouterr().err == said

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-_LOCUST = "import sys; sys.argv[0] = 'kvss load run'; from locust.main import main; main()"
-"""Locust, as `python -m locust` runs it, but with the command's name in its messages and in its help."""
 
 
 def locustfile() -> Path:
@@ -18,4 +16,5 @@ def locustfile() -> Path:
 def locust_command(options: Sequence[str]) -> list[str]:
     """Return the command; options that name a locustfile of their own keep it."""
     named = any(option.startswith(("-f", "--locustfile")) for option in options)
-    return [sys.executable, "-c", _LOCUST, *([] if named else ["-f", str(locustfile())]), *options]
+    users = [] if named else ["-f", str(locustfile())]
+    return [sys.executable, "-m", "kvss_gevent.loadtest.start_locust", *users, *options]

@@ -1,6 +1,7 @@
 """Before the users start: is a KV/1.0 server there, and are its keys loaded. It blocks."""
 
 import os
+import socket
 from collections.abc import Iterator
 from itertools import islice
 from random import Random
@@ -92,3 +93,18 @@ def _send_all(connection: LoadConnection, lines: Iterator[bytes], timeout_s: flo
 def new_token() -> str:
     """Return what tells this run's values from those of other runs."""
     return os.urandom(4).hex()
+
+
+def check_web_port(host: str, port: int) -> None:
+    """Raise Fail where the web page could not listen: Locust itself would print three tracebacks."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or "there is no such port"
+            raise Fail(
+                f"the web page cannot listen on {host or '*'}:{port}: {reason}",
+                "end what uses the port, give another with --web-port, or run without a page: --headless",
+            ) from None

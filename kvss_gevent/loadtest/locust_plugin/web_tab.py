@@ -31,7 +31,8 @@ setInterval(() => {
 
 
 def install(web_ui: Any, coordinator: Coordinator) -> None:
-    """Add the tab, and a check before each start that answers as Locust's own checks do."""
+    """Add the tab, and a check before each start that answers as Locust's own checks do. Raises Fail."""
+    preflight.check_web_port(web_ui.host, web_ui.port)
     web_ui.template_args["extended_tabs"] = [{"title": "KVSS latency", "key": KEY}]
     web_ui.template_args["extended_tables"] = [{"key": KEY, "structure": [{"key": "name", "title": _COLUMN}]}]
     base = web_ui.environment.parsed_options.web_base_path or ""
