@@ -7,7 +7,7 @@ from kvss_gevent.protocol.wire import READING_VERBS
 from kvss_gevent.settings.fail import Exit, Fail
 
 Command = tuple[int, bytes, bytes]
-"""A verb of keys, key, and what else the request had, with the line feed that ends it; see wire.Request."""
+"""A verb of keys, the key, and the rest of the request with its line feed; see wire.Request."""
 
 Batch = Sequence[Command]
 """Commands that are run in order; never empty."""
@@ -18,14 +18,14 @@ Job = tuple[Batch, int]
 
 
 class StoreError(Exception):
-    """The store could not do it. What is not acknowledged may have taken effect, or not (rule 10)."""
+    """The store failed. A write that is not acknowledged may have taken effect, or not (rule 10)."""
 
     logged = False
-    """Whether the store has said so in the log itself, so that nobody else need say it again."""
+    """Whether the store has logged it already."""
 
 
 class CannotOpen(Fail):
-    """A store cannot be had; usage tells that the wish itself was wrong."""
+    """A store cannot be opened. usage: the address or an option is wrong."""
 
     def __init__(self, cause: str, remedy: str, *, usage: bool = False) -> None:
         super().__init__(cause, remedy, Exit.USAGE if usage else Exit.UNREACHABLE)
@@ -34,7 +34,7 @@ class CannotOpen(Fail):
 class ReplyTable(dict[bytes, bytes]):
     """From whole request lines `KV/1.0 GET key` to whole reply lines `200 OK value`, line feeds included.
 
-    largest_bytes: no reply in it is longer, and none ever was.
+    largest_bytes: the length of the longest reply that was ever in it, or more.
     """
 
     __slots__ = ("largest_bytes",)
@@ -49,24 +49,21 @@ Run = Callable[[int, bytes, bytes], bytes]
 
 
 class Store(Protocol):
-    """Keys and values behind every session of a server."""
+    """The keys and values that all sessions of a server share."""
 
     replies: ReplyTable
-    """Answers that need no look at the store; empty for ever where the store is not this process's own memory.
+    """Replies that are found without asking the store. Always empty if the store is not this process's own memory.
 
-    The table is the store and not a copy of it: there is nothing to keep in step.
+    The table is the store itself and not a copy, so the two cannot differ.
     """
 
     @property
     def run(self) -> "Run | None":
-        """Runs one command at once, where that is as cheap as in a batch; None where sessions must give whole slices.
-
-        The latter is for stores to which a batch is one transaction or one round trip.
-        """
+        """Runs one command at once. None for a store that runs a batch as one transaction or one round trip."""
         ...
 
     blocks: bool
-    """Whether apply may wait, for a disk or a network: then the caller must not be in the hub's own greenlet."""
+    """Whether apply may wait for a disk or a network. Then the caller must not be the hub's own greenlet."""
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order and return their reply lines.
@@ -88,7 +85,7 @@ class Store(Protocol):
 
 
 def split_seconds(value: bytes) -> tuple[int, bytes]:
-    """Return seconds and value, with its line feed, of what a PUTEX brings; for EXPIRE the value is empty."""
+    """Split what PUTEX or EXPIRE brings into seconds and a value with its line feed; EXPIRE has no value."""
     seconds, _, rest = value.partition(b" ")
     return int(seconds), rest
 

@@ -15,32 +15,32 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 NS: Final = 1_000_000_000
-"""In a second. Times are whole nanoseconds: a sum of them is exact."""
+"""Nanoseconds in a second. Times are whole nanoseconds, so their sums are exact."""
 TICK_NS: Final = NS // 2
 
 _DEADLINE: Final = struct.Struct(">q")
-"""With the highest byte first: entries then compare as their deadlines do."""
+"""The highest byte comes first, so entries compare as their deadlines do."""
 _PREFIX_BYTES: Final = _DEADLINE.size
 _SHARDS: Final = 1024
 """A power of two. With two million keys each has 2,000 and grows in 0.1 ms."""
 _CHUNK_KEYS: Final = 64
-"""Of a tuple of the wheel; the collector looks through 700 of them at a time, once."""
+"""Keys in a tuple of the wheel. The garbage collector looks at 700 tuples at a time, once."""
 _STEP_KEYS: Final = 256
 _PUTS_PER_STEP: Final = 64
-"""Every so many keys a step is done, which keeps up with any number of them where nobody calls reclaim."""
+"""After this many stored keys, put does a step of reclaim. This is enough even if nobody calls reclaim."""
 _FEW: Final = 1000
-"""Places left behind that are not worth making the wheel anew."""
+"""With fewer old places than this, the wheel is not made anew."""
 
 Chunks = list[list[bytes] | tuple[bytes, ...]]
-"""Keys of one half second: tuples, and one list that is being filled, the last."""
+"""Keys of one half second: tuples, and at the end one list that is being filled."""
 
 
 class ExpiringKeys:
-    """A mapping from bytes to bytes whose entries are gone from their deadline on; clock returns nanoseconds.
+    """A mapping from bytes to bytes whose entries end at a deadline; clock returns nanoseconds.
 
-    An entry that has ended is not returned by any method, whether it has been forgotten or not. ended is called with a
-    number of entries and of the bytes of their keys and values, when those are forgotten: by reclaim, by put now and
-    then, or by whoever comes across one.
+    No method returns an entry that has ended, even if it is still stored. Such entries are forgotten by reclaim, now
+    and then by put, and by a look-up that finds one. Then ended is called with the number of entries and the bytes of
+    their keys and values.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class ExpiringKeys:
         self._ended = ended
         self._clock = clock
         self.count = 0
-        """Entries, with those that have ended and are not forgotten yet."""
+        """How many entries are stored. Entries that have ended and are not yet forgotten count, too."""
         self.ended_keys = 0
         """How many entries have ended and been forgotten."""
         self._shards: list[dict[bytes, bytes]] = [{} for _ in range(_SHARDS)]
@@ -69,10 +69,10 @@ class ExpiringKeys:
         self._places = 0
         """Keys on the wheel."""
         self._tick = clock() // TICK_NS
-        """All half seconds before this one have been emptied."""
+        """The first half second that is not emptied yet."""
         self._old_wheel: dict[int, Chunks] = {}
         self._unplaced = 0
-        """Shards, the first ones, whose keys are not on the wheel yet that is being made anew."""
+        """While the wheel is made anew: the first shards, whose keys are not on it yet."""
 
     def put(self, key: bytes, value: bytes, seconds: int) -> None:
         """Store an entry that ends after so many seconds."""
@@ -95,16 +95,16 @@ class ExpiringKeys:
         return None if entry is None else entry[_PREFIX_BYTES:]
 
     def __contains__(self, key: bytes) -> bool:
-        """Tell whether there is an entry, be it one that has ended and is not forgotten yet."""
+        """Tell whether there is an entry, even one that has ended and is not yet forgotten."""
         return key in self._shards[hash(key) % _SHARDS]
 
     def seconds_left(self, key: bytes) -> int | None:
-        """Return how long the entry will last, rounded up, or None where there is none."""
+        """Return how many seconds the entry has left, rounded up; None if there is no entry."""
         entry = self._find(self._shards[hash(key) % _SHARDS], key)
         return None if entry is None else max(-((self._clock() - _deadline_of(entry)) // NS), 1)
 
     def pop(self, key: bytes) -> bytes | None:
-        """Take an entry out; return its value, or None where there was none."""
+        """Take an entry out; return its value, or None if there was none."""
         shard = self._shards[hash(key) % _SHARDS]
         entry = self._find(shard, key)
         if entry is None:
@@ -114,7 +114,7 @@ class ExpiringKeys:
         return entry[_PREFIX_BYTES:]
 
     def reclaim(self, most: int) -> bool:
-        """Forget about as many keys that have ended; return whether there is more to do."""
+        """Forget about `most` keys that have ended; return whether there is more to do."""
         now_ns = self._clock()
         most -= self._make_anew(most)
         while self._tick < now_ns // TICK_NS:
@@ -131,7 +131,7 @@ class ExpiringKeys:
         return bool(self._unplaced or self._old_wheel)
 
     def _look_at(self, keys: Sequence[bytes], now_ns: int) -> None:
-        """Forget those of these keys that have ended; the others are no longer on the wheel, or elsewhere."""
+        """Forget those of these keys that have ended. The others have another place on the wheel, or none."""
         shards, ended, ended_bytes = self._shards, 0, 0
         until = _DEADLINE.pack(now_ns + 1)
         for key in keys:
@@ -150,7 +150,7 @@ class ExpiringKeys:
         self._ended(ended, ended_bytes - ended * _PREFIX_BYTES)
 
     def _find(self, shard: dict[bytes, bytes], key: bytes) -> bytes | None:
-        """Return the entry of a key; forget it where it has ended."""
+        """Return the entry of a key; forget it if it has ended."""
         entry = shard.get(key)
         if entry is None or _deadline_of(entry) > self._clock():
             return entry
@@ -161,7 +161,7 @@ class ExpiringKeys:
         return None
 
     def _next_tick(self, until: int) -> int:
-        """Return the next half second with places; a step at a time, unless most of those between are empty."""
+        """Return the next half second that has places; go step by step unless most half seconds between are empty."""
         if until - self._tick > len(self._wheel):
             return min((tick for tick in self._wheel if tick < until), default=until)
         return self._tick + 1
@@ -178,9 +178,9 @@ class ExpiringKeys:
         self._places += 1
 
     def _make_anew(self, most: int) -> int:
-        """Make the wheel anew where that is worth it, a step of it; return how many keys were looked at.
+        """Do one step of making the wheel anew, if that is worth it; return how many keys were looked at.
 
-        A key that has no place meanwhile is forgotten later than others, or by whoever comes across it.
+        A key that has no place meanwhile is forgotten later than others, or by a look-up that finds it.
         """
         if not self._unplaced and not self._old_wheel:
             if self._places <= 2 * self.count + _FEW:

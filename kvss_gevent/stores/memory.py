@@ -12,9 +12,9 @@ OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_
 NOT_FOUND = LINE[Status.NOT_FOUND]
 
 ENTRY_OVERHEAD_BYTES = 200
-"""What an entry costs beside its bytes: two object headers, rounding, its share of a dict that has just grown."""
+"""What an entry costs besides its bytes: two object headers, rounding, its share of a dict that has just grown."""
 MOST_COUNTING = 1000
-"""Keys that have ended and are forgotten at once where somebody counts: a millisecond, for servers without a timer."""
+"""Ended keys that count() forgets at once, for servers without a timer: a millisecond of work."""
 
 
 def open_url(rest: str, config: Config) -> "MemoryStore":
@@ -27,8 +27,8 @@ def open_url(rest: str, config: Config) -> "MemoryStore":
 class MemoryStore:
     """A dict from request line to reply line, with an optional bound on memory.
 
-    max_bytes counts request and reply lines and ENTRY_OVERHEAD_BYTES for each key; past it PUT fails while GET and DEL
-    go on. None is no bound. A key that expires is kept out of the dict: look-ups there need not see to deadlines.
+    max_bytes counts request and reply lines and ENTRY_OVERHEAD_BYTES for each key. Past it PUT fails, while GET and DEL
+    go on. None is no bound. A key that expires is not in the dict, so look-ups there need not check deadlines.
     """
 
     blocks = False
@@ -88,7 +88,7 @@ class MemoryStore:
         return OK
 
     def _keep(self, request: bytes, reply: bytes, seconds: int) -> None:
-        """Have an entry where it belongs; 0 seconds: it does not expire."""
+        """Store an entry where it belongs; with 0 seconds it does not expire."""
         if seconds:
             self.replies.pop(request, None)
             self._expiring.put(request, reply, seconds)

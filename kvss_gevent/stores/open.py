@@ -1,4 +1,4 @@
-"""Opens the store that a URL names. Which schemes there are stands here; the stores are in modules of their own."""
+"""Opens the store that a URL names. The list of schemes is here; the stores are in modules of their own."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -15,11 +15,10 @@ OPENERS: Mapping[str, str] = {
     "cluster": "kvss_gevent.stores.remote.url:open_cluster",
     "clusters": "kvss_gevent.stores.remote.url:open_cluster",
 }
-"""From scheme to `module:function`; the module is imported when its scheme is used. The function gets what follows the
-colon of the URL and the Config, returns a Store, and raises CannotOpen."""
+"""From scheme to `module:function`, which takes the rest of the URL and the Config, and returns a Store."""
 
 EXTRAS: Mapping[str, str] = {"disk": "disk", **dict.fromkeys(("redis", "rediss", "cluster", "clusters"), "cluster")}
-"""The extra of this package that brings what a scheme needs."""
+"""The extra of this package that a scheme needs."""
 
 
 def open_store(config: Config) -> Store:
@@ -59,5 +58,5 @@ def refuse_password(url: str) -> None:
 
 
 def is_shared(url: str) -> bool:
-    """Whether several processes can open the store of this URL and see one another's writes."""
+    """Whether several processes can open the store of this URL and see each other's writes."""
     return url.partition(":")[0] != "memory"

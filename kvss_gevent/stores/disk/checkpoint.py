@@ -1,12 +1,13 @@
-"""The way back after a power loss for a disk store that does not sync each commit; --sync always has no use for it.
+"""The way back after a power loss for a disk store that does not sync each commit. --sync always does not need it.
 
-LMDB without syncs has two meta pages, and both may reach the disk before what they point to. So once a second the file
-is synced, and the meta page of that moment is kept beside it, in `PATH-checkpoint`, with the identity of this run of
-the kernel. A read transaction of that moment is held until the next: LMDB leaves alone a page that a reader may see.
-Where the kernel has changed when the store is opened, the meta page is put back: the file is as it was at that moment.
+Without syncs, both meta pages of LMDB may reach the disk before the pages that they point to. So the file is synced
+once a second. The meta page of that moment is kept beside it, in `PATH-checkpoint`, with the identity of this run of
+the kernel. A read transaction of that moment is held until the next one, because LMDB does not reuse a page that a
+reader may see. If another run of the kernel opens the store, the meta page is put back: the file is as it was at that
+moment.
 
-`PATH-checkpoint` has two slots of a fixed size, written in turn: a write that is cut leaves the other slot, and no
-checkpoint needs room on a full disk, on which the room of deleted keys only becomes free by a checkpoint.
+`PATH-checkpoint` has two slots of a fixed size, written in turn. A write that is cut leaves the other slot. And no
+checkpoint needs new room: on a full disk the room of deleted keys becomes free only by a checkpoint.
 """
 
 import fcntl
@@ -26,9 +27,9 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _HEAD = b"kvss-gevent checkpoint 2\n"
 _HEAD_1 = b"kvss-gevent checkpoint 1\n"
-"""The form of version 0.1: one checkpoint, and the file replaced at each."""
+"""The form of version 0.1: one checkpoint; each one replaced the file."""
 _SLOT = struct.Struct("=25sIQI")
-"""What stands before a slot's body: head, checksum of the number and the body, number, length of the body."""
+"""The beginning of a slot: head, checksum of number and body, number, length of the body."""
 SLOT_BYTES = 80 << 10
 """Holds the largest page that LMDB knows, 64 KiB."""
 LOCK_S = 1.0
@@ -36,23 +37,23 @@ COPIED_BYTES = 1 << 20
 _PAGE_NUMBER = struct.Struct("=Q")
 _TXN_ID = struct.Struct("=Q")
 _TXN_ID_AT = 144
-"""In a meta page of LMDB 0.9: behind the page's head of 16 bytes and 128 bytes of the meta record."""
+"""In a meta page of LMDB 0.9: after the page's head of 16 bytes and 128 bytes of the meta record."""
 
 
 def boot_id() -> bytes:
-    """Return what is different after each start of the kernel."""
+    """Return the identity of this run of the kernel."""
     return BOOT_ID.read_bytes().strip()
 
 
 def mark_file(path: Path) -> Path:
-    """Return the file that belongs to a store whose writes may not be synced; absent after a clean end."""
+    """Return the file that stands beside a store whose writes may not be synced. After a clean end it is absent."""
     return Path(f"{path}-checkpoint")
 
 
 def recover(path: Path) -> None:
-    """Undo what a power loss may have damaged; to be called before the file is opened. Raises CannotOpen and OSError.
+    """Undo what a power loss may have damaged. Called before the file is opened. Raises CannotOpen and OSError.
 
-    With a checkpoint the file goes back to it; without one, after --sync none, the whole file is verified.
+    With a checkpoint, the file goes back to it. Without one, after --sync none, the whole file is verified.
     """
     side = mark_file(path)
     if not side.exists():
@@ -82,7 +83,7 @@ def recover(path: Path) -> None:
 
 
 def _meta_page(page: bytes, number: int) -> bytes:
-    """Return a checkpoint's meta page for page 0 or 1; the one for the other parity is made the older of the two."""
+    """Return a checkpoint's meta page for page 0 or 1. That of the other parity gets the older transaction number."""
     copy = bytearray(page)
     _PAGE_NUMBER.pack_into(copy, 0, number)
     (txn_id,) = _TXN_ID.unpack_from(page, _TXN_ID_AT)
@@ -110,7 +111,7 @@ def _parse(side: Path) -> tuple[bytes, bytes]:
 
 
 def _slot(content: bytes) -> tuple[int, bytes, bytes] | None:
-    """Return number, run of the kernel and page of a slot; None where it is not whole."""
+    """Return number, run of the kernel and page of a slot; None if it is not whole."""
     if len(content) < _SLOT.size or not content.startswith(_HEAD):
         return None
     _, checksum, number, length = _SLOT.unpack_from(content)
@@ -122,7 +123,7 @@ def _slot(content: bytes) -> tuple[int, bytes, bytes] | None:
 
 
 def mark(path: Path, page: bytes) -> None:
-    """Write a checkpoint into the older slot; an empty page says that there is no way back. Raises OSError."""
+    """Write a checkpoint into the older slot. An empty page means that there is no way back. Raises OSError."""
     side = mark_file(path)
     descriptor = os.open(side, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -143,7 +144,7 @@ def mark(path: Path, page: bytes) -> None:
 
 
 def _lock(descriptor: int) -> None:
-    """Take turns with other servers of the file. Raises OSError where one keeps its turn, as a stopped server does."""
+    """Take turns with other servers of the file. Raises OSError if one, such as a stopped one, keeps the lock."""
     deadline_s = time.monotonic() + LOCK_S
     while True:
         try:
@@ -157,13 +158,13 @@ def _lock(descriptor: int) -> None:
 
 
 def unmark(path: Path) -> None:
-    """Say that all is synced."""
+    """Remove the file: all is synced."""
     mark_file(path).unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names of files in a directory as durable as the files."""
+    """Sync a directory, so that the names of its files are on the disk, too."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -172,7 +173,7 @@ def sync_directory(directory: Path) -> None:
 
 
 class Checkpoints:
-    """Takes checkpoints of one open environment; writing is held while one looks into the map."""
+    """Takes checkpoints of one open environment, and holds the lock `writing` meanwhile."""
 
     def __init__(self, path: Path, environment: Any, writing: threading.Lock) -> None:
         self._path = path
@@ -181,7 +182,7 @@ class Checkpoints:
         self._held: Any = None
 
     def take(self) -> None:
-        """Sync what is committed and make that the way back. Raises lmdb.Error and OSError."""
+        """Sync what is committed and make it the checkpoint. Raises lmdb.Error and OSError."""
         env = self._environment
         page_bytes: int = env.stat()["psize"]
         with self._writing, env.begin(write=True) as nobody_commits:
@@ -200,8 +201,8 @@ class Checkpoints:
     def write_again(self) -> None:
         """Write what the file holds once more, in its place. Raises lmdb.Error and OSError.
 
-        To be done before a sync that follows one that failed: the kernel takes the pages of a failed sync for written,
-        and the next sync succeeds without them.
+        Needed before the sync that follows a failed one: the kernel counts the pages of a failed sync as written, and
+        the next sync succeeds without them.
         """
         with self._writing, self._environment.begin(write=True), self._path.open("r+b", buffering=0) as file:
             at = 0
@@ -209,7 +210,7 @@ class Checkpoints:
                 at += os.pwrite(file.fileno(), part, at)
 
     def drop(self) -> None:
-        """Let go of the held transaction; the environment is about to be closed."""
+        """End the held transaction, before the environment is closed."""
         if self._held is not None:
             self._held.abort()
             self._held = None

@@ -1,8 +1,9 @@
 """Keys that expire in the LMDB file: their records' deadlines, and an index of them by time (rule 15).
 
 The index is a named database of the file, from deadline and key to nothing. It has an entry for each record with a
-deadline, put in and taken out in the transaction that writes the record. Deadlines are wall-clock time, for they must
-outlast the machine's start: whoever sets the clock forward lets keys end early, and back, late.
+deadline, put in and taken out in the transaction that writes the record. Deadlines are wall-clock time, because they
+must stay right after a restart of the machine. If the clock is set forward, keys end early; if it is set back, they end
+late.
 """
 
 import hashlib
@@ -17,16 +18,16 @@ from kvss_gevent.protocol.wire import EXPIRE, LINE, PUTEX, Status
 from kvss_gevent.stores.base import split_seconds
 
 NAME: Final = b" deadlines"
-"""Of the database. No client's key: those have no space."""
+"""The name of the database. It is no client's key: those have no space."""
 FORMAT_1: Final = b"\x01"
 PERMANENT: Final = FORMAT_1 + bytes(8)
-"""What a record that does not expire begins with: the format, and eight bytes for a deadline in milliseconds."""
+"""The beginning of a record that does not expire: the format, and eight bytes for a deadline in milliseconds."""
 HEADER_BYTES: Final = len(PERMANENT)
 
 COUNTED_KEYS: Final = 10_000
-"""Of keys that have ended and are still stored as many are told from the others by STATS; 2 ms of work."""
+"""STATS tells at most this many ended keys from the others; 2 ms of work."""
 _LONGEST_KEY_BYTES: Final = 511 - 8
-"""Longer keys are not whole in the index, whose keys are no longer than those of the file."""
+"""The index holds a hash of a longer key: with eight bytes more, the key would be too long for LMDB."""
 
 OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
 NOT_FOUND = LINE[Status.NOT_FOUND]
@@ -53,24 +54,24 @@ class Deadlines:
         self.index: Any = None
         try:
             self.index = environment.open_db(NAME, create=False)
-        except lmdb.NotFoundError:  # a new file, or one of a version that did not know deadlines
+        except lmdb.NotFoundError:  # a new file, or one of a version without deadlines
             if not environment.flags()["readonly"]:
                 self.index = environment.open_db(NAME)
                 environment.sync(True)
 
     def is_live(self, record: bytes) -> bool:
-        """Tell whether a record's deadline is not reached; it has one."""
+        """Tell whether the deadline of a record that has one is still to come."""
         return _deadline_ms(record) > self.clock()
 
     def find(self, txn: Any, key: bytes) -> bytes | None:
-        """Return the record of a key, None where there is none or it has ended."""
+        """Return the record of a key; None if there is none or it has ended."""
         record: bytes | None = txn.get(key)
         if record is None or record[:HEADER_BYTES] == PERMANENT or self.is_live(record):
             return record
         return None
 
     def replaced(self, txn: Any, key: bytes, old: bytes | None) -> bool:
-        """Take the old record of a key out of the index; return whether it was one that had not ended."""
+        """Take the old record of a key out of the index; return whether there was one that had not ended."""
         if old is None:
             return False
         if old[:HEADER_BYTES] == PERMANENT:
@@ -110,12 +111,12 @@ class Deadlines:
         was_there = self.replaced(txn, key, replace(FORMAT_1 + deadline_ms.to_bytes(8, "big") + value))
         if deadline_ms:
             self.in_use = True
-            # A key that is too long for the index stands in the value there.
+            # The index keeps a key that is too long for it in the value.
             txn.put(_index_key(deadline_ms, key), key if len(key) > _LONGEST_KEY_BYTES else b"", db=self.index)
         return CREATED if verb == PUTEX and not was_there else OK
 
     def reclaim(self, txn: Any, most: int, most_s: float) -> None:
-        """Delete up to `most` keys that have ended, for at most so long, and at least one."""
+        """Delete up to `most` keys that have ended, for at most `most_s` seconds, but at least one key."""
         now_ms = self.clock()
         until_s = time.monotonic() + most_s
         cursor = txn.cursor(db=self.index)

@@ -1,8 +1,8 @@
 """The store on disk: keys and values in an LMDB file. GroupCommit gathers the writes of many clients.
 
 LMDB is copy-on-write: a commit writes new pages, syncs them, then writes one of two meta pages, synced. Readers never
-wait and see the last commit; a process killed at any point leaves the last commit. The map is as large as the file may
-ever become, from the start: it is address space and costs nothing. It moves only where another server lets the file
+wait and see the last commit. A process that is killed at any point leaves the last commit. From the start the map is as
+large as the file may ever become: it is address space and costs nothing. It moves only if another server lets the file
 become larger than this one would; see map_lock.py.
 """
 
@@ -29,16 +29,16 @@ from kvss_gevent.stores.disk.reserve import is_full
 logger = logging.getLogger("kvss")
 
 OUR_KEYS = (MARKER_KEY, DEADLINES)
-"""Entries in the file that are not a client's; one that is opened for reading alone may lack the second."""
+"""Entries in the file that are not a client's. A file that is opened read-only may lack the second."""
 
 RECLAIMED_KEYS = 500
-"""Keys that have ended and are deleted in one transaction beside what clients asked for: 2 ms of work.
+"""Ended keys that one transaction deletes besides what clients asked for: 2 ms of work.
 
-More of them make a transaction longer by as much: each lies on another page, which is copied and written. With 4,000 in
-a transaction two million take two thirds of the time, and a client's write waits five times as long.
+More of them make a transaction longer: each lies on another page, which is copied and written. With 4,000 in a
+transaction, deleting two million takes two thirds of the time, but a client's write waits five times as long.
 """
 RECLAIM_S = 0.002
-"""For how long they are deleted where no thread does it (sync none): nobody else is served meanwhile."""
+"""The longest time for deleting them without a thread (sync none), when no other client is served meanwhile."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 LOG_INTERVAL_S = 10.0
@@ -104,9 +104,9 @@ class DiskStore:
     def transact(self, jobs: Sequence[Job], tries: int = TRIES) -> list[list[bytes]]:
         """Run jobs, each a batch with its limit_bytes, in order and in one transaction; return the replies of each.
 
-        On return what was written is committed and synced as this store promises. Commands that could not be done get
-        500: writes where the disk fails, and where room runs out only those that need room, each job and if need be
-        each command then having a transaction of its own. Never raises StoreError. tries: transactions at most.
+        On return the writes are committed, and synced as this store promises. Commands that failed get 500. If the disk
+        fails, these are all writes. If there is no room, only those that need room: each job, and if need be each
+        command, then has a transaction of its own. Never raises StoreError. tries: transactions at most.
         """
         environment = self.environment
         writing = environment.map.writing
@@ -177,7 +177,7 @@ class DiskStore:
                     txn.abort()
                     raise _NoRoom(environment.full())
                 if deadlines.in_use and deadlines.ended(txn, 1):
-                    # A transaction inside this one: where there is no room for it only this is undone.
+                    # A nested transaction: if there is no room for it, only this one is undone.
                     before = deadlines.forgotten
                     try:
                         with environment.handle.begin(parent=txn, write=True) as inner:
@@ -189,7 +189,7 @@ class DiskStore:
             raise _NoRoom(environment.full()) from None
         except lmdb.Error as error:
             code = getattr(error, "code", None)
-            # LMDB makes an I/O error of a write that the kernel did in part, as it does where the room ends.
+            # The kernel writes only a part where the room ends, and LMDB reports that as an I/O error.
             if code not in NO_SPACE and not (code == errno.EIO and is_full(environment.path.parent)):
                 raise
             environment.hold_still()
@@ -201,7 +201,7 @@ class DiskStore:
         return replies
 
     def _refuse(self, job: Job, cause: str) -> list[bytes]:
-        """Answer a job whose writes failed: 500 for them, while its GETs are read. Say so once in the log."""
+        """Answer a job whose writes failed: they get 500, and its GETs are read. Log it once."""
         now_s = time.monotonic()
         if not self._refusing and not self.environment.lost and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
             self._refused_logged_s = now_s
@@ -247,7 +247,7 @@ def _has_put(job: Job) -> bool:
 
 
 def _one_by_one(job: Job, run_one: Callable[[Command], list[bytes]]) -> list[bytes]:
-    """Run the commands of a job each on its own, with the same bound on what is fetched."""
+    """Run each command of a job on its own, with the same bound on what is fetched."""
     batch, left_bytes = job
     replies = []
     for command in batch:

@@ -1,4 +1,4 @@
-"""The LMDB environment of the disk store while it is open: watched, synced, and opened again where LMDB gave it up."""
+"""The LMDB environment of the disk store: watched, synced, and opened again if LMDB has given it up."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger("kvss")
 
 SYNC_INTERVAL_S = 1.0
 KEEP_INTERVAL_S = 0.25
-"""How often the file is looked for: what is acknowledged to a file that is gone is lost."""
+"""How often the store checks that the file is still there: a write to a removed file is lost."""
 READER_CHECK_INTERVAL_S = 10.0
 CLOSE_S = 10.0
 TRIES = 10
@@ -31,11 +31,11 @@ Result = TypeVar("Result")
 
 
 class DiskEnvironment:
-    """One open data file: its LMDB environment, a thread that looks after it, and what is wrong with it.
+    """One open data file: its LMDB environment, a thread that looks after it, and its faults.
 
-    handle, deadlines: used by whoever holds a lock of `map`; another environment may be in their place afterwards.
-    lost: why nothing can be written until the server is started again. unreadable: whether reading is unsafe, too.
-    unsyncable: why nothing can be written until a sync succeeds. unsynced: set by whoever has committed.
+    handle, deadlines: use them while holding a lock of `map`; they may be replaced afterwards. lost: why nothing can be
+    written until the server is started again. unreadable: whether reading is unsafe, too. unsyncable: why nothing can
+    be written until a sync succeeds. unsynced: whether something is committed and not synced; set by the committer.
     most_pages: how many pages the file may have. Raises CannotOpen.
     """
 
@@ -118,12 +118,12 @@ class DiskEnvironment:
         logger.error("%s: PUT and DEL get 500 until the server is started again", reason)
 
     def mend(self) -> None:
-        """Open the file again where LMDB has given it up, as it does when a meta page could not be written."""
+        """Open the file again if LMDB has given it up, as it does when a meta page could not be written."""
         if not self._is_given_up():
             return
         self._look_for_the_file()
         if self.lost:
-            return  # what is at the path now is not what was acknowledged
+            return  # another file may be at the path now
         try:
             with self.map.alone():  # a reader inside would crash
                 self._checkpoints.drop()
@@ -146,7 +146,7 @@ class DiskEnvironment:
             return True
 
     def hold_still(self) -> None:
-        """Bound the store by the pages the file has, where the disk has no more: what DEL frees is then used again."""
+        """The disk is full: bound the store by the pages that the file has. PUT can use again what DEL frees."""
         if not self._disk_is_full:
             self._disk_is_full = True
             self.most_pages = self.handle.info()["last_pgno"] + 1
@@ -159,7 +159,7 @@ class DiskEnvironment:
         return f"the store is full: {bound} {self._max_bytes or self.handle.info()['map_size']} bytes"
 
     def _keep(self) -> None:
-        """Be the thread that looks after the file: is it still there, has the disk room again, is a sync due."""
+        """Run the thread that checks: is the file still there, has the disk room again, is a sync due?"""
         sync_due_s = time.monotonic() + SYNC_INTERVAL_S
         check_due_s = time.monotonic() + READER_CHECK_INTERVAL_S
         while not self._closing.wait(KEEP_INTERVAL_S):
@@ -175,12 +175,12 @@ class DiskEnvironment:
                 self.sync()
 
     def _clear_dead_readers(self) -> None:
-        """Free the read transactions of processes that were killed: they keep old pages from being used again."""
+        """Free the read transactions of killed processes, because LMDB does not reuse pages that they may see."""
         with contextlib.suppress(lmdb.Error):  # the environment may be on its way to be opened again
             self.handle.reader_check()
 
     def _look_for_the_file(self) -> None:
-        """Refuse writes from now on where the path does not lead to the file, and reads where the file was cut off."""
+        """Refuse writes from now on if the path does not lead to the file, and reads if the file was cut off."""
         last_page = None
         try:
             with self.map.to_read():
@@ -190,7 +190,7 @@ class DiskEnvironment:
             return  # it is being opened again
         except lmdb.Error:
             pass  # it could not be opened again
-        reason, unreadable = file.lost(last_page)  # without the lock: where the disk hangs, this does
+        reason, unreadable = file.lost(last_page)  # without the lock: this hangs if the disk does
         if reason and not self.lost:
             self._lose(reason, unreadable=unreadable)
 

@@ -1,4 +1,4 @@
-"""Opens the LMDB file of the disk store, makes it ours, and refuses files that are not, are newer, or are damaged."""
+"""Opens or creates the LMDB file of the disk store. Refuses files that are foreign, newer or damaged."""
 
 import errno
 import logging
@@ -22,11 +22,11 @@ FORMAT = 1
 
 MIN_BYTES = 1 << 20
 ENGINE = 0
-"""LMDB 0.9: its file format is the one that other programs read, and 15 years old."""
+"""LMDB 0.9: its file format is 15 years old, and other programs read it."""
 
 MAX_READERS = 1024
 LOCK_BYTES = 80 << 10
-"""Of the lock file: 64 for each reader, and LMDB's own head."""
+"""The size of the lock file: 64 bytes for each reader, and LMDB's own head."""
 _MAGIC = 0xBEEFC0DE
 _MAGIC_AT = 16
 
@@ -37,9 +37,9 @@ _DAMAGE = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lm
 class DataFile:
     """An LMDB file that this process has open: the environment, and the locks that tie it to its lock file.
 
-    Made by opening or creating it, mapped at the largest size it may ever have. Where it cannot be written it is opened
-    for reading alone, with a warning. path is as people wrote it; `real` has no symbolic links, so that every name of
-    the file leads to the same lock file. Raises CannotOpen.
+    The file is mapped at the largest size that it may ever have. If it cannot be written, it is opened read-only, with
+    a warning. path is as people wrote it. `real` has no symbolic links, so that every name of the file leads to the
+    same lock file. Raises CannotOpen.
     """
 
     def __init__(self, path: Path, *, synced: bool, max_bytes: int) -> None:
@@ -86,7 +86,7 @@ class DataFile:
         self._page_bytes: int = self.environment.stat()["psize"]
 
     def lost(self, last_page: int | None) -> tuple[str, bool]:
-        """Return why what is written would not be found at this path any more, and whether reading is unsafe, too.
+        """Return why a write would not be found at this path any more, and whether reading is unsafe, too.
 
         Empty and False while all is well. A file that was cut off must not be read: a mapped page behind its end would
         kill the process. last_page: number of the last page in use; None where the environment is closed.
@@ -96,11 +96,11 @@ class DataFile:
         except OSError as error:
             return f"{self.path} was removed: {error.strerror}", False
         if last_page is None:
-            return "", False  # what is at the path is judged when it is opened
+            return "", False  # the file at the path is checked when it is opened
         needed_bytes = (last_page + 1) * self._page_bytes
         if _identity(found) != self.identity:
             return f"{self.path} was replaced by another file", False
-        # A page at the end that is not written yet makes a file short, and does not make it shorter than it was.
+        # A last page that is not written yet makes a file short, but not shorter than it was.
         if found.st_size < min(needed_bytes, self._seen_bytes):
             return f"{self.path} was cut off at {found.st_size} bytes", True
         self._seen_bytes = found.st_size
@@ -121,12 +121,12 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _refuse_foreign(path: Path, real: Path) -> None:
-    """Look at the file before LMDB does, which would leave a lock file beside a file that is not its own."""
+    """Check the file before LMDB opens it: LMDB would leave a lock file beside a foreign file."""
     try:
         mode = real.stat().st_mode
         if stat.S_ISDIR(mode):
             raise CannotOpen(f"{path} is a directory", "Give the path of a file in it.")
-        if not stat.S_ISREG(mode):  # to open a pipe would wait for its other end
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
             raise CannotOpen(f"{path} is not a regular file", "Give the path of a file.")
         with real.open("rb") as file:
             head = file.read(_MAGIC_AT + 4)
@@ -137,9 +137,9 @@ def _refuse_foreign(path: Path, real: Path) -> None:
 
 
 def _allocate_lock(lock: Path) -> None:
-    """Give the lock file its blocks: LMDB leaves holes and maps them, and to fill one on a full disk kills the process.
+    """Allocate the lock file's blocks: LMDB maps its holes, and filling one on a full disk kills the process.
 
-    A file that has them is not opened: to close it would release the locks that this process may hold on it.
+    A file that has them is not opened: closing it would release the locks that this process may hold on it.
     """
     if lock.exists() and lock.stat().st_blocks * 512 >= LOCK_BYTES:
         return
@@ -174,9 +174,9 @@ def _disk_bytes(directory: Path) -> int:
 
 
 def _check_whole(path: Path, real: Path, environment: lmdb.Environment) -> None:
-    """Refuse a file that has been cut off: to read a mapped page behind its end would kill the process.
+    """Refuse a file that has been cut off: reading a mapped page after its end would kill the process.
 
-    A page at the end that one transaction took and gave back is never written, so that a file may be short and whole.
+    A last page that one transaction took and gave back is never written. So a file may be short and whole.
     """
     expected_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if real.stat().st_size < expected_bytes:

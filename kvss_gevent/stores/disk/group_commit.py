@@ -1,8 +1,8 @@
 """Group commit: the writes of many greenlets become one transaction of the disk store, on a thread of its own.
 
-While the thread commits one transaction, what arrives is gathered, and the next takes all of it as soon as the event
-loop has nothing else to do: a disk that syncs 2,000 times a second acknowledges 2,000 times as many writes as there are
-clients waiting.
+While the thread commits one transaction, new writes are gathered. The next transaction takes all of them as soon as the
+event loop is idle. So a disk that syncs 2,000 times a second acknowledges 2,000 writes a second for each waiting
+client.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ CLOSE_S = 10.0
 
 @runtime_checkable
 class TransactionStore(Store, Protocol):
-    """What can be gathered for: DiskStore, and what tests put in its place."""
+    """A store with transactions: DiskStore, and its doubles in tests."""
 
     def read(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run GETs on the last committed state; must not wait. Raises StoreError."""
@@ -55,10 +55,10 @@ class TransactionStore(Store, Protocol):
 class GroupCommit:
     """A Store for the greenlets of one hub: GETs are read at once, batches that write share transactions.
 
-    on_thread: transactions run on one OS thread, and while one syncs the hub goes on; otherwise in the hub itself, at
-    the end of a round of the event loop, for stores that do not sync. A batch gets 500 at once where max_waiting_bytes
-    of values wait already, or where the thread has been busy with one transaction for stall_s. A transaction waits no
-    longer than latest_s for the event loop to be idle.
+    on_thread: transactions run on one OS thread, and the hub goes on while one syncs. Otherwise they run in the hub
+    itself, at the end of a round of the event loop; this is for stores that do not sync. A batch gets 500 at once if
+    max_waiting_bytes of values already wait, or if one transaction has taken stall_s. A transaction waits no longer
+    than latest_s for the event loop to be idle.
     """
 
     run = None
@@ -94,7 +94,7 @@ class GroupCommit:
         self._stall_s = stall_s
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
-        """Run commands in order; see Store. Lets other greenlets run where the batch writes. Raises StoreError."""
+        """Run commands in order; see Store. Lets other greenlets run if the batch writes. Raises StoreError."""
         size_bytes = 0
         only_reads = True
         for verb, _, value in batch:
@@ -127,14 +127,14 @@ class GroupCommit:
         return replies
 
     def _schedule(self) -> None:
-        """Have a transaction begin once the event loop has nothing else to do: all it brought goes in together.
+        """Begin a transaction once the event loop is idle, so that it takes all writes that have arrived.
 
-        Clients that were just answered have their next writes under way then. To begin before that would make two
-        groups of clients take turns, with half as much in each transaction and a quarter more CPU for each write.
+        By then the next writes of clients that were just answered have arrived. If it began earlier, two groups of
+        clients would take turns: half as much in each transaction, and a quarter more CPU for each write.
         """
         self._scheduled = True
         if self._thread is None:
-            self._loop.run_callback(self._begin)  # it has the same thread to wait for, and replies wait for it
+            self._loop.run_callback(self._begin)  # it runs on this thread, and replies wait for it
             return
         self._when_idle.start(self._begin)
         self._at_latest = self._loop.timer(self._latest_s)
@@ -156,13 +156,13 @@ class GroupCommit:
         if self._thread is None:
             self._finish(_attempt(self._store, jobs))
         else:
-            # A new one each time: a timer that was stopped and is started again has only the rest of its time left.
+            # A new timer each time: one that was stopped and is started again has only the rest of its time left.
             self._stall = self._loop.timer(self._stall_s)
             self._stall.start(self._give_up)
             self._thread.start(self._store, jobs)
 
     def _finish(self, outcome: "list[list[bytes]] | Exception") -> None:
-        """Hand out the results, and have the next transaction begin."""
+        """Give each wait its result, and schedule the next transaction."""
         if self._stall is not None:
             self._stall.close()
             self._stall = None
@@ -176,7 +176,7 @@ class GroupCommit:
             wait.finish(StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 
     def _give_up(self) -> None:
-        """Answer all who wait while the disk does not; their writes may still take effect (rule 10)."""
+        """Answer all waits because the disk does not. Their writes may still take effect (rule 10)."""
         self._stalled = True
         logger.error("the disk has not answered for %g s: PUT and DEL get 500, reads go on", self._stall_s)
         waits = [*self._running, *self._waiting]
@@ -197,7 +197,7 @@ class GroupCommit:
         return self._store.expired_keys
 
     def reclaim(self, _: int) -> bool:
-        """Have a transaction delete some keys that have ended; return whether there are more."""
+        """Delete some keys that have ended, in a transaction; return whether there are more."""
         if not self._store.has_ended():
             return False
         with contextlib.suppress(StoreError):
@@ -223,7 +223,7 @@ class GroupCommit:
 
 
 def with_group_commit(store: Store, *, on_thread: bool) -> Store:
-    """Return a store that gathers writes, where the given one has transactions to gather them in; otherwise itself."""
+    """Return a store that gathers writes, if the given one has transactions; otherwise return the given one."""
     return GroupCommit(store, on_thread=on_thread) if isinstance(store, TransactionStore) else store
 
 

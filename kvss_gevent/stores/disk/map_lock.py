@@ -15,17 +15,17 @@ WAIT_S = 1.0
 
 
 class MapLock:
-    """Two locks: whoever uses the map holds one of them, and whoever moves the map holds both.
+    """Two locks. Using the map takes one of them, and moving the map takes both.
 
-    Where one wait was too long, the next ones are short until the holder is done: a server with many clients waits
-    WAIT_S once, and not once for each of them.
+    After one wait was too long, the next ones are short until the holder is done. So a server with many clients waits
+    WAIT_S once, and not once for each client.
     """
 
     def __init__(self) -> None:
         self.reading = threading.Lock()
         self.writing = threading.Lock()
         self._moving_until_s = float("inf")
-        """When who moves the map has had its time; infinite while nobody does."""
+        """While the map is moved: when readers stop waiting for it. Otherwise infinite."""
         self._writer_hangs = False
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Room that is kept for deleting: on a full disk LMDB needs new pages for a DEL, too, before any page becomes free.
+"""Room that is kept for deleting: on a full disk LMDB needs new pages for a DEL before any page becomes free.
 
 The room is a file beside the store, `PATH-reserve`. It is given up when a DEL finds the disk full, and taken again once
 the disk has room.
@@ -10,7 +10,7 @@ from pathlib import Path
 RESERVE_BYTES = 256 << 10
 """Some 60 pages: a DEL takes one for each level of the tree, and some for the list of free pages."""
 ROOM_BYTES = 3 * RESERVE_BYTES
-"""A disk with less is full: taking the reserve would leave too little for a write."""
+"""A disk with less room is full: taking the reserve would leave too little for a write."""
 
 
 class Reserve:
@@ -45,6 +45,6 @@ class Reserve:
 
 
 def is_full(directory: Path) -> bool:
-    """Tell whether the disk of a directory has so little room that the reserve is not to be taken from it."""
+    """Tell whether the disk of a directory has too little room to take the reserve from it."""
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize < ROOM_BYTES

@@ -1,7 +1,7 @@
-"""Sees to it that all workers of a server, also those that are started later, have the same data file open.
+"""Makes sure that all workers of a server, also those that start later, have the same data file open.
 
-Somebody may move a file away while it is served, with its lock file, and put another in its place. A worker that is
-started then would open that one, and the workers would answer from two stores.
+Somebody may move a file away while it is served, with its lock file, and put another in its place. A worker that starts
+then would open the other file, and the workers would answer from two stores.
 """
 
 import contextlib
@@ -31,21 +31,21 @@ class FileStore(Store, Protocol):
 
 
 class SameFile:
-    """Which file the first worker opened; made by the parent before it forks."""
+    """Which file the first worker opened. The parent makes this object before it forks."""
 
     def __init__(self) -> None:
         self._identity = mmap.mmap(-1, _IDENTITY.size)
-        # What is under way in a socket stays open while somebody holds the socket: a file's inode is not used again.
+        # A file that is under way in a socket stays open while the socket is held. So its inode is not used again.
         self._held, self._hold = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def checked(self, store: Store) -> Store:
-        """Return the store, which a worker has opened. Raises CannotOpen where it is another file's."""
+        """Return the store that a worker has opened. Raises CannotOpen if it is another file's."""
         if not isinstance(store, FileStore):
             return store
         first = _IDENTITY.unpack(self._identity[:])
         if first == (0, 0):
             self._identity[:] = _IDENTITY.pack(*store.identity)
-            with contextlib.suppress(OSError):  # where the path leads to another file by now nothing need be held
+            with contextlib.suppress(OSError):  # if the path now leads to another file, nothing needs to be held
                 descriptor = os.open(store.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     socket.send_fds(self._hold, [b"."], [descriptor])

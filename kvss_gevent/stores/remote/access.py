@@ -1,4 +1,4 @@
-"""How a store shows itself to Valkey or Redis: the number of the database, a user with a password, TLS.
+"""How a store logs in to Valkey or Redis: the number of the database, a user with a password, TLS.
 
 A password comes from a file or from the environment, never from an address: other users of the machine see the words of
 a command. The file is read at each connection, so that a password can change while the server runs.
@@ -19,7 +19,7 @@ MAX_PASSWORD_FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What each connection to a server of the store begins with; password raises OSError or ValueError."""
+    """How each connection to a server of the store begins; password raises OSError or ValueError."""
 
     db: int = 0
     user: str = ""
@@ -51,7 +51,7 @@ def _password_of(config: Config, user: str) -> Callable[[], str] | None:
 
 
 def _first_line(path: str) -> str:
-    """Return the password in a file. Raises OSError and ValueError, neither with anything of what the file holds."""
+    """Return the password in a file. Raises OSError and ValueError, never with anything from the file."""
     with Path(path).open("rb") as file:
         line = file.readline(MAX_PASSWORD_FILE_BYTES).rstrip(b"\r\n")
     try:
@@ -68,7 +68,7 @@ def _tls_of(config: Config) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=config.store_ca or None)
         if config.store_cert:
             context.load_cert_chain(config.store_cert, config.store_key or None)
-    except (OSError, ValueError) as error:  # of which the library does not say whose file it is
+    except (OSError, ValueError) as error:  # the library's error does not name the file
         given = [text for text in (config.store_ca, config.store_cert, config.store_key) if text]
         raise CannotOpen(
             f"cannot use {', '.join(given) or 'the certificates of this system'}: {error}",

@@ -17,15 +17,15 @@ from kvss_gevent.stores.remote.request import TOO_MUCH, NodeRequest
 logger = logging.getLogger("kvss")
 
 REDIRECTIONS = 4
-"""After as many a batch fails: a cluster that is being rearranged needs one or two."""
+"""After this many a batch fails. A cluster that is being rearranged needs one or two."""
 
 KEPT_LIMITS = 8
-"""Values of a batch are kept up to so many times its limit_bytes, where the sizes of values changed suddenly."""
+"""If values suddenly become larger, a batch keeps values up to this many times its limit_bytes."""
 
 ASKING: RawCommand = (b"ASKING",)
 
 NO_KEY, NO_DEADLINE = -2, -1
-"""What a server answers to PTTL beside milliseconds."""
+"""Answers of a server to PTTL that are not milliseconds."""
 
 MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
 
@@ -35,7 +35,7 @@ NOT_FOUND, SERVER_ERROR = LINE[Status.NOT_FOUND], LINE[Status.SERVER_ERROR]
 
 
 class Directory(Protocol):
-    """Who serves which key, and what a batch on its way learns of that; see RemoteStore."""
+    """Which node serves which key, and what a batch learns about that; see RemoteStore."""
 
     cluster: bool
 
@@ -46,10 +46,10 @@ class Directory(Protocol):
 
 
 def reply_to_get(value: bytes | None) -> bytes:
-    """Return the reply line for a value that a server has, or has not.
+    """Return the reply line for a value, or for a key that is not there.
 
-    Another program may have stored what KV/1.0 cannot carry, an empty value or one with a line feed, which would become
-    several replies: that is 500 (rules 1 and 11).
+    Another program may have stored an empty value or one with a line feed, which KV/1.0 cannot carry. That is 500
+    (rules 1 and 11).
     """
     if value is None:
         return NOT_FOUND
@@ -60,7 +60,7 @@ def reply_to_get(value: bytes | None) -> bytes:
 
 
 def command_of_expiry(verb: int, key: bytes, value: bytes) -> RawCommand:
-    """Return what a server is asked for a command of rule 15."""
+    """Return the server's command for a command of rule 15."""
     if verb == PUTEX:
         seconds, value = split_seconds(value)
         return b"SET", key, value[:-1], b"EX", b"%d" % seconds, b"GET"
@@ -68,7 +68,7 @@ def command_of_expiry(verb: int, key: bytes, value: bytes) -> RawCommand:
         return b"EXPIRE", key, value[:-1]
     if verb == TTL:
         return b"PTTL", key
-    # PERSIST of the server answers 0 for a key that is not there and for one that does not expire.
+    # The server's PERSIST answers 0 for a missing key, and also for one that does not expire.
     return b"GETEX", key, b"PERSIST"
 
 
@@ -86,7 +86,7 @@ def reply_of_expiry(verb: int, reply: Reply) -> bytes:
 
 
 class BatchRun:
-    """A batch under way. All of it happens on the caller's thread at first, then on the threads of nodes."""
+    """A batch under way. It begins on the caller's thread and goes on on the threads of nodes."""
 
     __slots__ = (
         "_batch",
@@ -121,7 +121,7 @@ class BatchRun:
         self._redirections = 0
 
     def send(self, parts: Mapping[tuple[Node, bool], Sequence[int]]) -> None:
-        """Send commands, given by their numbers in the batch, to a node each; the bool is for ASKING."""
+        """Send commands, given by their numbers in the batch, to their nodes; the bool is for ASKING."""
         batch = self._batch
         keep_bytes = KEPT_LIMITS * self._limit_bytes
         self._works = []
@@ -135,7 +135,7 @@ class BatchRun:
                     continue
                 writes = writes or verb != TTL
                 if verb == PUT:
-                    # GET makes SET return the old value: the only way to know in one step whether there was one.
+                    # GET makes SET return the old value: only so one step tells whether there was one.
                     commands.append((b"SET", key, value[:-1], b"GET"))
                 else:
                     commands.append((b"DEL", key) if verb == DEL else command_of_expiry(verb, key, value))
@@ -161,14 +161,14 @@ class BatchRun:
         try:
             outcome = self._all_are_done()
         except StoreError as error:
-            outcome = error.with_traceback(None)  # it would keep this frame, and the frame the batch, alive
-        except Exception as mistake:  # somebody waits for an outcome, whatever happens
+            outcome = error.with_traceback(None)  # it would keep this frame, and with it the batch, in memory
+        except Exception as mistake:  # a caller waits for an outcome, whatever happens
             outcome = StoreError(f"an error in this store: {mistake!r}")
         if outcome is not None:
             self._done(outcome)
 
     def _all_are_done(self) -> list[bytes] | None:
-        """Return reply lines, or None where redirected commands are on their way again. Raises StoreError."""
+        """Return reply lines, or None if redirected commands are under way again. Raises StoreError."""
         refused = False
         for work, _, numbers in self._works:
             if work.error:
@@ -182,7 +182,7 @@ class BatchRun:
         return self._reply_lines()
 
     def _redirect(self) -> None:
-        """Send refused commands where they belong: nothing of them was run. Raises StoreError for any other refusal."""
+        """Send redirected commands to their nodes: they were not run. Raises StoreError for any other refusal."""
         if self._redirections == REDIRECTIONS:
             raise StoreError(f"redirected {REDIRECTIONS} times: the nodes do not agree which of them serves the key")
         self._redirections += 1
@@ -211,7 +211,7 @@ class BatchRun:
         self.send(parts)
 
     def _reply_lines(self) -> list[bytes]:
-        """Return reply lines, cut short after limit_bytes where nothing but GETs follows: those can be asked again."""
+        """Return reply lines. Cut them after limit_bytes if only GETs follow, because GETs can be repeated."""
         largest_bytes = 0
         for reply in self._replies:
             if type(reply) is bytes and len(reply) > largest_bytes:

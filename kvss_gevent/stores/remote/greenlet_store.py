@@ -1,7 +1,8 @@
-"""Lets the greenlets of connections wait for a remote store, whose nodes are asked by greenlets of their own.
+"""Lets the greenlets of connections wait for a remote store. Its nodes have greenlets of their own.
 
-A greenlet hands in its batch and goes back to the hub. What has arrived by the end of a round of the event loop is
-handed out together, without an event object and a timer for each wait: those cost as much as the rest of a request.
+A greenlet hands in its batch and goes back to the hub. At the end of a round of the event loop all outcomes that have
+arrived are handed out together. There is no event object and no timer for each wait: those cost as much as the rest of
+a request.
 """
 
 from collections import deque
@@ -25,7 +26,7 @@ class AskedStore(Store, Protocol):
     """A store that can be asked without waiting; see RemoteStore."""
 
     wait_s: float
-    """Whoever asks waits no longer than this."""
+    """The longest wait for an outcome."""
 
     def submit(self, batch: Batch, limit_bytes: int, done: Done, /) -> None: ...
     def submit_get(self, key: bytes, limit_bytes: int, done: Done, /) -> None: ...
@@ -34,7 +35,7 @@ class AskedStore(Store, Protocol):
 
 
 class GreenletStore:
-    """The Store over an AskedStore, for greenlets of one hub: made and closed in the hub's thread."""
+    """The Store over an AskedStore, for the greenlets of one hub. It is made and closed in the hub's thread."""
 
     run = None
     blocks = True
@@ -69,12 +70,12 @@ class GreenletStore:
         self.store.close()
 
     def _wait_for(self, submit: Callable[..., None], *what: Any) -> Any:
-        """Call submit with what and a done, and return what is given to that. Raises StoreError."""
+        """Call submit with what and a done; return what done gets. Raises StoreError."""
         wait = Wait()
         wait.greenlet = getcurrent()
 
         def done(outcome: Any) -> None:
-            # The greenlet is woken by the hub, not by whoever brought the outcome.
+            # The hub wakes the greenlet, not the caller of done.
             self._arrived.append((wait, outcome))
             if not self._called:
                 self._called = True
@@ -89,7 +90,7 @@ class GreenletStore:
             wait.greenlet = None
             del self._waits[wait]
         if isinstance(wait.outcome, StoreError):
-            # One of its own: an error that is kept in the frame that raised it lives until the collector comes by.
+            # A new error each time: one that its own frame keeps lives until the garbage collector runs.
             raise StoreError(str(wait.outcome))
         return wait.outcome
 
@@ -101,7 +102,7 @@ class GreenletStore:
             wait.finish(outcome)
 
     def _sweep(self) -> None:
-        """Be the greenlet that ends waits that took too long. A timer for each would cost as much as the request."""
+        """Run the greenlet that ends waits that took too long. A timer for each would cost as much as the request."""
         while True:
             gevent.sleep(SWEEP_INTERVAL_S)
             now_s = self._loop.now()
@@ -112,7 +113,7 @@ class GreenletStore:
 
 
 def for_greenlets(store: Store) -> Store:
-    """Return the same store for greenlets, where the given one works on threads; otherwise itself."""
+    """Return the same store for greenlets, if the given one works on threads; otherwise the given one."""
     if not isinstance(store, AskedStore):
         return store
     from kvss_gevent.stores.remote.greenlets import Greenlets

@@ -1,7 +1,7 @@
 """Runs the store on Valkey or Redis on the greenlets of one hub: the client library on gevent's sockets, no threads.
 
-With a thread for each node, threads and hub fight over the interpreter's lock at every send and recv: measured with 64
-clients, half the requests a second for twice the CPU. Nothing is patched; only these connections are gevent's.
+With a thread for each node, threads and hub compete for the interpreter's lock at every send and recv. Measured with 64
+clients: half the requests a second for twice the CPU. Nothing is patched; only these connections are gevent's.
 """
 
 import contextlib
@@ -65,9 +65,9 @@ class GreenConnection(PlainConnection):
 
 
 class GreenSocket:
-    """What the library uses of a socket, at half the cost of gevent's: it waits first, and reads what is there then.
+    """The part of a socket that the library uses, at half the cost of gevent's: it first waits, then reads.
 
-    gevent's own socket tries and fails, and makes a Waiter and a Timeout, for a reply that cannot be there yet. The
+    gevent's own socket first tries to read a reply that cannot be there yet, then makes a Waiter and a Timeout. The
     socket may be a TLS one: a record has at most 16 KiB, and the library reads 64 KiB, so that no reply stays in it.
     """
 
@@ -81,7 +81,7 @@ class GreenSocket:
         self._readable = self._loop.io(sock.fileno(), 1)
 
     def settimeout(self, timeout_s: float) -> None:
-        """Wait at most so long from now on; 0 is not at all."""
+        """Set the longest wait; 0 is no wait."""
         self._timeout_s = timeout_s
 
     def recv_into(self, buffer: bytearray) -> int:
@@ -93,7 +93,7 @@ class GreenSocket:
         return self._sock.recv_into(buffer)
 
     def recv(self, size: int) -> bytes:
-        """Do the same for the parser that is written in Python."""
+        """Read for the parser that is written in Python."""
         buffer = bytearray(size)
         return bytes(buffer[: self.recv_into(buffer)])
 
@@ -134,7 +134,7 @@ class GreenSocket:
             raise TimeoutError("timed out")
 
     def shutdown(self, how: int) -> None:
-        """Tell the other side."""
+        """Shut the connection down."""
         self._sock.shutdown(how)
 
     def close(self) -> None:

@@ -19,18 +19,18 @@ from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runtime
 
 FRESH_S = 0.1
-"""A connection used as lately is not looked at before use: a look costs a tenth of a round trip."""
+"""A connection that was used this recently is not checked before use: a check costs a tenth of a round trip."""
 
 REST_S = 0.2
-"""After a failure the node is left alone for this long: work for it fails at once instead of waiting in turn."""
+"""After a failure, work for the node fails at once for this long, instead of waiting."""
 
 
 VALUE_UNWANTED = (b"SET", b"GETEX")
-"""Commands whose replies are values that nobody asked for."""
+"""Commands whose replies are values that no client asked for."""
 
 
 class Node:
-    """A server by its address. submit() may be called from any thread, or any greenlet where the runtime is theirs."""
+    """A server by its address. submit() may be called from any thread, or any greenlet on a runtime of greenlets."""
 
     def __init__(self, address: Address, limits: NodeLimits, runtime: Runtime, access: Access) -> None:
         self.address = address
@@ -57,7 +57,7 @@ class Node:
         return f"{host}:{port}"
 
     def submit(self, work: NodeRequest) -> None:
-        """Queue work, or call its done() at once with an error where it cannot be taken."""
+        """Queue work. If that is not possible, call its done() at once with an error."""
         with self._lock:
             queued_bytes = self._queued_bytes + len(work.packed)
             full = queued_bytes > self.limits.queue_bytes and self._queued_bytes > 0
@@ -73,7 +73,7 @@ class Node:
         work.done(work)
 
     def close(self, timeout_s: float = 0.0) -> None:
-        """Stop the runner once it has done what is queued; wait for that at most timeout_s."""
+        """Stop the runner after the queued work; wait for that at most timeout_s."""
         with self._lock:
             self._closed = True
         self._called.set()
@@ -82,7 +82,8 @@ class Node:
 
     def _run(self) -> None:
         while True:
-            # Whoever queues work looks at the signal afterwards: cleared before looking for work, it is never missed.
+            # submit checks the signal after it has queued work. It is cleared before the queue is read, so no work is
+            # missed.
             self._called.clear()
             while self._waiting:
                 gathered = self._gather()
@@ -94,7 +95,7 @@ class Node:
         self._disconnect()
 
     def _do(self, gathered: Sequence[NodeRequest]) -> str:
-        """Run what is still wanted; returns what went wrong, for the work that has no replies."""
+        """Run the work whose time is not over; return the fault, for the work without replies."""
         now_s = time.monotonic()
         if now_s < self._resting_until_s:
             return self._fault
@@ -105,7 +106,7 @@ class Node:
         try:
             if ready:
                 self._exchange(ready)
-        except Exception as fault:  # whatever it was: nobody knows any more which reply comes next
+        except Exception as fault:  # after any error it is unknown which reply comes next
             self._disconnect()
             self._fault = str(fault) or type(fault).__name__
             self._resting_until_s = time.monotonic() + REST_S
@@ -114,7 +115,7 @@ class Node:
         return "its turn did not come in time"
 
     def _gather(self) -> list[NodeRequest]:
-        """Take what is waiting, up to the limits of a pipeline: it came while the last round trip was under way."""
+        """Take the waiting work, up to the limits of a pipeline. It came during the last round trip."""
         gathered: list[NodeRequest] = []
         commands = size_bytes = 0
         limits = self.limits
@@ -133,7 +134,7 @@ class Node:
         wanted = self.limits.replicas_ack
         waits = wanted > 0 and any(work.writes for work in gathered)
         if waits:
-            # It gives up before the connection does, so that too few replicas are not mistaken for a dead node.
+            # WAIT gives up before the connection does, so that too few replicas are not taken for a dead node.
             packed += pack([(b"WAIT", b"%d" % wanted, b"%d" % (self.limits.timeout_s * 500))])
         self.pipelines += 1
         try:
@@ -148,7 +149,7 @@ class Node:
             for work in gathered:
                 read_all.append((work, self._read_replies(work, deadline_s)))
         finally:
-            # No write is acknowledged without a word from the replicas.
+            # No write is acknowledged without the replicas' answer.
             confirmed = wanted if not waits else self._confirmed() if len(read_all) == len(gathered) else 0
             for work, replies in read_all:
                 if work.writes and confirmed < wanted:
@@ -182,7 +183,7 @@ class Node:
         return replies
 
     def _ensure_connected(self) -> None:
-        """Connect where there is no connection, or where the server has closed it meanwhile: nothing was sent yet."""
+        """Connect if there is no connection, or the server has closed it. Nothing was sent yet."""
         if self._connected:
             try:
                 self._connected = not self._connection.can_read(0)
@@ -199,7 +200,7 @@ class Node:
         self._connection.disconnect()
 
     def _finish(self, gathered: Sequence[NodeRequest], fault: str) -> None:
-        """Give back finished work; what has no replies gets an error that says what was at fault."""
+        """Give back finished work. Work without replies gets an error with the fault."""
         size_bytes = 0
         for work in gathered:
             size_bytes += len(work.packed)

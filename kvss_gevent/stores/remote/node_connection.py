@@ -1,7 +1,7 @@
-"""One connection to a Valkey or Redis server: what the stores use of the client library, and how it is set up.
+"""One connection to a Valkey or Redis server: the part of the client library that the stores use.
 
-The library connects, shakes hands and parses. Commands are packed here: that is ten lines, and cost 1.6 us a command
-there; its read_response spends 1.5 us around 0.2 us of parsing.
+The library connects, shakes hands and parses. Commands are packed here, in ten lines: the library takes 1.6 us for a
+command. Its read_response takes 1.5 us around 0.2 us of parsing.
 """
 
 import ssl
@@ -23,7 +23,7 @@ Reply = Any
 
 
 class Sender(Protocol):
-    """What a packed request is sent on: send() takes what the kernel takes at once, sendall() waits."""
+    """Sends packed requests: send() takes what the kernel takes at once, sendall() waits."""
 
     @property
     def send(self) -> Callable[[bytes], int]: ...
@@ -60,7 +60,7 @@ def settings(address: Address, timeout_s: float, access: Access) -> dict[str, An
 
 
 PACKED_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
-"""A GET as it is sent, of the length of a key and the key."""
+"""A GET as it is sent, to be formatted with the length of a key and the key."""
 
 
 def pack(commands: Iterable[RawCommand]) -> bytes:
@@ -77,13 +77,13 @@ def pack(commands: Iterable[RawCommand]) -> bytes:
 
 
 class Credentials(CredentialProvider):
-    """What the library asks at each connection for a user and a password."""
+    """The library asks it for user and password at each connection."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Return the words behind AUTH. Raises ConnectionError where the password cannot be read."""
+        """Return the words after AUTH. Raises ConnectionError if the password cannot be read."""
         assert self._access.password
         try:
             password = self._access.password()
@@ -102,12 +102,12 @@ class PlainConnection(Connection):
         """Reads the next reply; one that refuses a command is a ResponseError. Raises ValkeyError or OSError."""
 
     def _connect(self) -> Any:
-        """Connect, and shake hands where there is TLS; called by the library. Raises OSError."""
+        """Connect, and do the handshake of TLS; called by the library. Raises OSError."""
         sock = super()._connect()  # type: ignore[no-untyped-call]
         return self.tls.wrap_socket(sock, server_hostname=self.host) if self.tls else sock
 
     def socket(self) -> Sender:
-        """Return the socket of now, for sending. Raises ConnectionError where it is not connected."""
+        """Return the present socket, for sending. Raises ConnectionError if there is none."""
         if self._sock is None:
             raise ConnectionError("not connected")
         sock: Sender = self._sock

@@ -1,4 +1,4 @@
-"""What a node of a cluster says where a command belongs to another node: MOVED for good, ASK for once."""
+"""The replies of a node whose command belongs to another node: MOVED from now on, ASK for once."""
 
 from valkey.exceptions import ResponseError
 
@@ -6,7 +6,7 @@ from kvss_gevent.stores.remote.node_connection import Address
 
 
 def redirection(refusal: ResponseError, asked: Address) -> tuple[Address, bool, int] | None:
-    """Return where a refused command belongs, whether only this once (ASK), and the slot; None for other refusals."""
+    """Return the address for a refused command, whether it is for once (ASK), and the slot; None for other refusals."""
     words = str(refusal).split()
     if len(words) < 3 or words[0] not in ("MOVED", "ASK"):
         return None

@@ -1,8 +1,7 @@
 """The stores on Valkey or Redis: redis:// is one server, cluster:// many. A Node has the connection of each server.
 
-A batch is split by node, and its parts travel at the same time, each in the next pipeline of its node together with
-what other callers want from it. apply() may be called from any number of threads; submit() is for callers that have
-their own way of waiting.
+A batch is split by node. Its parts travel at the same time, each in the next pipeline of its node, together with parts
+of other callers. apply() may be called from any number of threads. submit() is for callers that wait in their own way.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ REFRESH_INTERVAL_S = 0.25
 """The slots are asked for at most this often, however many calls fail."""
 
 LARGEST_FADES = 0.9
-"""How the size of the largest value fades with each batch that has none as large."""
+"""The factor by which the remembered largest size shrinks with each batch of smaller values."""
 
 
 class RemoteStore:
@@ -54,7 +53,7 @@ class RemoteStore:
         self.limits = limits or NodeLimits()
         self.cluster = cluster
         self.wait_s = 3 * self.limits.timeout_s
-        """How long a batch may take in all: its turn in the queue, its own round trip, and one redirection."""
+        """The longest time for a batch: waiting in the queue, its own round trip, and one redirection."""
         self._runtime = runtime = runtime or Threads()
         self._seeds = tuple(addresses)
         self._access = access or Access()
@@ -72,7 +71,7 @@ class RemoteStore:
         self._refresher = runtime.spawn(self._refresh_when_stale, "kvss cluster slots")
 
     def check(self) -> None:
-        """Ask whether the server or cluster is there and fit for use. Raises StoreError, saying why not."""
+        """Ask whether the server or cluster is there and usable. Raises StoreError with the reason if not."""
         if self.cluster:
             self._refresh()
             missing = self._owners.count(None)
@@ -83,19 +82,19 @@ class RemoteStore:
     def running_on(self, runtime: Runtime) -> "RemoteStore":
         """Return another store that does the same on another runtime; this one can be closed."""
         other = RemoteStore(self._seeds, self.limits, self._access, cluster=self.cluster, runtime=runtime)
-        if self.cluster:  # what is known already need not be asked for while the first clients wait
+        if self.cluster:  # the first clients need not wait for what is already known
             other.assign([None if owner is None else owner.address for owner in self._owners])
         return other
 
     def assign(self, owners: Owners) -> None:
-        """Take over who serves which slot."""
+        """Take over the owners of the slots."""
         serving = {address: self.node(address) for address in set(owners) if address is not None}
         self._owners = [None if address is None else serving[address] for address in owners]
 
     def submit(self, batch: Batch, limit_bytes: int, done: Done) -> None:
         """Start a batch (see Store.apply) and return; done is called once, on any thread, with reply lines or an error.
 
-        done must not wait. It may never be called where a node hangs: the caller waits no longer than wait_s.
+        done must not wait. If a node hangs, it may never be called, so the caller waits at most wait_s.
         """
         batch = batch[: self._how_many(batch, limit_bytes)]
         parts: dict[tuple[Node, bool], list[int]] = {}
@@ -142,7 +141,7 @@ class RemoteStore:
         return replies
 
     def submit_count(self, done: Callable[[int | StoreError], None]) -> None:
-        """Start counting the keys: one DBSIZE for each master, whatever the number of keys. done as with submit."""
+        """Start counting the keys, with one DBSIZE for each master. done is as in submit."""
         nodes = {owner for owner in self._owners if owner is not None}
         if not nodes:
             self.refresh_soon()
@@ -173,7 +172,7 @@ class RemoteStore:
         return number
 
     def close(self) -> None:
-        """End the threads; what is under way is waited for within the time limit."""
+        """End the threads. Work under way is waited for, within the time limit."""
         with self._lock:
             self._closing.set()
             nodes = list(self._nodes.values())
@@ -188,7 +187,7 @@ class RemoteStore:
     # What a BatchRun needs.
 
     def owner_of(self, key: bytes) -> Node | None:
-        """Return the node that serves a key, as far as known."""
+        """Return the node that serves a key, as far as it is known."""
         return self._owners[self._place_of(key)]
 
     def node(self, address: Address) -> Node:
@@ -203,7 +202,7 @@ class RemoteStore:
             return known
 
     def moved(self, slot: int, node: Node) -> None:
-        """Note that a slot has a new owner; where one has moved, others may have."""
+        """Note that a slot has a new owner. If one has moved, others may have moved, too."""
         self._owners[slot] = node
         self.refresh_soon()
 
@@ -232,7 +231,7 @@ class RemoteStore:
         return len(batch)
 
     def _refresh_when_stale(self) -> None:
-        """Be the thread that keeps the owners of slots up to date."""
+        """Run the thread that keeps the owners of slots up to date."""
         self._stale.set()
         while True:
             self._stale.wait()
@@ -248,7 +247,7 @@ class RemoteStore:
             return
         with self._lock:
             known = list(self._nodes)
-        # Nobody in particular is asked first: one node that is cut off must not be believed again and again.
+        # The order is random, so that a node that is cut off is not believed again and again.
         random.shuffle(known)
         everyone = dict.fromkeys((*known, *self._seeds))
         owners = find_owners(everyone, min(self.limits.timeout_s, 1.0), self._runtime, self._access)
@@ -277,5 +276,5 @@ class RemoteStore:
 
 
 def _first(_: bytes) -> int:
-    """Stand in for slot_of where there is one server: it has all keys."""
+    """The slot of every key where there is only one server."""
     return 0

@@ -1,4 +1,4 @@
-"""A piece of work for one server of a store, and how much of it a server is given. A Node runs it."""
+"""A piece of work for one server of a store, and the limits of a server. A Node runs it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class NodeLimits:
     """For connecting, for sending a pipeline, and for each reply; a pipeline may take it once more as a whole."""
 
     pipeline_commands: int = 1024
-    """A pipeline takes no more work once it has as many; 1 is one round trip for each piece of work."""
+    """A pipeline with this many commands takes no more work; with 1 each piece of work has its own round trip."""
 
     pipeline_bytes: int = 4 << 20
     queue_bytes: int = 64 << 20
-    """Requests waiting for the node, as packed; what does not fit is refused."""
+    """Bytes of packed requests that may wait for the node. More are refused."""
 
     replicas_ack: int = 0
     """Replicas that must have confirmed a write before it is acknowledged."""
@@ -31,12 +31,12 @@ class NodeLimits:
 class NodeRequest:
     """Commands for one node, run together and in order; afterwards their replies, or the error that struck them all.
 
-    Whoever makes one fills in the first four: an __init__ would be one more call for every request.
+    The maker sets the first four attributes: an __init__ would be one more call for every request.
     """
 
     commands: Sequence[RawCommand]
     packed: bytes
-    """The same as they are sent, each behind ASKING where `asking` says so."""
+    """The same as they are sent, each after ASKING if `asking` is true."""
     done: Callable[["NodeRequest"], None]
     """Called once, by the node's runner or the caller; must not wait."""
     deadline_s: float
@@ -51,7 +51,7 @@ class NodeRequest:
 
 
 class TooMuch:
-    """Stands in for a value that was fetched and not kept."""
+    """Takes the place of a value that was fetched and not kept."""
 
 
 TOO_MUCH = TooMuch()

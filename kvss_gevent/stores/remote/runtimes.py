@@ -1,4 +1,4 @@
-"""What the store on Valkey or Redis runs on: here threads and blocking sockets, elsewhere greenlets."""
+"""What the store on Valkey or Redis runs on. Here: threads and blocking sockets."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Signal(Protocol):
 
 
 class Runner(Protocol):
-    """Something that runs beside us, as a thread does."""
+    """Something that runs concurrently, such as a thread."""
 
     def join(self, timeout: float | None = None) -> Any: ...
 
@@ -32,7 +32,7 @@ class Runtime(Protocol):
 
 
 class Threads:
-    """A thread for each node: for callers that are threads themselves."""
+    """A thread for each node, for callers that are threads themselves."""
 
     def spawn(self, function: Callable[[], None], name: str) -> Runner:
         """Start a thread that does not keep the process alive."""

@@ -1,4 +1,4 @@
-"""Which node of a cluster serves which slot: asks the nodes. Keeps nothing."""
+"""Asks the nodes of a cluster which of them serves which slot."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ from kvss_gevent.stores.remote.runtimes import Runtime
 SLOTS = VALKEY_CLUSTER_HASH_SLOTS
 
 slot_of = key_slot
-"""Return the slot of a key: CRC16 of the key, or of what stands in its first braces."""
+"""Return the slot of a key: CRC16 of the key, or of the part in its first braces."""
 
 Owners = list[Address | None]
 """For each slot the address of the node that serves it."""
 
 
 def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime, access: Access) -> Owners:
-    """Ask one node after the other for the owners of all slots, and return the answer of the first that knows better.
+    """Ask one node after the other for the owners of all slots, and return the first good answer.
 
     A node that is cut off from the others says that the cluster is not ok, and its answer is only taken if nobody has
     another. Each node has timeout_s for each of its two answers. Raises StoreError when nobody answers.
@@ -55,7 +55,7 @@ def parse_slots(reply: object, asked: Address) -> Owners:
     try:
         for first, last, master, *_ in reply:  # type: ignore[attr-defined]
             host, port = master[:2]
-            # A node that does not know its own name says nothing: then it is the one that was asked.
+            # A node that does not know its own address gives none: then it is the node that was asked.
             address = (host.decode() if host else asked[0], int(port))
             owners[first : last + 1] = [address] * (last + 1 - first)
     except (TypeError, ValueError, AttributeError):

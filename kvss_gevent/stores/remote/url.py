@@ -1,6 +1,6 @@
 """Opens redis://USER@HOST:PORT/DB and cluster://USER@HOST:PORT,HOST:PORT, and rediss: and clusters: over TLS.
 
-Reads the address, and looks whether anyone is there who lets this server in.
+Reads the address, and checks that a server is there and accepts the login.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ REMEDIES = {
     "reset by peer": "Give rediss:// or clusters:// where the server speaks TLS; else look at its log.",
     "closed by server": "Give rediss:// or clusters:// where the server speaks TLS; else look at its log.",
 }
-"""What to do about a fault that says this, the first that fits."""
+"""What to do about a fault with this text; the first that fits is used."""
 
 
 def open_redis(rest: str, config: Config) -> RemoteStore:
@@ -75,7 +75,7 @@ def parse_addresses(text: str) -> Iterator[Address]:
 
 
 def _split_user(rest: str) -> tuple[str, str]:
-    """Return the user and what follows; the user is empty where there is none. Raises ValueError."""
+    """Return the user, which may be empty, and the rest. Raises ValueError."""
     if not rest.startswith("//"):
         raise ValueError("not an address")
     user, at, places = rest[2:].rpartition("@")
