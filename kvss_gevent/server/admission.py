@@ -1,4 +1,4 @@
-"""Who is let in: bounds on all connections and on those of one address; all others are refused with 500 (rule 10)."""
+"""Bounds on the connections of all clients and of one address. Connections over a bound get 500 (rule 10)."""
 
 import logging
 import os
@@ -16,13 +16,13 @@ logger = logging.getLogger("kvss")
 
 REFUSAL_LOG_INTERVAL_S = 10.0
 RATE_INTERVAL_S = 1.0
-"""In so long an address may open as many connections as it may have open."""
+"""In this time one address may open as many connections as it may have open."""
 
 
 class Admission:
-    """Counts connections by address, and refuses those that are too many or come too fast.
+    """Counts connections by address, and refuses too many, or too many in a short time.
 
-    An address is "" where it has no bound of its own: loopback, or a Unix socket.
+    An address without a bound of its own is "": loopback, or a Unix socket.
     """
 
     def __init__(self, config: Callable[[], Config], clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class Admission:
         self._logged_s = float("-inf")
 
     def refusal(self, address: str, connected: int) -> str:
-        """Return why one more connection from an address is refused, where `connected` are open in all; or ""."""
+        """Return why one more connection of an address is refused, or "". connected: all open connections."""
         config = self._config()
         if 0 < config.max_connections <= connected:
             return f"{connected} clients are connected, as many as --max-connections allows"
@@ -54,13 +54,13 @@ class Admission:
         return ""
 
     def opened(self, address: str) -> None:
-        """Count a connection that was let in."""
+        """Count a new connection."""
         if address:
             self._open[address] += 1
             self._lately[address] += 1
 
     def closed(self, address: str) -> None:
-        """Count one that has ended."""
+        """Count a connection that has ended."""
         if address:
             self._open[address] -= 1
             if not self._open[address]:
@@ -81,9 +81,9 @@ class Admission:
             self._logged_s = now_s
 
     def refuse_without_descriptors(self, listener: Any, error: OSError) -> bool:
-        """Use the descriptor kept for this to accept and refuse one connection; returns whether that could be done.
+        """Accept and refuse one connection with the reserved descriptor; return whether that was possible.
 
-        Left alone, the connection would stay in the kernel's queue and wake the event loop again at once, forever.
+        Otherwise the connection would stay in the kernel's queue and wake the event loop again and again.
         """
         if self._spare is None:
             self._spare = _open_spare()

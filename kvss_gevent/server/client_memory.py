@@ -1,8 +1,8 @@
-"""What all clients together hold in memory: half lines that came in, and replies that nobody takes.
+"""The memory that all clients together hold: half lines that came in, and replies that clients do not take.
 
-One client has bounds of its own; a thousand of them need one in common. It is counted where it grows: a buffer that
-arrived full, and replies that the kernel did not take. Past the bound the largest holder is cut off, then the next.
-What clients held no longer is given back to the system, too, where the C library can be told to.
+Each client has bounds of its own, but a thousand clients need a common one. Memory is counted where it grows: when a
+receive buffer is full, and when the kernel does not take replies. Past the bound the client that holds most is cut off,
+then the next. Memory that clients no longer hold is given back to the system, if the C library can do that.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ logger = logging.getLogger("kvss")
 
 LEAST_BYTES = 64 << 20
 SHARE = 4
-"""Of the machine's memory all clients together may hold this part, unless the settings say otherwise."""
+"""The part of the machine's memory that all clients together may hold, if the settings name no bound."""
 LOG_INTERVAL_S = 10.0
 
 WORTH_BYTES = 256 << 10
@@ -67,7 +67,7 @@ class ClientMemory:
         return self._total
 
     def note(self, connection: Connection, held_bytes: int) -> None:
-        """Note what one client holds now; cuts off the largest holders while all hold too much."""
+        """Note how much one client holds now. Cut off the largest holders while all hold too much."""
         self._total += held_bytes - self._held.pop(connection, 0)
         if held_bytes:
             self._held[connection] = held_bytes

@@ -1,4 +1,4 @@
-"""What the gevent server keeps per connection, and the ways it is ended from outside; gevent_server drives it."""
+"""What the gevent server keeps for each connection, and how a connection is ended from outside."""
 
 import socket
 import struct
@@ -20,7 +20,7 @@ LINGER_0 = struct.pack("ii", 1, 0)
 
 
 class Connection:
-    """One client: its socket and session, and what the timeouts remember of it."""
+    """One client: its socket, its session, and its times for the timeouts."""
 
     __slots__ = (
         "address",
@@ -44,22 +44,22 @@ class Connection:
         self.session = session
         self.address = address
         self.sending = False
-        """Replies are waiting for the client: it is not read, so its line and its silence are not its fault."""
+        """Replies wait for the client, and the server does not read from it. So no timeout of reading counts."""
         self.ended = ""
         """Why the connection was ended from outside."""
         self.line: object | None = None
         self.line_since_s = 0.0
         self.quiet_since_s = 0.0
         self.wake: Callable[[], object] | None = None
-        """Wakes the greenlet where it waits for the socket; None where it hibernates, having none."""
+        """Wakes the greenlet that waits for the socket; None while the connection hibernates, without a greenlet."""
         self.rests = False
-        """The greenlet is asked to end, the connection staying open, if there is nothing to read."""
+        """The greenlet is to end if there is nothing to read. The connection stays open."""
 
     def __str__(self) -> str:
         return f"client {server_name(*self.address[:2])}" if self.address else "a client of the Unix socket"
 
     def untaken_bytes(self) -> int:
-        """Return how much the kernel has to send to the client; 0 where it does not tell."""
+        """Return how many bytes the kernel still has to send to the client; 0 if the system does not tell."""
         if fcntl is None:
             return 0
         try:
@@ -69,24 +69,24 @@ class Connection:
         return int(number)
 
     def stop_receiving(self) -> None:
-        """Have the session end as if the client had closed its sending side: what was received is still answered."""
+        """End the session as if the client had closed its sending side: requests that were received are answered."""
         try:
             self.sock.shutdown(socket.SHUT_RD)
         except OSError:
-            pass  # the client was faster
+            pass  # the client has closed it already
 
     def end(self, why: str, *, reset: bool = False) -> None:
-        """End the connection from outside: the greenlet that owns it will read the end of the stream and close it."""
+        """End the connection from outside: its greenlet reads the end of the stream and closes it."""
         self.ended = why
         if reset:
             self.reset_on_close()
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # the client was faster
+            pass  # the client has closed it already
 
     def reset_on_close(self) -> None:
-        """Have the kernel throw away what the client did not take, instead of keeping it for minutes."""
+        """Make the kernel drop the replies that the client did not take. Otherwise it keeps them for minutes."""
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
         except OSError:
@@ -94,9 +94,9 @@ class Connection:
 
 
 def close(sock: socket.socket) -> None:
-    """Close a socket so that the last reply arrives.
+    """Close a socket in a way that the last reply arrives.
 
-    Bytes left unread would make the kernel send a reset, which can overtake a reply: what is there is read first.
+    If bytes are unread, the kernel sends a reset, which can overtake a reply. So they are read first.
     """
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -108,9 +108,9 @@ def close(sock: socket.socket) -> None:
 
 
 def host_of(address: Any) -> str:
-    """Return the host of a peer; empty for loopback and for a Unix socket, which have no bound of their own.
+    """Return the host of a peer; empty for loopback and Unix sockets, which have no bound of their own.
 
-    Of an IPv6 host it is the network of 64 bits: whoever has one address there has all of them.
+    For IPv6 it is the network of 64 bits: a host with one address there has all of them.
     """
     if not isinstance(address, tuple):
         return ""

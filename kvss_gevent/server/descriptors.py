@@ -1,4 +1,4 @@
-"""The limit of open files: raised to what the clients need, or the number of clients lowered to it."""
+"""The limit of open files: raises it to what the clients need, or lowers the number of clients to it."""
 
 import contextlib
 import logging
@@ -15,11 +15,11 @@ with contextlib.suppress(ImportError):  # Windows has neither the module nor a l
 logger = logging.getLogger("kvss")
 
 RESERVED: Final = 64
-"""For the interpreter, the event loop, the listener, logs and stores."""
+"""Descriptors for the interpreter, the event loop, the listener, logs and stores."""
 
 
 def raise_limit(wanted: int | None = None) -> int | None:
-    """Raise the soft limit to `wanted`, or as far as it goes; returns the limit, None for no limit."""
+    """Raise the soft limit to `wanted`, or as far as possible; return the limit, None for no limit."""
     if "resource" not in globals():
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -32,15 +32,12 @@ def raise_limit(wanted: int | None = None) -> int | None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):
-        return soft  # macOS has a lower limit than it tells
+        return soft  # the true limit of macOS is lower than the one it tells
     return None if wanted == resource.RLIM_INFINITY else wanted
 
 
 def fit(config: Config, *, tell: bool = True) -> Config:
-    """Make room for config.max_connections, or lower that to the room there is; tell logs a warning then.
-
-    0 becomes what there is room for.
-    """
+    """Make room for config.max_connections, or lower it to the room there is; 0 takes all room. tell logs a warning."""
     used = max(RESERVED, open_now() + RESERVED // 2)
     wanted = config.max_connections
     limit = raise_limit(wanted + used if wanted else None)
@@ -58,7 +55,7 @@ def fit(config: Config, *, tell: bool = True) -> Config:
 
 
 def open_now() -> int:
-    """Return how many descriptors this process has; those it inherited leave less room for clients."""
+    """Return how many descriptors this process has open. Inherited ones leave less room for clients."""
     for path in ("/proc/self/fd", "/dev/fd"):
         with contextlib.suppress(OSError):
             return len(os.listdir(path))  # noqa: PTH208 - a count, no paths

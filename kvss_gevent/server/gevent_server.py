@@ -1,11 +1,11 @@
 """The gevent server: a StreamServer, one greenlet per connection. A conversation answers what it receives.
 
-The usual loop around `socket.recv` and `sendall` costs twice the CPU a request: for every wait it tries, fails, makes a
-Waiter, and starts and stops a watcher. Here each connection keeps one watcher, started once with the greenlet's own
-switch: the event loop wakes the greenlet, which makes one recv and one send, and goes back to the event loop.
-Three rules come with it. The watcher is stopped before the greenlet waits for anything else, or the wrong event would
-wake it. Only the greenlet that owns a socket closes it, and closes the watcher first. And whoever wants a connection
-ended shuts the socket down: its greenlet then reads the end of the stream.
+The usual loop of `socket.recv` and `sendall` costs twice the CPU for a request: each wait tries, fails, makes a Waiter,
+and starts and stops a watcher. Here each connection keeps one watcher, which is started once with the greenlet's own
+switch. The event loop wakes the greenlet. The greenlet makes one recv and one send, and goes back to the event loop.
+This needs three rules. The watcher is stopped before the greenlet waits for anything else; otherwise the wrong event
+would wake it. Only the greenlet that owns a socket closes it, and it closes the watcher first. To end a connection from
+outside, the socket is shut down: its greenlet then reads the end of the stream.
 """
 
 import logging
@@ -37,27 +37,27 @@ logger = logging.getLogger("kvss")
 READ, WRITE = 1, 2
 
 SMALL_RECV_BYTES = 448
-"""Fits Python's own small-object allocator; a larger buffer costs 0.3 us a request. It grows when it was full."""
+"""Fits Python's own small-object allocator. A larger buffer costs 0.3 us a request. It grows after it was full."""
 
 SHORT_QUEUE = 16
-"""Where more clients wait to be accepted none is left to a freer worker: a storm must not be taken up one in 2 ms."""
+"""If more clients wait to be accepted, none is left to a freer worker: a storm must not be accepted one in 2 ms."""
 QUEUE_LENGTH = struct.Struct("24xI")
-"""Of a listening socket's TCP_INFO: tcpi_unacked is the length of its queue."""
+"""Offset in a listening socket's TCP_INFO of tcpi_unacked, which is the length of its queue."""
 
 STRANGERS_LOG_INTERVAL_S = 10.0
 """Clients of other protocols are logged at most this often."""
 
 PAUSE_S = 0.5
-"""How long accepting rests where not even a refusal could be sent."""
+"""How long accepting rests if not even a refusal could be sent."""
 
 LEAVE_S = 0.002
-"""How long a new client is left to a worker that has fewer. Without that one worker of four got 52 clients of 64."""
+"""How long a new client is left to a worker with fewer clients. Without it, one worker of four got 52 of 64 clients."""
 
 PROGRESS_LOOKS = 5
-"""How often a client that takes no replies is looked at before --write-timeout ends it."""
+"""How often a client that takes no replies is checked before --write-timeout ends it."""
 
 GRACE_S = 1.0
-"""For connections that were reset at the end of a drain to notice."""
+"""Time for connections that were reset at the end of a drain to end."""
 
 
 class DeafClientError(Exception):
@@ -67,8 +67,8 @@ class DeafClientError(Exception):
 class KVServer(StreamServer):  # type: ignore[misc]
     """A KV/1.0 server on a listening socket, one greenlet per connection.
 
-    start() accepts from then on and returns; drain() ends all in good order. Must be made, started and drained in the
-    same thread. Limits are the config's; `kvss serve --help` says what they are.
+    start() begins to accept and returns; drain() ends all in good order. Make, start and drain it in one thread. The
+    limits are those of config; `kvss serve --help` explains them.
     """
 
     max_accept = 100
@@ -90,9 +90,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         usual_bytes = default_bound()
         self.observer: Observer | None = None
         self.may_wait = service.store.blocks
-        """Whether a conversation may let other greenlets run: in its store, or while a password is checked."""
+        """Whether a conversation may let other greenlets run, in its store or while a password is checked."""
         self.needs_login = False
-        """Whether conversations have is_admitted: one that waits for a login may not stay for long."""
+        """Whether conversations have is_admitted, because one without a login may not stay for long."""
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
         self._sweeper = gevent.spawn(
             sweep, self.connections, lambda: self.config, self._memory, self._is_admitted, self._hibernate
@@ -102,9 +102,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         )
 
     def do_read(self) -> tuple[Connection, None] | None:
-        """Accept one connection, or refuse one with 500 where there is no room for it (rule 10)."""
+        """Accept one connection, or refuse it with 500 if there is no room (rule 10)."""
         if not self._left_it and self._someone_is_freer() and self._queue_length() <= SHORT_QUEUE:
-            self._left_it = True  # only once: it may be stuck, or have as much to do
+            self._left_it = True  # only once: the other worker may be stuck, or as busy
             self.stop_accepting()
             gevent.spawn_later(LEAVE_S, self._accept_again)
             return None
@@ -118,7 +118,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 self.stop_accepting()
                 gevent.spawn_later(PAUSE_S, self._accept_again)
             return None
-        # A plain socket, for a gevent socket has watchers of its own, which cost memory and would not be used.
+        # A plain socket: a gevent socket has watchers of its own, which cost memory and would not be used.
         sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
         sock.setblocking(False)
         host = host_of(address)
@@ -154,7 +154,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             self.start_accepting()
 
     def _converse(self, connection: Connection, readable: Any = None) -> None:
-        """Be the greenlet of one connection, from its first byte or the end of a rest, to its end or a rest."""
+        """Run the greenlet of one connection, until the connection ends or hibernates."""
         sock = connection.sock
         readable = readable or self._loop.io(sock.fileno(), READ)
         reason = "it closed"
@@ -197,23 +197,23 @@ class KVServer(StreamServer):  # type: ignore[misc]
         close(connection.sock)
 
     def _hibernate(self, connection: Connection) -> None:
-        """Have a quiet connection give up its greenlet soon; its next byte gives it another one."""
+        """Let a quiet connection give up its greenlet soon. Its next byte gives it another one."""
         self._loop.run_callback(self._rest, connection)
 
     def _rest(self, connection: Connection) -> None:
-        """Have the greenlet of a quiet connection end. Runs in the hub, so that nobody reads or sends meanwhile."""
+        """End the greenlet of a quiet connection. Runs in the hub, so nothing reads or sends meanwhile."""
         if connection.wake and not connection.sending and connection.session.quiet:
             connection.rests = True
             connection.wake()
             connection.rests = False
 
     def _end_rest(self, connection: Connection, readable: Any) -> None:
-        """Give a connection that hibernates a greenlet, which runs at once: there is something to read."""
+        """Give a hibernating connection a greenlet. It runs at once, because there is something to read."""
         readable.stop()
         greenlet(self._converse, gevent.get_hub()).switch(connection, readable)
 
     def _talk(self, connection: Connection, readable: Any) -> bool:
-        """Receive, feed, send, until either side is done, or the connection is to hibernate; returns whether it is.
+        """Receive, answer and send until one side is done or the connection is to hibernate; return whether it is.
 
         Raises OSError; DeafClientError.
         """
@@ -255,14 +255,14 @@ class KVServer(StreamServer):  # type: ignore[misc]
     def _for_a_store_that_waits(
         self, connection: Connection, inner: Call, readable: Any, switch: Callable[[], Any]
     ) -> tuple[Call, Callable[[], Any]]:
-        """Return receive and wake for a store in which the greenlet may wait: the socket must not wake it there.
+        """Return receive and wake for a store in which the greenlet may wait. The socket must not wake it there.
 
-        The watcher is stopped only where the client sends more before its replies: to stop and start it for every
+        The watcher is stopped only if the client sends more before it has its replies. To stop and start it for every
         request costs a system call, 1.5 us in all.
         """
 
         def receive(data: bytes) -> bytes:
-            connection.sending = True  # the client waits for us, not we for the client: no sweeping either
+            connection.sending = True  # the client waits for the server, so no timeout counts
             reply = inner(data)
             connection.sending = False
             if not readable.active:
@@ -278,7 +278,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         return receive, wake
 
     def _send_rest(self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: memoryview) -> None:
-        """Send what the kernel did not take and the replies to all requests still waiting, letting others run.
+        """Send the bytes that the kernel did not take, and the replies to waiting requests. Others run meanwhile.
 
         Afterwards the readable watcher is started again, with wake.
         """
@@ -289,8 +289,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         writable = self._loop.io(connection.sock.fileno(), WRITE)
         try:
             while unsent or session.more:
-                # As long as the socket takes all nothing else would make this greenlet wait, and a flood of pipelines
-                # would starve everybody else. Waiting for the socket, unlike sleep(0), lets other sockets' events in.
+                # While the socket takes everything, nothing makes this greenlet wait, and a flood of pipelines would
+                # starve all other clients. Waiting for the socket lets the events of other sockets in; sleep(0) does
+                # not.
                 self._wait_until_writable(connection, writable)
                 if not unsent:
                     unsent = memoryview(proceed(b""))
@@ -306,10 +307,10 @@ class KVServer(StreamServer):  # type: ignore[misc]
         readable.start(wake)
 
     def _wait_until_writable(self, connection: Connection, writable: Any) -> None:
-        """Wait until the socket takes more. Raises DeafClientError where the client takes nothing for --write-timeout.
+        """Wait until the socket takes more. Raises DeafClientError if the client takes nothing for --write-timeout.
 
-        A socket with large buffers becomes writable long after a slow client has begun to take its replies, so what
-        counts is whether the kernel still has as much to send.
+        A socket with large buffers becomes writable long after a slow client has begun to take its replies. So the test
+        is whether the kernel has less to send than before.
         """
         wait = gevent.get_hub().wait
         limit_s = self.config.write_timeout_s
@@ -328,7 +329,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 raise DeafClientError
 
     def drain(self, timeout_s: float) -> bool:
-        """Stop accepting, answer what was received, close; returns whether all was done within timeout_s.
+        """Stop accepting, answer what was received, close; return whether all was done within timeout_s.
 
         Connections that are not done by then are reset.
         """
@@ -350,5 +351,5 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
 
 def _nobody() -> bool:
-    """Stand in where there is one worker only."""
+    """The answer where there is only one worker."""
     return False

@@ -1,4 +1,4 @@
-"""The socket that a server listens on: a TCP address, a Unix socket, or one that a service manager has opened."""
+"""The listening socket of a server: at a TCP address, a Unix socket, or opened by a service manager."""
 
 import errno
 import ipaddress
@@ -20,26 +20,26 @@ from kvss_gevent.settings.log import NOTICE
 logger = logging.getLogger("kvss")
 
 BACKLOG: Final = 4096
-"""Connections that wait in the kernel to be accepted; it lowers this to net.core.somaxconn."""
+"""Connections that wait in the kernel to be accepted. The kernel lowers it to net.core.somaxconn."""
 
 FIRST_INHERITED: Final = 3
-"""The descriptor of the first socket that a service manager passes on (sd_listen_fds(3))."""
+"""The first descriptor that a service manager passes on (sd_listen_fds(3))."""
 
 SEND_BUFFER_BYTES: Final = 512 << 10
 NOT_SENT_BYTES: Final = 128 << 10
 KEEPALIVE_IDLE_S: Final = 240
 KEEPALIVE_INTERVAL_S: Final = 20
 KEEPALIVE_PROBES: Final = 3
-"""A peer that is gone is noticed after 300 s."""
+"""A peer that has vanished is noticed after 300 s."""
 
 HAS_UNIX: Final = hasattr(socket, "AF_UNIX")
 
 
 @contextmanager
 def listening(config: Config, environ: MutableMapping[str, str] = os.environ) -> Iterator[socket.socket]:
-    """Give a listening socket for a block, non-blocking, with TCP_NODELAY, which its connections inherit.
+    """Open a listening socket for a `with` block. Raises Fail.
 
-    Raises Fail, with what to do, where it cannot be had.
+    It is non-blocking and has TCP_NODELAY, which its connections inherit.
     """
     listener = _inherited(environ) or (
         _listen_unix(config.unix) if config.unix else _listen_tcp(config.host, config.port, is_open=config.open)
@@ -58,7 +58,7 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
 
 @contextmanager
 def listening_for_metrics(config: Config) -> Iterator[socket.socket | None]:
-    """Give the listening socket of --metrics for a block, non-blocking, or None where there is none. Raises Fail."""
+    """Open the non-blocking listening socket of --metrics for a `with` block; None without --metrics. Raises Fail."""
     if not config.metrics:
         yield None
         return
@@ -105,7 +105,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def bound(listener: socket.socket) -> None:
-    """Set what every connection inherits: kernel buffers of a bounded size, and an end for peers that are gone.
+    """Set what every connection inherits: kernel buffers of bounded size, and keepalive for peers that have vanished.
 
     Without a bound the kernel keeps some 2.5 MiB of replies for each client that does not read.
     """
@@ -117,12 +117,12 @@ def bound(listener: socket.socket) -> None:
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
     ):
-        if hasattr(socket, name):  # not every system has all of them
+        if hasattr(socket, name):  # not every system has all of these
             listener.setsockopt(level, getattr(socket, name), value)
 
 
 def shown_address(listener: socket.socket) -> str:
-    """Return the address of a listening socket as a client would write it."""
+    """Return the address of a listening socket as a client writes it."""
     address = listener.getsockname()
     if isinstance(address, str | bytes):
         return f"{UNIX_SCHEME}{os.fsdecode(address)}"
@@ -130,7 +130,7 @@ def shown_address(listener: socket.socket) -> str:
 
 
 def _inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """Return the socket of LISTEN_FDS, where it is for this process."""
+    """Return the socket of LISTEN_FDS, if it is for this process."""
     number = environ.pop("LISTEN_FDS", None)
     if environ.pop("LISTEN_PID", None) != str(os.getpid()) or number is None:
         return None
@@ -166,7 +166,7 @@ def _listen_tcp(host: str, port: int, *, is_open: bool) -> socket.socket:
         ) from None
     listener = socket.socket(family, kind, proto)
     try:
-        if os.name == "posix":  # elsewhere it lets two servers have one port
+        if os.name == "posix":  # on other systems it would let two servers use one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
@@ -187,7 +187,7 @@ def _listen_unix(path: str) -> socket.socket:
     if not HAS_UNIX:
         raise Fail("this system has no Unix sockets", "Give HOST and PORT.", Exit.UNREACHABLE)
     listener = socket.socket(socket.AF_UNIX)
-    old_mask = os.umask(0o177)  # the socket is for its owner alone: who may connect may read and write everything
+    old_mask = os.umask(0o177)  # only the owner may connect: whoever connects may read and write everything
     try:
         _remove_stale(path)
         listener.bind(path)
@@ -206,7 +206,7 @@ def _listen_unix(path: str) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that a server left behind when it was killed; nothing else is touched."""
+    """Remove the socket of a server that was killed; touch nothing else."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return

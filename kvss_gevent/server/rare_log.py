@@ -1,4 +1,4 @@
-"""Warnings that strangers can cause as often as they like, and that the log has only now and then."""
+"""Limits warnings that strangers can cause as often as they like."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ logger = logging.getLogger("kvss")
 
 
 class RareLog:
-    """Logs at most one warning in interval_s, and how many were left out before it."""
+    """Logs at most one warning in interval_s, with the number of warnings left out before it."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -15,7 +15,7 @@ class RareLog:
         self._logged_s = float("-inf")
 
     def warn(self, form: str, *values: object) -> None:
-        """Log a warning, or count it."""
+        """Log a warning, or count it as left out."""
         now_s = time.monotonic()
         if now_s - self._logged_s < self._interval_s:
             self._left_out += 1

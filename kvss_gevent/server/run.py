@@ -42,19 +42,19 @@ logger = logging.getLogger("kvss")
 
 
 class FlightRecording(Protocol):
-    """Keeps what happened last; `kvss serve` has one where --flight-recorder asks for it."""
+    """Keeps the last events; `kvss serve` has one with --flight-recorder."""
 
     @property
     def converse(self) -> Callable[[Service], Conversation]:
-        """Makes the conversations of a service, such that the recorder hears of them."""
+        """Makes the conversations of a service, which report to the recorder."""
 
     def dump(self, number: int, /) -> None:
-        """Have what is kept written, in the background, as a signal asks for it."""
+        """Write what is kept, in the background; a signal asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a running server needs of the command that started it."""
+    """What a running server needs from the command that started it."""
 
     reread: Callable[[], Config]
     """Reads the settings again, for SIGHUP. Raises Fail."""
@@ -62,11 +62,11 @@ class Outside:
     """Called with the listening socket once the server, or all of its workers, accept."""
     converse: Converse = Session
     recorder: Callable[[Config], FlightRecording | None] = lambda _: None
-    """Makes the recorder of a process, where the settings ask for one."""
+    """Makes the recorder of a process, if the settings ask for one."""
 
 
 def observed(config: Config, metrics: socket.socket | None) -> Observation | None:
-    """Return what lets a server be seen from outside, where the settings ask for any of it."""
+    """Return the server's observation: metrics and slow log, as far as the settings ask for them."""
     return Observation(config.workers, metrics, config.slow_ms) if metrics or config.slow_ms else None
 
 
@@ -99,7 +99,7 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
         observation.start(observer, service, may_wait=running.server.may_wait, is_stopping=running.stop.is_set)
     if config.watch_blocking:
         BlockingWatch(config.watch_blocking, gevent.get_hub().loop).start()
-    # What exists now stays: the collector need not walk it again and again.
+    # Objects that exist now stay, so the garbage collector need not walk through them again and again.
     gc.collect()
     gc.freeze()
     if worker:
@@ -129,7 +129,7 @@ class _Running:
         protection: Protection,
     ) -> None:
         self.alone = worker is None
-        """What concerns all workers is told by their supervisor."""
+        """The supervisor tells what concerns all workers."""
         self.config = config
         self.service = service
         self.reread = outside.reread
@@ -145,7 +145,7 @@ class _Running:
         self.stopped_by = ""
 
     def acts(self) -> dict[Act, Callable[[int], None]]:
-        """Return what answers each kind of signal."""
+        """Return the function for each kind of signal."""
         return {Act.DRAIN: self.drain, Act.RELOAD: self.reload, Act.REPORT: self.report, Act.IGNORE: self.ignore}
 
     def drain(self, number: int) -> None:
@@ -215,7 +215,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
 
     same_file = SameFile()
     observation = observed(config, metrics)
-    descriptors.fit(config)  # for its warning; each worker makes room for itself
+    descriptors.fit(config)  # only for its warning: each worker makes room for itself
     supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s)
     return supervisor.run(ready, reload)
 

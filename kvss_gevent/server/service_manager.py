@@ -1,4 +1,4 @@
-"""Tells a service manager how the server does, by the protocol of sd_notify(3): one datagram a message."""
+"""Tells a service manager the state of the server, by the protocol of sd_notify(3): one datagram a message."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ STOPPING: Final = "STOPPING=1"
 
 
 def notify(*states: str) -> None:
-    """Send states such as READY=1 to NOTIFY_SOCKET; nothing happens where there is none."""
+    """Send states such as READY=1 to NOTIFY_SOCKET, if there is one."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
@@ -19,9 +19,9 @@ def notify(*states: str) -> None:
             sock.setblocking(False)
             sock.sendto("\n".join(states).encode(), path.replace("@", "\0", 1) if path[0] == "@" else path)
     except OSError:
-        pass  # the manager is gone, or takes no more messages: serving does not depend on it
+        pass  # the manager has gone or takes no more messages: serving does not depend on it
 
 
 def notify_reloading() -> None:
-    """Say that the settings are read again; READY must follow."""
+    """Tell that the settings are being read again; READY must follow."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -1,11 +1,12 @@
 """Several worker processes on one socket: starts them, replaces those that die, ends them all. No event loop here.
 
-The parent accepts nothing and keeps no client. It forks before any event loop exists, waits for signals and for
-children, and owns one end of a pipe that nobody writes to: when it dies, however that happens, its workers read the
-end of that pipe and stop too.
+The parent accepts nothing and has no clients. It forks before any event loop exists, and waits for signals and
+children. It owns one end of a pipe that nobody writes to. When it dies, for any reason, its workers read the end of
+that pipe and stop, too.
 
-All workers accept from the same socket. With a socket for each (SO_REUSEPORT) the kernel would deal connections out in
-advance, and those dealt to a worker that hangs would hang with it; here every other worker takes them.
+All workers accept from the same socket. With a socket for each worker (SO_REUSEPORT) the kernel would assign
+connections in advance, and those of a worker that hangs would hang with it. With one socket the other workers take
+them.
 """
 
 import contextlib
@@ -41,12 +42,12 @@ class RestartTimes:
     reset_after_s: float = 10.0
     """A worker that ran this long restarts after the first delay again."""
     kill_grace_s: float = 3.0
-    """A worker that has not ended this long after the end of the drain is killed."""
+    """A worker that still runs this long after the end of the drain is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker gets from its parent: its number, the counters of all workers, two pipes to the parent."""
+    """What a worker gets from its parent: its number, the counters of all workers, and two pipes."""
 
     number: int
     shared: SharedCounters
@@ -56,16 +57,16 @@ class WorkerContext:
 
     @property
     def counters(self) -> WorkerCounters:
-        """This worker's own."""
+        """This worker's counters."""
         return self.shared.counters[self.number]
 
     @property
     def colleagues(self) -> list[WorkerCounters]:
-        """Those of the other workers."""
+        """The counters of the other workers."""
         return [counters for number, counters in enumerate(self.shared.counters) if number != self.number]
 
     def someone_is_freer(self) -> bool:
-        """Whether a new client is better left to another worker."""
+        """Whether another worker should take a new client."""
         return self.shared.someone_is_freer(self.number)
 
     def ready(self) -> None:
@@ -78,10 +79,10 @@ class WorkerContext:
 class _Worker:
     number: int
     pid: int = 0
-    """0 where it does not run."""
+    """0 while it does not run."""
     started_s: float = 0.0
     delay_s: float = 0.0
-    """Before its last restart; 0 where the next is the first."""
+    """The delay before its last restart; 0 if it was never restarted."""
     due_s: float = 0.0
 
 
@@ -107,7 +108,7 @@ class Supervisor:
         self._times = times or RestartTimes()
         self._stops: list[int] = []
         self._pending: list[int] = []
-        """Signals for the workers, in the order in which they came."""
+        """Signals for the workers, in the order of their arrival."""
         self._life, self._life_held = os.pipe()
         self._ready, self._ready_sent = os.pipe()
         self._alarm, self._alarm_sent = os.pipe()
@@ -117,9 +118,8 @@ class Supervisor:
     def run(self, on_ready: Callable[[], None], reload: Callable[[], None]) -> int:
         """Run until SIGTERM or SIGINT. Returns the exit code.
 
-        on_ready is called once, when all workers accept; reload at SIGHUP, before the workers get that signal, too.
-
-        The first worker is started alone: where it cannot start none can, and its exit code is returned.
+        on_ready is called once, when all workers accept. reload is called at SIGHUP, before the workers get that
+        signal. The first worker is started alone: if it cannot start, none can, and its exit code is returned.
         """
         signal.set_wakeup_fd(self._alarm_sent, warn_on_full_buffer=False)
         handle(
@@ -142,7 +142,7 @@ class Supervisor:
         return self._end_all()
 
     def _pass_on(self, reload: Callable[[], None]) -> None:
-        """Pass signals on to the workers; a report is for one of them, which knows the counters of all."""
+        """Pass signals on to the workers. A report is for one of them, which knows the counters of all."""
         while self._pending:
             number = self._pending.pop(0)
             running = [worker.pid for worker in self._workers if worker.pid]
@@ -157,18 +157,18 @@ class Supervisor:
                 os.kill(pid, number)
 
     def _until_ready(self, count: int) -> int | None:
-        """Wait until so many workers have said that they accept; returns the exit code of one that ended instead."""
+        """Wait until this many workers accept; return the exit code of one that ended instead."""
         while count and not self._stops:
             count -= self._sleep(None)
             for worker, code in self._dead():
-                # A worker that ends with an exit code has said why.
+                # A worker that ends with an exit code has logged why.
                 level = logging.ERROR if code < 0 else logging.INFO
                 logger.log(level, "worker %d ended with %s before it was ready", worker.number, _shown(code))
                 return code if code > 0 else 128 - code
         return None
 
     def _reap(self) -> None:
-        """Note which workers have died, and when each is to be restarted."""
+        """Note which workers have died and when to restart them."""
         for worker, code in self._dead():
             now_s = time.monotonic()
             if now_s - worker.started_s >= self._times.reset_after_s:
@@ -178,7 +178,7 @@ class Supervisor:
             logger.warning("worker %d ended with %s; it restarts in %g s", worker.number, _shown(code), worker.delay_s)
 
     def _start_due(self) -> None:
-        """Start the workers whose time has come, then wait for the next or for a signal."""
+        """Start the workers that are due, then wait for the next or for a signal."""
         now_s = time.monotonic()
         for worker in self._workers:
             if not worker.pid and worker.due_s <= now_s:
@@ -187,7 +187,7 @@ class Supervisor:
         self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
 
     def _dead(self) -> list[tuple[_Worker, int]]:
-        """Collect the workers that have ended, with their exit codes; of one killed by signal N it is -N."""
+        """Collect the workers that have ended, with their exit codes. A worker killed by signal N has -N."""
         dead = []
         for worker in self._workers:
             if worker.pid:
@@ -195,13 +195,13 @@ class Supervisor:
                 if pid:
                     worker.pid = 0
                     counters = self.shared.counters[worker.number]
-                    counters.connections = 0  # its clients went with it
+                    counters.connections = 0  # its clients were disconnected with it
                     counters.seen_s = 0.0
                     dead.append((worker, os.waitstatus_to_exitcode(status)))
         return dead
 
     def _start(self, worker: _Worker) -> None:
-        # Signals wait until the child has put away the parent's handlers: none can be lost in between.
+        # Signals are blocked until the child has removed the parent's handlers, so that none is lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         sys.stdout.flush()
         try:
@@ -218,7 +218,7 @@ class Supervisor:
         worker.started_s = time.monotonic()
 
     def _be_child(self, number: int) -> None:
-        """Turn into a worker; does not return."""
+        """Become a worker; does not return."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -226,7 +226,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for ignored in numbers(Act.RELOAD, Act.REPORT, Act.DUMP, Act.IGNORE):
                 signal.signal(ignored, signal.SIG_IGN)  # until the worker has its own handlers
-            # Ctrl-C reaches the whole process group: the parent passes it on, and once is enough.
+            # Ctrl-C reaches the whole process group. The parent passes it on, and once is enough.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             for end in (self._life_held, self._ready, self._alarm, self._alarm_sent):
                 os.close(end)
@@ -240,7 +240,7 @@ class Supervisor:
             os._exit(code)
 
     def _end_all(self) -> int:
-        """Have all workers drain and end; kill those that do not. Returns 0, or 128 + N after a second signal N."""
+        """Make all workers drain and end; kill those that do not. Return 0, or 128 + N after a second signal N."""
         notify(STOPPING)
         self._listener.close()
         self._kill_all(signal.SIGTERM)
@@ -266,8 +266,8 @@ class Supervisor:
                 os.kill(worker.pid, number)
 
     def _sleep(self, limit_s: float | None) -> int:
-        """Wait for a signal, for a worker to get ready, or for limit_s; returns how many workers got ready."""
-        poller = select.poll()  # select() takes no descriptor above 1023, and many can be inherited
+        """Wait for a signal, for a worker that gets ready, or for limit_s; return how many workers got ready."""
+        poller = select.poll()  # select() takes no descriptor above 1023, and a process can inherit many
         poller.register(self._alarm, select.POLLIN)
         poller.register(self._ready, select.POLLIN)
         ready = poller.poll(None if limit_s is None else math.ceil(limit_s * 1000))

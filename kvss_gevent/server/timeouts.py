@@ -1,4 +1,4 @@
-"""Greenlets that look now and then: for clients that are idle or too slow, and for keys that have ended.
+"""Greenlets that check now and then for clients that are idle or too slow, and for keys that have ended.
 
 One pass over all connections costs less than a timer for each request, and a limit of seconds need not be exact.
 """
@@ -17,34 +17,34 @@ from kvss_gevent.settings.config import Config
 SWEEP_INTERVAL_S = 1.0
 SHORTEST_SWEEP_INTERVAL_S = 0.05
 SWEEP_SLICE = 1000
-"""Connections looked at in one go, about 0.3 ms of work."""
+"""Connections that are checked in one go, about 0.3 ms of work."""
 LEAVE_SLICE = 50
-"""Greenlets that are made to end in one go, about 1 ms of work: a thousand at once would have others wait."""
+"""Greenlets that are ended in one go, about 1 ms of work: a thousand at once would make others wait."""
 STOOD_STILL_S = 1.0
-"""A pass that comes later than this by as much found the server standing still; that is no client's fault."""
+"""If a pass comes this much too late, the server stood still, which is not the clients' fault."""
 NEXT_TURN_S = 1e-6
-"""A pause in which the event loop looks at the sockets; gevent.sleep(0) ends before it does."""
+"""A pause in which the event loop polls the sockets; gevent.sleep(0) ends before that."""
 ADMISSION_S = 10.0
-"""For a TLS handshake and a login (rule 14)."""
+"""The longest time for a TLS handshake and a login (rule 14)."""
 
 RECLAIM_INTERVAL_S = 0.2
 RECLAIM_KEYS = 64
-"""Keys that are forgotten without a look at the clock: 0.1 ms of work."""
+"""Keys that are forgotten between two readings of the clock: 0.1 ms of work."""
 RECLAIM_SLICE_S = 0.001
-"""For how long keys are forgotten in one go. A number of keys is no bound: on a slow machine 500 took 2.5 ms."""
+"""The longest time for forgetting keys in one go. A number of keys is no bound: on a slow machine 500 took 2.5 ms."""
 RECLAIM_LATEST_S = 0.002
-"""A go waits until the event loop has nothing else to do, but no longer than this."""
+"""Before each go, keys wait until the event loop is idle, but no longer than this."""
 
 
 @runtime_checkable
 class Reclaimed(Protocol):
-    """A store that must be told to forget keys that have ended; see MemoryStore."""
+    """A store that forgets ended keys only when it is told to; see MemoryStore."""
 
     def reclaim(self, most: int, /) -> bool: ...
 
 
 def reclaim(store: Reclaimed) -> None:
-    """Run as a greenlet: have the store forget keys that have ended, a few at a time."""
+    """Run as a greenlet: make the store forget ended keys, a few at a time."""
     hub = gevent.get_hub()
     while True:
         gevent.sleep(RECLAIM_INTERVAL_S)
@@ -64,9 +64,9 @@ def sweep(
     is_admitted: Callable[[Any], bool],
     hibernate: Callable[[Connection], object],
 ) -> None:
-    """Run as a greenlet: end clients that are idle, or leave a line half-sent, for longer than allowed.
+    """Run as a greenlet: end clients that are idle, or leave a line half-sent, for too long.
 
-    hibernate is called with those that have been quiet for long enough.
+    hibernate is called with connections that have been quiet for long enough.
     """
     looked_s = time.monotonic()
     while True:
@@ -80,7 +80,7 @@ def sweep(
         late_s = now_s - looked_s - pause_s
         looked_s = now_s
         if late_s > STOOD_STILL_S:
-            # What clients sent meanwhile has not been read yet: their clocks stood still, too.
+            # Bytes that clients sent meanwhile have not been read yet, so this time does not count for them.
             for connection in connections:
                 connection.line_since_s += late_s
                 connection.quiet_since_s += late_s
@@ -90,7 +90,7 @@ def sweep(
             if number % SWEEP_SLICE == SWEEP_SLICE - 1:
                 gevent.sleep(NEXT_TURN_S)
             if connection not in connections:
-                continue  # it has gone in a pause, and its memory is given back
+                continue  # it ended in a pause, and its memory is given back
             if now_s - connection.opened_s >= ADMISSION_S and not (
                 connection.transport.is_ready() and is_admitted(connection.session)
             ):
@@ -109,7 +109,7 @@ def sweep(
 
 
 def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
-    """Tell whether a client is quiet for --hibernate; where half a line is kept it is not worth it."""
+    """Tell whether a client is quiet enough for --hibernate. With half a line kept, it is not worth it."""
     return (
         0 < config.hibernate_s <= now_s - connection.quiet_since_s
         and connection.wake is not None
@@ -122,7 +122,7 @@ def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
 def _look_at(connection: Connection, config: Config, now_s: float) -> None:
     session = connection.session
     line = None if connection.sending else session.partial
-    if line is not connection.line:  # a new line, however few bytes of it: dripping does not help
+    if line is not connection.line:  # only a new line counts: sending it byte by byte does not help
         connection.line = line
         connection.line_since_s = now_s
     elif line is not None and 0 < config.line_timeout_s <= now_s - connection.line_since_s:

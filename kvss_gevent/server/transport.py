@@ -1,4 +1,4 @@
-"""How bytes get to a client and back: two functions that the loop of a connection holds, for each kind of transport.
+"""Transports: how bytes get to a client and back. The loop of a connection uses two functions of them.
 
 A new kind is one more function here that makes a Transport of an accepted socket; the loop never asks which it is.
 """
@@ -19,11 +19,11 @@ class Transport(NamedTuple):
     recv: Callable[[int], bytes]
     """Receives about so many bytes; b"" at the end. What is not received is in the socket, whose event tells of it."""
     send: Callable[[Any], int]
-    """Sends; returns how many bytes need not be given again."""
+    """Sends bytes; returns how many were taken."""
     is_ready: Callable[[], bool]
-    """Tells whether the first request can come: false during a handshake."""
+    """Tells whether the first request can come. False during a handshake."""
     finish: Callable[[], object]
-    """Says goodbye before the socket is closed."""
+    """Ends the transport's own protocol before the socket is closed."""
     largest_bytes: int
     """The most that recv returns at a time."""
 

@@ -1,7 +1,7 @@
-"""Checks passwords beside the event loop: on a thread of its own, and only so many for an address (rule 12).
+"""Checks passwords on a thread beside the event loop, and limits how many each address may try (rule 12).
 
-A password costs 40 ms of a processor. Guesses wait: for their turn at the thread, and after wrong ones for a time that
-grows. Nothing else is different for who guesses too often.
+A password costs 40 ms of a processor. A guess waits for its turn at the thread. After wrong guesses it also waits for a
+time that grows. A client that guesses too often sees no other difference.
 """
 
 import time
@@ -15,22 +15,22 @@ from gevent.threadpool import ThreadPool
 from kvss_gevent.core.user_file import User, Users
 
 GUESSES_PER_S: Final = 10
-"""Checked for one address at the most."""
+"""The most that are checked for one address at a time."""
 FREE_FAILURES: Final = 3
-"""Wrong passwords of an address without a delay; from there on it doubles, from FIRST_DELAY_S."""
+"""Wrong passwords of an address without a delay. After them the delay doubles, from FIRST_DELAY_S."""
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
 FORGET_S: Final = 60.0
-"""After which an address begins anew."""
+"""After this time without a failure an address starts again without a delay."""
 MOST_ADDRESSES: Final = 10_000
 
 
 class Authenticator:
-    """Checks names and passwords against the users, which may be replaced at any time."""
+    """Checks names and passwords against the users. The users may be replaced at any time."""
 
     def __init__(self, users: Users) -> None:
         self.users = users
-        # One thread: hashing for all strangers together takes one processor at the most, and honest clients the other.
+        # One thread: hashing for all strangers takes at most one processor, so other clients have the rest.
         self._pool = ThreadPool(1)
         self._turn = BoundedSemaphore(1)
         self._seen: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
@@ -39,7 +39,7 @@ class Authenticator:
     def authenticate(self, address: str, name: bytes, password: bytes) -> User | None:
         """Return the user, or None. Lets other greenlets run meanwhile."""
         self._wait_for_address(address)
-        with self._turn:  # the others wait here in the order in which they came, a greenlet each
+        with self._turn:  # the others wait here in order, a greenlet each
             user: User | None = self._pool.apply(self.users.authenticate, (name, password))
         failures, next_s, _ = self._seen.get(address, (0, 0.0, 0.0))
         now_s = time.monotonic()

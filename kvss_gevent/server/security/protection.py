@@ -1,4 +1,4 @@
-"""What a server asks of strangers: TLS, and a login. Made from the settings, and made again on SIGHUP."""
+"""TLS and login of a server, made from the settings, and made again on SIGHUP."""
 
 import logging
 import ssl
@@ -19,7 +19,7 @@ logger = logging.getLogger("kvss")
 
 
 class Protection:
-    """The users and certificates of a running server. Raises Fail where the settings name what cannot be used."""
+    """The users and certificates of a running server. Raises Fail if those of the settings cannot be used."""
 
     def __init__(self, config: Config) -> None:
         self.authenticator = Authenticator(_users(config)) if config.users else None
@@ -27,7 +27,7 @@ class Protection:
         self._views: Mapping[Role, Service] | None = None
 
     def open(self, service: Service, peer: str) -> Conversation:
-        """Return the conversation of a new client, who must log in; see Service.open."""
+        """Return the conversation of a new client, which must log in; see Service.open."""
         authenticator = self.authenticator
         assert authenticator is not None
         if self._views is None:
@@ -40,7 +40,7 @@ class Protection:
         )
 
     def reload(self, config: Config) -> None:
-        """Read users and certificates again; what cannot be read stays as it was, and the log says so."""
+        """Read users and certificates again. What cannot be read stays as it was, and that is logged."""
         try:
             if self.authenticator is not None:
                 self.authenticator.users = _users(config)

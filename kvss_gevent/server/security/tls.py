@@ -1,7 +1,7 @@
 """TLS as a transport: the same two functions as a plain socket's, recv and send (rule 13).
 
 OpenSSL reads and writes the socket itself, which does not block: it never waits, and reads no more than one record
-asks for. So the loop of a connection stays one, and waits for the socket alone.
+asks for. So there is one loop for all connections, and it waits only for the socket.
 """
 
 import socket
@@ -14,14 +14,14 @@ CHUNK_BYTES = 64 << 10
 RECORD_BYTES = 16 << 10
 """The most plain bytes that a record can have."""
 HELLO = 0x16
-"""The first byte of a TLS client: the record type of a handshake."""
+"""The first byte that a TLS client sends: the record type of a handshake."""
 
 
 _MUST_WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class PlainClientError(OSError):
-    """A client without TLS came to a port with TLS."""
+    """A client without TLS connected to a port with TLS."""
 
     def __init__(self) -> None:
         super().__init__("it does not speak TLS, and this port does")
@@ -29,7 +29,7 @@ class PlainClientError(OSError):
 
 
 class TlsError(OSError):
-    """The handshake failed, or what came is not what the other side encrypted."""
+    """The handshake failed, or the bytes are not what the other side encrypted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -55,7 +55,7 @@ class TlsTransport:
         self._read, self._write, self._pending = self._tls.read, self._tls.write, self._tls.pending
         self._greeted = False
         self.ready = False
-        """Whether the handshake is done."""
+        """Whether the handshake is complete."""
 
     def recv(self, room: int) -> bytes:
         """Return decrypted bytes; b"" at the end of the stream. Raises BlockingIOError, PlainClientError, TlsError.
@@ -71,7 +71,7 @@ class TlsTransport:
         except _MUST_WAIT:
             raise BlockingIOError from None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            return b""  # SSLEOFError: the client closed the connection without a word
+            return b""  # SSLEOFError: the client closed the connection without notice
         except ssl.SSLError as error:
             raise TlsError(f"TLS: {error.reason or error}") from None
         return data
@@ -90,7 +90,7 @@ class TlsTransport:
         return True
 
     def send(self, data: bytes | memoryview) -> int:
-        """Encrypt and send; return how many plain bytes have gone. Raises BlockingIOError, OSError."""
+        """Encrypt and send; return how many plain bytes were sent. Raises BlockingIOError, OSError."""
         try:
             sent: int = self._write(data[:CHUNK_BYTES])
         except _MUST_WAIT:
@@ -100,12 +100,12 @@ class TlsTransport:
         return sent
 
     def close(self) -> None:
-        """Tell the client that no more will come; the socket is for its owner to close."""
+        """Tell the client that no more data comes. The owner of the socket closes it."""
         try:
             if self.ready:
                 self._tls.shutdown()
         except OSError:
-            pass  # it has not said so itself yet, and need not
+            pass  # the client has not closed its side yet, and need not
 
 
 def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
