@@ -115,11 +115,11 @@ def page(left: Side, right: Side) -> str:
         {f"{side.name} ({kind})": _curve(side, kind) for side in (left, right) for kind in ("response", "service")}
     )
     parts = [
-        shell.heading(f"{left.name} and {right.name}", f"{len(left.runs)} and {len(right.runs)} runs, medians."),
-        shell.figure(picture, "Percentiles in microseconds; each step to the right is one nine more."),
+        shell.heading(f"{left.name} and {right.name}", f"Medians of {len(left.runs)} and of {len(right.runs)} runs."),
+        shell.figure(picture, "Each step to the right is one nine more: one request in 10, in 100, in 1,000."),
         tables.table(("", left.name, right.name, "change", "real"), rows),
         "<p>"
-        + escape("Real: all runs of one side lie beyond all runs of the other. One run a side cannot tell.")
+        + escape("Real: all runs of one side are above all runs of the other. With one run on a side nobody knows.")
         + "</p>",
     ]
     if differing := [*unlike(left, right)]:
@@ -138,9 +138,10 @@ def _curve(side: Side, kind: str) -> list[tuple[float, int]]:
 
 def _doubts(*sides: Side) -> Iterator[str]:
     for side in sides:
-        doubted = sum(not run["verdict"]["trusted"] for run in side.runs)
-        if doubted:
-            yield f"{doubted} of {len(side.runs)} runs of {side.name}"
+        verdicts = [run["verdict"] for run in side.runs if not run["verdict"]["trusted"]]
+        if verdicts:
+            reasons = [one["text"] for one in verdicts[0]["findings"] if not one["ok"]]
+            yield f"{len(verdicts)} of {len(side.runs)} runs of {side.name}, the first because {'; '.join(reasons)}"
 
 
 def _word(real: bool | None) -> str:
