@@ -51,6 +51,15 @@ def test_clients_of_threads(server: Served, folder: Path) -> None:
         assert set(threads.map(lambda number: pool.get(b"%d" % number), range(12))) == {LARGE}
 
 
+def test_a_pipeline_larger_than_what_the_kernel_takes(server: Served, folder: Path) -> None:
+    with KVClient("127.0.0.1", server.port, **options(folder)) as kv:
+        pipeline = kv.pipeline()
+        for _ in range(20):
+            pipeline.put(b"k", LARGE)
+            pipeline.get(b"k")
+        assert pipeline.execute()[1::2] == [LARGE] * 20
+
+
 def test_clients_of_asyncio(server: Served, folder: Path) -> None:
     async def use(kv: Any) -> None:
         async with kv:
@@ -63,15 +72,17 @@ def test_clients_of_asyncio(server: Served, folder: Path) -> None:
     asyncio.run(use(AsyncKVPool("127.0.0.1", server.port, size=2, **options(folder))))
 
 
-def ask(kind: Any, server: Served, given: dict[str, Any], call: str, *words: bytes) -> None:
+def ask(
+    kind: Any, server: Served, given: dict[str, Any], call: str, *words: bytes, host: str = "127.0.0.1"
+) -> None:
     """Make one call on a new client of any kind."""
     if kind in (KVClient, KVPool):
-        with kind("127.0.0.1", server.port, **given) as kv:
+        with kind(host, server.port, **given) as kv:
             getattr(kv, call)(*words)
         return
 
     async def ask_it() -> None:
-        async with kind("127.0.0.1", server.port, **given) as kv:
+        async with kind(host, server.port, **given) as kv:
             await getattr(kv, call)(*words)
 
     asyncio.run(ask_it())
@@ -84,8 +95,12 @@ def test_refusals(server: Served, folder: Path, kind: Any) -> None:
         ask(kind, server, options(folder, "ray"), "put", b"k", b"v")
     with pytest.raises(KVUnauthorized) as wrong:
         ask(kind, server, options(folder, password="s3cret"), "get", b"k")
-    assert "s3cret" not in repr(wrong.value)
+    said = f"{wrong.value!r} {wrong.value.__cause__!r}"
+    assert "AUTH alice" in said  # the login was refused, and no request was sent behind it
+    assert "s3cret" not in said
     with pytest.raises(KVUnauthorized):
         ask(kind, server, {"tls": folder / "ca.pem"}, "get", b"k")
     with pytest.raises(KVConnectError, match="certificate"):
         ask(kind, server, options(folder, ca="other.pem"), "get", b"k")
+    with pytest.raises(KVConnectError, match="certificate"):  # it is one for 127.0.0.1
+        ask(kind, server, options(folder), "get", b"k", host="localhost")
