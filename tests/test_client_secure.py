@@ -72,9 +72,7 @@ def test_clients_of_asyncio(server: Served, folder: Path) -> None:
     asyncio.run(use(AsyncKVPool("127.0.0.1", server.port, size=2, **options(folder))))
 
 
-def ask(
-    kind: Any, server: Served, given: dict[str, Any], call: str, *words: bytes, host: str = "127.0.0.1"
-) -> None:
+def ask(kind: Any, server: Served, given: dict[str, Any], call: str, *words: bytes, host: str = "127.0.0.1") -> None:
     """Make one call on a new client of any kind."""
     if kind in (KVClient, KVPool):
         with kind(host, server.port, **given) as kv:
