@@ -1,4 +1,4 @@
-"""A thread that looks whether the event loop still turns, and logs where it is held while it is held.
+"""A thread that checks whether the event loop still turns. While it is held, the thread logs where.
 
 The thread sees the stack of the loop's thread. A loop that waits for events is in the hub's own `run`; it is not held.
 """
@@ -16,12 +16,12 @@ from gevent.hub import Hub
 logger = logging.getLogger("kvss")
 
 LOOKS: Final = 4
-"""In the time from which on the loop counts as held: a hold is told at most a quarter of that late."""
+"""Checks in the time after which the loop counts as held. So a hold is logged at most a quarter of that time late."""
 SHORTEST_LOOK_S: Final = 0.002
 PAUSE_S: Final = 1.0
-"""Between two lines of the log."""
+"""The shortest time between two lines of the log."""
 CALLS: Final = 8
-"""Of a stack are shown, the innermost first."""
+"""Calls of a stack that are shown, the innermost first."""
 
 
 class LookThread:
@@ -33,7 +33,7 @@ class LookThread:
         self._stopped.acquire()
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def stop(self) -> None:
@@ -41,15 +41,15 @@ class LookThread:
         self._stopped.release()
 
     def _run(self) -> None:
-        # A lock, as an Event makes a new one for each wait.
+        # A lock, because an Event makes a new one for each wait.
         while not self._stopped.acquire(timeout=self._look_s):
             self._look()
 
 
 class BlockingWatch:
-    """Watches the loop of the thread that makes it, from a thread of its own.
+    """Watches the event loop of the thread that makes it, from another thread.
 
-    Told of a hold is one line, as soon as the loop has not turned for held_ms.
+    A hold gets one line in the log, as soon as the loop has not turned for held_ms.
     """
 
     def __init__(self, held_ms: int, loop: Any, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +68,7 @@ class BlockingWatch:
         return sys._current_frames().get(self._watched)
 
     def look(self, find_frame: Callable[[], FrameType | None]) -> None:
-        """Look once; find_frame returns where the loop's thread is now."""
+        """Check once; find_frame returns the present frame of the loop's thread."""
         turn, now_s = self._loop.iteration, self._clock()
         if turn != self._turn:
             self._turn, self._since_s, self._told = turn, now_s, False

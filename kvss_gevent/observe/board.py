@@ -1,7 +1,7 @@
 """The figures of all workers in memory that they share: a row for each, written by its worker and read by any.
 
-A worker counts in lists of its own and copies them here once in a while. Its row outlives it: the worker that takes
-its place goes on from there, so that no counter ever falls.
+A worker counts in lists of its own and copies them here now and then. Its row outlives it. The worker that takes its
+place goes on from there, so that no counter ever falls.
 """
 
 import mmap
@@ -16,13 +16,13 @@ COUNTERS: Final = ("connected", "bytes_in", "bytes_out", "slow", "cpu_us", "expi
 """Numbers that only grow."""
 GAUGES: Final = ("connections", "seen_ms", "resident_bytes")
 HANDLED: Final = ("GET", "PUT", "DEL", "other", "several")
-"""What one packet brought: one request, by its command, or several requests."""
+"""The content of a packet: one request, by its command, or several requests."""
 HISTOGRAMS: Final = (*HANDLED, "store", "lag")
 """Of handling, a store that may wait, and the loop. Each has SHOWN classes, one for longer times, and the sum in ns."""
 HISTOGRAM_FIELDS: Final = SHOWN + 2
 
 COMMANDS: Final = (*(verb.name for verb in Verb), "AUTH", "SLOWLOG", "LAB", "none")
-"""`none`: a line that is no request of KV/1.0."""
+"""`none`: a line that is not a request of KV/1.0."""
 STATUSES: Final = tuple(Status)
 REPLIES: Final = {
     (command, status): number
@@ -31,14 +31,14 @@ REPLIES: Final = {
 """The place of each command and status in `replies`."""
 
 TEXT_BYTES: Final = 4096
-"""Of a worker's busiest clients, as JSON."""
+"""Bytes for a worker's busiest clients, as JSON."""
 
 _SIZES: Final = (len(COUNTERS) + len(GAUGES), len(HISTOGRAMS) * HISTOGRAM_FIELDS, len(REPLIES))
 ROW_FIELDS: Final = sum(_SIZES)
 SLOW_ENTRIES: Final = 128
-"""Of a worker's slow log; the oldest goes where a new one comes."""
+"""Entries of a worker's slow log. A new one takes the place of the oldest."""
 SLOW_BYTES: Final = 1024
-"""Of an entry, as JSON."""
+"""Bytes for an entry, as JSON."""
 _ROW_BYTES: Final = ROW_FIELDS * 8 + TEXT_BYTES + SLOW_ENTRIES * SLOW_BYTES
 _LENGTH: Final = struct.Struct("<I")
 
@@ -69,7 +69,7 @@ class WorkerBoard:
 
     @property
     def text(self) -> bytes:
-        """Of at most TEXT_BYTES - 4. A reader may meet half of a new one: it is JSON, and a reader can tell."""
+        """A text of at most TEXT_BYTES - 4. A reader may get half of a new one. It is JSON, so the reader notices."""
         return _read(self._text)
 
     @text.setter
@@ -77,11 +77,11 @@ class WorkerBoard:
         _write(self._text, text)
 
     def write_slow(self, number: int, text: bytes) -> None:
-        """Write an entry of the slow log, the first time or again; one that is too long is left out."""
+        """Write an entry of the slow log, for the first time or again. An entry that is too long is left out."""
         _write(self._slow_entry(number), text if len(text) <= SLOW_BYTES - _LENGTH.size else b"")
 
     def slow_texts(self) -> list[bytes]:
-        """Return the entries of the slow log as they lie, empty ones included."""
+        """Return the entries of the slow log in the order of their places, empty ones included."""
         return [_read(self._slow_entry(number)) for number in range(SLOW_ENTRIES)]
 
     def _slow_entry(self, number: int) -> memoryview:

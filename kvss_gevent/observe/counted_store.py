@@ -1,7 +1,7 @@
 """A store whose answers are counted by command and status.
 
-What sessions find in the table of replies never comes here and costs nothing: it is what is left of all commands when
-everything counted is taken away.
+Replies that sessions find in the table never come here and cost nothing. Their number is all commands minus all that is
+counted.
 """
 
 import time
@@ -13,23 +13,23 @@ from kvss_gevent.protocol.wire import LINE, Status, Verb
 from kvss_gevent.stores.base import Batch, Run, Store
 
 OnWait = Callable[[int, int, Batch, int], object]
-"""Told of each call of a store that may wait: when it began and ended, in ns, its batch, and turns of the loop."""
+"""Called after each call of a store that may wait: its begin and end in ns, its batch, and turns of the loop."""
 
 PLACES: Sequence[dict[bytes, int]] = [
     {LINE[status]: REPLIES[verb.name, status] for status in Status} if verb else {} for verb in (None, *Verb)
 ]
-"""By verb: the place of each whole reply line; a line that is not there is a 200 with data."""
+"""By verb: the place of each whole reply line. A line that is not in it is a 200 with data."""
 FOUND: Sequence[int] = [REPLIES[verb.name, Status.OK] if verb else 0 for verb in (None, *Verb)]
 
 
 class CountedStore:
-    """Another store, counted. counts has a counter for each of REPLIES."""
+    """Counts the answers of another store. counts has a counter for each of REPLIES."""
 
     def __init__(self, store: Store, counts: list[int], loop: Any, on_wait: OnWait) -> None:
         self.replies, self.blocks = store.replies, store.blocks
         self.run = self._counting(store.run, counts) if store.run else None
         self.failed_s = float("-inf")
-        """When a command failed last, on the monotonic clock."""
+        """When a command last failed, on the monotonic clock."""
         self._store, self._counts, self._loop, self._on_wait = store, counts, loop, on_wait
 
     def _counting(self, run: Run, counts: list[int]) -> Run:

@@ -1,4 +1,4 @@
-"""Times in classes of powers of two: a class is the number of bits of the nanoseconds, which takes no search."""
+"""Times in classes of powers of two. The class is the number of bits of the nanoseconds, so no search is needed."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,11 +11,11 @@ LAST_BITS: Final = 34
 SHOWN: Final = LAST_BITS - FIRST_BITS + 1
 
 BOUNDS_S: Final = tuple((1 << bits) / 1e9 for bits in range(FIRST_BITS, LAST_BITS + 1))
-"""The upper bound of each shown class, in seconds. What is longer than the last has no class."""
+"""The upper bound of each shown class, in seconds. Times above the last bound have no class."""
 
 
 def shown_classes(counts: Sequence[int]) -> list[int]:
-    """Return the counts of the SHOWN classes and behind them the number of times above the last bound."""
+    """Return the counts of the SHOWN classes, and after them the number of times above the last bound."""
     return [
         sum(counts[: FIRST_BITS + 1]),
         *counts[FIRST_BITS + 1 : LAST_BITS + 1],
@@ -24,10 +24,10 @@ def shown_classes(counts: Sequence[int]) -> list[int]:
 
 
 def quantile(classes: Sequence[float], bounds: Sequence[float], share: float) -> float | None:
-    """Return the value that a share of the times did not exceed, None where there are none.
+    """Return the value that a share of the times did not exceed; None if there are no times.
 
-    classes: how many times lie in the class of each bound, and behind them those above the last. Inside a class times
-    are taken to be spread evenly; above the last bound the answer is that bound.
+    classes: how many times lie in the class of each bound, and after them the number above the last bound. Inside a
+    class, times count as spread evenly. Above the last bound, the answer is that bound.
     """
     wanted = sum(classes) * share
     if not wanted:

@@ -1,4 +1,4 @@
-"""What a server has so that it can be seen from outside; made before its workers are forked, which share it."""
+"""The metrics and slow log of a server. Made before the workers are forked, which share it."""
 
 import socket
 import time
@@ -15,13 +15,13 @@ from kvss_gevent.observe.openmetrics import CONTENT_TYPE, render
 from kvss_gevent.observe.page_server import HttpAnswer, PageServer
 
 STORE_S: Final = 1.0
-"""In which a store must say how many keys it has."""
+"""The longest time for a store to count its keys."""
 REFUSING_S: Final = 5.0
-"""After a command that failed the server is not ready for so long, unless its store is tried again and works."""
+"""After a failed command the server is not ready for this long, unless its store is tried again and works."""
 
 
 class Observation:
-    """The board of all workers, and the socket of the metrics where they are wanted."""
+    """The board of all workers, and the socket of the metrics if they are wanted."""
 
     def __init__(self, workers: int, listener: socket.socket | None, slow_ms: int) -> None:
         self._slow_ms = slow_ms
@@ -29,11 +29,11 @@ class Observation:
         self.listener = listener
 
     def observer(self, number: int) -> Observer:
-        """Return what watches the process that is worker `number`."""
+        """Return the observer of worker `number`'s process."""
         return Observer(self.board.rows[number], number, self._slow_ms)
 
     def start(self, observer: Observer, service: Service, *, may_wait: bool, is_stopping: Callable[[], bool]) -> None:
-        """Have a process that serves be seen; may_wait: see Observer.start."""
+        """Start to observe a serving process; may_wait: see Observer.start."""
         observer.start(service, may_wait=may_wait)
         if self.listener:
             PageServer(self.listener, self.pages(observer, service, is_stopping)).start()
@@ -66,9 +66,9 @@ class Observation:
 
 
 def _keys(service: Service) -> int | Exception:
-    """Return the number of keys, or why the store does not tell it.
+    """Return the number of keys, or why the store does not give it.
 
-    It is asked in a greenlet of its own, for some stores must not be interrupted while they wait.
+    The store is asked in a greenlet of its own, because some stores must not be interrupted while they wait.
     """
     asked = gevent.spawn(_count, service)
     try:

@@ -1,4 +1,4 @@
-"""Watches one server process: counts what its clients ask, times their calls, and notes all of it on the board."""
+"""Observes one server process: counts requests, times calls, and writes both to the board."""
 
 import json
 import os
@@ -22,13 +22,16 @@ from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
 LOOK_S: Final = 1.0
-"""How often all connections are asked what they have carried, and the board is written."""
+"""How often the bytes of all connections are read, and the board is written."""
 LOOK_SLICE: Final = 100
-"""Connections asked in one go: 0.1 to 0.3 ms, after which clients get their turn."""
+"""Connections that are read in one go: 0.1 to 0.3 ms of work. Then clients get their turn."""
 BUSIEST: Final = 8
 LONGEST_LOOK_S: Final = 0.01
-"""Between two looks of the slow log's thread, which looks LOOKS times in the limit of the log, but no more often than
-SHORTEST_LOOK_S: calls of a log with a shorter limit are timed exactly."""
+"""The longest time between two readings of the clock by the slow log's thread.
+
+It reads the clock LOOKS times in the limit of the log, but not more often than SHORTEST_LOOK_S allows. With a shorter
+limit, calls are timed exactly.
+"""
 
 _COMMANDS: Final = {
     **{name.encode(): name for name in (*Verb.__members__, "AUTH", "SLOWLOG")},
@@ -39,7 +42,7 @@ _REFUSED: Final = (Status.BAD_REQUEST, Status.UPGRADE_REQUIRED)
 
 
 class Observer:
-    """What one process knows of itself. row is its place on the board, which a worker before it may have begun."""
+    """The figures of one process. row is its place on the board, which an earlier worker may have begun."""
 
     def __init__(self, row: WorkerBoard, worker: int = 0, slow_ms: int = 0) -> None:
         self.row = row
@@ -69,11 +72,11 @@ class Observer:
 
     @property
     def failed_s(self) -> float:
-        """When a command failed last in the store, on the monotonic clock."""
+        """When a command last failed in the store, on the monotonic clock."""
         return max(store.failed_s for store in self._stores)
 
     def count_other(self, line: bytes, reply: bytes) -> None:
-        """Count a request that no store was asked for, and its reply."""
+        """Count a request that was answered without the store, and its reply."""
         status = Status(int(reply[:3]))
         word = line.split(b" ", 2)[1:2] if status not in _REFUSED else ()
         command = _COMMANDS.get(word[0].rstrip(), "none") if word else "none"
@@ -90,7 +93,7 @@ class Observer:
         self._carried[client] = NOTHING
 
     def closed(self, client: ObservedClient) -> None:
-        """Note that a client goes; its socket is still there."""
+        """Note that a client goes. Its socket is still open."""
         self._look_at(client)
         self._carried.pop(client, None)
 
@@ -103,13 +106,13 @@ class Observer:
             self.slow_log.on_store(client, batch, began_ns, ended_ns)
 
     def watched(self, lab: Lab) -> Lab:
-        """Return the laboratory's commands such that the slow log hears of them."""
+        """Return the laboratory's commands, which then report to the slow log."""
         return cast("Lab", WatchedLab(lab, self.slow_log))
 
     def start(self, service: Service, *, may_wait: bool) -> None:
-        """Begin to look at connections and at the loop. A worker goes on where the one before it has ended.
+        """Start to observe connections and the loop. A worker goes on where the one before it has ended.
 
-        may_wait: whether calls may let others run, for a store or a password.
+        may_wait: whether calls may let other greenlets run, for a store or a password.
         """
         self._service = service
         self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
@@ -118,7 +121,7 @@ class Observer:
         self._commands = service.stats.commands
         gevent.spawn(self._look_often)
         self._due_ns = time.monotonic_ns() + self._look_ns
-        # A timer of the loop and no greenlet that sleeps: that takes three times as long, 20 to 50 times a second.
+        # A timer of the loop. A greenlet that sleeps would take three times as long, 20 to 50 times a second.
         self._lag_timer = self._loop.timer(self.slow_log.look_s, self.slow_log.look_s)
         self._lag_timer.start(self._measure_lag)
 
@@ -142,13 +145,13 @@ class Observer:
             self.note()
 
     def _look(self, seconds: float) -> None:
-        """Ask the kernel what all connections have carried, some at a time; note who was busiest."""
+        """Read from the kernel how much each connection has carried, some at a time; note the busiest clients."""
         busiest: list[tuple[int, int, int, ObservedClient]] = []
         for number, client in enumerate(list(self._carried)):
             if number % LOOK_SLICE == LOOK_SLICE - 1:
                 gevent.sleep(1e-6)  # sleep(0) ends before the event loop looks at the sockets
             if client not in self._carried:
-                continue  # it has gone
+                continue  # the client has gone
             bytes_in, bytes_out, packets = self._look_at(client)
             if packets:
                 busiest.append((packets, bytes_in, bytes_out, client))
@@ -167,7 +170,7 @@ class Observer:
         self.row.text = text if len(text) <= TEXT_BYTES - 4 else b"[]"
 
     def _look_at(self, client: ObservedClient) -> Carried:
-        """Return what a client has carried since the last look."""
+        """Return how much a client has carried since the last reading."""
         now = carried(client.sock)
         if now is NOTHING:
             return NOTHING
@@ -183,7 +186,7 @@ class Observer:
         row, service, times = self.row, self._service, self.timing.times
         assert service is not None
         counts = [now + old for now, old in zip(self._replies, self._begun_replies, strict=True)]
-        # What the table of replies has answered is what nobody else has: GETs that found their key.
+        # The remaining commands were answered by the table of replies: GETs that found their key.
         found = REPLIES["GET", Status.OK]
         counts[found] += max(service.stats.commands - self._commands - sum(self._replies), 0)
         counts[found] = max(counts[found], row.replies[found])
@@ -211,13 +214,13 @@ class Observer:
 
 
 class WatchedLab:
-    """The laboratory's commands, of which the slow log hears."""
+    """The laboratory's commands, which report to the slow log."""
 
     def __init__(self, lab: Lab, slow_log: SlowLog) -> None:
         self._lab, self._slow_log = lab, slow_log
 
     def run(self, line: bytes) -> bytes | None:
-        """Run a request line and return its reply line; None where it is no well-formed lab command."""
+        """Run a request line and return its reply line; None if it is not a well-formed lab command."""
         began_ns = time.monotonic_ns()
         reply = self._lab.run(line)
         if reply is not None:
@@ -230,7 +233,7 @@ def _most(busiest: Collection[Any]) -> list[Any]:
 
 
 def _resident_bytes() -> int:
-    """Return the resident memory of this process; 0 where the system does not tell."""
+    """Return the resident memory of this process; 0 if the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - half the time of a Path
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

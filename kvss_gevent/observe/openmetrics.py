@@ -16,7 +16,7 @@ _HISTOGRAMS: Final = {
 
 
 def render(board: Board, keys: int | None, uptime_s: int, now_s: float) -> str:
-    """Return the page. keys: None where the store does not tell; now_s: on the monotonic clock."""
+    """Return the page. keys: None if the store does not tell; now_s: on the monotonic clock."""
     return "\n".join([*_lines(board, keys, uptime_s, now_s), "# EOF", ""])
 
 

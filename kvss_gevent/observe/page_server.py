@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for the metrics: GET and HEAD of a few paths, one request a connection, all of it bounded."""
+"""A small HTTP/1.1 server for the metrics: GET and HEAD of a few paths, one request a connection, all bounded."""
 
 import logging
 import socket
@@ -13,10 +13,10 @@ from gevent.server import StreamServer
 logger = logging.getLogger("kvss")
 
 MOST_CLIENTS: Final = 16
-"""Served at once; others wait in the kernel's queue."""
+"""Clients that are served at once. Others wait in the kernel's queue."""
 MOST_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 5.0
-"""For a request to come and its answer to be taken."""
+"""The time for a request to arrive and its answer to be taken."""
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -40,7 +40,7 @@ class PageServer(StreamServer):  # type: ignore[misc]
             with gevent.Timeout(DEADLINE_S, False):
                 self._answer(sock)
         except OSError:
-            pass  # the client was faster
+            pass  # the client has closed it already
         finally:
             sock.close()
 

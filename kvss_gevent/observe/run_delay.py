@@ -1,15 +1,15 @@
-"""For how long this process was ready to run and had no core, as Linux counts it."""
+"""How long this process was ready to run and had no core, as Linux counts it."""
 
 import os
 
 
 class RunDelay:
-    """The run delay of the process that makes this: of its first thread, which has the loop."""
+    """The run delay of the first thread of this process, which runs the loop."""
 
     def __init__(self) -> None:
         self._descriptor = -1
         try:
-            # It stays open: to open it again for each look takes three times as long as all the rest.
+            # It stays open: opening it for each reading would take three times as long as all the rest.
             self._descriptor = os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             pass  # not Linux

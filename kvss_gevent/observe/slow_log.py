@@ -1,11 +1,9 @@
-"""The slow log: who held the loop or the store for long, and who was taken up right after and may have waited for it.
+"""The slow log: requests that held the loop or the store for long, and the requests after them that may have waited.
 
-An entry stays open for two turns of the loop. What was ready when the hold began is taken up in the same turn, and what
-arrived meanwhile in the next one; whoever comes later has not waited. While no entry is open this costs nothing: the
-limit from which calls are told is then the limit of the log.
-
-Nobody is accused of what was not his: of a time for which the process had no core, or of a wait for the store during
-which somebody else held the loop.
+An entry stays open for two turns of the loop. Requests that were ready when the hold began run in the same turn, and
+those that arrived meanwhile run in the next one. Later ones have not waited. While no entry is open this costs nothing,
+because only calls over the limit of the log are reported. A client is not blamed for the time in which the process had
+no core, nor for a wait for the store in which another client held the loop.
 """
 
 import json
@@ -27,21 +25,21 @@ logger = logging.getLogger("kvss")
 
 COMMAND_CHARACTERS: Final = 64
 MOST_HOLDS: Final = 256
-"""Holds that are remembered, to be taken away from waits for the store."""
+"""Holds that are remembered, to be subtracted from waits for the store."""
 LONGEST_LOOK_S: Final = 0.05
 TURNS: Final = 1
-"""After the turn of the hold so many are for those who waited."""
+"""After the turn of the hold, this many turns are for requests that waited."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One hold, and who came after it. Times are in ns of the monotonic clock."""
+    """One hold, and the requests after it. Times are in ns of the monotonic clock."""
 
     place: int
     at_s: float
-    """When it ended, by the wall clock."""
+    """Its end, by the wall clock."""
     held: str
-    """What was held: `loop`, `store`, or `machine` where the process had no core."""
+    """What was held: `loop`, `store`, or `machine` if the process had no core."""
     client: ObservedClient | None
     name: str
     command: str
@@ -54,14 +52,14 @@ class Entry:
     slowest_command: str = ""
 
     def follow(self, name: str, data: bytes, ended_ns: int) -> None:
-        """Note requests that were taken up right after."""
+        """Note requests that ran right after it."""
         self.waited += data.count(b"\n") or 1
         if ended_ns - self.began_ns > self.slowest_ns:
             self.slowest_ns = ended_ns - self.began_ns
             self.slowest_client, self.slowest_command = name, shown_command(data)
 
     def as_json(self, worker: int) -> bytes:
-        """Return the entry as a reader gets it."""
+        """Return the entry for readers."""
         found: dict[str, Any] = {
             "at": round(self.at_s, 3),
             "worker": worker,
@@ -81,7 +79,7 @@ class Entry:
 
 
 class SlowLog:
-    """The entries of one process. slow_ms: from how long on something is slow; 0 is never."""
+    """The entries of one process. slow_ms: what takes this long is slow; 0 is never."""
 
     def __init__(
         self, row: WorkerBoard, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
@@ -99,22 +97,22 @@ class SlowLog:
         self._delay_ns, self._looked_ns = self._run_delay.ns(), now_ns()
         self.look_s = min(slow_ms / 1000, LONGEST_LOOK_S) or LONGEST_LOOK_S
         self.written = row["slow"]
-        """Entries so far, with those of workers before this one."""
+        """Entries so far, including those of earlier workers in this row."""
 
     def begin(self, set_limit: Callable[[int], None], *, may_wait: bool) -> None:
-        """Have calls told from now on: where they may wait also shorter ones, for other calls waited meanwhile."""
+        """Start the reports of calls. If calls may wait, shorter ones are reported, too: others waited meanwhile."""
         if self._slow_ns:
             self._set_limit = set_limit
             self._usual_ns = self._slow_ns // 4 if may_wait else self._slow_ns
             set_limit(self._usual_ns)
 
     def on_lab(self, began_ns: int, ended_ns: int, line: bytes) -> None:
-        """Hear of a command of the laboratory, so that a pipeline is not blamed for its first request."""
+        """Take a command of the laboratory, so that a pipeline is not blamed for its first request."""
         if ended_ns - began_ns > self._lab[1] - self._lab[0]:
             self._lab = (began_ns, ended_ns, line)
 
     def on_hold(self, client: ObservedClient, data: bytes, held_ns: int, ended_ns: int) -> None:
-        """Hear of a call that is over; see timing.py."""
+        """Take a call that is over; see timing.py."""
         turn, began_ns = self._loop.iteration, ended_ns - held_ns
         self._settle(turn)
         for entry in self._open:
@@ -132,7 +130,7 @@ class SlowLog:
         self._set_limit(-1 if self._open else self._usual_ns)
 
     def _accuse(self, client: ObservedClient, command: str, began_ns: int, held_ns: int, turn: int) -> None:
-        # Of the time without a core since the last look some may lie outside the call: only what cannot is taken away.
+        # A part of the time without a core may lie outside the call. Only the part that cannot is subtracted.
         delay_ns, since_ns = self.look_at_delay()
         if held_ns - max(delay_ns - max(since_ns - held_ns, 0), 0) > self._slow_ns:
             self._add(self._entry("loop", client, command, turn), began_ns, held_ns)
@@ -142,19 +140,19 @@ class SlowLog:
     def look_at_delay(self) -> tuple[int, int]:
         """Return for how long the process was ready and had no core since the last look, and when that was, in ns.
 
-        To be called every look_s, or calls are accused of what the machine did.
+        It must be called every look_s; otherwise calls are blamed for the machine.
         """
         delay_ns, looked_ns = self._delay_ns, self._looked_ns
         self._delay_ns, self._looked_ns = self._run_delay.ns(), self._now_ns()
         return self._delay_ns - delay_ns, self._looked_ns - looked_ns
 
     def on_late(self, due_ns: int, now_ns: int) -> None:
-        """Hear that the loop came late to a timer: whatever held it, nobody who waited for the store is to blame."""
+        """Note that a timer of the loop came late. Calls that waited for the store are not to blame for that."""
         if self._slow_ns and now_ns - due_ns > self._slow_ns // 4:
             self._holds.append((due_ns, now_ns))
 
     def on_store(self, client: ObservedClient, batch: Batch, began_ns: int, ended_ns: int) -> None:
-        """Hear of a batch that a store which may wait has answered."""
+        """Take a batch that a waiting store has answered."""
         if not self._slow_ns or ended_ns - began_ns <= self._slow_ns:
             return
         turn = self._loop.iteration
@@ -166,7 +164,7 @@ class SlowLog:
         line = b"KV/1.0 %b %b\n" % (verb_name(verb), key) + b"\n" * (len(batch) - 1)
         entry = self._store_entry
         if entry is not None and entry.turn == turn and entry in self._open:
-            entry.follow(name_of(client), line, ended_ns)  # one commit, or one lost server, for several
+            entry.follow(name_of(client), line, ended_ns)  # several batches share one commit, or one lost server
             return
         self._store_entry = self._add(self._entry("store", client, shown_command(line), turn), began_ns, own_ns)
         self._set_limit(-1)
@@ -184,7 +182,7 @@ class SlowLog:
         return entry
 
     def _settle(self, turn: int) -> None:
-        """Close the entries whose followers have all been taken up."""
+        """Close the entries whose followers have all run."""
         for entry in self._open:
             if turn > entry.turn + TURNS:
                 self._write(entry)
@@ -228,7 +226,7 @@ def _parsed(text: bytes) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return None  # it is being written, or there is none
+        return None  # an entry is being written, or there is none
 
 
 def name_of(client: ObservedClient) -> str:
@@ -242,14 +240,14 @@ def verb_name(verb: int) -> bytes:
 
 
 def shown_command(data: bytes) -> str:
-    """Return verb and key of the first request in data, and how many came with it; never a value."""
+    """Return verb and key of the first request in data, and how many others came with it; never a value."""
     more = data.count(b"\n") - 1
     text = asked(data[:COMMAND_CHARACTERS].partition(b"\n")[0]) if data else "(more)"
     return f"{text} and {more} more" if more > 0 else text
 
 
 def _covered(spans: deque[tuple[int, int]], began: int, ended: int) -> int:
-    """Return how much of a time lies in any of some spans."""
+    """Return how much of a time lies in one or more spans."""
     covered, at = 0, began
     for span_began, span_ended in sorted(spans):
         if span_ended > at and span_began < ended:

@@ -1,17 +1,17 @@
-"""Times calls of a conversation, for the histograms and the slow log; of most calls it reads no clock.
+"""Times calls of a conversation, for the histograms and the slow log. For most calls it reads no clock.
 
-To read a clock before and after each call costs more than all the rest. So a thread looks at the clock every few
-milliseconds and leaves a mark. A call that finds another mark when it ends than when it began may have been long, and
-only then its end is read. When it began is not known to the nanosecond: it was not before the earlier mark, nor before
-the loop began its turn, whichever is later: a hold is told as up to one look too long.
+Reading a clock before and after each call would cost more than all the rest. So a thread reads the clock every few
+milliseconds and sets a mark. If the mark has changed when a call ends, the call may have been long, and only then the
+clock is read. The begin of the call is not known exactly: it is not before the earlier mark, and not before the turn of
+the loop began. So a hold is shown as up to one reading too long.
 
-Into the histogram goes every call of a quiet server, and of a busy one one in SAMPLED, which counts as that many. A
-call that is counted is timed exactly. Seconds are floats here, for Python subtracts and compares those in a fifth of
-the time that it takes for nanoseconds.
+The histogram has every call of a quiet server. Of a busy server it has one call in SAMPLED, which counts as that many.
+A call that is counted is timed exactly. Seconds are floats here, because Python subtracts and compares floats in a
+fifth of the time that integers take.
 
-A call that may wait, for a store or a password, does not hold the loop meanwhile. What it waited for the store is
-known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused. Each
-such call is timed exactly.
+A call that may wait, for a store or a password, does not hold the loop meanwhile. Its wait for the store is known. If
+the loop turned at any other time, it is unknown how long the call held it, so the call is not reported. Each such call
+is timed exactly.
 """
 
 import math
@@ -30,7 +30,7 @@ Call = Callable[[bytes], bytes]
 
 
 class ObservedClient(Protocol):
-    """One connection, as far as observers know it."""
+    """One connection, as observers see it."""
 
     sock: Any
     address: Any
@@ -39,9 +39,9 @@ class ObservedClient(Protocol):
 NS: Final = 1e9
 SAMPLED_BITS: Final = 6
 SAMPLED: Final = 1 << SAMPLED_BITS
-"""Of a busy server's calls one in so many, on average, is counted, for all of them."""
+"""Of a busy server's calls, one in this many is counted, on average."""
 BUSY_CALLS: Final = 500
-"""In a second; more than these are sampled. To count so many one by one costs at most 0.1 % of a core."""
+"""With more calls in a second than this, calls are sampled. Counting this many costs at most 0.1 % of a core."""
 
 HEAD_BYTES: Final = len(b"KV/1.0 GET ")
 _PLACES: Final = {
@@ -55,7 +55,7 @@ OnHold = Callable[[ObservedClient, bytes, int, int], None]
 
 
 class WaitTime:
-    """What a call that is under way has waited for the store, and how often the loop turned meanwhile."""
+    """How long a call under way has waited for the store, and how often the loop turned meanwhile."""
 
     __slots__ = ("client", "ns", "turns")
 
@@ -71,11 +71,11 @@ class HandlingTimes:
         self.classes = [[0] * BITS for _ in HANDLED]
         self.total_ns = [0] * len(HANDLED)
         self.weight = 1
-        """As how many calls one counts."""
+        """How many calls one counted call stands for."""
         self._counted = 0
 
     def add(self, data: bytes, took_s: float) -> int:
-        """Count a call that was given these bytes; return which call after it is the next to be counted."""
+        """Count a call that took these bytes; return how many calls later the next one is counted."""
         took_ns = int(took_s * NS)
         place = _SEVERAL if data.find(b"\n", 0, -1) >= 0 else _PLACES.get(data[:HEAD_BYTES], _OTHER)
         weight = self.weight
@@ -84,11 +84,11 @@ class HandlingTimes:
         self._counted += weight
         if self._counted > BUSY_CALLS:
             self.weight = SAMPLED
-        # At random: of clients that take turns, steps of the same length would meet the same ones again and again.
+        # At random: with clients that take turns, steps of one length would meet the same clients again and again.
         return 1 if self.weight == 1 else 2 * getrandbits(SAMPLED_BITS) + 1
 
     def begin_second(self) -> None:
-        """Count every call again, where there were few in the second before."""
+        """Count every call again if there were few in the last second."""
         if self._counted <= BUSY_CALLS:
             self.weight = 1
         self._counted = 0
@@ -118,12 +118,12 @@ class Timing:
             nonlocal mark_s, attended_s
             attended_s = ended_s
             if limit_s >= 0:
-                mark_s = ended_s  # the next call did not begin before
+                mark_s = ended_s  # the next call began after this
             if held_s > limit_s:
                 on_hold(client, data, int(held_s * NS), int(ended_s * NS))
 
         def attend(client: ObservedClient, data: bytes, began_mark_s: float) -> None:
-            """See whether a call that ends now held the loop."""
+            """Check whether a call that ends now held the loop."""
             ended_s = now()
             earliest_s = attended_s if math.isnan(began_mark_s) else began_mark_s
             turn_s = ended_s - (wall() - loop.now())
@@ -168,7 +168,7 @@ class Timing:
             nonlocal mark_s
             mark_s = now()
             if limit_s < 0:
-                mark_s = math.nan  # which is not even equal to itself: each call is attended
+                mark_s = math.nan  # NaN is not equal even to itself, so each call is timed
 
         def set_limit(ns: int) -> None:
             nonlocal limit_s
@@ -178,7 +178,7 @@ class Timing:
         self.timed = timed
         self.timed_exactly = timed_exactly
         self.look = look
-        """To be called from a thread, several times in each limit."""
+        """A thread calls this several times in each limit."""
         self.set_limit = set_limit
 
     def waited(self, ns: int, turns: int) -> ObservedClient | None:
