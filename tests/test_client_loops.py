@@ -14,7 +14,7 @@ import trustme
 import uvloop
 from fake_server import Handler, Peer, fake_server, honest, in_turn
 
-from kvss_gevent import AsyncKVClient, AsyncKVPool, KVConnectionLost
+from kvss_gevent import AsyncKVClient, AsyncKVPool, KVConnectError, KVConnectionLost
 from kvss_gevent.client import asyncio_connection
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -79,6 +79,13 @@ def test_an_end_that_came_while_the_loop_was_busy_loses_no_write(
 
     with fake_server(in_turn(once, honest()), certificate=pem if tls else None) as server:
         assert run(use(server.port)) == (True, 2)
+
+
+def test_a_refused_connection_is_told_in_the_systems_words(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(KVConnectError, match=f"^GET k: cannot connect to 127.0.0.1:{port}: Connection refused$"):
+        run(AsyncKVClient("127.0.0.1", port).get(b"k"))
 
 
 def until_it_ends(gone: threading.Event) -> Handler:

@@ -1,6 +1,8 @@
 """The client library with `kvss serve` that has users and TLS: all four clients, and what each refusal becomes."""
 
 import asyncio
+import signal
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,6 +72,20 @@ def test_clients_of_asyncio(server: Served, folder: Path) -> None:
 
     asyncio.run(use(AsyncKVClient("127.0.0.1", server.port, **options(folder))))
     asyncio.run(use(AsyncKVPool("127.0.0.1", server.port, size=2, **options(folder))))
+
+
+def test_a_server_that_stops_ends_tls_in_good_order(folder: Path) -> None:
+    """An alert in place of the end costs clients the replies that they read together with it."""
+    pem = str(folder / "server.pem")
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    with (
+        serving("--tls-cert", pem, "--tls-key", pem) as server,
+        context.wrap_socket(server.connect(), server_hostname="127.0.0.1") as sock,
+    ):
+        sock.sendall(b"KV/1.0 GET none\n")
+        assert sock.recv(100) == b"404 NOT_FOUND\n"
+        server.process.send_signal(signal.SIGTERM)
+        assert sock.recv(100) == b""
 
 
 def ask(kind: Any, server: Served, given: dict[str, Any], call: str, *words: bytes, host: str = "127.0.0.1") -> None:

@@ -4,6 +4,7 @@ The modules socket, threading and ssl are used when they are called, never copie
 wait is a greenlet's.
 """
 
+import os
 import socket
 import threading
 import time
@@ -244,4 +245,6 @@ def reason(error: Exception) -> str:
         return f"its certificate is not trusted: {verify}"
     if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":  # of ssl.SSLError
         return "it does not speak TLS"
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own text is "Connect call failed" with the address once more
     return getattr(error, "strerror", None) or str(error)
