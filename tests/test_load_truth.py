@@ -18,6 +18,7 @@ from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.report.figures import figures
 from kvss_gevent.loadtest.search import EXIT_UNCLEAR
 from kvss_gevent.loadtest.truth import harness, knee, table
+from kvss_gevent.loadtest.truth.behaviours import Answer, ReceivedRequest, State, right, stale
 from kvss_gevent.loadtest.truth.cells import QUICK, Cell, Load, all_cells
 from kvss_gevent.loadtest.truth.harness import CellOutcome, Row, compare
 from kvss_gevent.loadtest.truth.server import StampedSocket
@@ -183,6 +184,21 @@ def test_a_known_server_logs_a_request_from_when_the_kernel_had_it() -> None:
                 if before - 0.05 <= StampedSocket.received <= after + 0.05:
                     return
     pytest.fail("no request was stamped")
+
+
+def test_a_value_is_stale_only_where_its_client_must_know() -> None:
+    def ask(verb: bytes, at: float, value: bytes = b"") -> bytes:
+        request = ReceivedRequest(verb, b"key", value, at, at, 0, 0)
+        return (stale(state, request) or Answer(right(state, request), at)).reply
+
+    state = State()
+    for at, value in ((1.0, b"a"), (2.0, b"b")):
+        ask(b"PUT", at, value)
+    assert ask(b"GET", 2.1) == b"200 OK b"
+    assert ask(b"GET", 2.4) == b"200 OK a"
+    ask(b"PUT", 3.0, b"c")
+    ask(b"PUT", 3.01, b"d")  # under way together with the one before
+    assert ask(b"GET", 3.5) == b"200 OK d"
 
 
 def test_a_known_server_serves_what_came_together_one_after_the_other() -> None:

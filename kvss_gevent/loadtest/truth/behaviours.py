@@ -63,8 +63,11 @@ def right(state: State, request: ReceivedRequest) -> bytes:
         return b"200 OK " + data[key] if key in data else b"404 NOT_FOUND"
     if request.verb == b"PUT":
         known = key in data
-        if known:
+        # Of two writes that were under way together nobody knows which came first, so that neither is stale.
+        if known and request.received - state.stored_at.get(key, 0.0) > 0.1:
             state.before[key] = data[key]
+        else:
+            state.before.pop(key, None)
         data[key] = request.value
         state.stored_at[key] = request.received
         return b"200 OK" if known else b"201 CREATED"
