@@ -1,7 +1,7 @@
 """What it costs that a server can be seen inside: CPU per request with and without, and how long a scrape holds it.
 
-Run as `python -m bench.observing`; about a minute. Both servers run side by side and are driven in turn; the ratio is
-taken pair by pair, from CPU time as the kernel counts it. A scrape is seen by a client that asks all the time.
+Run as `python -m bench.observing`; about two minutes. Both servers run side by side and are driven in turn; the ratio
+is taken pair by pair, from CPU time as the kernel counts it. A scrape is seen by a client that asks all the time.
 """
 
 import argparse
@@ -11,12 +11,13 @@ import resource
 import socket
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
 from kvss_gevent.measure.launch import Launched, kvss, launched
 
-FLAGS = ("--metrics", "0", "--slow-ms", "20", "--watch-blocking", "100")
+METRICS = ("--metrics", "0")
+FLAGS = (*METRICS, "--slow-ms", "20", "--watch-blocking", "100")
 
 
 def main() -> None:
@@ -27,13 +28,14 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=1, help="pipeline depth")
     parser.add_argument("--connections", type=int, default=10_000, help="while the page is scraped")
     args = parser.parse_args()
-    cost(args.pairs, args.seconds, args.depth)
+    for flags in (METRICS, FLAGS):
+        cost(args.pairs, args.seconds, args.depth, flags)
     scrape(args.connections)
 
 
-def cost(pairs: int, seconds: float, depth: int) -> None:
+def cost(pairs: int, seconds: float, depth: int, flags: Sequence[str]) -> None:
     """CPU per request of a server that is observed beside one that is not."""
-    with observed() as (seen, _), launched(kvss(), processors=SERVER_PROCESSORS) as plain:
+    with observed(*flags) as (seen, _), launched(kvss(), processors=SERVER_PROCESSORS) as plain:
         costs: list[tuple[float, float]] = []
         for pair in range(pairs + 1):
             both = [cpu_us(server.pid, "kv", server.port, depth, seconds) for server in (plain, seen)]
@@ -42,7 +44,8 @@ def cost(pairs: int, seconds: float, depth: int) -> None:
     least_plain, least_seen = (min(both[place] for both in costs) for place in (0, 1))
     ratios = sorted(seen_us / plain_us for plain_us, seen_us in costs)
     print(
-        f"depth {depth}: {statistics.median(one for one, _ in costs):.2f} us CPU per request, observed "
+        f"{' '.join(flags)}, depth {depth}: "
+        f"{statistics.median(one for one, _ in costs):.2f} us CPU per request, observed "
         f"{statistics.median(one for _, one in costs):.2f} us, ratio {statistics.median(ratios):.3f} "
         f"({ratios[0]:.3f} to {ratios[-1]:.3f} in {pairs} pairs); least of each, which noise moves less: "
         f"{least_plain:.2f} and {least_seen:.2f} us, ratio {least_seen / least_plain:.3f}",
@@ -55,7 +58,8 @@ def scrape(connections: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections = min(connections, hard - 200 if hard > 0 else connections)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, connections + 200) if hard > 0 else connections + 200, hard))
-    with observed("--max-connections", str(connections + 10)) as (server, page), contextlib.ExitStack() as stack:
+    flags = (*FLAGS, "--max-connections", str(connections + 10))
+    with observed(*flags) as (server, page), contextlib.ExitStack() as stack:
         for _ in range(connections):
             stack.enter_context(server.connect(10))
         time.sleep(1)
@@ -93,8 +97,8 @@ def longest_wait_ms(client: socket.socket, page: tuple[str, int] | None) -> floa
 
 @contextlib.contextmanager
 def observed(*flags: str) -> Iterator[tuple[Launched, tuple[str, int]]]:
-    """Run a server with everything on; gives it and the address of its page."""
-    with launched(kvss(*FLAGS, *flags), processors=SERVER_PROCESSORS) as server:
+    """Run a server with flags, --metrics among them; gives it and the address of its page."""
+    with launched(kvss(*flags), processors=SERVER_PROCESSORS) as server:
         deadline_s = time.monotonic() + 5
         while not (found := re.search(r"metrics at http://([\d.]+):(\d+)/", server.logged())):
             assert time.monotonic() < deadline_s, "the page does not come"

@@ -4,7 +4,6 @@ import http.client
 import re
 import socket
 
-import gevent
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from serving import Served, serving, wait_until
@@ -178,9 +177,11 @@ def test_times_are_told_by_the_command_that_a_packet_brought() -> None:
     assert 0 < found["kvss_handling_seconds_sum", "GET"] < 1
 
 
-def test_of_a_busy_server_some_calls_are_counted_for_all() -> None:
-    timing = Timing(lambda *_: None, gevent.get_hub().loop)
-    receive = timing.timed(Client(), lambda _: b"")
+@pytest.mark.parametrize("slow_log", [False, True])
+def test_of_a_busy_server_some_calls_are_counted_for_all_and_slow_ones_are_told_all_the_same(slow_log: bool) -> None:
+    told: list[int] = []
+    timing = Timing(lambda client, data, held_ns, ended_ns: told.append(held_ns))
+    receive = (timing.timed if slow_log else timing.timed_now_and_then)(Client(), lambda _: b"")
     times = timing.times
 
     def counted(calls: int) -> int:
@@ -195,6 +196,10 @@ def test_of_a_busy_server_some_calls_are_counted_for_all() -> None:
     assert times.weight == SAMPLED  # it was busy until now
     times.begin_second()
     assert counted(4 * SAMPLED) > 2 * SAMPLED  # what is left of the last gap, and then each
+    if slow_log:
+        timing.set_limit(0)
+        receive(b"KV/1.0 GET a\n")
+        assert len(told) == 1
 
 
 def test_an_empty_page_is_good_openmetrics() -> None:

@@ -21,7 +21,6 @@ from kvss_gevent.observe.board import SLOW_ENTRIES, Board
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.run_delay import RunDelay
 from kvss_gevent.observe.slow_log import SlowLog, read_slow_log
-from kvss_gevent.observe.timing import SAMPLED, Timing
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.trace.scenes.stalling_store import StallingStore
@@ -176,106 +175,6 @@ def test_a_key_that_is_no_plain_text_makes_no_entry_that_cannot_be_read() -> Non
     told.call(B, b"KV/1.0 PUT " + b"\x02" * 60 + "ä".encode() * 9 + b" v\n", 1)
     (entry,) = told.entries()
     assert entry["command"].startswith("GET \x01")
-
-
-@dataclass
-class Timed:
-    """Timed calls of a busy server on a logical clock: 20 ms are slow, a thread looks every 5 ms."""
-
-    now_s: float = 50.0
-    turn_s: float = 50.0
-    iteration: int = 7
-    told: list[tuple[bytes, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.timing = Timing(self.on_hold, self, lambda: self.now_s, lambda: self.now_s + 1000)
-        self.timing.times.weight = SAMPLED
-        self.timing.set_limit(20 * MS)
-        self.receive = self.timing.timed(A, self.call)
-        self.receive(b"0")  # the one that is counted
-
-    def now(self) -> float:
-        """Return when the loop began its turn, by its own clock."""
-        return self.turn_s + 1000
-
-    def on_hold(self, client: Client, data: bytes, held_ns: int, ended_ns: int) -> None:
-        assert ended_ns == pytest.approx(self.now_s * 1e9, abs=1000)
-        self.told.append((data, held_ns / MS))
-
-    def pass_by(self, ms: float) -> None:
-        """Let time pass, and the thread look every 5 ms."""
-        while ms > 0:
-            self.now_s += min(ms, 5) / 1000
-            if ms >= 5:
-                self.timing.look()
-            ms -= 5
-
-    def call(self, data: bytes) -> bytes:
-        self.pass_by(float(data))
-        return b""
-
-
-def test_a_call_that_held_the_loop_is_told_with_its_time() -> None:
-    timed = Timed()
-    timed.pass_by(300)  # nobody asks
-    timed.turn_s = timed.now_s
-    timed.receive(b"31")
-    ((_, held_ms),) = timed.told
-    assert held_ms == pytest.approx(31)
-
-
-def test_of_a_turn_with_many_calls_those_that_were_short_are_not_told() -> None:
-    timed = Timed()
-    for _ in range(40):
-        timed.receive(b"7")  # all in one turn
-    timed.receive(b"26")
-    timed.receive(b"14")
-    assert [(data, held_ms >= 26, held_ms < 31.1) for data, held_ms in timed.told] == [(b"26", True, True)]
-
-
-def test_what_nobody_asked_for_is_no_clients_hold() -> None:
-    timed = Timed()
-    timed.pass_by(100)  # something of the server's own
-    timed.receive(b"9")
-    assert timed.told == []
-
-
-@pytest.mark.parametrize("counted", [False, True])
-def test_while_an_entry_is_open_all_calls_are_told_and_none_takes_the_hold_over(counted: bool) -> None:
-    timed = Timed()
-    for _ in range(4 * SAMPLED):
-        timed.receive(b"0.001")
-    receive = timed.timing.timed_exactly(A, timed.call) if counted else timed.receive
-    receive(b"50")
-    timed.timing.set_limit(-1)
-    timed.receive(b"1")
-    timed.timing.look()
-    timed.receive(b"2")
-    timed.timing.set_limit(20 * MS)
-    timed.receive(b"3")
-    timed.timing.look()
-    timed.receive(b"3")
-    assert [(data, round(held_ms)) for data, held_ms in timed.told] == [(b"50", 50), (b"1", 1), (b"2", 2)]
-
-
-@pytest.mark.parametrize("slow_ms", [7, 20])
-def test_a_hold_inside_one_call_into_c_is_seen_too(slow_ms: int) -> None:
-    board = Board(1)
-    observer = Observer(board.rows[0], 0, slow_ms)
-    observer.start(Service(MemoryStore(), tally=observer), may_wait=False)
-    many = bytes(1 << 22)
-    receive = observer.timed(A, lambda _: many.translate(None, many[:1]), False)
-    observer.timing.times.weight = SAMPLED
-    receive(b"KV/1.0 GET counted\n")
-    took_s = 0.0
-    while took_s < (slow_ms + 1) / 1000:
-        began_s = time.thread_time()
-        receive(b"KV/1.0 GET a\n")
-        took_s = time.thread_time() - began_s
-        many += many
-    observer.slow_log.write_open()
-    entries = json.loads(read_slow_log(board, slow_ms, 100))["entries"]
-    assert [entry["command"] for entry in entries if entry["ms"] >= slow_ms + 1][:1] == ["GET a"]
 
 
 @pytest.mark.parametrize(("line", "most"), [(b"KV/1.0 SLOWLOG\n", 10), (b"KV/1.0 SLOWLOG 3\n", 3)])

@@ -11,7 +11,6 @@ import gevent
 
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
-from kvss_gevent.observe.blocking_watch import LOOKS, SHORTEST_LOOK_S, LookThread
 from kvss_gevent.observe.board import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerBoard
 from kvss_gevent.observe.counted_store import CountedStore
 from kvss_gevent.observe.latency_buckets import BITS, shown_classes
@@ -26,12 +25,6 @@ LOOK_S: Final = 1.0
 LOOK_SLICE: Final = 100
 """Connections that are read in one go: 0.1 to 0.3 ms of work. Then clients get their turn."""
 BUSIEST: Final = 8
-LONGEST_LOOK_S: Final = 0.01
-"""The longest time between two readings of the clock by the slow log's thread.
-
-It reads the clock LOOKS times in the limit of the log, but not more often than SHORTEST_LOOK_S allows. With a shorter
-limit, calls are timed exactly.
-"""
 
 _COMMANDS: Final = {
     **{name.encode(): name for name in (*Verb.__members__, "AUTH", "SLOWLOG")},
@@ -48,8 +41,8 @@ class Observer:
         self.row = row
         self._loop = gevent.get_hub().loop
         self.slow_log = SlowLog(row, worker, slow_ms, self._loop)
-        self.timing = Timing(self.slow_log.on_hold, self._loop)
-        self._look_s = min(slow_ms / 1000 / LOOKS, LONGEST_LOOK_S)
+        self.timing = Timing(self.slow_log.on_hold)
+        self._slow_ms = slow_ms
         self._stores: list[CountedStore] = []
         self._replies = [0] * len(REPLIES)
         self._store_classes, self._lag_classes = [0] * BITS, [0] * BITS
@@ -84,8 +77,10 @@ class Observer:
 
     def timed(self, client: ObservedClient, call: Call, may_wait: bool) -> Call:
         """Return the same call of a conversation, timed."""
-        exactly = may_wait or 0 < self._look_s < SHORTEST_LOOK_S
-        return self.timing.timed_exactly(client, call) if exactly else self.timing.timed(client, call)
+        timing = self.timing
+        if may_wait:
+            return timing.timed_where_it_may_wait(client, call, self._loop)
+        return timing.timed(client, call) if self._slow_ms else timing.timed_now_and_then(client, call)
 
     def opened(self, client: ObservedClient) -> None:
         """Note a new client."""
@@ -116,8 +111,6 @@ class Observer:
         """
         self._service = service
         self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
-        if self._look_s >= SHORTEST_LOOK_S and not may_wait:
-            LookThread("kvss-slow-log", self._look_s, self.timing.look).start()
         self._commands = service.stats.commands
         gevent.spawn(self._look_often)
         self._due_ns = time.monotonic_ns() + self._look_ns

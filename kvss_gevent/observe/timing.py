@@ -1,17 +1,12 @@
-"""Times calls of a conversation, for the histograms and the slow log. For most calls it reads no clock.
+"""Times calls of a conversation, for the histograms and the slow log.
 
-Reading a clock before and after each call would cost more than all the rest. So a thread reads the clock every few
-milliseconds and sets a mark. If the mark has changed when a call ends, the call may have been long, and only then the
-clock is read. The begin of the call is not known exactly: it is not before the earlier mark, and not before the turn of
-the loop began. So a hold is shown as up to one reading too long.
+Into the histogram goes every call of a quiet server, and of a busy one one in SAMPLED, which counts as that many.
+Without a slow log the others read no clock: two looks at it cost more than all the rest. With one, every call is timed,
+and compared with the limit of the log. A thread that looks at the clock in their place, 100 times a second, costs more.
+Seconds are floats here, for Python subtracts and compares those in a fifth of the time that it takes for nanoseconds.
 
-The histogram has every call of a quiet server. Of a busy server it has one call in SAMPLED, which counts as that many.
-A call that is counted is timed exactly. Seconds are floats here, because Python subtracts and compares floats in a
-fifth of the time that integers take.
-
-A call that may wait, for a store or a password, does not hold the loop meanwhile. Its wait for the store is known. If
-the loop turned at any other time, it is unknown how long the call held it, so the call is not reported. Each such call
-is timed exactly.
+A call that may wait, for a store or a password, does not hold the loop meanwhile. What it waited for the store is
+known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused.
 """
 
 import math
@@ -95,57 +90,46 @@ class HandlingTimes:
 
 
 class Timing:
-    """Times calls. on_hold is told of those that held the loop for more than set_limit has said; none at first.
+    """Times calls. on_hold is told of those that held the loop for more than set_limit has said; none at first."""
 
-    loop is gevent's; now and wall are the monotonic clock and that of the loop, in seconds.
-    """
-
-    def __init__(  # noqa: PLR0915 - functions around common variables: attributes of self would cost as much as a clock
-        self,
-        on_hold: OnHold,
-        loop: Any,
-        now: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, on_hold: OnHold) -> None:
         self.times = HandlingTimes()
         self.waits: dict[Any, WaitTime] = {}
         """By greenlet."""
-        waits, add = self.waits, self.times.add
         limit_s, uncounted = math.inf, 1
-        mark_s, attended_s = 0.0, 0.0
+        now, add = time.monotonic, self.times.add
 
-        def note_end(client: ObservedClient, data: bytes, held_s: float, ended_s: float) -> None:
-            nonlocal mark_s, attended_s
-            attended_s = ended_s
-            if limit_s >= 0:
-                mark_s = ended_s  # the next call began after this
-            if held_s > limit_s:
-                on_hold(client, data, int(held_s * NS), int(ended_s * NS))
-
-        def attend(client: ObservedClient, data: bytes, began_mark_s: float) -> None:
-            """Check whether a call that ends now held the loop."""
-            ended_s = now()
-            earliest_s = attended_s if math.isnan(began_mark_s) else began_mark_s
-            turn_s = ended_s - (wall() - loop.now())
-            note_end(client, data, max(ended_s - max(earliest_s, turn_s), 0.0), ended_s)
-
+        # Functions around common variables, for to look up attributes of self would cost as much as a clock.
         def timed(client: ObservedClient, call: Call) -> Call:
-            exact = timed_exactly(client, call)
-
             def receive(data: bytes) -> bytes:
                 nonlocal uncounted
+                began_s = now()
+                replies = call(data)
+                took_s = now() - began_s
                 uncounted -= 1
                 if not uncounted:
-                    return exact(data)
-                began_mark_s = mark_s
-                replies = call(data)
-                if mark_s != began_mark_s:
-                    attend(client, data, began_mark_s)
+                    uncounted = add(data, took_s)
+                if took_s > limit_s:
+                    on_hold(client, data, int(took_s * NS), int((began_s + took_s) * NS))
                 return replies
 
             return receive
 
-        def timed_exactly(client: ObservedClient, call: Call) -> Call:
+        def timed_now_and_then(client: ObservedClient, call: Call) -> Call:
+            counted = timed(client, call)
+
+            def receive(data: bytes) -> bytes:
+                nonlocal uncounted
+                if uncounted == 1:
+                    return counted(data)
+                uncounted -= 1
+                return call(data)
+
+            return receive
+
+        def timed_where_it_may_wait(client: ObservedClient, call: Call, loop: Any) -> Call:
+            waits = self.waits
+
             def receive(data: bytes) -> bytes:
                 nonlocal uncounted
                 waited = waits[getcurrent()] = WaitTime(client)
@@ -154,31 +138,25 @@ class Timing:
                     replies = call(data)
                 finally:
                     del waits[getcurrent()]
-                ended_s = now()
+                took_s = now() - began_s
                 uncounted -= 1
-                if uncounted <= 0:
-                    uncounted = add(data, ended_s - began_s)
-                held_s = ended_s - began_s - waited.ns / NS if loop.iteration - turn == waited.turns else 0.0
-                note_end(client, data, held_s, ended_s)
+                if not uncounted:
+                    uncounted = add(data, took_s)
+                held_s = took_s - waited.ns / NS if loop.iteration - turn == waited.turns else 0.0
+                if held_s > limit_s:
+                    on_hold(client, data, int(held_s * NS), int((began_s + took_s) * NS))
                 return replies
 
             return receive
 
-        def look() -> None:
-            nonlocal mark_s
-            mark_s = now()
-            if limit_s < 0:
-                mark_s = math.nan  # NaN is not equal even to itself, so each call is timed
-
         def set_limit(ns: int) -> None:
             nonlocal limit_s
             limit_s = ns / NS
-            look()
 
         self.timed = timed
-        self.timed_exactly = timed_exactly
-        self.look = look
-        """A thread calls this several times in each limit."""
+        self.timed_now_and_then = timed_now_and_then
+        """For calls of which on_hold need not be told."""
+        self.timed_where_it_may_wait = timed_where_it_may_wait
         self.set_limit = set_limit
 
     def waited(self, ns: int, turns: int) -> ObservedClient | None:
