@@ -1,6 +1,6 @@
-"""asyncio without its comfort: the event loop calls a method when bytes have come. No coroutine, no stream, no await.
+"""asyncio at a low level: the event loop calls a method when bytes have come. No coroutine, no stream, no await.
 
-The control flow is inside out: what a thread would do next is whatever the event loop calls next.
+The control flow is inverted: the event loop decides which method runs next.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class ProtocolClient(Protocol):
         self.session = service.open()
         self.loop = asyncio.get_running_loop()
         self.blocked = False
-        """The client does not read: what was written is still here."""
+        """The client does not read, so replies are still waiting here."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -33,11 +33,11 @@ class ProtocolClient(Protocol):
         self.service.stats.connections += 1
 
     def data_received(self, data: bytes) -> None:
-        """Answer what has come; where more than one slice has, its other slices come later."""
+        """Answer the first slice of the requests that have come. Other slices come later."""
         self.answer(self.session.receive(data))
 
     def answer(self, replies: bytes) -> None:
-        """Send replies, and see what comes next."""
+        """Send replies, and decide what comes next."""
         if replies:
             self.transport.write(replies)
         if self.session.more:
@@ -45,7 +45,7 @@ class ProtocolClient(Protocol):
             if not self.blocked:
                 self.loop.call_soon(self.proceed)
         elif self.session.closed:
-            self.transport.close()  # it sends what it has first
+            self.transport.close()  # it first sends the replies it has
         elif self.blocked:
             self.transport.pause_reading()
         elif not self.transport.is_reading():
@@ -57,7 +57,7 @@ class ProtocolClient(Protocol):
             self.answer(self.session.proceed())
 
     def pause_writing(self) -> None:
-        """Note that the client does not read; `answer` sees to the rest."""
+        """Note that the client does not read; `answer` then waits."""
         self.blocked = True
 
     def resume_writing(self) -> None:
@@ -66,7 +66,7 @@ class ProtocolClient(Protocol):
         self.loop.call_soon(self.proceed)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End, whether the client has left or broken the connection off."""
+        """End: the client has left, or the connection broke."""
         self.service.stats.connections -= 1
 
 

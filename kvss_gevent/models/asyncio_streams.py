@@ -1,4 +1,4 @@
-"""asyncio as its tutorial shows it: a coroutine per connection, with a stream to read from and one to write to.
+"""asyncio as in its tutorial: a coroutine per connection, with a stream to read from and one to write to.
 
 It reads like threads, and every place where another client may run is marked with `await`.
 """
@@ -25,7 +25,7 @@ def serve(ground: Ground) -> None:
 
 
 async def main(ground: Ground) -> None:
-    """Serve until a signal comes; what is still open then is cancelled by asyncio.run."""
+    """Serve until a signal comes. asyncio.run then cancels what is still open."""
     service = ground.open_service()
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
@@ -34,9 +34,9 @@ async def main(ground: Ground) -> None:
         try:
             while not session.closed and (data := await reader.read(RECV_BYTES)):
                 writer.write(session.receive(data))
-                await writer.drain()  # waits where the client does not read
+                await writer.drain()  # waits while the client does not read
                 while session.more:
-                    await asyncio.sleep(0)  # drain lets nobody else run as long as the kernel takes all
+                    await asyncio.sleep(0)  # while the kernel takes everything, drain lets no other client run
                     writer.write(session.proceed())
                     await writer.drain()
         except (OSError, asyncio.CancelledError):

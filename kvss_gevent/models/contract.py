@@ -1,8 +1,8 @@
-"""Common ground of the models, none of it anybody's idea: what they are given, accepting, a conversation that blocks.
+"""What all models share: what they are given, accepting, and a conversation in blocking calls.
 
 Stopping. On SIGTERM or SIGINT the main thread gets SystemExit, wherever it is: a model that blocks need not do anything
-for it. A model whose event loop has its own way to hear of signals uses that and returns. No model drains: clients are
-cut off, with what the kernel has not sent yet on its way.
+for it. A model whose event loop has its own way for signals uses that and returns. No model drains: clients are cut
+off, even if replies are still under way.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ RECV_BYTES = 1 << 16
 BACKLOG = 4096
 """Connections that the kernel keeps until they are accepted. asyncio listens again, and would make it 100."""
 PAUSE_S = 0.1
-"""How long accepting rests where the machine has no room for one more client."""
+"""How long accepting rests if the machine has no room for one more client."""
 
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -36,7 +36,7 @@ class Ground:
     """What a model is given.
 
     listener: a socket that listens, non-blocking, with TCP_NODELAY, which its connections inherit. open_service: to be
-    called once, and in a model of several processes once in each, after the fork. config: for those who look at it.
+    called once, and in a model of several processes once in each, after the fork. config: for models that use it.
     """
 
     listener: socket.socket
@@ -45,7 +45,7 @@ class Ground:
 
 
 def clients(listener: socket.socket) -> Iterator[socket.socket]:
-    """Accept for ever, waiting for each client; yields their sockets, which block."""
+    """Accept for ever, waiting for each client; yield their blocking sockets."""
     with contextlib.suppress(OSError):  # closed already: accept will fail, too
         listener.setblocking(True)
     while True:
@@ -60,14 +60,14 @@ def clients(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def rest_after(error: OSError) -> None:
-    """Deal with an accept that failed: nothing to do where the client has left, a pause where there is no room."""
+    """Handle a failed accept: do nothing if the client has left, pause if there is no room."""
     if error.errno in NO_ROOM:
         logger.warning("cannot accept: %s", error.strerror)
         time.sleep(PAUSE_S)
 
 
 def converse(sock: socket.socket, service: Service) -> None:
-    """Talk with one client in calls that block, until either side is done; the client is counted, the socket closed."""
+    """Serve one client in blocking calls until one side is done. Counts the client and closes the socket."""
     session = service.open()
     service.stats.connections += 1
     try:

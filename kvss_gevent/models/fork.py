@@ -1,7 +1,7 @@
-"""One process per connection, as the first Unix servers had it. Nothing is shared, so nothing need be locked.
+"""One process per connection, as the first Unix servers had it.
 
-What the clients have in common must live outside: only a store that several processes can open will do, and every
-process opens it anew.
+Nothing is shared, so nothing needs a lock. The data of all clients must live outside: the store must be one that
+several processes can open, and every process opens it anew.
 """
 
 import logging
@@ -35,7 +35,7 @@ def serve(ground: Ground) -> None:
                 children.start(talk)
             except OSError as error:
                 logger.warning("a client was refused: %s", error.strerror)
-            sock.close()  # the child has its own; while one is open, the connection is
+            sock.close()  # the child has its own copy; the connection is open while one copy is
             children.reap()
     finally:
         children.end()

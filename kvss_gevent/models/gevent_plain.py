@@ -1,4 +1,4 @@
-"""gevent as its tutorial shows it: a greenlet per connection, code that looks as if it blocked, and no `await`.
+"""gevent as in its tutorial: a greenlet per connection, code that looks as if it blocks, and no `await`.
 
 `sock.recv` lets other greenlets run until bytes have come. What that costs, and how the product does without most of
 it, is at the top of server.py.
@@ -33,7 +33,7 @@ def serve(ground: Ground) -> None:
             while not session.closed and (data := sock.recv(RECV_BYTES)):
                 sock.sendall(session.receive(data))
                 while session.more:
-                    gevent.sleep(0)  # sendall lets nobody else run as long as the kernel takes all
+                    gevent.sleep(0)  # while the kernel takes everything, sendall lets no other client run
                     sock.sendall(session.proceed())
         except OSError:
             pass  # the client broke the connection off

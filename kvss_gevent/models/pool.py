@@ -1,4 +1,4 @@
-"""A fixed number of threads that share one queue of clients: what a server does that must not grow without bound.
+"""A fixed number of threads that share one queue of clients, for a server that must not grow without bound.
 
 A thread serves its client to the end before it takes the next. The queue is the kernel's: a client is accepted when a
 thread is free, and waits in the backlog until then.

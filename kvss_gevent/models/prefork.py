@@ -1,6 +1,6 @@
 """A fixed number of processes, forked before any client comes, all accepting on one socket: Apache's first model.
 
-The kernel hands each connection to one process that waits for it. Python runs on every core, whatever the GIL does.
+The kernel hands each connection to one process that waits for it. Python runs on every core, despite the GIL.
 """
 
 import time
@@ -18,7 +18,7 @@ LOSES = ("hundred-clients", "stats-connections")
 SHARED = True
 
 RESPAWN_S = 0.1
-"""Before a process that died is replaced, so that one that cannot live does not keep the machine busy."""
+"""The pause before a dead process is replaced, so that one that always dies does not keep the machine busy."""
 
 
 def serve(ground: Ground) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 logger = logging.getLogger("kvss")
 
 GRACE_S = 3.0
-"""For children to end when told to, before they are killed."""
+"""The time for children to end before they are killed."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -19,7 +19,7 @@ SET_PARENT_DEATH_SIGNAL = 1
 
 
 class Children:
-    """The processes that this one has forked and that have not been seen to end."""
+    """The processes that this one has forked and that still run, as far as it knows."""
 
     def __init__(self) -> None:
         self.pids: set[int] = set()
@@ -27,7 +27,7 @@ class Children:
     def start(self, work: Callable[[], None]) -> None:
         """Fork a child that does its work and ends. Raises OSError where the machine has no room for one."""
         parent = os.getpid()
-        # What a signal handler raises while Python forks is lost: signals have to wait until that is done.
+        # An exception of a signal handler is lost while Python forks, so signals are blocked until then.
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             pid = os.fork()
@@ -35,7 +35,7 @@ class Children:
                 self.pids.add(pid)
                 return
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the parent sees to the rest
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent ends its children
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
         code = 1
@@ -44,15 +44,15 @@ class Children:
             work()
             code = 0
         except SystemExit:
-            pass  # it has said why
+            pass  # it has printed why
         except BaseException:
             logger.exception("an error in this server ends a process")
         finally:
-            # Not sys.exit: what the parent has on its stack is not for the child to clean up.
+            # Not sys.exit: the child must not run the clean-up code on the parent's stack.
             os._exit(code)
 
     def reap(self) -> None:
-        """Take note of the children that have ended, without waiting: until then each is a zombie."""
+        """Collect the children that have ended, without waiting. Until then each is a zombie."""
         while self.pids and (pid := os.waitpid(-1, os.WNOHANG)[0]):
             self.pids.discard(pid)
 
@@ -79,8 +79,8 @@ class Children:
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, however that happens; on Linux only."""
+    """Ask the kernel to end this process when its parent dies for any reason; on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)  # it was dead already
+            os.kill(os.getpid(), signal.SIGTERM)  # the parent was dead already

@@ -1,7 +1,7 @@
 """One loop over all sockets: ask the kernel which are ready, do a little for each, ask again. All is explicit.
 
-No call waits but `select`. So what a thread keeps in its stack is kept in an object here: what is still to be sent, and
-whether the client is to be heard or to be written to.
+No call waits but `select`. So an object keeps what a thread keeps on its stack: the bytes to be sent, and whether to
+wait for reading or for writing.
 """
 
 import selectors
@@ -28,7 +28,7 @@ class SelectClient:
         self.wants = EVENT_READ
 
     def is_ready(self) -> bool:
-        """Do one step, and say in `wants` what to wait for; returns False at the end. Raises OSError."""
+        """Do one step, and set in `wants` what to wait for; return False at the end. Raises OSError."""
         session = self.session
         if self.wants == EVENT_READ:
             data = self.sock.recv(RECV_BYTES)
@@ -42,7 +42,7 @@ class SelectClient:
                 self.unsent = self.unsent[self.sock.send(self.unsent) :]
             except BlockingIOError:
                 pass  # its buffer is full
-        # A client is not heard again before it has taken what it asked for: so much and no more waits for it here.
+        # The server reads from a client again only after the client has taken its replies. So memory is bounded.
         waiting = bool(self.unsent) or session.more
         self.wants = EVENT_WRITE if waiting else EVENT_READ
         return waiting or not session.closed

@@ -1,7 +1,7 @@
 """One thread per connection and one lock: the server of the course document. The kernel decides who runs.
 
-Receiving and sending are done without the lock, so that a client that is slow keeps only its own thread. Whatever
-touches what threads share, the store and the counters, is done with it: `n += 1` in two threads may count once.
+A thread receives and sends without the lock, so a slow client holds only its own thread. It uses the store and the
+counters, which threads share, with the lock: `n += 1` in two threads may count once.
 """
 
 import logging
@@ -24,7 +24,7 @@ LOSES = ()
 SHARED = False
 
 STORE_GRACE_S = 3.0
-"""For a store that blocks to answer when the server is to stop."""
+"""The time for a store that blocks to answer when the server stops."""
 
 
 def serve(ground: Ground) -> None:
@@ -45,12 +45,12 @@ def serve(ground: Ground) -> None:
 
 
 def keep_threads_out(lock: Lock) -> None:
-    """Wait until no thread is inside the store, and let none in again: it will be closed."""
+    """Wait until no thread is inside the store, and let none in again, because it will be closed."""
     lock.acquire(timeout=STORE_GRACE_S)
 
 
 def converse_locked(sock: socket.socket, service: Service, lock: Lock) -> None:
-    """Be the thread of one client, from its first byte to its end."""
+    """Run the thread of one client."""
     session = service.open()
     with lock:
         service.stats.connections += 1

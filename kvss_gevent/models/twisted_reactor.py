@@ -42,11 +42,11 @@ class TwistedClient(Protocol):
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer what has come; where more than one slice has, its other slices come later."""
+        """Answer the first slice of the requests that have come. Other slices come later."""
         self.answer(self.session.receive(data))
 
     def answer(self, replies: bytes) -> None:
-        """Send replies, and see what comes next."""
+        """Send replies, and decide what comes next."""
         self.transport.write(replies)
         if self.session.closed and not self.session.more:
             self.readConnectionLost()
@@ -63,7 +63,7 @@ class TwistedClient(Protocol):
             self.answer(self.session.proceed())
 
     def pauseProducing(self) -> None:
-        """Note that the client does not read; `answer` sees to the rest."""
+        """Note that the client does not read; `answer` then waits."""
         self.blocked = True
 
     def resumeProducing(self) -> None:
@@ -75,7 +75,7 @@ class TwistedClient(Protocol):
         """Nothing: the connection is lost."""
 
     def readConnectionLost(self) -> None:
-        """End when what was written has been sent: no more requests come, or none is wanted."""
+        """End after all replies are sent: no more requests come, or none is wanted."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -83,12 +83,12 @@ class TwistedClient(Protocol):
         """Nothing: only this side ends it."""
 
     def connectionLost(self, _: object = None) -> None:
-        """End, whether the client has left or broken the connection off."""
+        """End: the client has left, or the connection broke."""
         self.service.stats.connections -= 1
 
 
 def serve(ground: Ground) -> None:
-    """Run the reactor until stopped: it has its own way to hear of signals."""
+    """Run the reactor until stopped. It handles signals in its own way."""
     from twisted.internet import reactor as installed  # the import makes the one reactor of the process
 
     reactor: Any = installed
