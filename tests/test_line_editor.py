@@ -3,7 +3,6 @@
 import os
 import stat
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,8 +155,8 @@ def test_a_session_with_its_keys(server: FakeServer, tmp_path: Path) -> None:
 
 def test_the_session_in_the_guide(server: FakeServer, tmp_path: Path) -> None:
     guide = (Path(__file__).parent.parent / "docs" / "client.md").read_text(encoding="utf-8")
-    session = guide.partition("    $ kvss client\n")[2].partition("\n- ")[0]
-    greeting, *turns = textwrap.dedent(session).strip().replace("5050", str(server.port)).split("KVSS> ")
+    session = guide.partition("$ kvss client\n")[2].partition("\n```")[0]
+    greeting, *turns = session.strip().replace("5050", str(server.port)).split("KVSS> ")
     assert len(turns) == 5
     terminal = Terminal(server, tmp_path)
     assert greeting.replace("\n", "\r\n") in terminal.greeting

@@ -170,7 +170,7 @@ def test_what_was_found_before_an_end_that_came_early_is_told(
 @pytest.mark.server
 def test_bad_options_for_locust_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["load", "search", "--seconds", "1", "--", "--kv-mix", "foo"]) == 2
-    assert capsys.readouterr().err.startswith("argument --kv-mix: unknown mix 'foo'")
+    assert capsys.readouterr().err.startswith("kvss load run: error: argument --kv-mix: unknown mix 'foo'")
 
 
 @pytest.mark.server

@@ -164,7 +164,7 @@ def test_the_keys_play_step_and_zoom(looked: tuple[dict[str, Any], list[str]]) -
     assert seen["went on"]["cursor"] > seen["paused"]["cursor"]
     assert (seen["next"]["playing"], seen["next"]["button"]) == (False, paused)
     assert seen["went on"]["cursor"] <= seen["next"]["cursor"] <= seen["next again"]["cursor"]
-    assert re.match(r"\w+, \d+\.\d ms\. Client \d ", seen["next"]["step"])
+    assert re.match(r"\w+, \d+\.\d ms\. Client \d\b", seen["next"]["step"])
     assert seen["next again"]["step"] != seen["next"]["step"]
     assert seen["back"]["step"] == seen["next"]["step"]
     widths = [seen[name]["to"] - seen[name]["from"] for name in ("back", "nearer", "nearer still", "farther")]
