@@ -244,8 +244,8 @@ CASES: Final = (
         title="Signs such as = : , ; / and % in a key belong to it",
         steps=tuple(
             step
-            for sign in (b"", b"=", b":", b",", b";", b"/", b"|", b"A", b"%41", b'"', b"\\")
-            for step in _stored(b"{k}%b" % sign, b"v%b" % sign)
+            for n, sign in enumerate((b"", b"=", b":", b",", b";", b"/", b"|", b"A", b"%41", b'"', b"\\"))
+            for step in _stored(b"{k}%b" % sign, b"v%d" % n)
         ),
         hint="A key is its bytes: use a map, not a text in which a sign divides keys from values.",
     ),

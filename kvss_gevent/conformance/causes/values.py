@@ -166,7 +166,7 @@ CAUSES: Final = (
         sentence="GET removes what it returns.",
         advice="GET only reads: look the value up and leave it in the store.",
         fails={"get-again": "404"},
-        passes=("get", "put-replace"),
+        passes=("get", "shared"),
         over=("map-copied", "keys-counted-apart", "stale-cache", "store-capped"),
         also=("stats-*", "race-*", "in-order", "pipeline-*", "half-close*", "slow-beside-quick"),
     ),
