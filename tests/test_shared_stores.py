@@ -147,8 +147,9 @@ def test_a_hung_and_a_dead_store_cost_bounded_time_and_memory() -> None:
                 os.kill(server.process.pid, after)
                 wait_until(lambda: served.ask(b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n")
             grown.append(served.resident_bytes())
-        # Three faults bring the heap to its working size; after that 40 MB of requests for each fault leave nothing.
-        assert grown[-1] - grown[2] < 20 << 20
+        # Three faults bring the heap to its working size, some of which may have been given back since; after that
+        # 40 MB of requests for each fault leave nothing.
+        assert grown[-1] - max(grown[:3]) < 20 << 20
         for sock in socks:
             sock.close()
         code, log = served.stop()
