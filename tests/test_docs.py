@@ -23,6 +23,7 @@ import pytest
 from serving import serving, without_stop_line
 
 from kvss_gevent.cli import main, whole_parser
+from kvss_gevent.models import MODULES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -237,3 +238,8 @@ def test_make_alone_lists_the_targets_and_pass_through_reaches_the_server() -> N
         check=True,
     ).stdout
     assert "-m kvss_gevent serve ::1 6000 -v" in dry
+
+
+@pytest.mark.parametrize(("page", "words"), [("README.md", {12: "twelve other"}), ("docs/vi.md", {12: "mười hai"})])
+def test_the_start_pages_count_the_models_that_there_are(page: str, words: dict[int, str]) -> None:
+    assert words[len(MODULES) - 1] in (ROOT / page).read_text(encoding="utf-8")
