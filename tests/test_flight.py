@@ -218,6 +218,22 @@ def test_a_server_writes_its_recording_when_it_is_slow_and_when_a_signal_asks(tm
 
 
 @pytest.mark.server
+def test_a_recording_that_is_asked_for_at_the_end_is_whole_and_each_worker_writes_its_own(tmp_path: Path) -> None:
+    recorder = ("--flight-recorder", "10", "--workers", "2", "--store", f"disk:{tmp_path}/data", "--sync", "none")
+    with serving(*recorder, prefix=("env", "-C", str(tmp_path))) as server:
+        with server.connect() as sock:
+            for _ in range(6_000):
+                sock.sendall(b"KV/1.0 GET a\n")
+                assert sock.recv(64) == b"404 NOT_FOUND\n"
+        server.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: any(tmp_path.glob("kvss-flight-*")))
+        code, _ = server.stop()
+    assert code == 0
+    assert len({read_flight(path).process for path in tmp_path.glob("*.json")}) == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.server
 def test_without_a_recorder_the_signal_is_ignored_and_another_model_says_that_it_has_none(tmp_path: Path) -> None:
     with serving(prefix=("env", "-C", str(tmp_path))) as server:
         server.process.send_signal(signal.SIGUSR2)

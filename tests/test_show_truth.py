@@ -107,22 +107,26 @@ def test_a_store_takes_as_long_as_it_was_asked_for(model: str, verdict: SceneVer
 @pytest.mark.timing
 @pytest.mark.parametrize("model", ["select", "gevent"])
 def test_a_server_that_is_stopped_in_the_middle_lacks_as_much(model: str) -> None:
-    stopped: list[int] = []
+    stopped: list[tuple[int, int]] = []
 
     def stop(pid: int, now_ms: float) -> None:
         if now_ms > 100 and not stopped:
+            before_ns = time.monotonic_ns()
             os.kill(pid, signal.SIGSTOP)
-            began_ns = time.monotonic_ns()
+            stopped_ns = time.monotonic_ns()
             time.sleep(0.08)
-            stopped.append(time.monotonic_ns() - began_ns)
+            goes_on_ns = time.monotonic_ns()
             os.kill(pid, signal.SIGCONT)
+            stopped.append((goes_on_ns - stopped_ns, time.monotonic_ns() - before_ns))
 
     scene = SCENES["burn"]
     # Somebody must wake the clients while the server computes: a client that asks nothing of it.
     waker = replace(scene.clients[1], asks=(), connects_ms=110.0)
     story = tell(record(replace(scene, clients=(*scene.clients, waker)), model, stop))
     owners = owned_ms(story, "BURN 300")
-    assert owners[Owner.STOPPED] == near(stopped[0] / 1e6)
+    # This process may lose its core beside a signal: the server was stopped for one of these times or one between.
+    least_ms, most_ms = (ns / 1e6 for ns in stopped[0])
+    assert owners[Owner.STOPPED] == near(min(max(owners[Owner.STOPPED], least_ms), most_ms))
     assert owners[Owner.SERVED] == near(300)
 
 

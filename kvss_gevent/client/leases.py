@@ -1,4 +1,4 @@
-"""Who holds which connection of a pool, and who is next. Neither locks nor waits: pool.py and asyncio_pool.py do."""
+"""Who holds which connection of a pool, and who is next. This module neither locks nor waits: the two pools do."""
 
 import time
 from collections import deque

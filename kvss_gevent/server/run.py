@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kvss")
 
+RECORDING_LIMIT_S = 5.0
+"""How long the end waits for a flight recording that is being written; the longest takes about 2 s."""
+
 
 class FlightRecording(Protocol):
     """Keeps the last events; `kvss serve` has one with --flight-recorder."""
@@ -50,6 +54,10 @@ class FlightRecording(Protocol):
 
     def dump(self, number: int, /) -> None:
         """Write what is kept, in the background; a signal asks for it."""
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether it writes now, or will soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,9 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
         outside.on_ready(listener)
         notify(READY)
     running.until_stopped()
+    until_s = time.monotonic() + RECORDING_LIMIT_S
+    while recorder and recorder.is_writing and time.monotonic() < until_s:
+        gevent.sleep(0.05)
     store.close()
     return 0
 

@@ -75,6 +75,7 @@ class FlightRecorder:
         self._due_s = 0.0
         self._files = 0
         self._writing = threading.Lock()
+        self._writer: threading.Thread | None = None
         note: Note = self._note_and_look if slow_ms else self._kept.append
         self.converse = Tracer(Session, note)
 
@@ -111,10 +112,15 @@ class FlightRecorder:
 
         While one is being written others are not: this is logged.
         """
-        writer = threading.Timer(after_s, self._write, (why,))
+        writer = self._writer = threading.Timer(after_s, self._write, (why,))
         writer.daemon = True
         writer.start()
         return writer
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a recording is being written, or will be soon."""
+        return self._writing.locked() or (self._writer is not None and self._writer.is_alive())
 
     def _write(self, why: str) -> None:
         if not self._writing.acquire(blocking=False):

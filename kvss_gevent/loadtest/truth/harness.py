@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvss_gevent.loadtest.command import locust_command
 from kvss_gevent.loadtest.engine.histogram import Histogram
@@ -28,8 +28,16 @@ _SLACK_US = 500
 _EDGE_S = 0.03
 """How near the edge of the window a fault may lie to count on either side."""
 
-Row = tuple[int, float, float | None, str, str]
-"""A request as the server logged it: connection, received, replied, fault, verb."""
+
+class Row(NamedTuple):
+    """A request as the server logged it; times in seconds of the machine's monotonic clock, see truth/server.py."""
+
+    connection: int
+    received: float
+    leaving: float | None
+    replied: float | None
+    fault: str
+    verb: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ def _measure(cell: Cell) -> tuple[int, dict[str, Any], list[Row]]:
             raise RuntimeError(f"the load tester left no results: {done.stderr[-500:]}")
         results = json.loads(path.read_text())
         log, _ = server.communicate(timeout=_LIMIT_S)
-    return done.returncode, results, [tuple(row) for row in json.loads(log)]
+    return done.returncode, results, [Row(*row) for row in json.loads(log)]
 
 
 def _free_port() -> str:
@@ -129,14 +137,14 @@ def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> I
     if cell.load.loop == "constant" and not least_due - tolerance <= requests["due"] <= most_due + tolerance:
         yield f"{requests['due']} requests were due, expected {least_due:.0f}"
     # A reply behind which the server closes is a good one; the fault is that the connection ends.
-    good = [row[2] for row in log if row[2] is not None and row[3] in ("", CONNECTION)]
+    good = [row.replied for row in log if row.replied is not None and row.fault in ("", CONNECTION)]
     answered = [sum(since <= replied < until for replied in good) for since, until in ((begin, end), (first, last))]
     reported = requests["answered_per_s"] * results["window"]["measured_s"] + _of("RMW", results)
     if not answered[0] - edge <= reported <= answered[1] + edge:
         yield f"{reported:.0f} answered in the window, the server answered {_span(*answered)}"
-    received = [row for row in log if begin <= row[1] < end]
+    received = [row for row in log if begin <= row.received < end]
     if not cell.load.is_open and truth.exact:
-        yield from _commands(results, received, [row for row in log if first <= row[1] < last], edge)
+        yield from _commands(results, received, [row for row in log if first <= row.received < last], edge)
     yield from _failures(cell, results, log, (begin, first), (end, last))
     if not cell.user and truth.exact:
         yield from _service(results, received, edge)
@@ -144,12 +152,12 @@ def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> I
         yield from _response(cell, results, log, begin, end)
     wrong_data = truth.failures and truth.exact
     # Near the bound of trust either answer is right.
-    many_failed = sum(bool(row[3]) for row in received) > 1.2 * FAILED_SHARE * len(received)
+    many_failed = sum(bool(row.fault) for row in received) > 1.2 * FAILED_SHARE * len(received)
     overload = cell.load.is_open and not truth.keeps_up
     if results["verdict"]["trusted"] and (wrong_data or overload or many_failed):
         yield "the verdict trusts the figures"
     # A client in closed loop that has no reply sends no more: these may be too few for the percentile.
-    hung = sum(row[2] is None for row in log if row[1] < end)
+    hung = sum(row.replied is None for row in log if row.received < end)
     many_hung = overload or hung > HUNG_SHARE * (hung + answered[0])
     if NO_REPLY in truth.failures and many_hung and "p99_us" not in results["response"]["at_least"]:
         yield "p99 is not marked as a lower bound"
@@ -170,7 +178,7 @@ def _commands(results: dict[str, Any], inside: list[Row], around: list[Row], edg
         *((one, _of(one, results) + _of(f"RMW {one}", results)) for one in ("GET", "PUT", "DEL")),
         ("STATS", _of("OTHER", results)),
     ):
-        logged = [sum(row[4] == verb for row in rows) for rows in (inside, around)]
+        logged = [sum(row.verb == verb for row in rows) for rows in (inside, around)]
         if not logged[0] - edge <= reported <= logged[1] + edge:
             yield f"{reported} {verb} were sent in the window, the server received {_span(*logged)}"
 
@@ -185,8 +193,9 @@ def _failures(
         yield f"failures of other names: {', '.join(sorted(unknown))}"
     # A request counts when it was due, which is up to its response time before the server received it.
     early_s = results["response"]["max_us"] / 1e6 if cell.load.is_open else 0.0
-    inside = sum(bool(fault) and begins[0] + early_s + _EDGE_S <= at < ends[0] - _EDGE_S for _, at, _, fault, _ in log)
-    around = sum(bool(fault) and begins[1] - _EDGE_S <= at < ends[1] + early_s + _EDGE_S for _, at, _, fault, _ in log)
+    faulty = [row.received for row in log if row.fault]
+    inside = sum(begins[0] + early_s + _EDGE_S <= at < ends[0] - _EDGE_S for at in faulty)
+    around = sum(begins[1] - _EDGE_S <= at < ends[1] + early_s + _EDGE_S for at in faulty)
     found = results["requests"]["failed"]
     most = around if truth.exact else (around + cell.users) * cell.load.depth
     if not inside <= found <= most:
@@ -206,11 +215,7 @@ def _slack_us(results: dict[str, Any], percent: float) -> float:
 
 def _service(results: dict[str, Any], rows: list[Row], edge: int) -> Iterator[str]:
     """Compare service times, those of the good replies."""
-    truth = Histogram()
-    for _, received, replied, fault, _ in rows:
-        if replied is not None and not fault:
-            truth.record(int((replied - received) * 1e6))
-    yield from _percentiles("service", results, truth, edge)
+    yield from _percentiles("service", results, [(row, row.received) for row in rows], edge)
 
 
 def _response(cell: Cell, results: dict[str, Any], log: list[Row], begin: float, end: float) -> Iterator[str]:
@@ -220,24 +225,28 @@ def _response(cell: Cell, results: dict[str, Any], log: list[Row], begin: float,
     the one that came earliest against this grid says where the grid lies.
     """
     period_s = USERS / cell.rate
-    truth = Histogram()
-    for connection in {row[0] for row in log}:
-        rows = [row for row in log if row[0] == connection and row[1] >= begin - 0.1]
-        first = min((row[1] - number * period_s for number, row in enumerate(rows)), default=0.0)
-        for number, (_, _, replied, fault, _) in enumerate(rows):
-            due = first + number * period_s
-            if begin <= due < end and replied is not None and not fault:
-                truth.record(int((replied - due) * 1e6))
-    yield from _percentiles("response", results, truth, 2 * USERS)
+    since: list[tuple[Row, float]] = []
+    for connection in {row.connection for row in log}:
+        rows = [row for row in log if row.connection == connection and row.received >= begin - 0.1]
+        first = min((row.received - number * period_s for number, row in enumerate(rows)), default=0.0)
+        dues = ((row, first + number * period_s) for number, row in enumerate(rows))
+        since += [(row, due) for row, due in dues if begin <= due < end]
+    yield from _percentiles("response", results, since, 2 * USERS)
 
 
-def _percentiles(kind: str, results: dict[str, Any], truth: Histogram, edge: int) -> Iterator[str]:
-    if not truth.total:
+def _percentiles(kind: str, results: dict[str, Any], since: list[tuple[Row, float]], edge: int) -> Iterator[str]:
+    """Compare percentiles with those of the good replies, each counted from its time; see truth/server.py for ends."""
+    least_times, most_times = Histogram(), Histogram()
+    for row, begun in since:
+        if row.leaving is not None and row.replied is not None and not row.fault:
+            least_times.record(int((row.leaving - begun) * 1e6))
+            most_times.record(int((row.replied - begun) * 1e6))
+    if not most_times.total:
         return
     reported = results[kind]
-    shift = 100 * edge / truth.total
+    shift = 100 * edge / most_times.total
     for name, percent in (("p50_us", 50.0), ("p90_us", 90.0), ("p99_us", 99.0)):
-        least = truth.percentile(max(percent - shift, 0.0))
-        most = truth.percentile(min(percent + shift, 100.0))
+        least = least_times.percentile(max(percent - shift, 0.0))
+        most = most_times.percentile(min(percent + shift, 100.0))
         if not least * 0.999 - 2 <= reported[name] <= most * 1.001 + _slack_us(results, percent):
             yield f"{kind} {name} is {reported[name]}, the server's log says {least} to {most}"

@@ -1,8 +1,10 @@
 """A known server as a process: `python -m kvss_gevent.loadtest.truth.server NAME` prints its port, and then its log.
 
 It ends when its standard input does. The log is JSON: one row for each data request and each STATS, [connection,
-received, replied or null, fault, verb], in seconds of the machine's monotonic clock, which is the load tester's, too.
-Received is when the kernel had the request, by its own stamp: what the server waits for a core is in the log, too.
+received, leaving or null, replied or null, fault, verb], in seconds of the machine's monotonic clock, which is the load
+tester's, too. Received is when the kernel had the request, by its own stamp: what the server waits for a core is in the
+log, too. Leaving is just before the reply's last bytes are given to the kernel, replied just after: a server that loses
+its core there may have been heard at either time.
 """
 
 import asyncio
@@ -96,7 +98,7 @@ class TruthConversation(asyncio.Protocol):
         verb = words[1]
         if verb == b"STATS":
             self._transport.write(b"200 OK uptime: 0:00:01\n")
-            self._log.rows.append([self._number, now, now, "", "STATS"])
+            self._log.rows.append([self._number, now, now, now, "", "STATS"])
         elif verb == b"QUIT":
             self._transport.write(b"200 OK bye\n")
             self._transport.close()
@@ -113,7 +115,7 @@ class TruthConversation(asyncio.Protocol):
         value = words[3] if len(words) > 3 else b""
         begun = max(now, self._free_at)
         answer = log.behaviour(log.state, ReceivedRequest(verb, words[2], value, now, begun, len(log.rows), self._nth))
-        row = [self._number, now, None, answer.fault, verb.decode()]
+        row = [self._number, now, None, None, answer.fault, verb.decode()]
         log.rows.append(row)
         self._free_at = max(answer.at, self._free_at)
         if answer.how == NEVER:
@@ -144,21 +146,20 @@ class TruthConversation(asyncio.Protocol):
             self._send_piece(row)
             return
         for piece in [line[i : i + 1] for i in range(len(line))] if how == BYTES else [line]:
-            self._write(piece)
-        row[2] = self._loop.time()
+            self._write(piece, row)
         if how == CLOSE:
             self._transport.close()
 
     def _send_piece(self, row: list[Any]) -> None:
-        self._write(self._pieces.popleft())
+        self._write(self._pieces.popleft(), row)
         if self._pieces:
             self._loop.call_later(_PIECE_S, self._send_piece, row)
-        else:
-            row[2] = self._loop.time()
 
-    def _write(self, piece: bytes) -> None:
+    def _write(self, piece: bytes, row: list[Any]) -> None:
+        row[2] = self._loop.time()
         if not self._transport.is_closing():  # else asyncio would complain, on standard error, for each piece
             self._transport.write(piece)
+        row[3] = self._loop.time()
 
 
 async def serve(name: str) -> None:
