@@ -132,7 +132,7 @@ def test_a_hung_and_a_dead_store_cost_bounded_time_and_memory() -> None:
         assert server.process
         grown = []
         socks = [served.connect(timeout_s=10) for _ in range(20)]
-        for fault, after in (*[(signal.SIGSTOP, signal.SIGCONT)] * 5, (signal.SIGKILL, None)):
+        for fault, after in (*[(signal.SIGSTOP, signal.SIGCONT)] * 15, (signal.SIGKILL, None)):
             os.kill(server.process.pid, fault)
             senders = [threading.Thread(target=sock.sendall, args=(line * 200,), daemon=True) for sock in socks]
             started_s = time.monotonic()
@@ -147,9 +147,9 @@ def test_a_hung_and_a_dead_store_cost_bounded_time_and_memory() -> None:
                 os.kill(server.process.pid, after)
                 wait_until(lambda: served.ask(b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n")
             grown.append(served.resident_bytes())
-        # Three faults bring the heap to its working size, some of which may have been given back since; after that
+        # A dozen faults bring the heap to its working size, some of which may have been given back since; after that
         # 40 MB of requests for each fault leave nothing.
-        assert grown[-1] - max(grown[:3]) < 20 << 20
+        assert grown[-1] - max(grown[:12]) < 20 << 20
         for sock in socks:
             sock.close()
         code, log = served.stop()

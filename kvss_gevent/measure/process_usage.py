@@ -110,6 +110,20 @@ def size(pid: int) -> Size:
     return Size(len(pids), threads, descriptors, pss_kib << 10)
 
 
+def thread_times(pid: int) -> dict[int, tuple[int, int]]:
+    """Return (run delay, CPU time) in nanoseconds of every thread of a process and its descendants, by thread id.
+
+    Run delay is how long the thread was ready to run and had no core.
+    """
+    found = {}
+    for one in tree(pid):
+        for schedstat in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            if text := _text(schedstat):
+                cpu, delay, _ = map(int, text.split())
+                found[int(schedstat.parent.name)] = (delay, cpu)
+    return found
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of one process. Raises OSError where there is none."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

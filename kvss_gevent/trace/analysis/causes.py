@@ -121,7 +121,9 @@ class Causes:
                 (call.noted.began_ns, call.noted.began_delay_ns, call.noted.began_cpu_ns),
                 (call.noted.ended_ns, call.noted.ended_delay_ns, call.noted.ended_cpu_ns),
             ]
-        for readings in self._readings.values():
+        for place, readings in self._readings.items():
+            thread = place[1]
+            readings += [(at_ns, *times[thread]) for at_ns, times in recording.played.looks if thread in times]
             readings.sort()
         whose = {born.began_ns: born.client for born in self._born.values()}
         for process, forks in self._forks.items():
@@ -180,7 +182,30 @@ class Causes:
         found = _filled(span, found, overlaps(self._others(call), span.began_ns, span.ended_ns, who), Why.LOCK)
         for began_ns, ended_ns in list(_gaps(span, found)):
             found += self._unplaced(who, span, call, began_ns, ended_ns)
-        yield from sorted(found, key=lambda one: one.began_ns)
+        yield from self._with_late_delay(span, call, sorted(found, key=lambda one: one.began_ns))
+
+    def _with_late_delay(self, span: Span, call: Call, found: list[Stretch]) -> Iterator[Stretch]:
+        """Yield stretches, of those without a cause as much for a core as the kernel counted in the whole span.
+
+        A thread's run delay is read less often than it changes, so that the sum over a span is known better than what
+        lies in one of its gaps.
+        """
+        readings = self._readings[call.noted.process, call.thread]
+        before = bisect_right(readings, (span.began_ns, 1 << 63, 0)) - 1
+        after = bisect_left(readings, (span.ended_ns, 0, 0))
+        left_ns = 0
+        if before >= 0 and after < len(readings):
+            left_ns = readings[after][1] - readings[before][1] - sum(one.ns for one in found if one.why is Why.CORE)
+        for one in found:
+            if left_ns <= 0 or one.why not in (Why.UNKNOWN, Why.OFF):
+                yield one
+                continue
+            until_ns = min(one.began_ns + left_ns, one.ended_ns)
+            left_ns -= until_ns - one.began_ns
+            yield Stretch(one.owner, Why.CORE, 0, one.began_ns, until_ns)
+            if until_ns < one.ended_ns:
+                why, whose = self._left_over(call.client, span, call, one.ended_ns - until_ns)
+                yield Stretch(one.owner, why, whose, until_ns, one.ended_ns)
 
     def _unplaced(self, who: int, span: Span, call: Call, began_ns: int, ended_ns: int) -> Iterator[Stretch]:
         """Yield what the thread's clocks say of a gap in which it served nobody: amounts, one behind the other."""

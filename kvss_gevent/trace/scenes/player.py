@@ -24,6 +24,11 @@ SETUP_LIMIT_S = 20.0
 WARM_UP = build_request(Verb.GET, b"warm-up")
 LEAD_MS = 30.0
 """Between the setup and the clock's zero, for the server to come to rest."""
+LOOK_NS = 1_000_000
+"""After a reply that took longer the server's threads are looked at: a look takes 0.1 ms."""
+
+ThreadTimes = dict[int, tuple[int, int]]
+"""(run delay, CPU time) in nanoseconds, by thread."""
 
 
 class PlayError(Exception):
@@ -56,13 +61,17 @@ class Asked:
 
 @dataclass(slots=True)
 class Played:
-    """What the clients saw of a scene, by the client's number: deaf_ns, when it did not read; left_ns, when it left."""
+    """What the clients saw of a scene, by the client's number: deaf_ns, when it did not read; left_ns, when it left.
+
+    looks: when the server's threads were looked at, and what was seen. Their own notes end before they send a reply.
+    """
 
     start_ns: int
     end_ns: int
     asked: list[Asked]
     deaf_ns: dict[int, tuple[int, int]]
     left_ns: dict[int, int]
+    looks: list[tuple[int, ThreadTimes]]
 
 
 class _Player:
@@ -154,13 +163,16 @@ class _Player:
         if not self.unsent and not self.rest:
             asked.sent_ns = now_ns
 
-    def receive(self, to_monotonic_ns: int) -> None:
-        """Receive what has come. Raises PlayError where the server has ended the connection."""
+    def receive(self, to_monotonic_ns: int) -> int:
+        """Receive what has come; return how long a reply took that is whole now, in ns, and 0 for none.
+
+        Raises PlayError where the server has ended the connection.
+        """
         assert self.sock is not None
         try:
             data, ancillary, _, _ = self.sock.recvmsg(RECV_BYTES, 128)
         except BlockingIOError:
-            return
+            return 0
         now_ns = time.monotonic_ns()
         if not data:
             raise PlayError(f"the server ended the connection of client {self.number}")
@@ -176,9 +188,11 @@ class _Player:
             code = data[:3].decode("ascii", "replace")
             asked.codes[code] = asked.codes.get(code, 0) + 1
         self.lines_due -= data.count(b"\n")
-        if self.lines_due == 0:
-            asked.received_ns = now_ns
-            asked.reply_end_byte = self.received_bytes
+        if self.lines_due:
+            return 0
+        asked.received_ns = now_ns
+        asked.reply_end_byte = self.received_bytes
+        return now_ns - asked.began_ns
 
     def leave(self) -> None:
         """Close the connection."""
@@ -199,10 +213,17 @@ def realtime_to_monotonic_ns() -> int:
     return min(tries)[1]
 
 
-def play(scene: Scene, port: int, at_once: int = 1, at: Callable[[float], None] | None = None) -> Played:
+def play(
+    scene: Scene,
+    port: int,
+    at_once: int = 1,
+    look: Callable[[], ThreadTimes] = dict,
+    at: Callable[[float], None] | None = None,
+) -> Played:
     """Play a scene and return what the clients saw. Raises PlayError, OSError.
 
     at_once: as many processes of the server wait for clients, and the scene begins when all of them do.
+    look returns the times of the server's threads.
     at, where given, is called with the time in ms whenever the clients have woken up; for tests that disturb a scene.
     """
     address = ("127.0.0.1", port)
@@ -211,7 +232,7 @@ def play(scene: Scene, port: int, at_once: int = 1, at: Callable[[float], None] 
     start_ns = time.monotonic_ns()
     players = [_Player(number, plan, address, start_ns) for number, plan in enumerate(scene.clients, 1)]
     try:
-        _run(scene, players, start_ns, at)
+        looks = _run(scene, players, start_ns, look, at)
     finally:
         for player in players:
             if not player.gone:
@@ -223,11 +244,19 @@ def play(scene: Scene, port: int, at_once: int = 1, at: Callable[[float], None] 
     }
     asked = [one for player in players for one in player.asked]
     left = {player.number: player.left_ns for player in players}
-    return Played(start_ns, time.monotonic_ns(), sorted(asked, key=lambda one: one.began_ns), deaf, left)
+    return Played(start_ns, time.monotonic_ns(), sorted(asked, key=lambda one: one.began_ns), deaf, left, looks)
 
 
-def _run(scene: Scene, players: list[_Player], start_ns: int, at: Callable[[float], None] | None) -> None:
+def _run(
+    scene: Scene,
+    players: list[_Player],
+    start_ns: int,
+    look: Callable[[], ThreadTimes],
+    at: Callable[[float], None] | None,
+) -> list[tuple[int, ThreadTimes]]:
+    """Play until all have left; return what the looks at the server's threads have seen."""
     to_monotonic_ns = realtime_to_monotonic_ns()
+    looks: list[tuple[int, ThreadTimes]] = []
     while True:
         now_ms = (time.monotonic_ns() - start_ns) / 1e6
         if at:
@@ -243,13 +272,16 @@ def _run(scene: Scene, players: list[_Player], start_ns: int, at: Callable[[floa
             elif due_ms is not None and due_ms <= now_ms:
                 player.act(now_ms)
         if all(player.gone for player in players):
-            return
+            return looks
         dues = [due for player in players if (due := player.due_ms()) is not None]
         next_ms = min([*dues, scene.length_ms if not over else scene.length_ms + DRAIN_MS])
-        _wait(players, max(next_ms - (time.monotonic_ns() - start_ns) / 1e6, 0) / 1000, to_monotonic_ns)
+        if _wait(players, max(next_ms - (time.monotonic_ns() - start_ns) / 1e6, 0) / 1000, to_monotonic_ns):
+            looks.append((time.monotonic_ns(), look()))
 
 
-def _wait(players: list[_Player], timeout_s: float, to_monotonic_ns: int) -> None:
+def _wait(players: list[_Player], timeout_s: float, to_monotonic_ns: int) -> bool:
+    """Wait and do what is possible; tell whether a reply is whole that took longer than LOOK_NS."""
+    slow = False
     with selectors.DefaultSelector() as selector:
         for player in players:
             wanted = selectors.EVENT_WRITE if player.unsent else 0
@@ -261,7 +293,8 @@ def _wait(players: list[_Player], timeout_s: float, to_monotonic_ns: int) -> Non
             if ready & selectors.EVENT_WRITE:
                 key.data.send()
             if ready & selectors.EVENT_READ:
-                key.data.receive(to_monotonic_ns)
+                slow |= key.data.receive(to_monotonic_ns) > LOOK_NS
+    return slow
 
 
 def _set_up(packet: bytes, address: tuple[str, int], at_once: int) -> None:

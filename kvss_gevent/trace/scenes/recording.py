@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kvss_gevent.measure.process_usage import thread_times
 from kvss_gevent.models.processes import end_with
 from kvss_gevent.trace.ring import Noted, read
 from kvss_gevent.trace.scenes.player import Played, PlayError, play
@@ -43,9 +44,8 @@ def record(scene: Scene, model: str, at: Callable[[int, float], None] | None = N
     with tempfile.TemporaryDirectory(prefix="kvss-show-") as directory:
         try:
             with _serving(model, scene, directory) as (pid, port):
-                played = play(
-                    scene, port, scene.pool_size if model == PREFORKED else 1, at and (lambda now_ms: at(pid, now_ms))
-                )
+                at_once = scene.pool_size if model == PREFORKED else 1
+                played = play(scene, port, at_once, lambda: thread_times(pid), at and (lambda now_ms: at(pid, now_ms)))
         except OSError as error:
             raise PlayError(f"the scene was broken off: {error}") from None
         noted, lost = read(Path(directory) / RING)
