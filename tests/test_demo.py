@@ -1,8 +1,11 @@
 """The demo as a user sees it: every request answered as the course document says, and a clean end."""
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -42,18 +45,26 @@ def test_the_demo_shows_requests_and_replies() -> None:
     assert done.stdout.endswith("(the server has closed the connection)\n")
 
 
-def test_a_server_that_cannot_start_is_exit_code_3() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "kvss_gevent", "demo"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={"KVSS_MAX_LINE": "nonsense"},
-        check=False,
+def demo(environ: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "kvss_gevent", "demo"]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=30, env={**os.environ, **environ}, check=False
     )
+
+
+def test_a_server_that_cannot_start_is_exit_code_3(tmp_path: Path) -> None:
+    (tmp_path / "gevent.py").write_text("raise SystemExit('no gevent here')")
+    done = demo({"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))})
     assert done.returncode == 3
-    assert "KVSS_MAX_LINE is 'nonsense'" in done.stderr
+    assert "no gevent here" in done.stderr
     assert "kvss: the demo's server did not start" in done.stderr
+
+
+def test_the_demo_takes_no_settings_from_the_environment_and_tells_a_misspelled_one_once(tmp_path: Path) -> None:
+    done = demo({"KVSS_MAX_LINE": "nonsense", "KVSS_STORE": f"disk:{tmp_path}/mine", "KVSS_PROT": "6000"})
+    assert done.returncode == 0
+    assert done.stderr.count("KVSS_PROT") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_bytes_are_shown_escaped_and_cut() -> None:

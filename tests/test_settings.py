@@ -140,6 +140,23 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
         assert cause in capsys.readouterr().err
 
 
+def test_check_config_reads_users_and_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users, no_key = tmp_path / "users.txt", tmp_path / "key.pem"
+    users.write_text("")
+    no_key.write_text("no key")
+    users.chmod(0o600)
+    no_key.chmod(0o600)
+    for wrong, cause in (
+        (["--users", str(tmp_path / "none")], "none"),
+        (["--users", str(users)], "has no users"),
+        (["--tls-cert", str(no_key), "--tls-key", str(no_key)], "key.pem"),
+        (["--model", "select", "--users", str(users)], "--model select supports no users"),
+        (["--model", "fork"], "--model fork runs in several processes"),
+    ):
+        assert main(["serve", *wrong, "--check-config"]) == 2, wrong
+        assert cause in capsys.readouterr().err
+
+
 def test_check_config_knows_which_packages_a_store_needs() -> None:
     script = "import sys; sys.modules['lmdb'] = None; from kvss_gevent.cli import main; sys.exit(main())"
     words = ["serve", "--store", "disk:x", "--check-config"]

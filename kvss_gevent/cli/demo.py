@@ -1,12 +1,14 @@
 """`kvss demo`: starts a server of its own on a free port and plays the demo's scenes against it."""
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 from kvss_gevent.client.terminal.demo_script import play
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.variables import PREFIX
 
 STOP_LIMIT_S = 10.0
 
@@ -23,7 +25,9 @@ exit codes: 0 shown, 2 wrong usage, 3 the server could not be started or did not
 def run(_: argparse.Namespace) -> int:
     """Play the demo; returns the exit code."""
     command = [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1:0", "--log-level", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    # The demo is the same for everybody: settings of the environment are for other servers.
+    environ = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as server:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().rpartition(" ")[2].strip()

@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.check_config:
         opener(config.store)
+        check_files(config)
         print("kvss: the configuration is correct")
         return Exit.OK
     for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):
@@ -108,6 +109,18 @@ def run(args: argparse.Namespace) -> int:
     store = open_store(config)
     with listening(config) as listener, listening_for_metrics(config) as metrics:
         return serve(listener, config, store, outside, observed(config, metrics))
+
+
+def check_files(config: "Config") -> None:
+    """Look whether the settings' model, users and certificates can be used. Raises Fail."""
+    if config.model != DEFAULT:
+        from kvss_gevent.cli.serve_model import checked_model
+
+        checked_model(config)
+        return
+    from kvss_gevent.server.security.protection import Protection
+
+    Protection(config)
 
 
 def given_words(args: argparse.Namespace) -> Mapping[str, str | None]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from types import ModuleType
 
 from kvss_gevent import models
 from kvss_gevent.core.conversation import Limits
@@ -26,8 +27,8 @@ from kvss_gevent.stores.open import is_shared, open_store
 logger = logging.getLogger("kvss")
 
 
-def serve_model(config: Config, converse: Converse, announce: Callable[[socket.socket], None]) -> int:
-    """Serve with the model that the configuration names until a signal ends it; returns the exit code. Raises Fail."""
+def checked_model(config: Config) -> ModuleType:
+    """Return the module of the configuration's model. Raises Fail where the two do not go together."""
     model = models.load(config.model)
     if model.SHARED and not is_shared(config.store):
         raise Fail(
@@ -40,6 +41,12 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             f"--model {config.model} supports no users and no TLS",
             "Remove --users and --tls-cert, or remove --model: the default model has both.",
         )
+    return model
+
+
+def serve_model(config: Config, converse: Converse, announce: Callable[[socket.socket], None]) -> int:
+    """Serve with the model that the configuration names until a signal ends it; returns the exit code. Raises Fail."""
+    model = checked_model(config)
     warn_of_options_not_honoured(config)
     raise_limit()  # no limit of ours keeps clients out: the system's does
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
