@@ -223,7 +223,7 @@ BAD = [
 MORE_BAD = [
     (["--kv-mix", "foo", "-H", "127.0.0.1:1"], 2, "unknown mix"),
     ([], 2, "no server to load was given"),
-    (["-H", "nowhere"], 2, "names no server"),
+    (["-H", "kvss://ann@127.0.0.1"], 2, "without a user"),
     (["-H", "127.0.0.1:1", "--kv-out", "/dev/null/x"], 2, "--kv-out: cannot write to /dev/null/x"),
     (["-H", "127.0.0.1:1", "--kv-server-pid", "2147483647"], 2, "--kv-server-pid: there is no process 2147483647"),
     (["-H", "127.0.0.1:1", "--kv-verify", "on", "--kv-value-size", "9"], 2, "verification needs values of"),

@@ -16,6 +16,7 @@ from gevent import socket as gevent_socket
 from greenlet import getcurrent
 
 from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.settings.addresses import parse_endpoint
 
 _SMALL_RECEIVE_BYTES = 448
 """Comes from Python's own allocator; a buffer that was full is larger the next time."""
@@ -23,18 +24,23 @@ _RECEIVE_BYTES = 1 << 18
 _MAX_REPLY_BYTES = (1 << 20) + 4096
 _READ, _WRITE = 1, 2
 _QUIT = b"KV/1.0 QUIT\n"
+_LOCUST_SCHEMES = ("tcp", "kv")
 
 
 class ConnectionLost(Exception):
     """The connection is gone, could not be made, or is of no use any more; the text is a failure's name."""
 
 
-def parse_host(host: str) -> tuple[str, int]:
-    """Read `127.0.0.1:5050`, with `tcp://` or `kv://` before it or not. Raises ValueError saying what is wrong."""
-    name, separator, port = host.strip().rpartition("://")[2].rstrip("/").rpartition(":")
-    if not separator or not name or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{host!r} names no server: write host and port, such as 127.0.0.1:5050")
-    return name.strip("[]"), int(port)
+def address_of(host: str) -> tuple[str, int]:
+    """Read a host of Locust's: an address as every command takes it, or one behind `tcp://` or `kv://`.
+
+    Raises ValueError saying what is wrong.
+    """
+    scheme, _, place = host.strip().rpartition("://")
+    endpoint = parse_endpoint(place.rstrip("/") if scheme in _LOCUST_SCHEMES else host.strip())
+    if endpoint.user or endpoint.path:
+        raise ValueError(f"the load tester takes a host and a port without a user, not {host}")
+    return endpoint.host, endpoint.port
 
 
 class LoadConnection:

@@ -9,7 +9,7 @@ from random import Random
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, parse_host
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, address_of
 from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.workload.mix import Sizes, size_chooser
 from kvss_gevent.loadtest.workload.proving_values import filler, key_bytes, make_value
@@ -23,11 +23,13 @@ _STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
 
 def read_address(host: str | None) -> tuple[str, int]:
     """Return host and port. Raises Fail where there is no host, or one that names no server."""
+    remedy = "give its address, such as --host 127.0.0.1:5050"
+    if not host:
+        raise Fail("no server to load was given", remedy)
     try:
-        return parse_host(host or "")
+        return address_of(host)
     except ValueError as error:
-        cause = str(error) if host else "no server to load was given"
-        raise Fail(cause, "give its address, such as --host 127.0.0.1:5050") from None
+        raise Fail(str(error), remedy) from None
 
 
 def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:

@@ -11,7 +11,7 @@ from locust import User, constant, task
 
 from kvss_gevent.loadtest.engine import loops
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, parse_host
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, address_of
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, MISS, SERIES_INDEX
 from kvss_gevent.loadtest.engine.request_stream import RequestStream
 from kvss_gevent.loadtest.engine.virtual_user import VirtualUser
@@ -105,7 +105,7 @@ class KvssUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.run_state = listeners.run_of(environment)
-        self.virtual_user = VirtualUser(self.run_state, parse_host(self.host or ""))
+        self.virtual_user = VirtualUser(self.run_state, address_of(self.host or ""))
         self.client = KvssClient(self.virtual_user)
         # What must happen at the beginning and at the end happens also where a subclass has an on_start or an on_stop
         # of its own that does not call this class's.
