@@ -32,7 +32,7 @@ REPEATS = 2
 CALIBRATED = True
 
 SINGLY = 1
-TRACED_S, ATTACH_S = 0.3, 0.3
+TRACED_S, ATTACH_S = 0.2, 0.2
 PAUSE_S = 0.001
 """Between two requests that are sent singly, so that the server has gone to sleep."""
 

@@ -26,7 +26,7 @@ LIMIT_S = 180.0
 
 PACES = (Pace(2000, 1), Pace(20_000, 1), Pace(2000, 32), Pace(20_000, 32))
 REFERENCE = "gevent"
-ROUNDS, SLICE_S = 6, 0.04
+ROUNDS, SLICE_S = 4, 0.04
 
 PANELS = (
     Panel(

@@ -60,7 +60,7 @@ PANELS = (
 
 def measure(bench: Workbench) -> Iterator[Point]:
     """Find out what the server can do, then offer shares of it."""
-    seconds = max(bench.profile.seconds, 0.5)
+    seconds = bench.profile.seconds
     with bench.serving("--lab") as server:
         most = offer(server.port, seconds, rate=None, users=bench.places, line=WORK)
         if not most.answered:
