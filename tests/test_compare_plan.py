@@ -65,6 +65,13 @@ def test_who_has_no_part_in_an_experiment_is_not_measured() -> None:
     assert "sequential" in choose(QUICK).of("cost")
 
 
+def test_where_the_store_has_no_part_a_model_is_measured_on_disk_only_if_it_is_not_there_in_memory() -> None:
+    assert "threads+disk" in choose(QUICK).of("connections")
+    assert "threads+disk" not in choose(QUICK).of("burn")
+    assert "fork" in choose(QUICK).of("burn")
+    assert choose(QUICK, ["threads+disk"]).of("burn") == ["threads+disk"]
+
+
 def test_experiments_have_names_and_numbers() -> None:
     assert choose(QUICK, ["gevent"], ["1", "cost", "9"]).experiments == ("connections", "cost")
 

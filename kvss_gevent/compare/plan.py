@@ -60,12 +60,14 @@ class TrialPlan:
         module = experiments.load(name)
         only: Sequence[str] = getattr(module, "ONLY", self.contestants)
         without = getattr(module, "WITHOUT", {})
+        storeless = getattr(module, "STORELESS", False)
         taking_part = [
             contestant
             for contestant in self.contestants
             if contestant in only
             and model_of(contestant) not in without
             and (is_paired(name) or not contestant.endswith(AGAIN))
+            and not (storeless and contestant.endswith(ON_DISK) and model_of(contestant) in self.contestants)
         ]
         return [*taking_part, NULL] if getattr(module, "CALIBRATED", False) else taking_part
 

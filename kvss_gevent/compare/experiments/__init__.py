@@ -17,6 +17,7 @@ and where it needs them
 
     PAIRED      whether all contestants are measured by turns
     CALIBRATED  whether the null server is measured beside the contestants
+    STORELESS   whether the store has no part in it: a model that is there in memory is not measured again on disk
     ONLY        the contestants it is about, where it is not about all
     SCENE       the scene of `kvss show` in which the same can be seen
     WITHOUT     contestants that have no part in it, with the reason

@@ -19,6 +19,7 @@ TEACHES = (
 BY_HAND = "kvss serve --lab & printf 'KV/1.0 BURN 500\\n' | nc -N 127.0.0.1 5050 & time kvss client GET a"
 WITHOUT = {"sequential": "it serves one client at a time, and the one that burns is another"}
 CORE = True
+STORELESS = True
 SCENE = "burn"
 PANELS = (
     Panel(

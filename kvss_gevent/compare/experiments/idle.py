@@ -24,6 +24,7 @@ TEACHES = (
 )
 BY_HAND = "grep Pss: /proc/PID/smaps_rollup; ls /proc/PID/task /proc/PID/fd | wc -l"
 CORE = True
+STORELESS = True
 LIMIT_S = 180.0
 PANELS = (
     Panel(

@@ -23,6 +23,7 @@ BY_HAND = (
     "--kv-mix 80:20:0 --only-summary"
 )
 CORE = True
+STORELESS = True
 LIMIT_S = 120.0
 
 WORK = b"KV/1.0 BURN 0.2"
@@ -60,7 +61,7 @@ PANELS = (
 
 def measure(bench: Workbench) -> Iterator[Point]:
     """Find out what the server can do, then offer shares of it."""
-    seconds = bench.profile.seconds
+    seconds = max(bench.profile.seconds, 0.5)
     with bench.serving("--lab") as server:
         most = offer(server.port, seconds, rate=None, users=bench.places, line=WORK)
         if not most.answered:
