@@ -4,7 +4,7 @@ A ```console block has `$ command` lines, continued by `> ` lines, and their exa
 lines, and lines behind the prompt `KVSS> ` are typed. A ```python block followed by a ```text block is a script and
 what it prints; another one shows a part of the code. ```bash blocks are not run: they need a network, an hour or a
 class, or do not end. Their words are parsed, and their servers' settings checked. Port 5050 is replaced by the test
-server's.
+server's, and port 5060, on which an example starts a server of its own, by a free one.
 """
 
 import importlib.util
@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from serving import serving, without_stop_line
+from load_runs import free_port
+from serving import patient, serving, without_stop_line
 
 from kvss_gevent.cli import main, whole_parser
 from kvss_gevent.models import MODULES
@@ -112,14 +113,15 @@ def test_there_are_examples() -> None:
     ],
 )
 def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> None:
-    kvss = tmp_path / "kvss"
-    kvss.write_text(f'#!/bin/sh\nexec {sys.executable} -m kvss_gevent "$@"\n')
-    kvss.chmod(0o755)
-    (tmp_path / "python3").symlink_to(sys.executable)
-    (tmp_path / "nc").write_text(NC.format(python=sys.executable))
-    (tmp_path / "nc").chmod(0o755)
+    for command, script in (
+        ("kvss", f'#!/bin/sh\nexec {sys.executable} -m kvss_gevent "$@"\n'),
+        ("python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n'),  # a link to it would not find the packages
+        ("nc", NC.format(python=sys.executable)),
+    ):
+        (tmp_path / command).write_text(script)
+        (tmp_path / command).chmod(0o755)
     with serving() as server:
-        port = str(server.port)
+        port, other = str(server.port), free_port()
         env = {
             **os.environ,
             "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -129,7 +131,8 @@ def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> 
             "XDG_STATE_HOME": str(tmp_path),
         }
         for kind, code, output in examples(document):
-            here = code.replace("5050", port).replace("KVClient()", f"KVClient(port={port})")
+            here = patient(code.replace("5050", port).replace("5060", other), other)
+            here = here.replace("KVClient()", f"KVClient(port={port})")
             if PROMPT in output:
                 printed = typed(here, output.replace("5050", port), env, tmp_path)
             else:
@@ -144,7 +147,7 @@ def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> 
                     timeout=60,
                     check=False,
                 ).stdout
-            shown = without_stop_line(printed).replace(port, "5050")
+            shown = without_stop_line(printed).replace(port, "5050").replace(other, "5060")
             assert re.fullmatch(as_pattern(output), shown), (
                 f"{code}\nshown in the document:\n{output}\nprinted:\n{shown}"
             )

@@ -12,18 +12,29 @@ import pytest
 ROOT = Path(__file__).parent.parent
 NO_POSIX = """
 import sys
+import gevent.socket, subprocess, trio  # these have ways of their own for each system
 for name in ("resource", "fcntl", "termios", "pwd", "grp", "syslog", "tty", "pty"):
     sys.modules[name] = None
-import os, select, signal, subprocess  # the last has ways of its own for each system
+import os, select, signal, socket
 for module, names in (
-    (os, ("fork", "waitstatus_to_exitcode", "getuid", "get_blocking", "set_blocking", "sysconf")),
-    (select, ("poll",)),
-    (signal, ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGCHLD", "pthread_sigmask")),
+    (os, ("fork", "register_at_fork", "waitstatus_to_exitcode", "getuid", "geteuid", "get_blocking", "set_blocking")),
+    (os, ("sysconf", "pread", "pwrite", "pipe2", "killpg", "setsid", "wait4", "sched_getaffinity")),
+    (os, ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_DIRECTORY")),
+    (select, ("poll", "epoll")),
+    (signal, ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGCHLD", "SIGWINCH")),
+    (signal, ("setitimer", "pthread_sigmask", "pthread_kill")),
+    (socket, ("AF_UNIX", "MSG_DONTWAIT", "MSG_NOSIGNAL", "SO_REUSEPORT", "TCP_INFO", "TCP_QUICKACK")),
 ):
     for name in names:
         delattr(module, name)
+
+def without_proc(event, args):
+    if event in ("open", "os.listdir", "os.scandir") and str(args[0]).startswith("/proc"):
+        raise FileNotFoundError(2, "No such file or directory", args[0])
+
+sys.addaudithook(without_proc)
 """
-"""Makes a process, and those that it starts, like one on a system without POSIX."""
+"""Makes a process, and those that it starts, like one on a system without POSIX and without /proc."""
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
@@ -43,7 +54,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.mark.server
 def test_server_client_and_conform_need_nothing_that_only_posix_has(run: Run) -> None:
-    with run("serve", "127.0.0.1:0") as server:
+    with run("serve", "127.0.0.1:0", "--metrics", "0", "--slow-ms", "50") as server:
         try:
             assert server.stdout
             line = server.stdout.readline()
@@ -75,9 +86,18 @@ def test_what_else_needs_nothing_that_only_posix_has(words: tuple[str, ...], sho
     assert shown in out
 
 
-def test_the_names_are_really_missing(run: Run) -> None:
-    with run("-c", "import fcntl") as command:
-        assert "ModuleNotFoundError" in command.communicate(timeout=20)[1]
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import fcntl", "ModuleNotFoundError"),
+        ("import socket; socket.MSG_DONTWAIT", "AttributeError"),
+        ("import os; os.listdir('/proc')", "FileNotFoundError"),
+        ("open('/proc/self/stat')", "FileNotFoundError"),
+    ],
+)
+def test_what_is_blocked_is_really_missing(code: str, error: str, run: Run) -> None:
+    with run("-c", code) as command:
+        assert error in command.communicate(timeout=20)[1]
 
 
 def test_the_table_of_what_runs_where_has_every_command() -> None:

@@ -25,7 +25,7 @@ examples:
   kvss bench 127.0.0.1:5050 --depth 16 --seconds 10 --json
 
 exit codes: 0 all requests were answered, 1 some were refused, lost or not answered, 2 wrong usage,
-3 there is no server, or it stores no keys, 130 interrupted.
+3 there is no server, or it stores no keys, 130 interrupted
 
 A run leaves --keys keys in the server; their names begin with key:.
 """

@@ -32,12 +32,11 @@ examples:
   kvss client -r 10 -i 1 STATS              ten times, once a second
   kvss client --tls --user ann kvss.example.org:5050
 
-ADDRESS is {FORMS}
-or unix:PATH. Without it, $KVSS_HOST and $KVSS_PORT are used, or else
-127.0.0.1:5050. Options must come before COMMAND: every word after it belongs
-to it (PUT balance -5). Its words are joined by one space. The client puts
-`KV/1.0 ` before a line, unless its first word looks like a version. Commands
-are upper case.
+ADDRESS is unix:PATH, {FORMS}.
+Without it, $KVSS_HOST and $KVSS_PORT are used, or else 127.0.0.1:5050. Options
+must come before COMMAND: every word after it belongs to it (PUT balance -5).
+Its words are joined by one space. The client puts `KV/1.0 ` before a line,
+unless its first word looks like a version. Commands are upper case.
 
 Without COMMAND, the client reads lines from standard input: at a prompt if it
 is a terminal, or else as a script. In a script blank lines and lines beginning with #

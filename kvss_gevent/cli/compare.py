@@ -26,14 +26,14 @@ examples:
   kvss compare diff reports/A reports/B
 
 exit codes: 0 done, 1 `again` found a contradiction, 2 wrong usage, 3 the report cannot be written, 130 interrupted (the
-results are kept, and --resume continues).
+results are kept, and --resume continues)
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the words of `kvss compare`."""
     parser.epilog = EPILOG
-    words = parser.add_subparsers(metavar="WORD", required=True)
+    words = parser.add_subparsers(metavar="COMMAND", required=True)
     measure = add_subcommand(words, "run", "measure and write a report", EPILOG)
     _add_choices(measure)
     measure.add_argument("--out", type=Path, metavar="DIR", help="directory of the report (reports/ plus the time)")

@@ -59,9 +59,9 @@ class _OwnOptions:
 
 def add_arguments(parser: Parser) -> None:
     """Declare the words. Behind `run`, which is meant where no word is given, every option passes through."""
-    parser.epilog = f"Without a WORD, `{_RUN}` is meant.\n\n{_EXAMPLES}  kvss load search --help\n{_CODES}"
+    parser.epilog = f"Without a COMMAND, `{_RUN}` is meant.\n\n{_EXAMPLES}  kvss load search --help\n{_CODES}"
     parser.default_word = _RUN
-    words = parser.add_subparsers(metavar="WORD", dest="word", required=True)
+    words = parser.add_subparsers(metavar="COMMAND", dest="word", required=True)
     run_parser = add_subcommand(
         words, _RUN, "run Locust with the users for KV/1.0; all options of Locust work", _EXAMPLES + _CODES
     )

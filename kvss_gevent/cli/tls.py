@@ -24,7 +24,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = EXAMPLES
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
     make = add_subcommand(actions, "make-dev", "write ca.pem, server.pem and server-key.pem into a folder", EXAMPLES)
     make.add_argument(
         "folder", type=Path, metavar="DIR", help="folder for the files; it is created if it does not exist"

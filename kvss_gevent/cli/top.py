@@ -29,7 +29,7 @@ users, only the role admin sees the slow log.
 
 exit codes:
   0    q was pressed, or --count lines are printed
-  2    usage
+  2    wrong usage
   3    the server, or at the start its metrics page, does not answer
   130  Ctrl-C
 """

@@ -26,7 +26,7 @@ exit codes: 0 done, 1 there is no such user, 2 wrong usage or a file that cannot
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = EXAMPLES
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
     for action, summary in (
         ("add", "add a user; an existing user gets the new password and role"),
         ("passwd", "change the password of a user"),

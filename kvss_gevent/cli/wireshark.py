@@ -27,7 +27,7 @@ exit codes: 0 done, 1 tshark or the capture failed, 2 wrong usage, or a file can
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = EXAMPLES
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
     add_subcommand(actions, "install", f"install the dissector and the profile {PROFILE} for this user", EXAMPLES)
     add_subcommand(actions, "show-path", "print the path of the dissector's file", EXAMPLES)
     statistics = add_subcommand(

@@ -69,7 +69,11 @@ def _failed(number: int, done: "subprocess.CompletedProcess[str]") -> Fail:
     for cause, remedy in pairwise(lines):
         if cause.startswith("kvss load: "):
             return Fail(f"run {number}: {cause.removeprefix('kvss load: ')}", remedy.strip(), code)
-    return Fail(f"run {number}: {lines[-1] if lines else 'it left no results'}", "see: kvss load run --help", code)
+    return Fail(
+        f"run {number}: {lines[-1] if lines else 'it left no results'}",
+        "`kvss load run --help` lists the options.",
+        code,
+    )
 
 
 def run(args: argparse.Namespace) -> int:

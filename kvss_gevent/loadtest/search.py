@@ -160,12 +160,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `kvss load search`."""
     parser.epilog = EPILOG
     parser.add_argument("--slo", default="p99<5ms", help="requirement, as in --kv-require (default p99<5ms)")
-    parser.add_argument("--host", default="127.0.0.1:5050", help="the server (default 127.0.0.1:5050)")
-    parser.add_argument("--users", type=int, default=10, help="connections (default 10)")
-    parser.add_argument("--seconds", type=int, default=5, help="shortest measured window of each run (default 5)")
-    parser.add_argument("--start", type=float, default=1000, help="first rate per second (default 1000)")
     parser.add_argument(
-        "--precision", type=float, default=0.02, help="end when the rate is known to this share (default 0.02)"
+        "--host", default="127.0.0.1:5050", metavar="ADDRESS", help="the server (default 127.0.0.1:5050)"
+    )
+    parser.add_argument("--users", type=int, default=10, metavar="N", help="connections (default 10)")
+    parser.add_argument(
+        "--seconds", type=int, default=5, metavar="S", help="shortest measured window of each run (default 5)"
+    )
+    parser.add_argument(
+        "--start", type=float, default=1000, metavar="RATE", help="first rate per second (default 1000)"
+    )
+    parser.add_argument(
+        "--precision",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="end when the rate is known to this share (default 0.02)",
     )
     parser.add_argument("options", nargs="*", metavar="LOCUST_OPTION", help="options for Locust")
 

@@ -10,7 +10,7 @@ class RunDelay:
         self._descriptor = -1
         try:
             # It stays open: opening it for each reading would take three times as long as all the rest.
-            self._descriptor = os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open("/proc/self/schedstat", os.O_RDONLY)
         except OSError:
             pass  # not Linux
 
@@ -22,5 +22,5 @@ class RunDelay:
         """Return nanoseconds since the process began; 0 on a system that does not tell."""
         try:
             return int(os.pread(self._descriptor, 100, 0).split()[1])
-        except (OSError, ValueError, IndexError):
+        except (AttributeError, OSError, ValueError, IndexError):  # Windows has no pread
             return 0

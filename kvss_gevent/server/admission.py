@@ -105,6 +105,6 @@ class Admission:
 
 def _open_spare() -> int | None:
     try:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(os.devnull, os.O_RDONLY)
     except OSError:
         return None

@@ -94,13 +94,13 @@ class Connection:
 
 
 def close(sock: socket.socket) -> None:
-    """Close a socket in a way that the last reply arrives.
+    """Close a socket that does not block, in a way that the last reply arrives.
 
     If bytes are unread, the kernel sends a reset, which can overtake a reply. So they are read first.
     """
     try:
         sock.shutdown(socket.SHUT_WR)
-        while sock.recv(65536, socket.MSG_DONTWAIT):
+        while sock.recv(65536):
             pass
     except OSError:
         pass

@@ -62,14 +62,16 @@ def read_side(path: Path) -> Side:
             run = json.loads(file.read_text(encoding="utf-8"))
             known = (run["format"], run["version"]) == (FORMAT, VERSION)
         except OSError as error:
-            raise Fail(f"cannot read {file}: {error.strerror}", "give a directory that you may read") from None
+            raise Fail(f"cannot read {file}: {error.strerror}", "Give a directory that you may read.") from None
         except (ValueError, TypeError, KeyError):  # not JSON, or JSON of something else
             known = False
         if not known:
-            raise Fail(f"{file} is not a result of this version of the load tester", "run it again with --kv-out")
+            raise Fail(f"{file} is not a result of this version of the load tester", "Run it again with --kv-out.")
         runs.append(run)
     if not runs:
-        raise Fail(f"there are no results in {path}", "give a directory that --kv-out or kvss load repeat has written")
+        raise Fail(
+            f"there are no results in {path}", "Give a directory that --kv-out or `kvss load repeat` has written."
+        )
     return Side(path.name or str(path), tuple(runs))
 
 

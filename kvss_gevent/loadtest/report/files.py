@@ -41,7 +41,7 @@ def prepare(options: Options) -> None:
         (directory / "rows.csv").touch()
     except OSError as error:
         cause = f"--kv-out: cannot write to {options.out}: {error.strerror}"
-        raise Fail(cause, "give a directory that can be created and written to") from None
+        raise Fail(cause, "Give a directory that can be created and written to.") from None
 
 
 def write(results: dict[str, Any], collector: Collector, options: Options) -> None:

@@ -35,11 +35,11 @@ def _parts(page: Path) -> tuple[str, str, str]:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not UTF-8"
-        raise Fail(f"cannot read {page}: {reason}", "name a page of text that exists") from None
+        raise Fail(f"cannot read {page}: {reason}", "Name a page of text that exists.") from None
     before, begin, rest = text.partition(_BEGIN)
     table, end, after = rest.partition(_END)
     if not begin or not end:
-        raise Fail(f"{page} has no place for the table", f"write these two lines into the page: {_BEGIN} and {_END}")
+        raise Fail(f"{page} has no place for the table", f"Write these two lines into the page: {_BEGIN} and {_END}")
     return before + begin, table, end + after
 
 
@@ -66,8 +66,11 @@ examples:
   kvss load truth --search
 
 exit codes:
-  0 the reports agree with the logs, or the searches with the server, 1 one does not or was not run,
-  4 the machine is too busy for a search to tell, 130 Ctrl-C"""
+  0    the reports agree with the logs, or the searches with the server
+  1    one does not agree, or was not run
+  2    wrong usage
+  4    the machine is too busy for a search to tell
+  130  Ctrl-C"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,22 +90,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the table into this page, after every cell; what --only and --quick leave out stays as it is there",
     )
     parser.add_argument(
-        "--minutes", type=float, help="begin no cell after this time (default 25); end the searches then (15)"
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="begin no cell after this time (default 25); end the searches then (15)",
     )
-    parser.add_argument("--together", type=int, default=2, help="cells that run side by side (default 2)")
+    parser.add_argument("--together", type=int, default=2, metavar="N", help="cells that run side by side (default 2)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the cells, or the searches; returns one of the exit codes of EPILOG."""
     minutes = 1.0 if args.minutes is None else args.minutes
     if args.together < 1 or not 0 < minutes < inf:
-        raise Fail("--together is at least 1, --minutes more than 0", "see: kvss load truth --help")
+        raise Fail("--together is at least 1, --minutes more than 0", "`kvss load truth --help` says what they mean.")
     if args.search:
         return knee.run(args.minutes or 15)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
     cells = [cell for cell in cells if args.only in f"{cell.row}; {cell.load};"]
     if not cells:
-        raise Fail(f"no cell has {args.only!r} in its name", "leave out --only to see all names")
+        raise Fail(f"no cell has {args.only!r} in its name", "Leave out --only to see all names.")
     progress = Progress(cells, args.write)
     ends = progress.begun + (args.minutes or 25) * 60
     pool = ThreadPoolExecutor(args.together)

@@ -54,12 +54,12 @@ _ALL = (
         "clients 1 to 4 ask every 20 ms; nobody asks for anything heavy",
         "Nobody sends anything heavy. In which model does a client wait longest?",
         (
-            "A thread for each client: switching threads is dear",
+            "A thread for each client: switching threads is expensive",
             "An event loop: all clients share one thread",
             "Nowhere: all answer at once, where they take more than one client",
         ),
         2,
-        "As long as every request is short, all models look alike. What tells them apart is what happens beside you.",
+        "While every request is short, all models look alike. They differ when another client does something heavy.",
         patient(1, 4, 300),
         320,
         20,
@@ -116,7 +116,7 @@ _ALL = (
         "Client 1 sends 40,000 requests at once. Must the others wait until all of them are answered?",
         ("Yes: they came first", "No: the server answers a slice of them, then others", "The server refuses them"),
         1,
-        "All models answer a pipeline in slices. Who lets others in between two slices is fair, at little cost.",
+        "All models answer a pipeline in slices. It is fair, and costs little, to serve others between two slices.",
         (
             busy(Ask(20, build_request(Verb.GET, b"client:1") * 40_000, "40,000 GETs")),
             *patient(2, 4, 200),
