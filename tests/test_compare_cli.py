@@ -147,7 +147,7 @@ def test_diff_prints_real_differences_and_what_is_not_the_same(tmp_path: Path) -
         (("run", "--resume", "nowhere"), "cannot read nowhere"),
         (("report", "nowhere"), "cannot read nowhere"),
         (("diff", "nowhere", "there"), "cannot read nowhere"),
-        ((), "WORD"),
+        ((), "COMMAND"),
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_code_2(words: tuple[str, ...], cause: str) -> None:
