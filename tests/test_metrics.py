@@ -3,6 +3,7 @@
 import http.client
 import re
 import socket
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -16,7 +17,7 @@ from kvss_gevent.observe.board import REPLIES, Board
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile, shown_classes
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import render
-from kvss_gevent.observe.timing import BUSY_CALLS, SAMPLED, Timing
+from kvss_gevent.observe.timing import BUSY_CALLS, Timing
 from kvss_gevent.protocol.wire import Status
 from kvss_gevent.server.listener import check_exposure
 from kvss_gevent.settings.config import Config
@@ -177,29 +178,66 @@ def test_times_are_told_by_the_command_that_a_packet_brought() -> None:
     assert 0 < found["kvss_handling_seconds_sum", "GET"] < 1
 
 
+@dataclass
+class Loop:
+    iteration: int = 1
+
+
 @pytest.mark.parametrize("slow_log", [False, True])
 def test_of_a_busy_server_some_calls_are_counted_for_all_and_slow_ones_are_told_all_the_same(slow_log: bool) -> None:
     told: list[int] = []
-    timing = Timing(lambda client, data, held_ns, ended_ns: told.append(held_ns))
-    receive = (timing.timed if slow_log else timing.timed_now_and_then)(Client(), lambda _: b"")
-    times = timing.times
+    answered = 0
 
-    def counted(calls: int) -> int:
+    def answer(_: bytes) -> bytes:
+        nonlocal answered
+        answered += 1
+        return b""
+
+    loop = Loop()
+    timing = Timing(lambda client, data, held_ns, ended_ns: told.append(held_ns), loop, lambda: answered)
+    if slow_log:
+        timing.set_limit(10**12)
+    receive, times = timing.timed(Client(), answer), timing.times
+
+    def counted(calls: int, calls_a_turn: int = 10, turns_a_tick: int = 20) -> float:
         before = sum(map(sum, times.classes))
-        for _ in range(calls):
+        for number in range(calls):
+            loop.iteration += number % calls_a_turn == 0
+            if number % (calls_a_turn * turns_a_tick) == 0:
+                timing.tick()
             receive(b"KV/1.0 GET a\n")
         return sum(map(sum, times.classes)) - before
 
     assert counted(BUSY_CALLS) == BUSY_CALLS
-    assert 10_000 < counted(40 * SAMPLED * 10) < 50_000
-    times.begin_second()
-    assert times.weight == SAMPLED  # it was busy until now
-    times.begin_second()
-    assert counted(4 * SAMPLED) > 2 * SAMPLED  # what is left of the last gap, and then each
+    assert 20_000 < counted(25_600) <= 25_600
+    assert timing.stopwatch.is_on is slow_log  # between two samples
+    assert counted(25_600, calls_a_turn=5_000, turns_a_tick=1) > 20_000  # a turn may be long
+    timing.begin_second()
+    assert not times.all_count  # it was busy until now
+    timing.begin_second()
+    assert counted(200) == 200
+    assert not told
     if slow_log:
+        counted(25_600)
         timing.set_limit(0)
+        assert timing.stopwatch.limit_s == 0
         receive(b"KV/1.0 GET a\n")
         assert len(told) == 1
+
+
+def test_a_sample_counts_for_what_was_answered_since_the_last_one_and_not_for_more() -> None:
+    answered = 0
+    timing = Timing(lambda *_: None, Loop(), lambda: answered)
+    times = timing.times
+    times.all_count = False
+    answered = 1000  # in packets that no sample has seen
+    timing.tick()
+    for size in (1, 3):
+        answered += size
+        timing.stopwatch.tell(Client(), b"KV/1.0 GET a\n" * size, 0, 3e-6)
+    times.end_sample()
+    assert [sum(classes) for classes in times.classes] == [251, 0, 0, 0, 251]
+    assert times.total_ns[0] == 251 * 3000
 
 
 def test_an_empty_page_is_good_openmetrics() -> None:

@@ -14,7 +14,7 @@ BOUNDS_S: Final = tuple((1 << bits) / 1e9 for bits in range(FIRST_BITS, LAST_BIT
 """The upper bound of each shown class, in seconds. Times above the last bound have no class."""
 
 
-def shown_classes(counts: Sequence[int]) -> list[int]:
+def shown_classes(counts: Sequence[float]) -> list[float]:
     """Return the counts of the SHOWN classes, and after them the number of times above the last bound."""
     return [
         sum(counts[: FIRST_BITS + 1]),

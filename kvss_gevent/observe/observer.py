@@ -4,7 +4,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, cast
 
 import gevent
@@ -41,8 +41,7 @@ class Observer:
         self.row = row
         self._loop = gevent.get_hub().loop
         self.slow_log = SlowLog(row, worker, slow_ms, self._loop)
-        self.timing = Timing(self.slow_log.on_hold)
-        self._slow_ms = slow_ms
+        self.timing = Timing(self.slow_log.on_hold, self._loop, self._answered)
         self._stores: list[CountedStore] = []
         self._replies = [0] * len(REPLIES)
         self._store_classes, self._lag_classes = [0] * BITS, [0] * BITS
@@ -77,10 +76,10 @@ class Observer:
 
     def timed(self, client: ObservedClient, call: Call, may_wait: bool) -> Call:
         """Return the same call of a conversation, timed."""
-        timing = self.timing
-        if may_wait:
-            return timing.timed_where_it_may_wait(client, call, self._loop)
-        return timing.timed(client, call) if self._slow_ms else timing.timed_now_and_then(client, call)
+        return (self.timing.timed_where_it_may_wait if may_wait else self.timing.timed)(client, call)
+
+    def _answered(self) -> int:
+        return self._service.stats.commands if self._service else 0
 
     def opened(self, client: ObservedClient) -> None:
         """Note a new client."""
@@ -124,6 +123,7 @@ class Observer:
         late_ns = max(now_ns - due_ns, 0)
         self.slow_log.on_late(due_ns, now_ns)
         self.slow_log.look_at_delay()
+        self.timing.tick()
         self._lag_classes[late_ns.bit_length()] += 1
         self._lag_ns += late_ns
 
@@ -132,7 +132,7 @@ class Observer:
         while True:
             gevent.sleep(LOOK_S)
             now_s = time.monotonic()
-            self.timing.times.begin_second()
+            self.timing.begin_second()
             self._look(now_s - before_s)
             before_s = now_s
             self.note()
@@ -196,14 +196,15 @@ class Observer:
         row["connections"] = service.stats.connections
         row["seen_ms"] = time.monotonic_ns() // 1_000_000
         row["resident_bytes"] = _resident_bytes()
-        for name, classes, total_ns in (
+        histograms: tuple[tuple[str, Sequence[float], float], ...] = (
             *zip(HANDLED, times.classes, times.total_ns, strict=True),
             ("store", self._store_classes, self._store_ns),
             ("lag", self._lag_classes, self._lag_ns),
-        ):
+        )
+        for name, classes, total_ns in histograms:
             fields = [*shown_classes(classes), total_ns]
             begun = self._begun_histograms[name]
-            row.histogram(name)[:] = array("q", [now + old for now, old in zip(fields, begun, strict=True)])
+            row.histogram(name)[:] = array("q", [int(now) + old for now, old in zip(fields, begun, strict=True)])
 
 
 class WatchedLab:

@@ -1,9 +1,10 @@
 """Times calls of a conversation, for the histograms and the slow log.
 
-Into the histogram goes every call of a quiet server, and of a busy one one in SAMPLED, which counts as that many.
-Without a slow log the others read no clock: two looks at it cost more than all the rest. With one, every call is timed,
-and compared with the limit of the log. A thread that looks at the clock in their place, 100 times a second, costs more.
-Seconds are floats here, for Python subtracts and compares those in a fifth of the time that it takes for nanoseconds.
+The histogram has every call of a quiet server. Of a busy one it has those of about one turn of the loop after each tick
+of a timer. They count for all since the tick before: the number of requests that were answered meanwhile is known.
+Without a slow log no other call is timed. With one, every call is, and its time is compared with the limit of the log.
+A thread that looks at the clock in their place, 100 times a second, costs more. Seconds are floats here, for Python
+subtracts and compares those in a fifth of the time that it takes for nanoseconds.
 
 A call that may wait, for a store or a password, does not hold the loop meanwhile. What it waited for the store is
 known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused.
@@ -12,7 +13,6 @@ known; where the loop turned at any other time, nobody can say how long the call
 import math
 import time
 from collections.abc import Callable
-from random import getrandbits
 from typing import Any, Final, Protocol
 
 from greenlet import getcurrent
@@ -32,11 +32,14 @@ class ObservedClient(Protocol):
 
 
 NS: Final = 1e9
-SAMPLED_BITS: Final = 6
-SAMPLED: Final = 1 << SAMPLED_BITS
-"""Of a busy server's calls, one in this many is counted, on average."""
 BUSY_CALLS: Final = 500
-"""With more calls in a second than this, calls are sampled. Counting this many costs at most 0.1 % of a core."""
+"""With more calls in a second than this, samples are taken. Counting this many costs at most 0.1 % of a core."""
+SAMPLE_CALLS: Final = 16
+"""A sample ends after this many calls. 50 samples a second cost 0.2 % of a core."""
+SAMPLE_TURNS: Final = 2
+"""A sample ends in this turn of the loop after the one in which it began."""
+ALL: Final = -1.0
+"""A limit that every call exceeds."""
 
 HEAD_BYTES: Final = len(b"KV/1.0 GET ")
 _PLACES: Final = {
@@ -47,6 +50,23 @@ _OTHER, _SEVERAL = HANDLED.index("other"), HANDLED.index("several")
 
 OnHold = Callable[[ObservedClient, bytes, int, int], None]
 """Told of a call that held the loop: whose it was, what it was given, how long it held, when it ended; in ns."""
+Tell = Callable[[ObservedClient, bytes, float, float], None]
+"""Told of a call: whose it was, what it was given, when it began, how long it took; in seconds."""
+
+
+class Stopwatch:
+    """Tells the server's loop whether to time a call, and that it should tell of one that took more than limit_s."""
+
+    __slots__ = ("is_on", "limit_s", "tell")
+
+    def __init__(self, tell: Tell) -> None:
+        self.is_on = False
+        self.limit_s = math.inf
+        self.tell = tell
+
+
+NEVER_ON: Final = Stopwatch(lambda *_: None)
+"""The stopwatch of a server that is not observed."""
 
 
 class WaitTime:
@@ -60,104 +80,149 @@ class WaitTime:
 
 
 class HandlingTimes:
-    """How many calls took how long, for each of HANDLED: classes as in latency_buckets.py, and the sum in ns."""
+    """How many calls took how long, for each of HANDLED: classes as in latency_buckets.py, and the sum in ns.
 
-    def __init__(self) -> None:
-        self.classes = [[0] * BITS for _ in HANDLED]
-        self.total_ns = [0] * len(HANDLED)
-        self.weight = 1
-        """How many calls one counted call stands for."""
-        self._counted = 0
+    commands returns how many requests were answered so far. Numbers are floats, because a sampled call may stand for
+    any number of others.
+    """
+
+    def __init__(self, commands: Callable[[], int]) -> None:
+        self.classes = [[0.0] * BITS for _ in HANDLED]
+        self.total_ns = [0.0] * len(HANDLED)
+        self.all_count = True
+        """Every call is counted. Otherwise those in samples are."""
+        self._commands = commands
+        self._sample: list[tuple[int, int]] = []
+        self._sample_from = self._sampled_to = 0
+        self._this_second = 0.0
 
     def add(self, data: bytes, took_s: float) -> int:
-        """Count a call that took these bytes; return how many calls later the next one is counted."""
-        took_ns = int(took_s * NS)
+        """Take a call that took these bytes; return how many are in the present sample."""
         place = _SEVERAL if data.find(b"\n", 0, -1) >= 0 else _PLACES.get(data[:HEAD_BYTES], _OTHER)
-        weight = self.weight
-        self.classes[place][took_ns.bit_length()] += weight
-        self.total_ns[place] += took_ns * weight
-        self._counted += weight
-        if self._counted > BUSY_CALLS:
-            self.weight = SAMPLED
-        # At random: with clients that take turns, steps of one length would meet the same clients again and again.
-        return 1 if self.weight == 1 else 2 * getrandbits(SAMPLED_BITS) + 1
+        self._sample.append((place, int(took_s * NS)))
+        if not self.all_count:
+            return len(self._sample)
+        self._count(1.0)
+        if self._this_second > BUSY_CALLS:
+            self.all_count = False
+            self._sampled_to = self._commands()
+        return 0
+
+    def begin_sample(self) -> None:
+        """Begin a sample. The one before it has ended, or has no calls."""
+        self._sample_from = self._commands()
+
+    def end_sample(self) -> None:
+        """Count the calls of a sample for all since the sample before."""
+        now = self._commands()
+        inside = now - self._sample_from
+        if inside > 0:
+            self._count(max((now - self._sampled_to) / inside, 1.0))
+            self._sampled_to = now
+        else:
+            self._count(1.0)
+
+    def _count(self, weight: float) -> None:
+        for place, took_ns in self._sample:
+            self.classes[place][took_ns.bit_length()] += weight
+            self.total_ns[place] += took_ns * weight
+        self._this_second += weight * len(self._sample)
+        self._sample.clear()
 
     def begin_second(self) -> None:
         """Count every call again if there were few in the last second."""
-        if self._counted <= BUSY_CALLS:
-            self.weight = 1
-        self._counted = 0
+        if self._this_second <= BUSY_CALLS:
+            self.all_count = True
+        self._this_second = 0.0
 
 
 class Timing:
     """Times calls. on_hold is told of those that held the loop for more than set_limit has said; none at first."""
 
-    def __init__(self, on_hold: OnHold) -> None:
-        self.times = HandlingTimes()
+    def __init__(self, on_hold: OnHold, loop: Any, commands: Callable[[], int]) -> None:
+        self.times = HandlingTimes(commands)
+        self.stopwatch = Stopwatch(self._tell)
         self.waits: dict[Any, WaitTime] = {}
         """By greenlet."""
-        limit_s, uncounted = math.inf, 1
-        now, add = time.monotonic, self.times.add
+        self._on_hold, self._loop = on_hold, loop
+        self._slow_s = math.inf
+        self._samples = False
+        self._sample_ends = 0
+        self._set_stopwatch()
 
-        # Functions around common variables, for to look up attributes of self would cost as much as a clock.
-        def timed(client: ObservedClient, call: Call) -> Call:
-            def receive(data: bytes) -> bytes:
-                nonlocal uncounted
-                began_s = now()
-                replies = call(data)
-                took_s = now() - began_s
-                uncounted -= 1
-                if not uncounted:
-                    uncounted = add(data, took_s)
-                if took_s > limit_s:
-                    on_hold(client, data, int(took_s * NS), int((began_s + took_s) * NS))
-                return replies
+    def set_limit(self, ns: int) -> None:
+        """Have on_hold told of calls that held the loop for more than ns."""
+        self._slow_s = ns / NS
+        self._set_stopwatch()
 
-            return receive
+    def begin_second(self) -> None:
+        """Say that a second has begun."""
+        self.times.begin_second()
+        self._set_stopwatch()
 
-        def timed_now_and_then(client: ObservedClient, call: Call) -> Call:
-            counted = timed(client, call)
+    def tick(self) -> None:
+        """Begin a sample if not all calls are counted. It is taken from this turn of the loop and the next."""
+        if not self.times.all_count and not self._samples:
+            self._samples, self._sample_ends = True, self._loop.iteration + SAMPLE_TURNS
+            self.times.begin_sample()
+            self._set_stopwatch()
 
-            def receive(data: bytes) -> bytes:
-                nonlocal uncounted
-                if uncounted == 1:
-                    return counted(data)
-                uncounted -= 1
+    def _set_stopwatch(self) -> None:
+        counts = self.times.all_count or self._samples
+        self.stopwatch.limit_s = ALL if counts else self._slow_s
+        self.stopwatch.is_on = counts or self._slow_s < math.inf
+
+    def _tell(self, client: ObservedClient, data: bytes, began_s: float, took_s: float) -> None:
+        self._tell_held(client, data, began_s, took_s, took_s)
+
+    def _tell_held(self, client: ObservedClient, data: bytes, began_s: float, took_s: float, held_s: float) -> None:
+        if self._samples:
+            if self.times.add(data, took_s) >= SAMPLE_CALLS or self._loop.iteration >= self._sample_ends:
+                self.times.end_sample()
+                self._samples = False
+                self._set_stopwatch()
+        elif self.times.all_count:
+            self.times.add(data, took_s)
+            if not self.times.all_count:
+                self._set_stopwatch()
+        if held_s > self._slow_s:
+            self._on_hold(client, data, int(held_s * NS), int((began_s + took_s) * NS))
+
+    def timed(self, client: ObservedClient, call: Call) -> Call:
+        """Return the same call, timed as the server's loop times `receive`."""
+        stopwatch, now = self.stopwatch, time.monotonic
+
+        def receive(data: bytes) -> bytes:
+            if not stopwatch.is_on:
                 return call(data)
+            began_s = now()
+            replies = call(data)
+            took_s = now() - began_s
+            if took_s > stopwatch.limit_s:
+                stopwatch.tell(client, data, began_s, took_s)
+            return replies
 
-            return receive
+        return receive
 
-        def timed_where_it_may_wait(client: ObservedClient, call: Call, loop: Any) -> Call:
-            waits = self.waits
+    def timed_where_it_may_wait(self, client: ObservedClient, call: Call) -> Call:
+        """Return the same call, timed without what it waits."""
+        stopwatch, now, waits, loop = self.stopwatch, time.monotonic, self.waits, self._loop
 
-            def receive(data: bytes) -> bytes:
-                nonlocal uncounted
-                waited = waits[getcurrent()] = WaitTime(client)
-                turn, began_s = loop.iteration, now()
-                try:
-                    replies = call(data)
-                finally:
-                    del waits[getcurrent()]
-                took_s = now() - began_s
-                uncounted -= 1
-                if not uncounted:
-                    uncounted = add(data, took_s)
+        # A call may outlast a sample. So each is timed, and those that end in a sample count.
+        def receive(data: bytes) -> bytes:
+            waited = waits[getcurrent()] = WaitTime(client)
+            turn, began_s = loop.iteration, now()
+            try:
+                replies = call(data)
+            finally:
+                del waits[getcurrent()]
+            took_s = now() - began_s
+            if took_s > stopwatch.limit_s:
                 held_s = took_s - waited.ns / NS if loop.iteration - turn == waited.turns else 0.0
-                if held_s > limit_s:
-                    on_hold(client, data, int(held_s * NS), int((began_s + took_s) * NS))
-                return replies
+                self._tell_held(client, data, began_s, took_s, held_s)
+            return replies
 
-            return receive
-
-        def set_limit(ns: int) -> None:
-            nonlocal limit_s
-            limit_s = ns / NS
-
-        self.timed = timed
-        self.timed_now_and_then = timed_now_and_then
-        """For calls of which on_hold need not be told."""
-        self.timed_where_it_may_wait = timed_where_it_may_wait
-        self.set_limit = set_limit
+        return receive
 
     def waited(self, ns: int, turns: int) -> ObservedClient | None:
         """Note that the call of the current greenlet waited for the store; return whose call it is."""

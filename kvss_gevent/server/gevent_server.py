@@ -21,7 +21,7 @@ from greenlet import getcurrent, greenlet
 
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.observer import Observer
-from kvss_gevent.observe.timing import Call
+from kvss_gevent.observe.timing import NEVER_ON, Call
 from kvss_gevent.server.admission import Admission
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
 from kvss_gevent.server.connection import Connection, close, held_input, host_of
@@ -212,7 +212,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         readable.stop()
         greenlet(self._converse, gevent.get_hub()).switch(connection, readable)
 
-    def _talk(self, connection: Connection, readable: Any) -> bool:
+    def _talk(  # noqa: PLR0912 - one loop: a call for each step would cost more than the step
+        self, connection: Connection, readable: Any
+    ) -> bool:
         """Receive, answer and send until one side is done or the connection is to hibernate; return whether it is.
 
         Raises OSError; DeafClientError.
@@ -220,9 +222,13 @@ class KVServer(StreamServer):  # type: ignore[misc]
         session, switch_to_hub = connection.session, self._switch_to_hub
         recv, send = connection.transport[:2]
         largest_bytes = connection.transport.largest_bytes
-        receive, wake = self._observed(connection, session.receive), getcurrent().switch
+        receive, wake = session.receive, getcurrent().switch
+        stopwatch, now = NEVER_ON, time.monotonic
         if self.may_wait:
+            receive = self._observed(connection, receive)
             receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
+        elif self.observer:
+            stopwatch = self.observer.timing.stopwatch
         readable.start(wake)
         connection.wake = wake
         room = SMALL_RECV_BYTES
@@ -236,7 +242,14 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 continue
             if not data:
                 break
-            reply = receive(data)
+            if stopwatch.is_on:  # here, because a call of a function would cost a third of it
+                began_s = now()
+                reply = receive(data)
+                took_s = now() - began_s
+                if took_s > stopwatch.limit_s:
+                    stopwatch.tell(connection, data, began_s, took_s)
+            else:
+                reply = receive(data)
             if len(data) >= room:
                 room = min(room * 12, largest_bytes)
                 self._memory.note(connection, held_input(session))
