@@ -1,10 +1,11 @@
 """A session's bounds where a short way is tempting: whole lines, one line alone, lines while others wait."""
 
 import pytest
-from plain_stores import BatchStore
+from plain_stores import BatchStore, FailingMemoryStore
 
 from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.service import Service
+from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import MemoryStore
 
@@ -72,3 +73,67 @@ def test_nothing_is_run_behind_http_inside_a_batch(store: Store) -> None:
     assert answered == b"201 CREATED\n200 OK 1\n426 UPGRADE_REQUIRED\n"
     assert session.closed
     assert store.count() == 1
+
+
+class AskedStore(MemoryStore):
+    """A memory store that counts the GETs for which it is asked, and not only its table."""
+
+    asked = 0
+
+    def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+        """Run, and count."""
+        self.asked += verb is GET
+        return super().run(verb, key, value)
+
+
+def test_behind_a_packet_of_puts_the_store_is_asked_for_one_get_and_the_table_for_the_others() -> None:
+    store = AskedStore()
+    session = Service(store).open()
+    session.receive(b"KV/1.0 PUT k 1\n" * 20)
+    assert session.receive(b"KV/1.0 GET k\n" * 20) == b"200 OK 1\n" * 20
+    assert store.asked == 1
+    assert session.receive(b"KV/1.0 GET k\n" * 20) == b"200 OK 1\n" * 20
+    assert store.asked == 1
+
+
+@pytest.mark.parametrize("key_bytes", [1, 200, 511])
+def test_gets_among_long_lines_are_found_in_the_table(key_bytes: int) -> None:
+    store = AskedStore()
+    session = Service(store).open()
+    get, put = b"KV/1.0 GET %b\n" % (b"k" * key_bytes), b"KV/1.0 PUT big " + b"x" * 5000 + b"\n"
+    session.receive(b"KV/1.0 PUT %b 1\n" % (b"k" * key_bytes))
+    assert session.receive((put + get) * 3) == b"201 CREATED\n200 OK 1\n" + b"200 OK\n200 OK 1\n" * 2
+    assert store.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"), [(b"KV/1.0 PUT k v", b"201 CREATED\n"), (b"KV/1.0 PUT k ", b"400 BAD_REQUEST\n")]
+)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("cut", [1, 12, 13, 14])
+def test_a_line_that_begins_in_one_packet_and_ends_in_a_plain_one_is_checked_whole(
+    store: Store, line: bytes, reply: bytes, end: bytes, cut: int
+) -> None:
+    session = Service(store).open()
+    assert session.receive(line[:cut]) == b""
+    assert session.receive(line[cut:] + end + b"KV/1.0 GET none\n") == reply + b"404 NOT_FOUND\n"
+
+
+def test_a_line_whose_beginning_is_not_utf_8_is_refused_though_its_end_is_plain(store: Store) -> None:
+    session = Service(store).open()
+    assert session.receive(b"KV/1.0 PUT k \xff") == b""
+    assert session.receive(b"end\nKV/1.0 GET k\n") == b"400 BAD_REQUEST\n404 NOT_FOUND\n"
+
+
+def test_requests_alone_in_their_packets_are_counted_by_command(store: Store) -> None:
+    session = Service(store).open()
+    for line in (b"PUT k 1", b"PUT k 2", b"PUT  k", b"GET k", b"GET none", b"DEL k", b"NONE"):
+        session.receive(b"KV/1.0 " + line + b"\n")
+    stats = session.receive(b"KV/1.0 STATS\n")
+    assert b"commands_processed: 7; get_requests: 2; put_requests: 2; del_requests: 1;" in stats
+
+
+def test_a_put_alone_in_its_packet_is_a_500_where_the_store_fails() -> None:
+    session = Service(FailingMemoryStore()).open()
+    assert session.receive(b"KV/1.0 PUT k 1\n") == b"500 SERVER_ERROR\n"
+    assert b"commands_processed: 1; get_requests: 0; put_requests: 1;" in session.receive(b"KV/1.0 STATS\n")

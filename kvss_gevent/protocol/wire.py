@@ -69,6 +69,7 @@ LINE: Final[dict[Status, bytes]] = {status: reply + b"\n" for status, reply in R
 GET_PREFIX: Final = VERSION + b" GET "
 GET_LINE: Final = GET_PREFIX + b"%b\n"
 """A key is formatted into it. This takes a third less time than two concatenations."""
+PUT_PREFIX: Final = VERSION + b" PUT "
 OK_PREFIX: Final = REPLY[Status.OK] + b" "
 BYE: Final = OK_PREFIX + b"bye"
 
