@@ -167,6 +167,29 @@ def test_logging_in(tmp_path: Path) -> None:
         assert "sesame" not in str(child.before)
 
 
+def test_where_there_is_no_terminal_no_line_of_the_script_is_taken_for_a_password() -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "kvss_gevent", "client", "kvss://ann@127.0.0.1:1"],
+        input=b"GET a\n",
+        capture_output=True,
+        start_new_session=True,
+        timeout=50,
+        check=False,
+    )
+    assert (child.returncode, child.stdout) == (2, b"")
+    assert child.stderr.decode().splitlines() == [
+        "kvss: no password for ann: none was given",
+        "  Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
+    ]
+
+
+def test_a_file_of_authorities_that_cannot_be_used_is_told_and_not_the_server(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name, why in (("empty.pem", "it holds no certificate"), ("none.pem", "No such file or directory")):
+        code, _, err = kvss("--ca", str(tmp_path / name), "127.0.0.1:1", "GET", "a")
+        assert (code, err.splitlines()[0]) == (2, f"kvss: cannot use the authorities in {tmp_path / name}: {why}")
+
+
 def test_tls(tmp_path: Path) -> None:
     path = tmp_path / "server.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"

@@ -129,7 +129,7 @@ def test_where_nothing_answers_the_exit_code_is_3_and_the_files_say_so(
     out, err = capsys.readouterr()
     assert (
         err
-        == f"kvss: nothing answers at {nobody}: connection refused\n  start the server first, or check the address\n"
+        == f"kvss: nothing answers at {nobody}: connection refused\n  Start the server first, or check the address.\n"
     )
     card = json.loads(out)
     assert (card["error"], card["points"], card["cases"]) == ("connection refused", 0, [])

@@ -202,6 +202,12 @@ def test_all_code_stands_between_fences(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_list_in_a_list_is_one_on_the_site_too(document: Path) -> None:
+    """GitHub takes two spaces for it, the site builder only four."""
+    assert re.findall(r"^ {1,3}(?:[-*]|\d+\.) .*", BLOCK.sub("", document.read_text()), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_that_are_not_run_are_understood(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -290,7 +290,7 @@ def test_the_command_lists_the_scenes(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["brun"], "there is not a scene 'brun'"),
+        (["brun"], "there is no scene 'brun'"),
         (["burn", "--models", "gevent,nix"], "there is no model 'nix'"),
     ],
 )
@@ -301,7 +301,10 @@ def test_a_wrong_word_is_told_with_what_there_is(
     assert said in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kvss_gevent.trace.page.scene_files.told", lambda *_: pytest.fail("recorded"))
     (tmp_path / "file").write_text("")
     assert main(["show", "half", "--models", "select", "--out", str(tmp_path / "file")]) == 2
     assert "cannot write" in capsys.readouterr().err

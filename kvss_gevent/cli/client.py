@@ -4,6 +4,7 @@ import argparse
 import getpass
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -166,7 +167,7 @@ def client_of(endpoint: Endpoint, args: argparse.Namespace) -> KVClient:
         raise Fail(str(error), "Give another name or password.") from None
 
 
-def _tls(args: argparse.Namespace) -> "bool | str | ssl.SSLContext":
+def _tls(args: argparse.Namespace) -> "bool | ssl.SSLContext":
     if args.insecure:
         import ssl
 
@@ -175,16 +176,34 @@ def _tls(args: argparse.Namespace) -> "bool | str | ssl.SSLContext":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
-    return str(args.ca) if args.ca else bool(args.tls)
+    if not args.ca:
+        return bool(args.tls)
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=args.ca)
+    except OSError as error:
+        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise Fail(
+            f"cannot use the authorities in {args.ca}: {why}",
+            "Give --ca a file of certificates, such as the ca.pem of `kvss tls make-dev`.",
+        ) from None
 
 
 def _password(user: str, file: Path | None) -> str:
     try:
         if file is not None:
             return file.read_text(encoding="utf-8").split("\n")[0].removesuffix("\r")
-        return os.environ.get("KVSS_PASSWORD") or getpass.getpass(f"Password of {user}: ")
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+        return os.environ.get("KVSS_PASSWORD") or _asked(f"Password of {user}: ")
+    except (OSError, UnicodeDecodeError, EOFError, getpass.GetPassWarning) as error:
         raise Fail(
             f"no password for {user}: {getattr(error, 'strerror', None) or 'none was given'}",
             "Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
         ) from None
+
+
+def _asked(prompt: str) -> str:
+    """Ask at a terminal. Raises GetPassWarning where there is none: standard input may hold the commands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        return getpass.getpass(prompt)

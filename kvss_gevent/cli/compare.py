@@ -112,9 +112,10 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
         names = _names(args.models), _names(args.experiments)
         plan = choose(PROFILES[args.profile], *names, args.repeats, settings["seed"])
         cores = divide(args.server_cores)
-    except ValueError as error:  # WrongChoice is one
-        kind = "choice" if isinstance(error, WrongChoice) else "--server-cores"
-        raise Fail(f"{kind}: {error}", "kvss compare run --help lists the choices.") from None
+    except WrongChoice as error:
+        raise Fail(str(error), error.remedy) from None
+    except ValueError as error:
+        raise Fail(f"--server-cores: {error}", "Give a smaller number.") from None
     if not plan.contestants:
         raise Fail(f"none of the chosen models can run: {plan.left_out}", "In the checkout: pip install -e '.[lab]'")
     if not resume:

@@ -31,6 +31,7 @@ from kvss_gevent.settings.fail import Exit, Fail
 SUMMARY = "grade any KV/1.0 server"
 
 INTERRUPTED = 130
+WEIGHTS = '{"framing": 2, "put-new": 3}'
 
 _EPILOG = f"""\
 examples:
@@ -115,7 +116,7 @@ def run(args: Namespace) -> int:
         return Exit.OK
     if bool(args.target) == bool(args.command):
         cause = "HOST:PORT and --command cannot be used together" if args.target else "HOST:PORT is missing"
-        raise Fail(cause, "give the address of the server, such as: kvss conform 127.0.0.1:5050")
+        raise Fail(cause, "Give the address of the server, as in `kvss conform 127.0.0.1:5050`.")
     if args.junit:
         _write(args.junit, b"", "ab")
     card = _grade(args, plan)
@@ -135,7 +136,7 @@ def make_plan(args: Namespace) -> Plan:
     try:
         check_words((*args.only, *args.exclude))
     except ValueError as error:
-        raise Fail(str(error), "kvss conform --list shows all cases") from None
+        raise Fail(str(error), "`kvss conform --list` shows all cases.") from None
     return Plan(
         groups,
         args.stats_format,
@@ -153,13 +154,12 @@ def read_weights(file: Path) -> dict[str, int]:
     try:
         weights = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Fail(f"cannot read the weights in {file}: {error}", 'write {"framing": 2, "put-new": 3}') from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Fail(f"cannot read the weights in {file}: {why}", f"Write such as {WEIGHTS}.") from None
     try:
         check_weights(weights)
     except ValueError as error:
-        raise Fail(
-            f"{file} does not contain weights: {error}", 'write ids or groups: {"framing": 2, "put-new": 3}'
-        ) from None
+        raise Fail(f"{file} does not contain weights: {error}", f"Write ids or groups, such as {WEIGHTS}.") from None
     return dict(weights)
 
 
@@ -180,10 +180,10 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
         if args.command:
             print(unreachable.tail, end="", file=sys.stderr)
             raise Fail(
-                f"the command does not start: {unreachable}", "run it yourself first", Exit.UNREACHABLE
+                f"the command does not start: {unreachable}", "Run it yourself first.", Exit.UNREACHABLE
             ) from None
         cause = f"nothing answers at {where}: {unreachable}"
-        raise Fail(cause, "start the server first, or check the address", Exit.UNREACHABLE) from None
+        raise Fail(cause, "Start the server first, or check the address.", Exit.UNREACHABLE) from None
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -198,7 +198,7 @@ def _write(file: Path, data: bytes, mode: str = "wb") -> None:
             stream.write(data)
     except OSError as error:
         raise Fail(
-            f"cannot write {file}: {(error.strerror or str(error)).lower()}", "give --junit another file"
+            f"cannot write {file}: {(error.strerror or str(error)).lower()}", "Give --junit another file."
         ) from None
 
 
@@ -206,5 +206,5 @@ def _group(name: str) -> str:
     groups = (*GROUPS, *EXTENSION_GROUPS)
     found = next((group for group in groups if group.lower() == name.lower()), None)
     if found is None:
-        raise Fail(f"there is no group {name!r}", f"the groups are: {', '.join(groups)}; HOST:PORT goes before --group")
+        raise Fail(f"there is no group {name!r}", f"Give some of {', '.join(groups)}; HOST:PORT goes before --group.")
     return found

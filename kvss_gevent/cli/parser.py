@@ -11,6 +11,8 @@ from kvss_gevent.settings.fail import Fail
 
 LABEL = re.compile(r"([a-z][a-z0-9 ();`,]*):( |$)")
 """The begin of a part of a help text, such as `examples:`."""
+MISTYPED = 0.75
+"""How like a subcommand a word must be to be taken for one; else it goes to the subcommand that is meant."""
 _TABLE_ROW = re.compile(r" +(?:\S+ )*\S+ {2,}(?=\S)")
 
 
@@ -42,8 +44,21 @@ class Parser(argparse.ArgumentParser):
         """Parse, and remember the words for `error`."""
         self._words = args or ()
         if self.default_word and (not args or args[0] not in {"-h", "--help", *self.subcommands()}):
+            if args and get_close_matches(args[0], self.subcommands(), 1, MISTYPED):
+                raise self._no_subcommand(args[0])
             args = [self.default_word, *args]
         return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            raise self._no_subcommand(value)
+        super()._check_value(action, value)
+
+    def _no_subcommand(self, word: str) -> Fail:
+        near = get_close_matches(word, self.subcommands(), 1)
+        remedy = f"Did you mean `{self.prog} {near[0]}`?" if near else f"Give one of {', '.join(self.subcommands())}."
+        usage = self.subcommands()[near[0]].format_usage() if near else self.format_usage()
+        return Fail(f"{self.prog.partition(' ')[2]} has no command {word!r}", remedy, usage=usage)
 
     def error(self, message: str) -> NoReturn:
         """Raise the Fail for a message of argparse; an option that is unknown explains what else seems wrong."""

@@ -50,11 +50,12 @@ def run(args: Namespace) -> int:
     if args.scene.endswith(".json") or (args.scene not in SCENES and Path(args.scene).exists()):
         return _show_flight(Path(args.scene), args.out)
     if args.scene not in SCENES:
-        raise Fail(f"there is not a scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
+        raise Fail(f"there is no scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
     if sys.platform != "linux":
         raise Fail("kvss show reads clocks of threads, which only Linux has", "Run it on Linux, or in a container.")
     scene = SCENES[args.scene]
     names = _models(args.models)
+    _make(args.out)  # before the recordings, which take long
     stories = []
     for name in names:
         _progress(f"{scene.name}: {name} ...")
@@ -91,8 +92,8 @@ def _show_flight(file: Path, directory: Path) -> int:
     if not longest:
         raise Fail(f"{file} holds no calls", "The server had received no requests.", Exit.FAILED)
     page = directory / f"{file.stem}.html"
+    _make(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         page.write_text(flight_page.render(flight), encoding="utf-8")
     except OSError as error:
         raise _cannot_write(error) from None
@@ -123,6 +124,13 @@ def _progress(text: str) -> None:
     """Show one line that the next one replaces, where somebody looks."""
     if sys.stderr.isatty():
         print(f"\r{text:40}\r", end="", file=sys.stderr, flush=True)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(error) from None
 
 
 def _cannot_write(error: OSError) -> Fail:

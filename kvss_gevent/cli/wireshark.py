@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     capture.add_argument(
         "folder", type=Path, metavar="DIR", help="folder for the files; it is created if it does not exist"
     )
-    capture.add_argument("scenes", nargs="*", metavar="SCENE", help="only these (all)")
+    capture.add_argument("scenes", nargs="*", default=[], metavar="SCENE", help="only these (all)")
 
 
 def run(args: argparse.Namespace) -> int:

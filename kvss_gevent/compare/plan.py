@@ -18,7 +18,11 @@ product once more, for what equal servers differ by."""
 
 
 class WrongChoice(ValueError):
-    """A name that there is not; the message says which there are."""
+    """A name that there is not; remedy says which there are."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,8 @@ def choose(
     for name in names:
         if model_of(name) not in models.MODULES:
             raise WrongChoice(
-                f"there is no model {name!r}; there are {', '.join(models.MODULES)}, "
-                f"each also as NAME{ON_DISK} and NAME{AGAIN}"
+                f"there is no model {name!r}",
+                f"Give some of {', '.join(models.MODULES)}, each also as NAME{ON_DISK} and NAME{AGAIN}.",
             )
     asked = tuple(chosen) or tuple(
         name for name in experiments.NAMES if not profile.quick or experiments.load(name).CORE
@@ -96,8 +100,8 @@ def choose(
     for name in asked:
         if _named(name) not in experiments.NAMES:
             raise WrongChoice(
-                f"there is no experiment {name!r}; there are {', '.join(experiments.NAMES)}, "
-                f"or 1 to {len(experiments.NAMES)}"
+                f"there is no experiment {name!r}",
+                f"Give some of {', '.join(experiments.NAMES)}, or 1 to {len(experiments.NAMES)}.",
             )
     wanted = {_named(name) for name in asked}
     left_out = {name: row.why_not for name in names if (row := models.describe(model_of(name))).why_not}

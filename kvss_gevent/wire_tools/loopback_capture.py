@@ -25,7 +25,7 @@ def capture(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
     """Run each scene and capture it; yield the names of the files. Raises Fail."""
     for name in names:
         if name not in SCENES:
-            raise Fail(f"{name!r} is not a scene", f"There are {', '.join(SCENES)}.")
+            raise Fail(f"there is no scene {name!r}", f"Give some of {', '.join(SCENES)}.")
     dumpcap = shutil.which("dumpcap")
     if dumpcap is None:
         raise Fail("dumpcap is not installed", "It comes with Wireshark; on Debian and Ubuntu install tshark.")
