@@ -20,6 +20,9 @@ from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.password_hash import hash_password
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role, User, change_users
+from kvss_gevent.server.security.protection import Protection
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Fail
 from kvss_gevent.stores.memory import MemoryStore
 
 USERS = {
@@ -240,3 +243,10 @@ def test_a_client_of_another_protocol_is_named_in_the_log_at_most_every_10_s() -
     lines = [line for line in log.splitlines() if "and not KV/1.0" in line]
     assert len(lines) == 1
     assert "client 127.0.0.1:" in lines[0]
+
+
+def test_a_pipe_in_the_place_of_a_certificate_is_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(Fail, match="not a regular file"):
+        Protection(Config(tls_cert=str(pipe), tls_key=str(pipe)))

@@ -1,11 +1,16 @@
 """The metrics of a running server: what is counted, how it is summed, and that the official parser can read it."""
 
+import contextlib
+import errno
 import http.client
 import re
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from gevent import socket as green
+from gevent.server import StreamServer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from serving import Served, serving, wait_until
 
@@ -13,6 +18,7 @@ from kvss_gevent.cli import main
 from kvss_gevent.core.login import ReadOnlyStore, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role
+from kvss_gevent.observe import page_server
 from kvss_gevent.observe.board import REPLIES, Board
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile, shown_classes
 from kvss_gevent.observe.observer import Observer
@@ -330,3 +336,47 @@ def test_metrics_for_other_machines_need_open(address: str) -> None:
 def test_a_wrong_address_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--metrics", "unix:/a", "--check-config"]) == 2
     assert capsys.readouterr().err == "kvss: --metrics is 'unix:/a'\n  Give HOST:PORT or a port.\n"
+
+
+def test_without_descriptors_the_page_rests_quietly_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(page_server, "REST_S", 0.01)
+    failures = [OSError(errno.EMFILE, "Too many open files")] * 3
+    usual = StreamServer.do_read
+
+    def do_read(server: StreamServer) -> object:
+        if failures:
+            raise failures.pop()
+        return usual(server)
+
+    monkeypatch.setattr(StreamServer, "do_read", do_read)
+    with one_page() as address, green.create_connection(address, 5) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert client.recv(1000).endswith(b"here")
+    assert not failures
+    assert capfd.readouterr().err == ""
+
+
+def test_silent_clients_keep_nobody_from_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "DEADLINE_S", 60.0)
+    with one_page() as address, contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(green.create_connection(address, 20)) for _ in range(3 * page_server.MOST_CLIENTS)]
+        with green.create_connection(address, 20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert client.recv(1000).endswith(b"here")
+        assert crowd[0].recv(1) == b"", "the oldest makes room"
+        crowd[-1].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert crowd[-1].recv(1000).endswith(b"here")
+
+
+@contextlib.contextmanager
+def one_page() -> Iterator[tuple[str, int]]:
+    """Serve one page in this thread; give the address."""
+    listener = green.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(100)
+    server = page_server.PageServer(listener, {"/": lambda: page_server.HttpAnswer("here")})
+    server.start()
+    yield server.address
+    server.stop()

@@ -293,6 +293,16 @@ def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_mean
     assert len(planted - found) <= min(sum(entry["held"] == "machine" for entry in entries), 5)
 
 
+def test_the_newest_entries_are_read_and_no_more_than_are_wanted() -> None:
+    row = Board(1).rows[0]
+    assert row.slow_texts(5) == []
+    for number in range(200):
+        row.write_slow(number, b"%d" % number)
+        row["slow"] = number + 1
+    assert row.slow_texts(2) == [b"199", b"198"]
+    assert row.slow_texts(1000) == [b"%d" % number for number in range(199, 71, -1)]
+
+
 @pytest.mark.server
 @pytest.mark.timing
 def test_planted_culprits_are_found_and_no_victim_is_accused() -> None:

@@ -1,5 +1,6 @@
 """The file of users and `kvss user`: what it holds, who may read it, and that no password is in it."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -138,3 +139,30 @@ def test_a_name_that_is_not_known_takes_as_long_as_a_wrong_password(path: Path) 
         return min(taken)
 
     assert seconds(b"nobody") == pytest.approx(seconds(b"alice"), rel=0.3)
+
+
+def test_a_pipe_that_nobody_writes_into_is_refused_at_once(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(UsersError, match="not a regular file"):
+        users.read_users(path)
+
+
+@pytest.mark.parametrize("kind", ["hard link", "symbolic link", "file of another mode"])
+def test_what_lies_where_the_new_file_is_written_is_not_used(path: Path, kind: str) -> None:
+    victim, planted = path.with_name("victim"), Path(f"{path}.new")
+    victim.write_text("precious")
+    victim.chmod(0o666)
+    match kind:
+        case "hard link":
+            planted.hardlink_to(victim)
+        case "symbolic link":
+            planted.symlink_to(victim)
+        case _:
+            planted.write_text("")
+            planted.chmod(0o666)
+    users.change_users(path, "alice", User("alice", Role.READ, hash_password(b"x")))
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [user.name for user in users.list_users(path)] == ["alice"]
+    assert not planted.exists()

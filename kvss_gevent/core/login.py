@@ -5,7 +5,6 @@ the role read it has a store that refuses writes. So the path of a request has n
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping, Sized
 from typing import Final, Protocol
 
@@ -83,11 +82,11 @@ class LoginConversation:
 
     __slots__ = (
         "_admitted",
+        "_answered",
         "_authenticate",
         "_converse",
         "_inner",
         "_partial",
-        "_rest",
         "_service",
         "_views",
         "_waiting",
@@ -104,9 +103,10 @@ class LoginConversation:
         self._inner: Conversation | None = None
         self._admitted = False
         self._partial: bytearray | None = None
-        self._rest = b""
-        """The bytes after the waiting lines."""
-        self._waiting: deque[bytes] = deque()
+        self._waiting = b""
+        """Bytes with at least one whole line that is not answered. They stay in one piece: lines take much more."""
+        self._answered = 0
+        """How many of these bytes belong to lines that are answered."""
         self.closed = False
         self.quiet = False
 
@@ -161,23 +161,29 @@ class LoginConversation:
         return self._answer_next()
 
     def _take(self, data: bytes) -> bytes:
-        """Cut data into lines. They are answered one by one until the session of a user takes over."""
-        *lines, self._rest = data.split(b"\n")
-        if lines and self._partial is not None:
-            lines[0] = bytes(self._partial) + lines[0]
-            self._partial = None
-        self._waiting += [line + b"\n" for line in lines]
+        """Take bytes whose lines are answered one by one, until the session of a user takes over."""
+        self._waiting = self._waiting[self._answered :] + data
+        self._answered = 0
         return self._answer_next()
 
     def _answer_next(self) -> bytes:
         """Answer the next waiting line. After the last one, keep the bytes that follow it."""
-        reply = self._answer(self._waiting.popleft()) if self._waiting else b""
+        reply = b""
+        begun, end = self._answered, self._waiting.find(b"\n", self._answered) + 1
+        if end:
+            line = self._waiting[begun:end]
+            if self._partial is not None:
+                line = bytes(self._partial) + line
+                self._partial = None
+            self._answered = end
+            reply = self._answer(line)
         if self.closed:
-            self._waiting.clear()
-            self._partial, self._rest = None, b""
-        elif self._rest and not self._waiting:
-            rest, self._rest = self._rest, b""
-            reply += self._keep(rest)
+            self._waiting, self._answered, self._partial = b"", 0, None
+        elif self._waiting.find(b"\n", self._answered) < 0:
+            rest = self._waiting[self._answered :]
+            self._waiting, self._answered = b"", 0
+            if rest:
+                reply += self._keep(rest)
         return reply
 
     def _keep(self, rest: bytes) -> bytes:

@@ -4,12 +4,14 @@ A line of the file is `name role scrypt:N:R:P:salt:hash`; see password_hash.
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 from kvss_gevent.core.password_hash import NO_PASSWORD, is_password_hash, verify_password
+from kvss_gevent.settings.file_lock import take_turn
 
 MAX_NAME_BYTES = 64
 MAX_FILE_BYTES = 4 << 20
@@ -74,13 +76,11 @@ def change_users(path: Path, name: str, user: User | None) -> bool:
 
     The file is replaced in one step, readable by its owner alone. A change takes turns with others. Raises UsersError.
     """
-    import fcntl  # imported here, so that server and client run on systems without it
-
     try:
         real = Path(os.path.realpath(path))
         descriptor = os.open(f"{real}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            take_turn(descriptor)
             users = dict(_read(real)) if real.exists() else {}
             was_there = users.pop(name, None) is not None
             if user is not None:
@@ -100,7 +100,11 @@ def list_users(path: Path) -> list[User]:
 
 def _read(path: Path) -> Mapping[str, User]:
     try:
-        with path.open(encoding="utf-8") as file:
+        # A pipe that nobody writes into would stop the server at SIGHUP.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # not every system has it
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsersError(f"{path} is not a regular file")
             text = file.read(MAX_FILE_BYTES + 1)
     except UnicodeDecodeError:
         raise UsersError(f"{path} is not a file of users") from None
@@ -131,7 +135,8 @@ def _parse(line: str) -> User | None:
 def _replace(path: Path, users: Mapping[str, User]) -> None:
     lines = [f"{user.name} {user.role.name.lower()} {user.secret}\n" for user in users.values()]
     new = Path(f"{path}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    new.unlink(missing_ok=True)  # left over by a command that was killed, or put there by somebody else
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.writelines(lines)
         file.flush()

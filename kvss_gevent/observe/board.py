@@ -80,9 +80,11 @@ class WorkerBoard:
         """Write an entry of the slow log, for the first time or again. An entry that is too long is left out."""
         _write(self._slow_entry(number), text if len(text) <= SLOW_BYTES - _LENGTH.size else b"")
 
-    def slow_texts(self) -> list[bytes]:
-        """Return the entries of the slow log in the order of their places, empty ones included."""
-        return [_read(self._slow_entry(number)) for number in range(SLOW_ENTRIES)]
+    def slow_texts(self, most: int) -> list[bytes]:
+        """Return the newest entries of the slow log, the newest first; left-out ones are empty."""
+        written = self["slow"]
+        kept = min(most, written, SLOW_ENTRIES)
+        return [_read(self._slow_entry(number)) for number in range(written - 1, written - kept - 1, -1)]
 
     def _slow_entry(self, number: int) -> memoryview:
         start = number % SLOW_ENTRIES * SLOW_BYTES

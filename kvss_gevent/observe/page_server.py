@@ -7,16 +7,16 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import gevent
-from gevent.pool import Pool
 from gevent.server import StreamServer
 
 logger = logging.getLogger("kvss")
 
 MOST_CLIENTS: Final = 16
-"""Clients that are served at once. Others wait in the kernel's queue."""
+"""Clients that are served at once. One more takes the place of the oldest, so that silent ones keep nobody out."""
 MOST_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 5.0
 """The time for a request to arrive and its answer to be taken."""
+REST_S: Final = 0.5
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -32,10 +32,31 @@ class PageServer(StreamServer):  # type: ignore[misc]
     """Serves pages by path on a listening socket; start() and stop() are StreamServer's."""
 
     def __init__(self, listener: socket.socket, pages: Mapping[str, Callable[[], HttpAnswer]]) -> None:
-        super().__init__(listener, self._serve, spawn=Pool(MOST_CLIENTS))
+        super().__init__(listener, self._serve)
         self._pages = pages
+        self._serving: dict[gevent.Greenlet, Any] = {}
+        """The clients with their sockets, the oldest first."""
 
-    def _serve(self, sock: Any, _: object) -> None:
+    def do_read(self) -> Any:
+        """Accept one client. Without a free descriptor, rest: gevent would write a traceback every second."""
+        try:
+            return super().do_read()
+        except OSError:
+            self.stop_accepting()
+            gevent.spawn_later(REST_S, self._start_accepting_if_started)
+            return None
+
+    def do_handle(self, sock: Any, _: object) -> None:
+        """Give the client a greenlet."""
+        if len(self._serving) >= MOST_CLIENTS:
+            oldest = next(iter(self._serving))
+            oldest.kill(block=False)
+            self._serving.pop(oldest).close()
+        one = gevent.spawn(self._serve, sock)
+        self._serving[one] = sock
+        one.rawlink(lambda ended: self._serving.pop(ended, None))
+
+    def _serve(self, sock: Any) -> None:
         try:
             with gevent.Timeout(DEADLINE_S, False):
                 self._answer(sock)

@@ -208,15 +208,16 @@ class SlowLog:
 def read_slow_log(board: Board | None, slow_ms: int, most: int) -> bytes:
     """Return the newest entries of all workers, newest first, and the busiest clients, as one line of JSON."""
     rows = board.rows if board else ()
-    entries = sorted((entry for row in rows for entry in _entries(row)), key=lambda entry: -entry["at"])[:most]
+    # Only as many as are wanted are read: a flood of these commands must not cost more than its replies.
+    entries = sorted((entry for row in rows for entry in _entries(row, most)), key=lambda entry: -entry["at"])[:most]
     clients = [client for row in rows for client in _parsed(row.text) or ()]
     clients.sort(key=lambda client: -client["packets_per_s"])
     found = {"slow_ms": slow_ms, "entries": entries, "clients": clients}
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _entries(row: WorkerBoard) -> Iterator[Any]:
-    for text in row.slow_texts():
+def _entries(row: WorkerBoard, most: int) -> Iterator[Any]:
+    for text in row.slow_texts(most):
         entry = _parsed(text)
         if entry:
             yield entry

@@ -92,6 +92,8 @@ class Admission:
         os.close(self._spare)
         try:
             descriptor, _ = listener._accept()
+        except BlockingIOError:
+            return True  # another worker was faster
         except OSError:
             return False
         else:

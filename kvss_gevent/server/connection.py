@@ -18,6 +18,9 @@ except ModuleNotFoundError:  # not a POSIX system
 
 LINGER_0 = struct.pack("ii", 1, 0)
 
+LINE_OBJECT_BYTES = 56
+"""What a line takes beside its bytes: the head of the object, and its place in a list."""
+
 
 class Connection:
     """One client: its socket, its session, and its times for the timeouts."""
@@ -107,6 +110,19 @@ def close(sock: socket.socket) -> None:
     sock.close()
 
 
+def has_left(sock: socket.socket) -> bool:
+    """Tell whether a new client has closed its connection and sent nothing.
+
+    In a storm of connections most have. To end them here takes a fifth of what a session and a greenlet take.
+    """
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def host_of(address: Any) -> str:
     """Return the host of a peer; empty for loopback and Unix sockets, which have no bound of their own.
 
@@ -121,6 +137,11 @@ def host_of(address: Any) -> str:
         packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
         return f"{socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))}/64"
     return host
+
+
+def as_lines_bytes(data: bytes) -> int:
+    """Return the memory that received bytes take once they are cut into lines, which wait."""
+    return len(data) + LINE_OBJECT_BYTES * data.count(b"\n")
 
 
 def held_input(session: Conversation) -> int:

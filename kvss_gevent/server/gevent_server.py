@@ -24,7 +24,7 @@ from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.timing import NEVER_ON, Call
 from kvss_gevent.server.admission import Admission
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
-from kvss_gevent.server.connection import Connection, close, held_input, host_of
+from kvss_gevent.server.connection import Connection, as_lines_bytes, close, has_left, held_input, host_of
 from kvss_gevent.server.rare_log import RareLog
 from kvss_gevent.server.security.tls import PlainClientError, TlsError
 from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
@@ -58,6 +58,11 @@ PROGRESS_LOOKS = 5
 
 GRACE_S = 1.0
 """Time for connections that were reset at the end of a drain to end."""
+
+
+Accepted = tuple[Connection | None, None]
+NOBODY: Accepted = (None, None)
+"""An accepted connection that is closed already; the turn goes on to the next one."""
 
 
 class DeafClientError(Exception):
@@ -101,8 +106,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
             gevent.spawn(reclaim, service.bare_store) if isinstance(service.bare_store, Reclaimed) else None
         )
 
-    def do_read(self) -> tuple[Connection, None] | None:
-        """Accept one connection, or refuse it with 500 if there is no room (rule 10)."""
+    def do_read(self) -> Accepted | None:
+        """Accept one connection, or refuse it with 500 if there is no room (rule 10). None ends the turn."""
         if not self._left_it and self._someone_is_freer() and self._queue_length() <= SHORT_QUEUE:
             self._left_it = True  # only once: the other worker may be stuck, or as busy
             self.stop_accepting()
@@ -121,12 +126,18 @@ class KVServer(StreamServer):  # type: ignore[misc]
         # A plain socket: a gevent socket has watchers of its own, which cost memory and would not be used.
         sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
         sock.setblocking(False)
+        if not isinstance(address, tuple):
+            address = ""  # the path that a client of the Unix socket may have: any bytes, of its own choice
         host = host_of(address)
         if why := self._admission.refusal(host, self.service.connections()):
             self._admission.refuse(sock, why)
-            return None
-        connection = Connection(sock, self.make_transport(sock), self.service.open(host or "loopback"), address)
+            return NOBODY
         self._admission.opened(host)
+        if has_left(sock):
+            self._admission.closed(host)
+            sock.close()
+            return NOBODY
+        connection = Connection(sock, self.make_transport(sock), self.service.open(host or "loopback"), address)
         self.connections.add(connection)
         self.service.stats.connections += 1
         if self.observer:
@@ -134,9 +145,10 @@ class KVServer(StreamServer):  # type: ignore[misc]
         logger.info("%s connected", connection)
         return connection, None
 
-    def do_handle(self, connection: Connection, _: None) -> None:
+    def do_handle(self, connection: Connection | None, _: None) -> None:
         """Give the connection its greenlet."""
-        self._spawn(self._converse, connection)
+        if connection:
+            self._spawn(self._converse, connection)
 
     def _is_admitted(self, conversation: Any) -> bool:
         return not self.needs_login or conversation.is_admitted
@@ -251,7 +263,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
             else:
                 reply = receive(data)
             if len(data) >= room:
-                room = min(room * 12, largest_bytes)
+                if self._is_admitted(session):  # before a login, what a client sends at once waits in the kernel
+                    room = min(room * 12, largest_bytes)
                 self._memory.note(connection, held_input(session))
             if reply:
                 try:
@@ -259,7 +272,8 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 except BlockingIOError:
                     sent = 0
                 if sent != len(reply) or session.more:
-                    self._send_rest(connection, readable, wake, memoryview(reply)[sent:])
+                    lines_bytes = as_lines_bytes(data) if session.more else 0
+                    self._send_rest(connection, readable, wake, reply, sent, lines_bytes)
         return False
 
     def _observed(self, connection: Connection, call: Call) -> Call:
@@ -290,10 +304,19 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
         return receive, wake
 
-    def _send_rest(self, connection: Connection, readable: Any, wake: Callable[[], Any], unsent: memoryview) -> None:
+    def _send_rest(  # noqa: PLR0913, PLR0917 - the state of the loop, in which it is an exception
+        self,
+        connection: Connection,
+        readable: Any,
+        wake: Callable[[], Any],
+        reply: bytes,
+        sent: int,
+        lines_bytes: int,
+    ) -> None:
         """Send the bytes that the kernel did not take, and the replies to waiting requests. Others run meanwhile.
 
-        Afterwards the readable watcher is started again, with wake.
+        lines_bytes: what the waiting requests take, at most. Afterwards the readable watcher is started again, with
+        wake.
         """
         session, send = connection.session, connection.transport.send
         proceed = self._observed(connection, lambda _: session.proceed())
@@ -301,18 +324,20 @@ class KVServer(StreamServer):  # type: ignore[misc]
         connection.sending = True
         writable = self._loop.io(connection.sock.fileno(), WRITE)
         try:
-            while unsent or session.more:
+            while sent < len(reply) or session.more:
+                # All of a reply stays in memory until its last byte is sent. It is counted before the wait, which may
+                # be endless.
+                self._memory.note(connection, held_input(session) + len(reply) + (lines_bytes if session.more else 0))
                 # While the socket takes everything, nothing makes this greenlet wait, and a flood of pipelines would
                 # starve all other clients. Waiting for the socket lets the events of other sockets in; sleep(0) does
                 # not.
                 self._wait_until_writable(connection, writable)
-                if not unsent:
-                    unsent = memoryview(proceed(b""))
+                if sent == len(reply):
+                    reply, sent = proceed(b""), 0
                 try:
-                    unsent = unsent[send(unsent) :]
+                    sent += send(memoryview(reply)[sent:])
                 except BlockingIOError:
                     pass
-                self._memory.note(connection, held_input(session) + len(unsent))
         finally:
             writable.close()
             connection.sending = False

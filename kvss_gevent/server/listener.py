@@ -15,6 +15,7 @@ from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.settings.addresses import UNIX_SCHEME, parse_endpoint
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.file_lock import take_turn
 from kvss_gevent.settings.log import NOTICE
 
 logger = logging.getLogger("kvss")
@@ -48,11 +49,12 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound(listener)
     listener.setblocking(False)
+    identity = _identity(config.unix) if config.unix else None
     try:
         yield listener
     finally:
         listener.close()
-        if config.unix:
+        if identity and _identity(config.unix) == identity:  # it may be the socket of another server by now
             Path(config.unix).unlink(missing_ok=True)
 
 
@@ -189,9 +191,10 @@ def _listen_unix(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     old_mask = os.umask(0o177)  # only the owner may connect: whoever connects may read and write everything
     try:
-        _remove_stale(path)
-        listener.bind(path)
-        listener.listen(BACKLOG)
+        with _alone_in(Path(path).parent):
+            _remove_stale(path)
+            listener.bind(path)
+            listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         remedy = (
@@ -203,6 +206,29 @@ def _listen_unix(path: str) -> socket.socket:
     finally:
         os.umask(old_mask)
     return listener
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Take turns with other servers: one must not take another's socket, not listening yet, for a stale one.
+
+    Raises OSError if another program keeps the lock of the directory.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        take_turn(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from others that had its path before or later; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(path: str) -> None:

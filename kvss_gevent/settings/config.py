@@ -94,8 +94,8 @@ class Config:
     max_client_memory_bytes: int = option(
         0,
         kinds.BOUND,
-        "most bytes of half lines and unsent replies of all clients together; above it the largest clients are "
-        "disconnected; 0: a quarter of the machine's memory",
+        "most bytes of half lines, waiting requests and unsent replies of all clients together; above it the largest "
+        "clients are disconnected; 0: a quarter of the machine's memory",
         reload=True,
     )
     line_timeout_s: float = option(

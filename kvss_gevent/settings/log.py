@@ -111,6 +111,10 @@ class TextFormatter(logging.Formatter):
         """Return the line without its traceback."""
         return escaped(super().formatMessage(record))
 
+    def formatException(self, ei: Any) -> str:
+        """Return a traceback, indented: what an error says can have line feeds, and must not look like a log line."""
+        return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).split("\n"))
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (UTC), level, message, process, and traceback where there is one."""

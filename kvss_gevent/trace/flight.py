@@ -158,7 +158,9 @@ class FlightRecorder:
         }
         events = list(self._kept)
         first = bisect_left(events, time.monotonic_ns() - int(self._seconds * 1e9), key=itemgetter(3))
-        with path.open("w", encoding="utf-8") as file:
+        # It holds keys and addresses, and its name can be guessed: the file is new, and its owner's alone.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_text(recording)[: -len("]}")])
             for start in range(first, len(events), PIECE_EVENTS):
                 rows = [_row(event) for event in events[start : start + PIECE_EVENTS]]

@@ -20,6 +20,9 @@ FREE_FAILURES: Final = 3
 """Wrong passwords of an address without a delay. After them the delay doubles, from FIRST_DELAY_S."""
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
+LONGEST_WAIT_S: Final = 10.0
+"""A guess whose turn comes later is answered then and never checked. Until then a client must have logged in (rule 14),
+so nobody waits for the answer, and guesses of clients that are gone hold nobody up."""
 FORGET_S: Final = 60.0
 """After this time without a failure an address starts again without a delay."""
 MOST_ADDRESSES: Final = 10_000
@@ -38,8 +41,12 @@ class Authenticator:
 
     def authenticate(self, address: str, name: bytes, password: bytes) -> User | None:
         """Return the user, or None. Lets other greenlets run meanwhile."""
-        self._wait_for_address(address)
+        asked_s = time.monotonic()
+        if not self._wait_for_address(address):
+            return None
         with self._turn:  # the others wait here in order, a greenlet each
+            if time.monotonic() - asked_s > LONGEST_WAIT_S:
+                return None
             user: User | None = self._pool.apply(self.users.authenticate, (name, password))
         failures, next_s, _ = self._seen.get(address, (0, 0.0, 0.0))
         now_s = time.monotonic()
@@ -50,15 +57,20 @@ class Authenticator:
         self._note(address, failures, next_s, now_s)
         return user
 
-    def _wait_for_address(self, address: str) -> None:
+    def _wait_for_address(self, address: str) -> bool:
+        """Wait for the turn of a guess; return whether it has one."""
         now_s = time.monotonic()
         failures, next_s, seen_s = self._seen.get(address, (0, 0.0, 0.0))
         if now_s - seen_s > FORGET_S:
             failures, next_s = 0, 0.0
         turn_s = max(now_s, next_s)
+        if turn_s - now_s > LONGEST_WAIT_S:
+            gevent.sleep(LONGEST_WAIT_S)
+            return False
         self._note(address, failures, turn_s + 1 / GUESSES_PER_S, now_s)
         if turn_s > now_s:
             gevent.sleep(turn_s - now_s)
+        return True
 
     def _note(self, address: str, failures: int, next_s: float, now_s: float) -> None:
         self._seen[address] = failures, next_s, now_s

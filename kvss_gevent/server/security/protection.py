@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def _users(config: Config) -> Users:
 def _context(config: Config) -> ssl.SSLContext:
     client_ca = Path(config.tls_client_ca) if config.tls_client_ca else None
     try:
+        for path in filter(None, (config.tls_cert, config.tls_key, config.tls_client_ca)):
+            if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe that nobody writes into would stop the server
+                raise OSError(f"{path} is not a regular file")
         return server_context(Path(config.tls_cert), Path(config.tls_key), client_ca)
     except (OSError, ssl.SSLError) as error:
         named = f"{config.tls_cert} and {config.tls_key}"

@@ -21,6 +21,7 @@ from typing import Any
 
 from lmdb.verify import verify
 
+from kvss_gevent.settings.file_lock import take_turn
 from kvss_gevent.stores.base import CannotOpen
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -127,7 +128,7 @@ def mark(path: Path, page: bytes) -> None:
     side = mark_file(path)
     descriptor = os.open(side, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        _lock(descriptor)
+        take_turn(descriptor, LOCK_S)  # a stopped server may keep it
         is_new = os.fstat(descriptor).st_size < 2 * SLOT_BYTES
         if is_new:
             os.posix_fallocate(descriptor, 0, 2 * SLOT_BYTES)
@@ -141,20 +142,6 @@ def mark(path: Path, page: bytes) -> None:
         os.close(descriptor)
     if is_new:
         sync_directory(path.parent)
-
-
-def _lock(descriptor: int) -> None:
-    """Take turns with other servers of the file. Raises OSError if one, such as a stopped one, keeps the lock."""
-    deadline_s = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline_s:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 def unmark(path: Path) -> None:

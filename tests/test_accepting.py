@@ -1,0 +1,129 @@
+"""How clients are accepted: those who left cost little, refusals share a turn, and a peer's name is not trusted."""
+
+import fcntl
+import logging
+import os
+import select
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket as green
+
+from kvss_gevent.core.conversation import Conversation
+from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import Session
+from kvss_gevent.server.gevent_server import KVServer
+from kvss_gevent.server.listener import listening
+from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import Fail
+from kvss_gevent.stores.memory import MemoryStore
+
+CROWD = 60
+
+
+def listener() -> Any:
+    one = green.socket()
+    one.bind(("127.0.0.1", 0))
+    one.listen(CROWD)
+    return one
+
+
+def readable(sockets: list[socket.socket]) -> int:
+    return len(select.select(sockets, [], [], 0)[0])
+
+
+def test_clients_that_have_left_before_they_are_accepted_get_no_conversation() -> None:
+    made: list[Conversation] = []
+
+    def converse(service: Service) -> Conversation:
+        made.append(Session(service))
+        return made[-1]
+
+    server = KVServer(listener(), Service(MemoryStore(), converse=converse), Config())
+    for _ in range(CROWD):
+        socket.create_connection(server.socket.getsockname()).close()
+    with socket.create_connection(server.socket.getsockname()) as honest:
+        server.start()
+        honest.sendall(b"KV/1.0 GET a\n")
+        with gevent.Timeout(10):
+            while not readable([honest]):
+                gevent.sleep(0.001)
+        assert honest.recv(100) == b"404 NOT_FOUND\n"
+        assert len(made) == 1
+        assert server.service.stats.connections == 1
+    assert server.drain(2)
+
+
+def test_many_refusals_share_a_turn_of_the_loop() -> None:
+    server = KVServer(listener(), Service(MemoryStore()), Config(max_connections=1))
+    crowd = [socket.create_connection(server.socket.getsockname()) for _ in range(CROWD)]
+    server.start()
+    turns = 0
+    with gevent.Timeout(10):
+        while readable(crowd[1:]) < CROWD - 1:
+            gevent.sleep(1e-6)  # one turn of the event loop
+            turns += 1
+    assert turns < CROWD // 3
+    assert {sock.recv(100) for sock in crowd[1:]} == {b"500 SERVER_ERROR\n"}
+    for sock in crowd:
+        sock.close()
+    assert server.drain(2)
+
+
+@pytest.mark.parametrize("name", [b"\0", b"\0a\nb", b"x"])
+def test_the_name_that_a_client_of_a_unix_socket_gives_itself_is_not_used(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO, "kvss")
+    with listening(Config(unix=str(tmp_path / "s"))) as opened:
+        server = KVServer(opened, Service(MemoryStore()), Config())
+        server.start()
+        with green.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.bind(name + b"1" if name == b"\0" else name)
+            client.connect(str(tmp_path / "s"))
+            client.sendall(b"KV/1.0 GET a\n")
+            assert client.recv(100) == b"404 NOT_FOUND\n"
+        assert server.drain(2)
+    assert [record.getMessage() for record in caplog.records][:1] == ["a client of the Unix socket connected"]
+
+
+def test_a_socket_that_another_server_has_put_in_its_place_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with listening(Config(unix=str(path))):
+        path.unlink()
+        with listening(Config(unix=str(path))):
+            ours = path.stat().st_ino
+            gone = tmp_path / "old"
+            path.rename(gone)  # so that its inode is not used again
+            other = socket.socket(socket.AF_UNIX)
+            other.bind(str(path))
+        assert path.stat().st_ino != ours
+        other.close()
+    assert path.exists()
+
+
+def test_a_server_waits_for_another_that_is_about_to_listen(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    other = socket.socket(socket.AF_UNIX)
+    turn = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    other.bind(str(path))  # it does not listen yet, and looks as a stale one does
+
+    def listen() -> None:
+        other.listen()
+        os.close(turn)
+
+    timer = threading.Timer(0.2, listen)
+    timer.start()
+    with pytest.raises(Fail, match="cannot listen"), listening(Config(unix=str(path))):
+        pass
+    timer.join()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    other.close()
