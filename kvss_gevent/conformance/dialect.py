@@ -8,6 +8,9 @@ from kvss_gevent.conformance.case import Habit, Line, matches
 from kvss_gevent.conformance.stats_forms import FORMS
 from kvss_gevent.protocol.wire import BYE, OK_PREFIX, REPLY
 
+TWICE: Final = b"\n\n"
+"""The end of a reply with an empty line behind it."""
+
 _NONE: Final[frozenset[Habit]] = frozenset()
 _CODE: Final = re.compile(rb"[1-5]\d\d(?![0-9A-Za-z])")
 _PHRASES: Final = frozenset(REPLY.values())
@@ -54,7 +57,7 @@ def learn(greeting: bytes, reply: bytes) -> Dialect:
     last = reply.removesuffix(prompt) if prompt else reply
     bare = last.rstrip(b"\0")
     padded = bare != last and bare.endswith(b"\n")
-    ends = (b"\r\n", b"\n", b"" if bare == last else b"\0")
+    ends = (b"\r\n", TWICE, b"\n", b"" if bare == last else b"\0")
     end = next(end for end in ends if bare.endswith(end) or end in (b"", b"\0"))
     return Dialect(greeting_lines, prompt, end, padded, greeting + reply)
 

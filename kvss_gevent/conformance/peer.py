@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from kvss_gevent.conformance.dialect import PLAIN, Dialect
+from kvss_gevent.conformance.dialect import PLAIN, TWICE, Dialect
 from kvss_gevent.conformance.process.kernel import unread_bytes
 from kvss_gevent.protocol.wire import REPLY, Status
 
@@ -51,7 +51,11 @@ class NoReply(Exception):
 
 
 class Gone(Exception):
-    """No connection can be made; the message says why."""
+    """No connection can be made; the message says why. waited: none was made in time, which a live server may cause."""
+
+    def __init__(self, why: str, *, waited: bool = False) -> None:
+        super().__init__(why)
+        self.waited = waited
 
 
 class Deadline:
@@ -105,7 +109,7 @@ class Peer:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             self._sock.close()
-            raise Gone(describe(error)) from None
+            raise Gone(describe(error), waited=isinstance(error, TimeoutError)) from None
 
     def send(self, data: bytes) -> None:
         """Send one packet. Raises NoReply where the server does not take it; a broken connection shows when reading."""
@@ -151,6 +155,8 @@ class Peer:
             self._greeting_lines -= 1
         end = self._dialect.end
         line = self._cut(end[-1:]) if end else self._cut_without_end(expected)
+        if end == TWICE:
+            self._cut(b"\n")
         return line.removesuffix(end[:-1]).lstrip(b"\0").removeprefix(self._dialect.prompt)
 
     def _cut(self, end: bytes) -> bytes:
@@ -255,7 +261,17 @@ class Peer:
         if not self.left:
             self.note(True, b"", "closes")
         self.left = True
+        if self._ended_by_server():
+            # Else its port stays taken for a minute (TIME_WAIT), and one without SO_REUSEADDR cannot be started again.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self._sock.close()
+
+    def _ended_by_server(self) -> bool:
+        try:
+            self._sock.setblocking(False)
+            return not self.half_closed and not self._sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
 
     def _receive(self) -> bool:
         """Receive once; False at the end of the connection, however it ended."""
@@ -264,6 +280,7 @@ class Peer:
         try:
             self._sock.settimeout(self.deadline.left_s())
             data = self._sock.recv(1 << 16)
+            self._acknowledge()
         except TimeoutError:
             raise self._silence() from None
         except OSError as error:
@@ -274,6 +291,11 @@ class Peer:
         self._buffer += data
         self.heard_bytes += len(data)
         return bool(data)
+
+    def _acknowledge(self) -> None:
+        """Have the kernel acknowledge at once: a right server that sends a reply in two pieces waits for it (Nagle)."""
+        if sys.platform == "linux":
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _silence(self) -> NoReply:
         waited_s = time.monotonic() - self._waiting_since

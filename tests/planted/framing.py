@@ -4,8 +4,9 @@ import contextlib
 import select
 import socket
 import time
+from collections.abc import Callable
 
-from reference_server import LIMIT, State, answer
+from reference_server import LIMIT, State, answer, talking
 
 from planted.bug import WINDOW_S, conversation, lines_of, put_of, replying, words_of
 
@@ -37,12 +38,18 @@ def piece_is_request(sock: socket.socket, state: State) -> None:
             return
 
 
-def _framing(sock: socket.socket, state: State, *, lose_rest: bool = False, one_line: bool = False) -> bytes:
+def _all(lines: list[bytes]) -> list[bytes]:
+    return lines
+
+
+def _framing(
+    sock: socket.socket, state: State, pick: Callable[[list[bytes]], list[bytes]] = _all, *, lose_rest: bool = False
+) -> bytes:
     buffer, too_long = b"", False
     while data := sock.recv(65536):
         buffer += data
         *lines, rest = buffer.split(b"\n")
-        for line in lines[:1] if one_line else lines:
+        for line in pick(lines):
             if too_long:
                 sock.sendall(b"400 BAD_REQUEST\n")
             elif _reply(sock, state, line):
@@ -54,6 +61,11 @@ def _framing(sock: socket.socket, state: State, *, lose_rest: bool = False, one_
     return buffer
 
 
+@conversation("replies-out-of-order")
+def first_of_several_last(sock: socket.socket, state: State) -> None:
+    _framing(sock, state, lambda lines: lines[1:] + lines[:1])
+
+
 @conversation("rest-lost")
 def rest_lost(sock: socket.socket, state: State) -> None:
     _framing(sock, state, lose_rest=True)
@@ -61,7 +73,7 @@ def rest_lost(sock: socket.socket, state: State) -> None:
 
 @conversation("first-line-only")
 def first_line_only(sock: socket.socket, state: State) -> None:
-    _framing(sock, state, one_line=True)
+    _framing(sock, state, lambda lines: lines[:1])
 
 
 @conversation("first-line-only")
@@ -138,6 +150,21 @@ def eof_unseen(sock: socket.socket, state: State) -> None:
     state.stopping.wait(30)
 
 
+@conversation("waits-for-crlf")
+def waits_for_crlf(sock: socket.socket, state: State) -> None:
+    buffer = b""
+    while data := sock.recv(65536):
+        *lines, buffer = (buffer + data).split(b"\r\n")
+        if any(_reply(sock, state, line) for line in lines):
+            return
+
+
+@replying("line-feed-kept")
+def line_feed_kept(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    return (reply + b"\n" if words_of(line)[0] == b"GET" and reply[:3] == b"200" else reply), ends
+
+
 @replying("crlf-kept")
 def crlf_kept(state: State, line: bytes) -> tuple[bytes, bool]:
     return answer(state, line + b"\r")
@@ -151,6 +178,17 @@ def crlf_refused(state: State, line: bytes) -> tuple[bytes, bool]:
 @replying("returns-stripped")
 def returns_stripped(state: State, line: bytes) -> tuple[bytes, bool]:
     return answer(state, line.rstrip(b"\r"))
+
+
+@conversation("return-ends-line")
+def return_ends_line(sock: socket.socket, state: State) -> None:
+    def reply_to(state: State, line: bytes) -> tuple[bytes, bool]:
+        *lines, last = line.removesuffix(b"\r").split(b"\r")
+        for one in lines:
+            _reply(sock, state, one)
+        return answer(state, last)
+
+    talking(reply_to)(sock, state)
 
 
 @conversation("splitlines")

@@ -14,6 +14,7 @@ BUGS["one-client-at-a-time"] = Bug("one-client-at-a-time", talking(), threads=Fa
 BUGS["greeting"] = Bug("greeting", talking(), greeting=b"Welcome to KVSS\n")
 BUGS["prompt"] = Bug("greeting", talking(end=b"\nKV> "), greeting=b"KV> ")
 BUGS["replies-end-in-crlf"] = Bug("replies-end-in-crlf", talking(end=b"\r\n"))
+BUGS["replies-end-twice"] = Bug("replies-end-twice", talking(end=b"\n\n"))
 BUGS["replies-without-lf"] = Bug("replies-without-lf", talking(end=b""))
 BUGS["replies-padded"] = Bug("replies-padded", talking(end=b"\n" + bytes(20)))
 
@@ -21,6 +22,12 @@ BUGS["replies-padded"] = Bug("replies-padded", talking(end=b"\n" + bytes(20)))
 def _extra(state: State, name: str, value: object) -> object:
     """Return something that one bug keeps in the state."""
     return state.__dict__.setdefault(name, value)
+
+
+@replying("slow-replies")
+def slow_replies(state: State, line: bytes) -> tuple[bytes, bool]:
+    time.sleep(30 * WINDOW_S)
+    return answer(state, line)
 
 
 @conversation("waits-for-slow")

@@ -25,6 +25,12 @@ def stripped(line: bytes) -> bytes:
     return _with_value(line, put[1].strip(b" ")) if put else line
 
 
+@hearing("start-stripped")
+def start_stripped(line: bytes) -> bytes:
+    put = put_of(line)
+    return _with_value(line, put[1].lstrip(b" ")) if put else line
+
+
 @hearing("end-stripped")
 def end_stripped(line: bytes) -> bytes:
     return line.rstrip(b" \t\r")
@@ -114,6 +120,17 @@ def key_unbounded(line: bytes) -> bytes:
     return _with_key(line, hashlib.sha256(key).hexdigest().encode()) if len(key) > 511 else line
 
 
+@hearing("key-limit-elsewhere")
+def key_limit_512(line: bytes) -> bytes:
+    key = words_of(line)[1]
+    return _with_key(line, key[:-1]) if len(key) == 512 else line
+
+
+@hearing("key-limit-elsewhere")
+def key_limit_510(line: bytes) -> bytes:
+    return b"KV/1.0 NO" if len(words_of(line)[1]) == 511 else line
+
+
 @hearing("key-letters-counted")
 def key_letters_counted(line: bytes) -> bytes:
     key = words_of(line)[1]
@@ -132,6 +149,13 @@ def old_bytes_left(state: State, line: bytes) -> tuple[bytes, bool]:
 def value_not_replaced(state: State, line: bytes) -> tuple[bytes, bool]:
     if put := put_of(line):
         return answer(state, _with_value(line, state.store.get(put[0], put[1])))
+    return answer(state, line)
+
+
+@replying("put-appends")
+def put_appends(state: State, line: bytes) -> tuple[bytes, bool]:
+    if put := put_of(line):
+        return answer(state, _with_value(line, state.store.get(put[0], b"") + put[1]))
     return answer(state, line)
 
 

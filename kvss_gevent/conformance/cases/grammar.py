@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Leave, Source, ask
+from kvss_gevent.conformance.case import Case, Leave, Source, Step, ask
 
 _case = partial(Case, group="grammar", rule=6)
 
@@ -42,13 +42,22 @@ _OWN: Final = {"get-trailing-space", "stats-surplus", "quit-surplus", "stats-tra
 """What the course's documents leave open."""
 
 
+_STORED: Final = {"get-surplus", "del-surplus", "two-spaces-key"}
+"""What asks for a key that is there: the wrong reply tells which key was looked up."""
+
+
 def _source(name: str) -> Source:
     return Source.PROJECT if name in _OWN else Source.COURSE
 
 
+def _steps(name: str, line: bytes) -> tuple[Step, ...]:
+    before = ask(b"KV/1.0 PUT {k} v", b"201 CREATED") if name in _STORED else ()
+    return *before, *ask(line, b"400 BAD_REQUEST")
+
+
 CASES: Final = (
     *(
-        _case(id=name, title=title, steps=ask(line, b"400 BAD_REQUEST"), hint=hint, source=_source(name))
+        _case(id=name, title=title, steps=_steps(name, line), hint=hint, source=_source(name))
         for name, line, title, hint in _REFUSED
     ),
     _case(

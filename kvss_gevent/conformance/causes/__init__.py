@@ -7,7 +7,7 @@ May import: conformance, pages, protocol.
 
 from typing import Final
 
-from kvss_gevent.conformance.causes import commands, counters, framing, habits, sharing, values
+from kvss_gevent.conformance.causes import codes, commands, counters, endings, framing, habits, sharing, values
 from kvss_gevent.conformance.causes.cause import Cause, judge
 from kvss_gevent.conformance.score import Finding, Scorecard
 
@@ -15,6 +15,8 @@ CAUSES: Final[tuple[Cause, ...]] = (
     *framing.CAUSES,
     *values.CAUSES,
     *commands.CAUSES,
+    *codes.CAUSES,
+    *endings.CAUSES,
     *sharing.CAUSES,
     *counters.CAUSES,
     *habits.CAUSES,

@@ -143,8 +143,7 @@ CAUSES: Final = (
         name="surplus-ignored",
         sentence="The server ignores surplus words behind a request.",
         advice="Count the words: GET and DEL have three, STATS and QUIT two.",
-        some={"get-surplus": "'404", "del-surplus": "'404", "stats-surplus": "'200", "quit-surplus": "'200"},
-        passes=("two-spaces-key",),
+        some={"get-surplus": "'200 OK v", "del-surplus": "'204", "stats-surplus": "'200", "quit-surplus": "'200"},
     ),
     Cause(
         name="empty-value-taken",
@@ -196,9 +195,9 @@ CAUSES: Final = (
     ),
     Cause(
         name="del-always-204",
-        sentence="DEL answers 204 for a key that is not there.",
+        sentence="DEL answers for a key that is not there as if it had deleted one.",
         advice="Look whether the key is there before deleting: a missing one is 404 NOT_FOUND.",
-        fails={"del-missing": "'204"},
+        fails={"del-missing": "'20"},
         over=("check-then-del", "unlocked", "stale-cache"),
         also=("stats-dels", "race-*"),
     ),

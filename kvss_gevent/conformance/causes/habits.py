@@ -19,6 +19,12 @@ CAUSES: Final = (
         fails={"reply-ends-in-lf": r"\\r\\n'"},
     ),
     Cause(
+        name="replies-end-twice",
+        sentence="An empty line follows each reply.",
+        advice="Send one \\n behind each reply: here the reply has one already, and a second one is added.",
+        fails={"reply-ends-in-lf": r"\\n\\n'"},
+    ),
+    Cause(
         name="replies-without-lf",
         sentence="Replies have no line feed at their end: a client cannot know where one stops.",
         advice="Send \\n behind each reply.",

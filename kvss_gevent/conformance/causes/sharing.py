@@ -40,6 +40,15 @@ CAUSES: Final = (
         passes=("slow-beside-quick", "hundred-clients"),
     ),
     Cause(
+        name="slow-replies",
+        sentence="The server takes many milliseconds for each request.",
+        advice="Send a reply at once, with one send(), and wait for requests in recv() or select(), never in sleep().",
+        some=dict.fromkeys(("many-keys", "pipeline-read-late"), r"in the [01]\.\d s that were left"),
+        passes=("put-new", "get-again", "shared"),
+        over=("few-clients", "lock-while-sending", "waits-for-slow"),
+        also=("hundred-*", "pipeline-*", "race-*", "deaf-client"),
+    ),
+    Cause(
         name="few-clients",
         sentence="The server takes only a few clients at once.",
         advice="Do not limit the number of clients to a handful, and listen with a backlog of 1024.",
@@ -118,7 +127,7 @@ CAUSES: Final = (
         sentence="A GET during a PUT returns a mixture of the old value and the new one.",
         advice="Build the new value first, then put it in place in one step.",
         fails={"race-torn": "of them a and"},
-        passes=("large-value", "pipeline-read-late"),
+        passes=("large-value", "pipeline-read-late", "get-replaced"),
         over=("stale-cache",),
     ),
     Cause(

@@ -24,6 +24,14 @@ CAUSES: Final = (
         also=("space-only", "tab-last", "crlf-once", "get-trailing-space", "stats-trailing-space"),
     ),
     Cause(
+        name="start-stripped",
+        sentence="The server strips spaces from the beginning of a value.",
+        advice="The value begins right behind the one space after the key: strip nothing.",
+        fails={"space-first": "'200 OK v'|'400"},
+        passes=("spaces-inside", "space-last", "two-spaces-key"),
+        also=("space-only", "leading-space"),
+    ),
+    Cause(
         name="tab-stripped",
         sentence="The server strips tabs from the end of a value.",
         advice="A tab is a byte of the value like any other.",
@@ -48,7 +56,7 @@ CAUSES: Final = (
         name="split-at-any-space",
         sentence="The server splits a line at any white space and forgets how much there was.",
         advice="split() without an argument swallows what must be refused: use split(' ', 3).",
-        fails={"two-spaces-key": "404", "tab-command": "404"},
+        fails={"two-spaces-key": "'200 OK v", "tab-command": "404"},
         over=("stripped", "end-stripped", "tab-stripped", "values-collapsed", "empty-words-dropped", "splitlines"),
         also=(
             *("two-spaces-command", "space*", "tab*", "no-break-space-in-key", "*-trailing-space", "leading-space"),
@@ -59,7 +67,7 @@ CAUSES: Final = (
         name="empty-words-dropped",
         sentence="The server takes several spaces for one between the fields of a request.",
         advice="Exactly one space separates two fields; an empty field is 400 BAD_REQUEST.",
-        fails={"two-spaces-key": "404"},
+        fails={"two-spaces-key": "'200 OK v"},
         passes=("tab-command",),
         over=("values-collapsed",),
         also=("two-spaces-command", "put-empty-key"),
@@ -132,6 +140,15 @@ CAUSES: Final = (
         also=("key-bytes",),
     ),
     Cause(
+        name="key-limit-elsewhere",
+        sentence="The limit of a key's length is not at 511 bytes.",
+        advice="511 bytes are stored and 512 are refused: look at < and <=.",
+        some={"key-511": "'400", "key-512-put": "'20.* for '400"},
+        passes=("long-keys", "key-bytes"),
+        over=("key-unbounded",),
+        also=("key-512-get",),
+    ),
+    Cause(
         name="key-letters-counted",
         sentence="The server counts the letters of a key, not its bytes.",
         advice="Check the length of the encoded key: 300 letters of two bytes are 600 bytes.",
@@ -151,6 +168,14 @@ CAUSES: Final = (
         fails={"get-replaced": "'200 OK a-long-old-value'"},
         passes=("get",),
         also=("race-torn", "race-history", "slow-beside-quick"),
+    ),
+    Cause(
+        name="put-appends",
+        sentence="PUT adds the new value to the old one.",
+        advice="PUT replaces the whole value.",
+        fails={"get-replaced": "'200 OK (a-long-old-value.?new|new.?a-long-old-value)'"},
+        over=("value-cut", "stale-cache"),
+        also=("in-order", "slow-beside-quick", "race-torn", "race-history"),
     ),
     Cause(
         name="store-capped",

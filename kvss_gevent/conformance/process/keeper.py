@@ -47,7 +47,7 @@ class Keeper:
         child = subprocess.Popen(
             ["/bin/sh", "-c", self._spec["command"]],
             cwd=self._spec["directory"],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it stays open: some servers end where it ends
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -83,8 +83,8 @@ class ShellCommand:
         )
 
     def run(self, stop: threading.Event) -> Death | None:
-        """Run it to its end, at most bounds.wall_s; None where stop was set before."""
-        keeper = self.start()
+        """Run it to its end, at most bounds.wall_s, with nothing to read; None where stop was set before."""
+        keeper = replace(self, line=f"exec </dev/null\n{self.line}").start()
         until = time.monotonic() + self.bounds.wall_s + _END_S
         while keeper.poll() is None and time.monotonic() < until and not stop.wait(_POLL_S):
             pass

@@ -39,9 +39,11 @@ class ContestLost(Exception):
 
 
 def _clients(connect: Open, number: int) -> list[Peer]:
-    """Connect clients, and have each served once, so that all are accepted before the contest begins."""
-    peers = [connect(f"client {one}") for one in range(1, number + 1)]
-    _at_once(peers, [b"KV/1.0 GET nothing"] * number)
+    """Connect clients, each served once before the next: all are accepted then, however short the backlog is."""
+    peers: list[Peer] = []
+    for one in range(1, number + 1):
+        peers.append(connect(f"client {one}"))
+        _at_once(peers[-1:], [b"KV/1.0 GET nothing"])
     return peers
 
 

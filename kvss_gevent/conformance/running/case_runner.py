@@ -133,8 +133,17 @@ class _Conversation:
             )
         except Gone as gone:
             cause = f"no connection: {gone}"
-            duration_s = time.monotonic() - started
-            return Verdict(case, False, duration_s, (), "a connection", cause, gone=True, heard=self._heard())
+            return Verdict(
+                case,
+                False,
+                time.monotonic() - started,
+                (),
+                "a connection",
+                cause,
+                gone=not gone.waited,
+                heard=self._heard(),
+                silent=gone.waited,
+            )
         finally:
             for peer in self._peers.values():
                 peer.close()
@@ -308,8 +317,8 @@ class _Conversation:
         """
         peers = [peer for peer in self._peers.values() if not peer.left]
         for other in peers[:-1]:
-            if extra := other.pending():
-                raise _Failed("nothing more", shorten(extra))
+            if pending := other.pending():
+                raise _Failed("nothing more", shorten(pending))
         if not peers:
             return
         peer = peers[-1]
@@ -319,13 +328,13 @@ class _Conversation:
         try:
             if can_ask:
                 peer.send(b"KV/1.0 GET " + self._target.end_key + b"\n")
-                extra = peer.line()
-                extra = b"" if extra == self._target.marker else extra
+                line = peer.line()
+                extra = None if line == self._target.marker else line
             else:
-                extra = peer.rest()
+                extra = peer.rest() or None
         except NoReply as silence:
-            extra = silence.rest
-        if extra:
+            extra = silence.rest or None
+        if extra is not None:
             raise _Failed("nothing more", shorten(extra))
         self._packets.clear()  # nothing of this belongs to the case
         self._packets.extend(before)

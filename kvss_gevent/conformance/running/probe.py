@@ -14,6 +14,8 @@ from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 _BESIDE_S: Final = 0.5
 _GREETING_S: Final = 0.08
 _QUIET_S: Final = 0.04
+_PIECE_S: Final = 0.3
+"""How long the rest of a reply may take that came without its line feed."""
 
 
 class Unreachable(Exception):
@@ -74,6 +76,8 @@ def _learn(peer: Peer, question: bytes) -> Dialect:
     except NoReply:
         return PLAIN
     reply = peer.listen(_QUIET_S)
+    if b"\n" not in reply:
+        reply += peer.listen(_PIECE_S)
     return learn(greeting, reply) if reply else PLAIN
 
 

@@ -32,7 +32,8 @@ _MOST_STRETCH: Final = 4.0
 """Times its budget that a run may take at most on a busy machine."""
 
 _MUTE_CASES: Final = 2 * WORKERS
-"""After so many cases without one byte from the server the rest is not tried."""
+"""After so many cases the rest is not tried with a server that has answered next to none of them."""
+_HEARD_BY_CHANCE: Final = 0.25
 _HANGS: Final = 4
 """After so many cases without an answer in their time a further one waits a part of it."""
 _PART: Final = 0.1
@@ -60,11 +61,22 @@ def grade_submission(submission: Submission, plan: Plan = DEFAULT_PLAN, progress
     """Start a submission, run the planned cases against it, and end it. Raises Unreachable where it does not start."""
     try:
         submission.ensure()
-        return _Run("127.0.0.1", submission.port, plan, progress, submission).card()
+        return _run_here(submission, plan, progress).card()
     except NotStarted as failed:
         raise Unreachable(str(failed), failed.tail) from None
     finally:
         submission.end()
+
+
+def _run_here(submission: Submission, plan: Plan, progress: Progress) -> "_Run":
+    """Return a run against the submission's address: 127.0.0.1, or ::1, which is `localhost` on some machines."""
+    try:
+        return _Run("127.0.0.1", submission.port, plan, progress, submission)
+    except Unreachable as refused:
+        try:
+            return _Run("::1", submission.port, plan, progress, submission)
+        except Unreachable:
+            raise refused from None
 
 
 class _Run:
@@ -157,12 +169,12 @@ class _Run:
         if self._server.death(starts, self._timeout_s()) is not None:  # behind the last case
             self._suspect(starts)
         suspects = [case for case in self._cases if case.id in self._again]
-        fresh, self._hangs = False, 0  # what hung has ended with the server, and blame needs the whole time
+        unharmed, self._hangs = False, 0  # what hung has ended with the server, and blame needs the whole time
         for case in suspects:
-            if not fresh:
+            if not unharmed:
                 self._server.restart()
-            self._alone(case)
-            fresh = self._verdicts[case.id].passed
+            self._alone(case, fresh=not unharmed)
+            unharmed = self._verdicts[case.id].passed
         if suspects and not any(self._verdicts[case.id].death for case in suspects):
             names = ", ".join(case.id for case in suspects)
             self._accident = f"The server died once beside these cases, and not when each was run alone: {names}."
@@ -241,19 +253,24 @@ class _Run:
         starts = self._server.ensure()
         verdict = self._verdict(case)
         if verdict.passed:
-            self._verdicts[case.id] = replace(
-                verdict, tries=2, sent=first.sent, expected=first.expected, received=first.received
-            )
+            self._verdicts[case.id] = _on_second_try(verdict, first)
         elif self._server.death(starts, self._timeout_s()) is not None:
             self._again[case.id] = case
 
-    def _alone(self, case: Case) -> None:
+    def _alone(self, case: Case, *, fresh: bool = False) -> None:
+        """Run a case by itself. Where the server dies that others have worn, the case is run again on a fresh one."""
+        verdict = self._watched(case)
+        if verdict.death and not fresh and not (again := self._watched(case)).death:
+            verdict = _on_second_try(again, verdict) if again.passed else again
+        self._note(verdict)
+
+    def _watched(self, case: Case) -> Verdict:
         starts = self._server.ensure()
         verdict = self._verdict(case)
         death = None if verdict.skipped else self._server.death(starts, self._timeout_s())
-        if death is not None:
-            verdict = replace(verdict, passed=False, death=str(death), tail=death.stderr)
-        self._note(verdict)
+        if death is None:
+            return verdict
+        return replace(verdict, passed=False, death=str(death), tail=death.stderr)
 
     def _fresh(self, case: Case) -> None:
         """Judge what the server said to its first request, and where that does not pass, start it anew and ask."""
@@ -265,7 +282,7 @@ class _Run:
                 return
         if not self._mute():
             self._server.restart()
-        self._alone(case)
+        self._alone(case, fresh=True)
 
     def _verdict(self, case: Case) -> Verdict:
         if self._server.stopping:
@@ -310,7 +327,7 @@ class _Run:
         return (
             self._server.target.marker is None
             and len(verdicts) >= _MUTE_CASES
-            and not any(verdict.heard for verdict in verdicts)
+            and sum(verdict.heard for verdict in verdicts) <= len(verdicts) * _HEARD_BY_CHANCE
         )
 
     def _note(self, verdict: Verdict) -> None:
@@ -341,6 +358,10 @@ class _Run:
         flaky = [verdict.case.id for verdict in verdicts if verdict.flaky]
         if flaky:
             yield f"Failed at first and passed when run again: {', '.join(flaky)}."
+
+
+def _on_second_try(verdict: Verdict, first: Verdict) -> Verdict:
+    return replace(verdict, tries=2, sent=first.sent, expected=first.expected, received=first.received)
 
 
 def _is_race(step: Step) -> bool:
