@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kvss_gevent.conformance.dialect import PLAIN, TWICE, Dialect
-from kvss_gevent.conformance.process.kernel import unread_bytes
+from kvss_gevent.conformance.process.kernel import has_closed, unread_bytes
 from kvss_gevent.protocol.wire import REPLY, Status
 
 Address = tuple[Any, ...]
@@ -262,14 +262,15 @@ class Peer:
             self.note(True, b"", "closes")
         self.left = True
         if self._ended_by_server():
-            # Else its port stays taken for a minute (TIME_WAIT), and one without SO_REUSEADDR cannot be started again.
+            # Else its port is taken for a minute (TIME_WAIT), and one without SO_REUSEADDR cannot be started again.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self._sock.close()
 
     def _ended_by_server(self) -> bool:
         try:
             self._sock.setblocking(False)
-            return not self.half_closed and not self._sock.recv(1, socket.MSG_PEEK)
+            ended = not self.half_closed and not self._sock.recv(1, socket.MSG_PEEK)
+            return ended and has_closed(self._sock.getsockname(), self._sock.getpeername())
         except OSError:
             return False
 

@@ -74,6 +74,6 @@ CAUSES: Final = (
         sentence="STATS has another form than the document's.",
         advice="One line, with every name, colon, semicolon and space as in the document.",
         some={"stats-form*": "'200|'[^0-9]"},
-        also=("stats-pipelined*",),
+        also=("stats-*",),
     ),
 )

@@ -18,7 +18,7 @@ _SOCK_DIAG: Final = 4
 _BY_FAMILY: Final = 20
 _ANY: Final = 0xFFFFFFFF
 _QUEUE_AT: Final = 16 + 4 + 48 + 4
-"""Behind the netlink header, four bytes, the socket's id and a timer stands idiag_rqueue."""
+"""Behind the netlink header, four bytes, the socket's id and a timer stand idiag_rqueue, wqueue, uid and inode."""
 
 
 def listens(port: int) -> bool:
@@ -28,6 +28,21 @@ def listens(port: int) -> bool:
 
 def unread_bytes(client: tuple[Any, ...], server: tuple[Any, ...]) -> int | None:
     """Return how much of what a local client has sent its server, both as addresses, has not received.
+
+    None where it is unknown.
+    """
+    told = _told_of(client, server)
+    return told[0] if told else None
+
+
+def has_closed(client: tuple[Any, ...], server: tuple[Any, ...]) -> bool:
+    """Tell whether a local server has given up its socket, and not only ended what it sends."""
+    told = _told_of(client, server)
+    return told is not None and told[1] == 0
+
+
+def _told_of(client: tuple[Any, ...], server: tuple[Any, ...]) -> tuple[int, int] | None:
+    """Return the unread bytes and the inode of a server's socket, 0 where no process holds it any more.
 
     None where it is unknown. Asks for this one socket (sock_diag(7)), which takes 50 us however many there are.
     """
@@ -43,8 +58,10 @@ def unread_bytes(client: tuple[Any, ...], server: tuple[Any, ...]) -> int | None
             answer = netlink.recv(4096)
     except (OSError, AttributeError):
         return None
-    kind = struct.unpack_from("=IH", answer)[1]
-    return int(struct.unpack_from("=I", answer, _QUEUE_AT)[0]) if kind == _BY_FAMILY else None
+    if struct.unpack_from("=IH", answer)[1] != _BY_FAMILY:
+        return None
+    unread, _, _, inode = struct.unpack_from("=IIII", answer, _QUEUE_AT)
+    return unread, inode
 
 
 def listening_ports(pids: list[int]) -> list[int]:
