@@ -229,6 +229,9 @@ def test_of_a_busy_server_some_calls_are_counted_for_all_and_slow_ones_are_told_
         assert timing.stopwatch.limit_s == 0
         receive(b"KV/1.0 GET a\n")
         assert len(told) == 1
+        assert not timing.stopwatch.times_all
+        timing.set_limit(-1)  # those who may have waited are counted: look-ups, too
+        assert timing.stopwatch.times_all
 
 
 def test_a_sample_counts_for_what_was_answered_since_the_last_one_and_not_for_more() -> None:

@@ -202,6 +202,34 @@ def test_more_may_be_received_while_requests_wait() -> None:
     assert out == b"200 OK 1\n404 NOT_FOUND\n204 NO_CONTENT\n"
 
 
+def test_what_is_asked_of_the_table_first_gets_the_replies_of_what_is_received_alone() -> None:
+    packets = [
+        b"KV/1.0 GET a\n",
+        b"KV/1.0 PUT a 1\n",
+        b"KV/1.0 GET a\n",
+        b"KV/1.0 GET " + b"k" * 200 + b"\n",
+        b"KV/1.0 GET b\nKV/1.0 GET a\n" * 2,
+        b"KV/1.0 PUT b KV/1.0",
+        b" GET a\n",
+        b"KV/1.0 PUT b ",
+        b"KV/1.0 GET a\n",
+        b"KV/1.0 GET b\n",
+        b"KV/1.0 STATS\n",
+        b"KV/1.0 QUIT\n",
+        b"KV/1.0 GET a\n",
+    ]
+    alone, first = (Session(Service(MemoryStore(), Limits(slice_lines=3))) for _ in range(2))
+    found = 0
+    for packet in packets:
+        first.quiet = True
+        reply = first.reply_in_table(packet)
+        found += reply is not None
+        assert first.quiet is (reply is None)
+        assert (first.receive(packet) if reply is None else reply) == alone.receive(packet)
+        assert (first.more, first.closed, first.partial) == (alone.more, alone.closed, alone.partial)
+    assert found == 2  # the GET that is part of a value is none
+
+
 def test_a_batch_is_one_call_to_the_store() -> None:
     store = BatchStore()
     feed(Session(Service(store)), b"KV/1.0 PUT a 1\nnonsense\nKV/1.0 GET a\nKV/1.0 DEL a\n")

@@ -220,6 +220,7 @@ def pinging(server: Served, stop: threading.Event) -> Iterator[threading.Thread]
                 sock.sendall(b"KV/1.0 GET ping\n")
                 sock.recv(100)
 
+    assert server.ask(b"KV/1.0 PUT ping 1\n") == b"201 CREATED\n"
     for _ in range(4):
         thread = threading.Thread(target=ping)
         thread.start()

@@ -134,6 +134,20 @@ class Session:
         """Look a line up if it is short enough for a GET."""
         return self._look_up(line) if len(line) <= LONGEST_GET_BYTES else None
 
+    def reply_in_table(self, data: bytes) -> bytes | None:
+        """Take a packet that is one GET of a stored key, and return the reply; None, with nothing done, for any other.
+
+        It is the beginning of `receive`, which does not call it, because that would be a call for every request.
+        """
+        if self.partial is not None or self.more or len(data) > LONGEST_HIT_BYTES:
+            return None
+        reply = self._look_up(data)
+        if reply is not None:
+            self.quiet = False
+            self._begun = True
+            self._server.stats.commands += 1
+        return reply
+
     def proceed(self) -> bytes:
         """Return the replies to the next slice of waiting requests."""
         return self._answer_slice(self._waiting, self._look_up)

@@ -2,9 +2,10 @@
 
 The histogram has every call of a quiet server. Of a busy one it has those of about one turn of the loop after each tick
 of a timer. They count for all since the tick before: the number of requests that were answered meanwhile is known.
-Without a slow log no other call is timed. With one, every call is, and its time is compared with the limit of the log.
-A thread that looks at the clock in their place, 100 times a second, costs more. Seconds are floats here, for Python
-subtracts and compares those in a fifth of the time that it takes for nanoseconds.
+Without a slow log no other call is timed. With one, the server times every call that does more than look up a reply,
+and compares its time with the limit of the log. While an entry of the log is open, it times all. A thread that looks at
+the clock in their place, 100 times a second, costs more. Seconds are floats here, for Python subtracts and compares
+those in a fifth of the time that it takes for nanoseconds.
 
 A call that may wait, for a store or a password, does not hold the loop meanwhile. What it waited for the store is
 known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused.
@@ -38,9 +39,6 @@ SAMPLE_CALLS: Final = 16
 """A sample ends after this many calls. 50 samples a second cost 0.2 % of a core."""
 SAMPLE_TURNS: Final = 2
 """A sample ends in this turn of the loop after the one in which it began."""
-ALL: Final = -1.0
-"""A limit that every call exceeds."""
-
 HEAD_BYTES: Final = len(b"KV/1.0 GET ")
 _PLACES: Final = {
     b"": HANDLED.index("several"),  # proceed: the rest of a long pipeline
@@ -55,12 +53,14 @@ Tell = Callable[[ObservedClient, bytes, float, float], None]
 
 
 class Stopwatch:
-    """Tells the server's loop whether to time a call, and that it should tell of one that took more than limit_s."""
+    """Tells the server's loop whether to time calls, and to tell of those that took more than limit_s."""
 
-    __slots__ = ("is_on", "limit_s", "tell")
+    __slots__ = ("is_on", "limit_s", "tell", "times_all")
 
     def __init__(self, tell: Tell) -> None:
         self.is_on = False
+        self.times_all = False
+        """Calls that only look up a reply are timed, too, although they cannot take long."""
         self.limit_s = math.inf
         self.tell = tell
 
@@ -168,9 +168,10 @@ class Timing:
             self._set_stopwatch()
 
     def _set_stopwatch(self) -> None:
-        counts = self.times.all_count or self._samples
-        self.stopwatch.limit_s = ALL if counts else self._slow_s
-        self.stopwatch.is_on = counts or self._slow_s < math.inf
+        stopwatch = self.stopwatch
+        stopwatch.times_all = self.times.all_count or self._samples or self._slow_s < 0
+        stopwatch.limit_s = -1.0 if stopwatch.times_all else self._slow_s
+        stopwatch.is_on = stopwatch.limit_s < math.inf
 
     def _tell(self, client: ObservedClient, data: bytes, began_s: float, took_s: float) -> None:
         self._tell_held(client, data, began_s, took_s, took_s)

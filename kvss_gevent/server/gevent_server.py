@@ -20,6 +20,7 @@ from gevent.server import StreamServer
 from greenlet import getcurrent, greenlet
 
 from kvss_gevent.core.service import Service
+from kvss_gevent.core.session import no_table
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.timing import NEVER_ON, Call
 from kvss_gevent.server.admission import Admission
@@ -241,6 +242,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
         elif self.observer:
             stopwatch = self.observer.timing.stopwatch
+        reply_in_table = getattr(session, "reply_in_table", no_table)
         readable.start(wake)
         connection.wake = wake
         room = SMALL_RECV_BYTES
@@ -255,11 +257,14 @@ class KVServer(StreamServer):  # type: ignore[misc]
             if not data:
                 break
             if stopwatch.is_on:  # here, because a call of a function would cost a third of it
-                began_s = now()
-                reply = receive(data)
-                took_s = now() - began_s
-                if took_s > stopwatch.limit_s:
-                    stopwatch.tell(connection, data, began_s, took_s)
+                # A look-up cannot take long. Two looks at the clock would take as long as itself.
+                reply = None if stopwatch.times_all else reply_in_table(data)
+                if reply is None:
+                    began_s = now()
+                    reply = receive(data)
+                    took_s = now() - began_s
+                    if took_s > stopwatch.limit_s:
+                        stopwatch.tell(connection, data, began_s, took_s)
             else:
                 reply = receive(data)
             if len(data) >= room:
