@@ -1,9 +1,10 @@
-"""loadtest/verdict.py: which figures may be trusted, and which not."""
+"""Which figures of a load test may be trusted, and which not."""
 
 from dataclasses import replace
 
 import pytest
 
+from kvss_gevent.loadtest.engine.standstill import StandstillWatch
 from kvss_gevent.loadtest.report.trust import Evidence, judge, trusted
 
 OPEN = Evidence(
@@ -85,3 +86,10 @@ BOUNDS = [
 def test_a_verdict_exactly_on_its_bound(evidence: Evidence, name: str, good: object, bad: object) -> None:
     assert trusted(judge(replace(evidence, **{name: good})))  # type: ignore[arg-type]
     assert not trusted(judge(replace(evidence, **{name: bad})))  # type: ignore[arg-type]
+
+
+def test_a_standstill_did_not_wait_longer_than_it_lasted_in_the_window() -> None:
+    watch = StandstillWatch()
+    watch.greenlet.kill(block=False)
+    watch.found.append((0.0, 10.0, 9.0))
+    assert watch.total_s(9.0, 20.0) == (1.0, 1.0, 1.0)

@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         import trustme
     except ModuleNotFoundError:
-        raise Fail("trustme, which makes certificates, is not installed", "Install the extra tls.") from None
+        raise Fail(
+            "trustme, which makes certificates, is not installed", "In the checkout: pip install -e '.[tls]'"
+        ) from None
     names = ("ca.pem", "server.pem", "server-key.pem")
     there = [name for name in names if (args.folder / name).exists()]
     if there and not args.force:

@@ -18,7 +18,7 @@ _STYLE: Final = """
 .share { display: inline-block; height: .8rem; background: var(--not); border-radius: .2rem; vertical-align: middle; }
 @media (max-width: 600px) { table.rules td:nth-child(n+5) { display: inline-block; margin-right: .5rem; }
   table.rules td:empty { display: none !important; } }
-@media (min-width: 601px) { .rules th { white-space: nowrap; } main { max-width: 90rem; } }
+@media (min-width: 601px) { .rules th { white-space: nowrap; } :root { --width: 90rem; } }
 """
 _MOST: Final = 12
 """Rows of a list of what goes wrong most."""

@@ -48,7 +48,7 @@ class StandstillWatch:
     def total_s(self, begin: float, end: float) -> tuple[float, float, float]:
         """Return for how long the process stood still in a time: in all, at most at once, and waiting for a CPU."""
         cut = [(min(e, end) - max(b, begin), waited) for b, e, waited in self.found]
-        cut = [(length_s, waited) for length_s, waited in cut if length_s >= LEAST_S]
+        cut = [(length_s, min(waited, length_s)) for length_s, waited in cut if length_s >= LEAST_S]
         return sum(s for s, _ in cut), max((s for s, _ in cut), default=0.0), sum(waited for _, waited in cut)
 
     def _sum(self, begin: float, end: float) -> float:
