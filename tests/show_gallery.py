@@ -1,6 +1,7 @@
 """Makes the pictures of docs/show.md anew: `python -m tests.show_gallery docs/show`. Needs Debian's chromium.
 
-Every model plays a scene until its requests were hardly ever without a core, at most TRIES times; the quietest is drawn.
+Every model plays a scene until its requests were hardly ever without a core, at most TRIES times; the quietest of these
+is drawn.
 Run it on a machine that does nothing else; it prints for which share of their time requests were without a core.
 """
 
