@@ -1,6 +1,7 @@
 """The slow log: who held the loop or the store, who may have waited for it, and who may read that."""
 
 import json
+import logging
 import re
 import threading
 import time
@@ -154,9 +155,24 @@ def test_a_wait_for_the_store_while_somebody_else_held_the_loop_is_not_the_store
     began_ms = -1.0
     told.call(A, b"KV/1.0 BURN 50\n", 50)
     told.store(B, b"victim", began_ms - 50, 2)
-    told.log.on_late(told.now_ns, told.now_ns + 40 * MS)
+    told.log.on_timer(told.now_ns, told.now_ns + 40 * MS)
     told.store(C, b"victim", 0, 41)
     assert [entry["command"] for entry in told.entries()] == ["BURN 50"]
+
+
+def test_an_entry_is_logged_soon_even_if_nobody_asks_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    told = Log()
+    told.call(A, b"KV/1.0 PUT key secret\n", 50)
+    with caplog.at_level(logging.INFO, "kvss"):
+        told.loop.iteration += 1
+        told.log.on_timer(told.now_ns, told.now_ns)
+        assert not caplog.messages
+        assert told.limits[-1] == -1  # requests of this turn may have waited
+        told.loop.iteration += 1
+        told.log.on_timer(told.now_ns, told.now_ns)
+    (line,) = caplog.messages
+    assert line == "slow: PUT key of 127.0.0.1:1 held the loop for 50 ms; 0 request(s) may have waited"
+    assert told.limits[-1] == 20 * MS
 
 
 def test_the_log_is_a_ring() -> None:

@@ -121,7 +121,7 @@ class Observer:
         due_ns, now_ns = self._due_ns, time.monotonic_ns()
         self._due_ns = now_ns + self._look_ns
         late_ns = max(now_ns - due_ns, 0)
-        self.slow_log.on_late(due_ns, now_ns)
+        self.slow_log.on_timer(due_ns, now_ns)
         self.slow_log.look_at_delay()
         self.timing.tick()
         self._lag_classes[late_ns.bit_length()] += 1

@@ -146,10 +146,13 @@ class SlowLog:
         self._delay_ns, self._looked_ns = self._run_delay.ns(), self._now_ns()
         return self._delay_ns - delay_ns, self._looked_ns - looked_ns
 
-    def on_late(self, due_ns: int, now_ns: int) -> None:
-        """Note that a timer of the loop came late. Calls that waited for the store are not to blame for that."""
+    def on_timer(self, due_ns: int, now_ns: int) -> None:
+        """Take a timer of the loop, which may be late. Calls that waited for the store are not to blame for that."""
         if self._slow_ns and now_ns - due_ns > self._slow_ns // 4:
             self._holds.append((due_ns, now_ns))
+        if self._open:  # on a quiet server, the next call may be minutes away
+            self._settle(self._loop.iteration)
+            self._set_limit(-1 if self._open else self._usual_ns)
 
     def on_store(self, client: ObservedClient, batch: Batch, began_ns: int, ended_ns: int) -> None:
         """Take a batch that a waiting store has answered."""
