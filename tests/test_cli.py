@@ -46,6 +46,8 @@ def test_help_of_every_parser_has_examples_and_fits_the_terminal(prog: str, monk
         assert f"  {prog}" in text.partition("examples:\n")[2]
         if columns == 80:
             assert [line for line in text.splitlines() if len(line) > 80] == []
+    rows = str(PARSERS[prog].epilog).partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert [row for row in rows if len(row) > 78] == []  # longer ones would lose their columns
 
 
 @pytest.mark.parametrize("name", COMMANDS)

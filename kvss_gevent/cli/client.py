@@ -25,11 +25,11 @@ SUMMARY = "talk to a server: interactive, from a script, or with one command"
 
 EPILOG: Final = f"""\
 examples:
-  kvss client                               interactive; HELP lists the commands
+  kvss client                               interactive; HELP lists commands
   kvss client GET name                      one command
   kvss client 127.0.0.1:5050 PUT name John  one command for this server
   kvss client < commands.txt                a script, each reply on a line
-  kvss client --pipe < many.txt             as fast as possible, with a summary
+  kvss client --pipe < many.txt             as fast as possible; a summary
   kvss client -r 10 -i 1 STATS              ten times, once a second
   kvss client --tls --user ann kvss.example.org:5050
 

@@ -13,9 +13,9 @@ from kvss_gevent.settings.fail import Exit
 SHELLS = ("bash", "zsh", "fish")
 EPILOG = """\
 examples:
-  source <(kvss completions bash)                  in bash, for this shell only
+  source <(kvss completions bash)                in bash, for this shell only
   kvss completions bash > ~/.local/share/bash-completion/completions/kvss
-  kvss completions zsh > ~/.zfunc/_kvss            if ~/.zfunc is in fpath
+  kvss completions zsh > ~/.zfunc/_kvss          if ~/.zfunc is in fpath
   kvss completions fish > ~/.config/fish/completions/kvss.fish
 
 Then start a new shell.

@@ -22,7 +22,7 @@ examples:
   kvss show stall --models gevent,asyncio    two models side by side
   kvss show pool --out /tmp/pool
   kvss show kvss-flight-20260105-101500-4711.json
-                                             what kvss serve --flight-recorder wrote
+      what kvss serve --flight-recorder wrote
 
 exit codes: 0 shown, 1 a model could not be recorded, 2 wrong usage, 3 a model's
 library is not installed

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 CANNOT_LISTEN = 3
 EXAMPLES = """\
 examples:
-  kvss tap 5051 5050                         show what clients of port 5051 send to the server at 5050
-  kvss tap 5051 5050 -w talk.pcapng          record it for Wireshark
-  kvss tap 5051 5050 -w - | wireshark -k -i -    see it in Wireshark as it happens
+  kvss tap 5051 5050
+      show what clients of port 5051 send to the server at 5050
+  kvss tap 5051 5050 -w talk.pcapng
+      record it for Wireshark
+  kvss tap 5051 5050 -w - | wireshark -k -i -
+      see it in Wireshark as it happens
   kvss tap 5051 5050 -w talk.pcapng --keylog keys.txt
-      the same with TLS: SSLKEYLOGFILE=keys.txt kvss client ... writes the keys, and the capture contains them.
-      Everyone who has this file can read the conversation, passwords included.
+      record TLS: SSLKEYLOGFILE=keys.txt kvss client ... writes the keys, and
+      the capture contains them. Everyone who has this file can read the
+      conversation, passwords included.
 
 Bytes pass unchanged, also those of TLS. Times in a capture are when the tap received the bytes. The handshake, the
 acknowledgements and the borders of segments are invented. `make capture` makes real captures.

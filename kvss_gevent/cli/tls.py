@@ -8,7 +8,7 @@ from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.settings.fail import Exit, Fail
 
 EXAMPLES = """examples:
-  kvss tls make-dev certs                         for localhost, 127.0.0.1 and ::1
+  kvss tls make-dev certs                         for clients on this machine
   kvss tls make-dev certs --name lab.example.org  for a name that clients use
   kvss serve --tls-cert certs/server.pem --tls-key certs/server-key.pem
   kvss client --tls --ca certs/ca.pem

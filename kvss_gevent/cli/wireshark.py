@@ -11,11 +11,13 @@ from kvss_gevent.wire_tools.install import PROFILE, dissector, install
 
 EXAMPLES = f"""\
 examples:
-  kvss wireshark install                      then: wireshark -C {PROFILE}
-  kvss wireshark statistics talk.pcapng       requests by command, replies by code, times
-  kvss wireshark show-path                    where the dissector is
-  tshark -X lua_script:$(kvss wireshark show-path) -r talk.pcapng -Y kv      without installing anything
-  kvss wireshark capture DIR                  real captures for a lecture; needs root or the group wireshark
+  kvss wireshark install                 then: wireshark -C {PROFILE}
+  kvss wireshark statistics talk.pcapng  requests, replies, and times
+  kvss wireshark show-path               where the dissector is
+  kvss wireshark capture DIR             real captures for a lecture; needs
+                                         root or the group wireshark
+  tshark -X lua_script:$(kvss wireshark show-path) -r talk.pcapng -Y kv
+      without installing anything
 
 Wireshark reads port 5050, and every connection that begins with `KV/1.0 `, as KV/1.0. For others: Analyze, Decode As,
 KV/1.0; or Edit, Preferences, Protocols, KV/1.0, Port. Statistics are in the menu Statistics.

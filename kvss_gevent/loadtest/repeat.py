@@ -47,7 +47,7 @@ def text(runs: Sequence[dict[str, Any]]) -> str:
 
 EPILOG = """\
 examples:
-  kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 100 -t 10s --kv-rate 1000
+  kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 10 -t 10s --kv-rate 1000
 
 exit codes: the highest of the runs, 2 wrong usage"""
 
