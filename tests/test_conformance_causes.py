@@ -149,6 +149,12 @@ def test_a_case_that_was_not_run_shows_nothing() -> None:
     assert names(failed("put-new", "no connection", gone=True)) == []
 
 
+def test_a_case_that_ended_the_server_shows_it_also_where_it_met_no_server_any_more() -> None:
+    dying = Cause("dying", "s.", "a.", some={"put-*": "^died: it ended"})
+    met_nobody = failed("put-new", "no connection", gone=True, death="it ended with exit status 1")
+    assert [finding.name for finding in judge((dying,), (met_nobody,))] == ["dying"]
+
+
 def test_a_finding_counts_what_comes_of_it() -> None:
     [finding] = judge((GENERAL,), (failed("put-new", "x"), failed("put-equal", "x"), failed("del", "x")))
     assert [verdict.case.id for verdict in finding.evidence] == ["put-new"]

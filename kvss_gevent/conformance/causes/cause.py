@@ -63,7 +63,8 @@ class Cause:
 
 def judge(causes: Iterable[Cause], verdicts: Iterable[Verdict]) -> tuple[Finding, ...]:
     """Return the bugs that cases with points betray, the dearest first."""
-    failed = {verdict.case.id: verdict for verdict in verdicts if not verdict.passed and not verdict.gone}
+    judged = (verdict for verdict in verdicts if verdict.death or not verdict.gone)
+    failed = {verdict.case.id: verdict for verdict in judged if not verdict.passed}
     found = [(cause, finding) for cause in causes if (finding := cause.find(failed))]
     displaced = {name for cause, _ in found for name in cause.over}
     left = [

@@ -192,7 +192,7 @@ CAUSES: Final = (
         name="long-lines-refused",
         sentence="The server has room for short lines only.",
         advice="Let the buffer of a connection grow up to the limit of a line, 1 MiB.",
-        fails={"pipeline-read-late": "'4.* for '201"},
+        some=dict.fromkeys(("pipeline-read-late", "deaf-client"), "'4.* for '201"),
         passes=("byte-by-byte",),
         also=("large-value", "deaf-client", "long-line*", "race-torn"),
     ),

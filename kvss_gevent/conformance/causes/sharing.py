@@ -54,6 +54,7 @@ CAUSES: Final = (
         advice="Do not limit the number of clients to a handful, and listen with a backlog of 1024.",
         fails={"hundred-clients": "closed|reset|nothing|no connection"},
         passes=("slow-beside-quick",),
+        also=("race-*", "deaf-client"),
     ),
     Cause(
         name="store-per-connection",

@@ -346,7 +346,7 @@ class _Run:
             yield self._accident
         if self._server.lost:
             yield f"From some case on no other could be tried: {self._server.lost}."
-        if verdicts and verdicts[-1].gone:
+        if verdicts and verdicts[-1].gone and not self._server.is_ours:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""
             yield f"The server died during the run{where}. With --command it is started again after a crash."
