@@ -295,7 +295,7 @@ class Peer:
 
     def _acknowledge(self) -> None:
         """Have the kernel acknowledge at once: a right server that sends a reply in two pieces waits for it (Nagle)."""
-        if sys.platform == "linux":
+        if hasattr(socket, "TCP_QUICKACK"):  # not every system has it
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _silence(self) -> NoReply:
