@@ -119,6 +119,15 @@ def test_a_line_that_begins_in_one_packet_and_ends_in_a_plain_one_is_checked_who
     assert session.receive(line[cut:] + end + b"KV/1.0 GET none\n") == reply + b"404 NOT_FOUND\n"
 
 
+@pytest.mark.parametrize("cut", [1, 20, 700, 999])
+def test_a_line_over_the_limit_that_comes_in_packets_is_answered_once(store: Store, cut: int) -> None:
+    session = Service(store, Limits(line_bytes=100)).open()
+    line = b"KV/1.0 PUT k " + b"x" * 1000 + b"\n"
+    assert calls(session, line[:cut]) == [b""]
+    assert calls(session, line[cut:]) == [b"400 BAD_REQUEST\n"]
+    assert calls(session, b"KV/1.0 GET k\n") == [b"404 NOT_FOUND\n"]
+
+
 def test_a_line_whose_beginning_is_not_utf_8_is_refused_though_its_end_is_plain(store: Store) -> None:
     session = Service(store).open()
     assert session.receive(b"KV/1.0 PUT k \xff") == b""

@@ -308,7 +308,8 @@ class Session:
             if lines[0][-1] != LF:
                 self.partial += rest
                 return []
-            lines[0] = b"".join((self.partial, rest))
+            end = b"" if rest.endswith(b"\n") else b"\n"  # it was cut off with what is over the limit
+            lines[0] = b"".join((self.partial, rest, end))
             self.partial = None
             joined = 1
         if lines and lines[-1][-1] != LF:
