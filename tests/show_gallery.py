@@ -29,7 +29,7 @@ PICTURES = (
     ("cores", "threads,prefork,gevent", ("gevent", "threads", "prefork")),
 )
 """Scene, the models that are open, and those recorded."""
-TRIES = 6
+TRIES = 8
 QUIET_SHARE = 0.01
 SIZE = "1280,1700"
 """Pixels, more than a picture needs; what is empty below it is cut off."""
