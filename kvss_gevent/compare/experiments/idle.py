@@ -42,7 +42,7 @@ PANELS = (
     Panel("pss_mib", "memory (PSS), MiB", title="Memory grows with every idle connection, at each model's own price"),
 )
 
-QUICK = (0, 100, 300)
+QUICK = (0, 100, 500)
 FULL = (0, 100, 500, 1000, 2000, 5000)
 FEW = 10
 """Fewer connections than this do not tell what one costs."""
