@@ -186,6 +186,8 @@ HABITS = {
     "padded": (talking(end=b"\n" + bytes(20)), b"", {"reply-not-padded"}),
     "phrases": (changing(c404=b"404 Not Found", c426=b"426 Upgrade Required"), b"", {"phrase-spelling"}),
     "a space": (changing(c404=b"404 NOT FOUND"), b"", {"phrase-spelling"}),
+    "200 for each PUT": (changing(c201=b"200 OK"), b"", {"put-new"}),
+    "200 for DEL": (changing(c204=b"200 OK"), b"", {"del"}),
     "text": (changing(c204=b"204 NO_CONTENT deleted", c201=b"201 CREATED ok"), b"", {"phrase-alone"}),
 }
 

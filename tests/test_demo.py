@@ -53,7 +53,8 @@ def demo(environ: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_server_that_cannot_start_is_exit_code_3(tmp_path: Path) -> None:
-    (tmp_path / "gevent.py").write_text("raise SystemExit('no gevent here')")
+    fault = "import sys\nif 'serve' in sys.orig_argv:\n    raise SystemExit('no gevent here')\n"
+    (tmp_path / "gevent.py").write_text(fault)
     done = demo({"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))})
     assert done.returncode == 3
     assert "no gevent here" in done.stderr

@@ -49,6 +49,9 @@ class Habit(StrEnum):
     SPELLING = "spelling"
     FAREWELL = "farewell"
     STATS = "stats"
+    CREATED = "created"
+    REPLACED = "replaced"
+    DELETED = "deleted"
 
 
 _FIELD: Final = re.compile(rb"\{([kx])(\d*)\}")

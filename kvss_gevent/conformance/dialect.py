@@ -1,12 +1,14 @@
 """How a server writes what it means: its habits are learnt or noted, so that each costs one case and not all."""
 
 import re
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from kvss_gevent.conformance.case import Habit, Line, matches
 from kvss_gevent.conformance.stats_forms import FORMS
-from kvss_gevent.protocol.wire import BYE, OK_PREFIX, REPLY
+from kvss_gevent.protocol.wire import BYE, OK_PREFIX, REPLY, Status
 
 TWICE: Final = b"\n\n"
 """The end of a reply with an empty line behind it."""
@@ -14,7 +16,41 @@ TWICE: Final = b"\n\n"
 _NONE: Final[frozenset[Habit]] = frozenset()
 _CODE: Final = re.compile(rb"[1-5]\d\d(?![0-9A-Za-z])")
 _PHRASES: Final = frozenset(REPLY.values())
+_SUCCESS: Final = {
+    REPLY[Status.CREATED]: Habit.CREATED,
+    REPLY[Status.OK]: Habit.REPLACED,
+    REPLY[Status.NO_CONTENT]: Habit.DELETED,
+}
+"""What a PUT of a new key, a PUT of one that is there, and a DEL are answered with."""
 _NO_LETTER: Final = re.compile(rb"[^A-Z]")
+
+
+class Successes:
+    """Learns what a server says in place of a success. ask returns its replies, if any, to PUT, PUT and DEL of one key.
+
+    A server that never tells a new key from one that is there has one habit, and not a fault in every PUT. Few servers
+    need to be asked, and one that hangs at a PUT must not be.
+    """
+
+    def __init__(self, ask: Callable[[], Sequence[bytes]] = tuple) -> None:
+        self.instead: Mapping[bytes, bytes] = {}
+        """Replies, each with the one that the server always gives in its place; empty until that was learnt."""
+        self._ask = ask
+        self._asked = False
+        self._lock = threading.Lock()
+
+    def learn(self) -> bool:
+        """Ask the server, unless that was done; return whether it has such a habit."""
+        with self._lock:
+            if not self._asked:
+                self._asked = True
+                self.instead = {
+                    line: other
+                    for line, got in zip(_SUCCESS, self._ask(), strict=False)
+                    for other in _SUCCESS
+                    if other != line and got[:3] == other[:3]
+                }
+        return bool(self.instead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +66,7 @@ class Dialect:
     end: bytes = b"\n"
     padded: bool = False
     sample: bytes = b""
+    successes: Successes = field(default_factory=Successes, compare=False)
 
     @property
     def habits(self) -> frozenset[Habit]:
@@ -62,8 +99,24 @@ def learn(greeting: bytes, reply: bytes) -> Dialect:
     return Dialect(greeting_lines, prompt, end, padded, greeting + reply)
 
 
-def habits_of(line: Line, got: bytes) -> frozenset[Habit] | None:
-    """Return the habits by which a received line differs from the expected one; None where it means another thing."""
+def habits_of(line: Line, got: bytes, instead: Mapping[bytes, bytes]) -> frozenset[Habit] | None:
+    """Return the habits by which a received line differs from the expected one; None where it means another thing.
+
+    instead: see Successes.
+    """
+    found = _habits_of(line, got)
+    if found is None and isinstance(line, bytes) and (other := instead.get(line)):
+        found = _habits_of(other, got)
+        return None if found is None else found | {_SUCCESS[line]}
+    return found
+
+
+def is_other_success(line: Line, got: bytes) -> bool:
+    """Tell whether another success was received than the expected one."""
+    return line in _SUCCESS and any(got[:3] == other[:3] for other in _SUCCESS if other != line)
+
+
+def _habits_of(line: Line, got: bytes) -> frozenset[Habit] | None:
     if matches(line, got):
         return _NONE
     if not isinstance(line, bytes):

@@ -91,7 +91,7 @@ class Peer:
     ) -> None:
         self.deadline = deadline
         self.note = note
-        self._dialect = dialect
+        self.dialect = dialect
         self._greeting_lines = dialect.greeting_lines
         self._waiting_since = time.monotonic()
         self._buffer = bytearray()
@@ -153,11 +153,11 @@ class Peer:
         while self._greeting_lines:
             self._cut(b"\n")
             self._greeting_lines -= 1
-        end = self._dialect.end
+        end = self.dialect.end
         line = self._cut(end[-1:]) if end else self._cut_without_end(expected)
         if end == TWICE:
             self._cut(b"\n")
-        return line.removesuffix(end[:-1]).lstrip(b"\0").removeprefix(self._dialect.prompt)
+        return line.removesuffix(end[:-1]).lstrip(b"\0").removeprefix(self.dialect.prompt)
 
     def _cut(self, end: bytes) -> bytes:
         searched = 0
@@ -224,7 +224,7 @@ class Peer:
         rest = bytes(self._buffer)
         if self._greeting_lines:
             rest = b"".join(rest.split(b"\n", self._greeting_lines)[self._greeting_lines :])
-        return rest.strip(b"\0").removeprefix(self._dialect.prompt)
+        return rest.strip(b"\0").removeprefix(self.dialect.prompt)
 
     def half_close(self) -> None:
         """Close the sending side."""

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import Case, Leave, Source, Step, ask
+from kvss_gevent.conformance.case import Case, Expect, Habit, Leave, Send, Source, Step, ask
 
 _case = partial(Case, group="commands", rule=7)
 
@@ -21,14 +21,20 @@ CASES: Final = (
         id="put-new",
         source=Source.COURSE,
         title="PUT of a new key is 201 CREATED",
-        steps=ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
+        habit=Habit.CREATED,
+        steps=(Send(b"KV/1.0 PUT {k} v\n"), Expect((b"201 CREATED",), strict=Habit.CREATED)),
         hint="Look whether the key is there before storing.",
     ),
     _case(
         id="put-replace",
         source=Source.COURSE,
         title="PUT of a key that is there is 200 OK",
-        steps=(*ask(b"KV/1.0 PUT {k} old", b"201 CREATED"), *ask(b"KV/1.0 PUT {k} new", b"200 OK")),
+        habit=Habit.REPLACED,
+        steps=(
+            *ask(b"KV/1.0 PUT {k} old", b"201 CREATED"),
+            Send(b"KV/1.0 PUT {k} new\n"),
+            Expect((b"200 OK",), strict=Habit.REPLACED),
+        ),
         hint="Only a new key is 201 CREATED.",
     ),
     _case(
@@ -79,7 +85,12 @@ CASES: Final = (
         id="del",
         source=Source.COURSE,
         title="DEL of a key that is there is 204 NO_CONTENT",
-        steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT")),
+        habit=Habit.DELETED,
+        steps=(
+            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
+            Send(b"KV/1.0 DEL {k}\n"),
+            Expect((b"204 NO_CONTENT",), strict=Habit.DELETED),
+        ),
         hint="DEL has no data to return: 204, not 200.",
     ),
     _case(

@@ -158,7 +158,7 @@ CAUSES: Final = (
         advice="Look whether the key is there before storing: 201 CREATED is for a new key only.",
         fails={"put-replace": "'201.* for '200"},
         over=("equal-put-201", "check-then-put", "unlocked"),
-        also=("put-equal", "phrase-replaced", "get-replaced", "race-*", "slow-beside-quick", "stats-*"),
+        also=("phrase-replaced",),
     ),
     Cause(
         name="equal-put-201",
@@ -172,9 +172,9 @@ CAUSES: Final = (
         name="put-always-200",
         sentence="PUT answers 200 also where it makes a new key.",
         advice="Look whether the key is there before storing: a new key is 201 CREATED.",
-        fails={"put-new": "'200 OK' for '201", "put-replace": "'200 OK' for '201"},
+        fails={"put-new": "'200 OK' for '201"},
+        passes=("put-replace",),
         over=("check-then-put", "unlocked", "keys-folded", "keys-cut", "map-copied"),
-        also=("*",),
     ),
     Cause(
         name="get-missing-200",
@@ -207,7 +207,7 @@ CAUSES: Final = (
         advice="DEL has no data to return: 204 NO_CONTENT.",
         fails={"del": "'200.* for '204"},
         over=("check-then-del", "unlocked", "stale-cache"),
-        also=("del-*", "in-order", "half-close-answers", "stats-*", "race-*", "phrase-*", "large-value", "pipeline-*"),
+        also=("phrase-alone",),
     ),
     Cause(
         name="refused-put-run",

@@ -39,5 +39,5 @@ def _words(one: Operation) -> str:
     if one.verb is Verb.GET:
         return f"GET {'404' if one.found is None else shorten(one.found)}"
     if one.verb is Verb.PUT:
-        return f"PUT {shorten(one.value)} {'200' if one.was_there else '201'}"
+        return f"PUT {shorten(one.value)}" + {True: " 200", False: " 201", None: ""}[one.was_there]
     return f"DEL {'204' if one.was_there else '404'}"

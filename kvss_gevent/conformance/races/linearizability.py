@@ -28,7 +28,8 @@ UNKNOWN = inf
 class Operation:
     """One request as its client saw it; times are of one clock, in any unit.
 
-    value: what a PUT or PUTEX stores. found: what a GET returned. was_there: whether any other found the key.
+    value: what a PUT or PUTEX stores. found: what a GET returned. was_there: whether any other found the key, None
+    where its reply does not tell.
     lasts: the time to live that a PUTEX or EXPIRE gives, in the unit of the clock.
     """
 
@@ -38,7 +39,7 @@ class Operation:
     ended: float
     value: bytes = b""
     found: bytes | None = None
-    was_there: bool = False
+    was_there: bool | None = False
     lasts: float = inf
 
 
@@ -114,7 +115,7 @@ def _fits(operation: Operation, state: State) -> bool:
     """Tell whether an operation may have had its outcome on a state."""
     if operation.verb is Verb.GET:
         return operation.found == (None if state is None else state[0])
-    return operation.was_there == (state is not None)
+    return operation.was_there in (None, state is not None)
 
 
 def _after(operation: Operation, state: State) -> State:

@@ -2,10 +2,13 @@
 
 import socket
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 from typing import Final
 
 from kvss_gevent.conformance.case_plan import STATS_OF, Plan
-from kvss_gevent.conformance.dialect import PLAIN, Dialect, learn
+from kvss_gevent.conformance.dialect import PLAIN, Dialect, Successes, learn
 from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import busyness
 from kvss_gevent.conformance.running.case_runner import Target
@@ -34,6 +37,9 @@ def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, boo
     with closing(first):
         dialect = _learn(first, question)
     marker = ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
+    if marker is not None:
+        ask = partial(_store_twice, address, end_key + b"-success", timeout_s, dialect)
+        dialect = replace(dialect, successes=Successes(ask))
     # Twice, for whoever is taken for a server of one client at a time loses much.
     one_at_a_time = marker is not None and all(_keeps_waiting(address, question, timeout_s, dialect) for _ in range(2))
     line = ask_anew(address, b"KV/1.0 STATS", timeout_s, dialect) if dialect.sample else None
@@ -65,6 +71,13 @@ def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dia
             return ask_anew(address, line, min(timeout_s, _BESIDE_S * busyness()), dialect) is None
     except (Gone, NoReply):
         return True
+
+
+def _store_twice(address: Address, key: bytes, timeout_s: float, dialect: Dialect) -> list[bytes]:
+    """Store a new key, store it again and delete it; return the replies up to the first that does not come."""
+    lines = (b"KV/1.0 PUT " + key + b" 1", b"KV/1.0 PUT " + key + b" 2", b"KV/1.0 DEL " + key)
+    replies = takewhile(bool, (ask_anew(address, line, timeout_s, dialect) for line in lines))
+    return [reply for reply in replies if reply]
 
 
 def _learn(peer: Peer, question: bytes) -> Dialect:
