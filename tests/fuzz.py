@@ -220,7 +220,7 @@ def checker(chance: random.Random) -> None:
     dialect = learn(greeting if chance.random() < 0.5 else b"", reply)
     assert dialect.greeting_lines >= 0
     for line in (*FORMS.values(), b"200 OK", b"404 NOT_FOUND", b"200 OK value"):
-        habits_of(line, reply)
+        habits_of(line, reply, {b"200 OK": b"201 CREATED"} if chance.random() < 0.5 else {})
     for form in FORMS:
         read_counters(reply.rstrip(b"\r\n"), form)
     assert all(number >= 0 for number in guess_counters(reply).values())
