@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from typing import cast
 
 import gevent
 import pytest
@@ -18,7 +19,7 @@ from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.server import timeouts
 from kvss_gevent.server.client_memory import ClientMemory
-from kvss_gevent.server.connection import Connection
+from kvss_gevent.server.connection import Connection, close
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.transport import plain, tls
 from kvss_gevent.settings.config import Config
@@ -215,3 +216,24 @@ def in_a_line(sock: socket.socket) -> Connection:
     session = Service(MemoryStore()).open()
     session.receive(b"KV/1.0 PUT a")
     return Connection(sock, plain(sock), session, ("127.0.0.1", 1))
+
+
+def test_a_client_that_never_stops_sending_does_not_keep_the_loop_at_its_end() -> None:
+    class Endless:
+        """A socket in which there is always more to read; close would hang if it read all."""
+
+        closed = False
+
+        def shutdown(self, _: int) -> None:
+            pass
+
+        def recv(self, size: int) -> bytes:
+            assert not self.closed
+            return b"x" * min(size, 1)
+
+        def close(self) -> None:
+            self.closed = True
+
+    sock = Endless()
+    close(cast("socket.socket", sock))
+    assert sock.closed

@@ -18,6 +18,10 @@ except ModuleNotFoundError:  # not a POSIX system
 
 LINGER_0 = struct.pack("ii", 1, 0)
 
+UNREAD_BYTES = 64 << 10
+MOST_UNREAD_BYTES = 8 << 20
+"""Read of a client at its end, at most: Linux lets a socket hold 6 MiB by itself."""
+
 LINE_OBJECT_BYTES = 56
 """What a line takes beside its bytes: the head of the object, and its place in a list."""
 
@@ -99,12 +103,14 @@ class Connection:
 def close(sock: socket.socket) -> None:
     """Close a socket that does not block, in a way that the last reply arrives.
 
-    If bytes are unread, the kernel sends a reset, which can overtake a reply. So they are read first.
+    If bytes are unread, the kernel sends a reset, which can overtake a reply. So they are read first, but no more than
+    a socket holds: a client that goes on sending must not keep the loop.
     """
     try:
         sock.shutdown(socket.SHUT_WR)
-        while sock.recv(65536):
-            pass
+        for _ in range(MOST_UNREAD_BYTES // UNREAD_BYTES):
+            if not sock.recv(UNREAD_BYTES):
+                break
     except OSError:
         pass
     sock.close()
