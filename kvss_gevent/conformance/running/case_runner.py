@@ -81,7 +81,11 @@ class _Failed(Exception):
 
 
 def run_case(case: Case, target: Target, key: bytes, timeout_s: float) -> Verdict:
-    """Run a case with a key of its own; it takes at most timeout_s times its patience and attempts, and its pauses."""
+    """Run a case with a key of its own; it takes at most timeout_s times its patience and attempts, and its pauses.
+
+    After a success that was not the expected one the server is asked, once in a run, how it tells successes, in at most
+    three times timeout_s. If it never tells them apart, the case is run again.
+    """
     started = time.monotonic()
     for attempt in range(case.attempts):
         conversation = _Conversation(target, Deadline(timeout_s * case.patience))
