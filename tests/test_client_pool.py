@@ -257,6 +257,6 @@ def test_a_slow_event_loop_does_not_lose_a_close_that_came() -> None:
 @pytest.mark.timing
 def test_tasks_reach_half_of_a_pipeline_and_an_async_call_costs_at_most_two_of_a_thread() -> None:
     with launched(kvss()) as server:
-        cpu, rates = asyncio.run(measure(server.port, rounds=5, calls=1000))
+        cpu, rates = asyncio.run(measure(server.port, rounds=9, calls=3000))
     assert median(tasks / pipeline for pipeline, tasks in rates) >= 0.5
     assert median(asynchronous / sync for sync, asynchronous in cpu) <= 2.0

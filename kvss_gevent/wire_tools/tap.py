@@ -1,8 +1,10 @@
 """A proxy that passes bytes on unchanged and tells a recorder of each piece, once it has been passed on.
 
 One thread, one epoll (Linux): what a proxy adds to a reply's time is its wake-ups. This way a piece costs
-three system calls; a greenlet for each direction costs twice the CPU. What was heard is told some pieces at a time, or
-when nothing comes: told one by one, each with cold caches, it took a third of the added time.
+three system calls; a greenlet for each direction costs twice the CPU. After each piece the thread looks for the next
+one for a moment before it sleeps: that took 20 us off the added time, for up to SPIN_NS of CPU a piece. What was heard
+is told some pieces at a time, or when nothing comes: told one by one, each with cold caches, it took a third of the
+added time.
 """
 
 import errno
@@ -21,6 +23,8 @@ CONNECT_LIMIT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 2000
 POLL_S: Final = 0.2
 TELL_S: Final = 0.02
+SPIN_NS: Final = 50_000 if len(os.sched_getaffinity(0)) > 1 else 0
+"""On one processor the server could not answer meanwhile."""
 MAX_UNTOLD: Final = 16
 """Pieces that the recorder has not been told yet; telling them takes about 0.1 ms."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -78,9 +82,10 @@ class Tap:
     def run(self, stopped: Callable[[], bool]) -> None:
         """Pass bytes on until stopped() is true, which is asked every POLL_S; then break off what is open."""
         sides, door, untold, late_s = self._sides, self._listener.fileno(), self.untold, 0.0
+        found: list[tuple[int, int]] = []
         try:
             while not stopped():
-                found = self._poll.poll(TELL_S if untold else POLL_S)
+                found = self._next_events(SPIN_NS if found else 0)
                 for fd, events in found:
                     if fd == door:
                         self._accept()
@@ -96,6 +101,14 @@ class Tap:
                 pair.break_off()
             self._tell_recorders()
             self._poll.close()
+
+    def _next_events(self, spin_ns: int) -> list[tuple[int, int]]:
+        """Return the events that come within spin_ns, else sleep until some come or it is time for something else."""
+        end_ns = time.monotonic_ns() + spin_ns
+        while time.monotonic_ns() < end_ns:
+            if found := self._poll.poll(0):
+                return found
+        return self._poll.poll(TELL_S if self.untold else POLL_S)
 
     def _tell_recorders(self) -> None:
         for call, words in self.untold:

@@ -1,5 +1,6 @@
 """Ties the load tester to Locust's events; importing this module is enough."""
 
+import atexit
 import signal
 import sys
 from itertools import count
@@ -35,6 +36,7 @@ def _end_once_on_ctrl_c() -> None:
     """Let the first Ctrl-C end the process in good order, and the ones that follow do nothing.
 
     Python raises KeyboardInterrupt wherever it is, here in any greenlet, such as the one that delivers the last counts.
+    When the interpreter ends it removes every handler but "ignore"; one more Ctrl-C would then kill the process.
     """
     pressed = count()
 
@@ -42,7 +44,13 @@ def _end_once_on_ctrl_c() -> None:
         if next(pressed) == 0:
             gevent.get_hub().handle_system_error(KeyboardInterrupt, KeyboardInterrupt())
 
-    gevent.signal_handler(signal.SIGINT, interrupt)
+    watcher = gevent.signal_handler(signal.SIGINT, interrupt)
+
+    def ignore() -> None:
+        watcher.cancel()  # first: libev puts the default back when its watcher goes
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    atexit.register(ignore)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
