@@ -87,6 +87,11 @@ def test_a_server_that_began_anew_has_no_negative_rates() -> None:
     assert compare(reading(10, page=page(5, 100)), reading(12, page=page(5, 1))).requests_per_s == 0
 
 
+def test_a_line_leaves_out_commands_and_codes_of_earlier_intervals() -> None:
+    line = plain(compare(reading(10, page=page(5, 100)), reading(12, page=page(5, 100))), "12:00:00")
+    assert line.startswith("12:00:00 requests/s=0.0 clients=0 ")
+
+
 def test_an_odd_reply_to_stats_is_shown_as_it_is() -> None:
     figures = compare(reading(1), reading(2))
     assert plain(figures, "12:00:00") == "12:00:00 stats='200 OK odd'"
