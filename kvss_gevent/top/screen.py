@@ -113,7 +113,7 @@ def _slow(figures: Figures, columns: int) -> Iterator[str]:
 
 
 def plain(figures: Figures, clock: str) -> str:
-    """Return one line: the time, then NAME=VALUE for whatever is known. Commands and codes with nothing are left out."""
+    """Return one line: the time, then NAME=VALUE for what is known. Commands and codes with nothing are left out."""
     values: dict[str, float | None] = {
         "requests/s": figures.requests_per_s,
         **{f"{name}/s": value for name, value in (*figures.by_command.items(), *figures.errors.items()) if value},
