@@ -274,7 +274,7 @@ def test_statistics_of_a_capture_that_is_cut_are_those_of_what_is_left(
     out, err = capsys.readouterr()
     assert out.startswith("KV/1.0: 3 requests, 1 without a reply")
     assert "could not read" in err.splitlines()[0]
-    assert err.splitlines()[1:] == ["  The figures are those before that."]
+    assert err.splitlines()[1:] == ["  The figures above are those of the part that it read."]
 
 
 def test_statistics_of_a_capture_without_requests_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

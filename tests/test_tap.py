@@ -1,6 +1,7 @@
 """The recording proxy: what passes, what is recorded, and what a person reads."""
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -14,14 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from serving import read_all, read_lines
 from test_dissector import fields, shark
 
 from kvss_gevent.cli import main
-from kvss_gevent.wire_tools.dialogue import Dialogue
+from kvss_gevent.settings.addresses import parse_endpoint
+from kvss_gevent.wire_tools.dialogue import MAX_OPEN, Dialogue
 from kvss_gevent.wire_tools.output import older
+from kvss_gevent.wire_tools.tap import Tap
 from kvss_gevent.wire_tools.tcp_frames import Way
 
 needs_tshark = pytest.mark.skipif(
@@ -196,6 +200,30 @@ def test_a_target_that_is_down_is_told_once_and_may_come_back(tmp_path: Path) ->
     assert err.splitlines() == [f"kvss tap: no connection to 127.0.0.1:{port}: connection refused"]
 
 
+def test_the_loop_sleeps_while_no_file_descriptor_is_left() -> None:
+    class Full(socket.socket):
+        tries = 0
+
+        def accept(self) -> tuple[socket.socket, str]:
+            self.tries += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    told: list[str] = []
+    with Full() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            end_s = time.monotonic() + 0.5
+            tap = Tap(listener, parse_endpoint("5050"), no_recorder, told.append)
+            tap.run(lambda: time.monotonic() > end_s)
+    assert 1 <= listener.tries <= 10
+    assert told == ["clients wait: Too many open files"]
+
+
+def no_recorder(*_: object) -> NoReturn:
+    raise AssertionError("no client was accepted")
+
+
 def test_a_conversation_is_shown_with_times() -> None:
     with target(answer) as port, tapping(port) as tap:
         with tap.connect() as sock:
@@ -219,6 +247,15 @@ def test_a_password_is_not_shown_and_a_request_without_reply_is() -> None:
     assert left.endswith("me GET a -> no reply")
     assert over.endswith("me closed, and 'KV/1.0 GE' had no line feed")
     assert "cannot be read" in Dialogue("me").heard(Way.TO_SERVER, 0, b"\x16\x03\x01")[0]
+
+
+def test_a_conversation_with_too_many_open_requests_is_shown_no_further() -> None:
+    talk = Dialogue("me")
+    assert talk.heard(Way.TO_SERVER, 0, b"x\n" * MAX_OPEN) == []
+    assert talk.heard(Way.TO_CLIENT, 0, b"200 OK\n")[0].endswith("me x -> 200 OK  0 us")
+    (last,) = talk.heard(Way.TO_SERVER, 0, b"y\nz\n")
+    assert last.endswith(f"has {MAX_OPEN} requests without a reply: it is not shown further")
+    assert talk.heard(Way.TO_CLIENT, 0, b"200 OK\n") == []
 
 
 @pytest.mark.full

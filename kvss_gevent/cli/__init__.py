@@ -1,7 +1,7 @@
-"""The `kvss` command: picks the subcommand, turns errors into messages and exit codes. Each subcommand has a file here.
+"""The `kvss` command: runs a subcommand, and turns errors into messages and exit codes. Each subcommand has a file.
 
-A command module has add_arguments(parser) and run(args), which returns the exit code or raises Fail; its help has
-examples. Only the module of the command in use is imported, so that a client does not load the server.
+A subcommand's module has add_arguments(parser) and run(args), which returns the exit code or raises Fail. Only the
+module of the subcommand in use is imported, so that a client does not load the server.
 
 May import: protocol, settings, stores, core, server, models, client, measure, conformance, grading, loadtest, compare,
 trace, wire_tools, pages, top.
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _keep_interrupts(unraisable: Any) -> None:
-    """Have Ctrl-C come once more where Python only prints it: in a hook of fork, such as logging's, or a finalizer."""
+    """Raise Ctrl-C again, where Python only prints it: in a fork hook, such as that of logging, or in a finalizer."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt) and hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -127,7 +127,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _warn_of_variables(environ: Mapping[str, str]) -> None:
-    """Say which KVSS_ variables no command reads. No error: one environment serves many programs and versions."""
+    """Warn of KVSS_ variables that no command reads. This is no error: programs and versions share an environment."""
     of_load: Sequence[str] = ()
     if any(name.startswith("KVSS_LOAD_") for name in environ):
         from kvss_gevent.loadtest import load_options
@@ -138,7 +138,7 @@ def _warn_of_variables(environ: Mapping[str, str]) -> None:
 
 
 def _command(name: str) -> tuple[Parser, Any]:
-    """Return the parser of a command, and its run."""
+    """Return the parser and the run function of a command."""
     module = import_module(f"kvss_gevent.cli.{name}")
     parser = Parser(prog=f"kvss {name}", description=sentence(COMMANDS[name]))
     module.add_arguments(parser)
@@ -146,7 +146,7 @@ def _command(name: str) -> tuple[Parser, Any]:
 
 
 def whole_parser() -> Parser:
-    """Return one parser with all commands in it, of which completions, the manual and the reference are made."""
+    """Return one parser with all commands; completions, the manual and the reference are made from it."""
     parser = Parser(prog="kvss", description="KV/1.0: a key-value server on gevent, and tools for it.")
     parser.add_argument("--version", action="store_true", help="print the version")
     words = parser.add_subparsers(metavar="COMMAND")
@@ -156,7 +156,7 @@ def whole_parser() -> Parser:
 
 
 def _unknown(name: str, args: Iterable[str]) -> Fail:
-    """Return the error for a first word that is no command, with the usage of the command that was meant."""
+    """Return the error for a first word that is not a command, with the usage of the most similar command."""
     if name.startswith("-"):
         parser, _ = _command("serve")
         near = get_close_matches(name.partition("=")[0], parser._option_string_actions, 1)

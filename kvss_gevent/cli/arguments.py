@@ -1,11 +1,11 @@
-"""Types of numbers that commands take as arguments; each refuses a word with what it takes instead."""
+"""Argument types for numbers. The error for a wrong word says which numbers are allowed."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 
 def number(least: float, most: float, what: str = "number") -> Callable[[str], float]:
-    """Return the type of a number with bounds."""
+    """Return the type of a number between two bounds."""
 
     def parse(text: str) -> float:
         try:
@@ -20,7 +20,7 @@ def number(least: float, most: float, what: str = "number") -> Callable[[str], f
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:
-    """Return the type of a time."""
+    """Return the type of a time in seconds."""
     return number(least, most, "number of seconds")
 
 

@@ -1,4 +1,4 @@
-"""`kvss bench`: loads a KV/1.0 server as hard as one process can."""
+"""`kvss bench`: sends as many requests to a KV/1.0 server as one process can."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -17,8 +17,8 @@ from kvss_gevent.settings.fail import Exit, Fail
 RESERVED_DESCRIPTORS = 64
 
 EPILOG = """\
-Each connection sends --depth requests, waits for all their replies, and sends again: a closed loop. It finds the
-highest rate, but not how long clients wait at a lower rate. Times are those of a packet of --depth requests.
+Each connection sends --depth requests, waits for all replies, and sends again: a closed loop. This finds the highest
+rate, but not how long clients wait at a lower rate. The times are those of a packet of --depth requests.
 
 examples:
   kvss bench 127.0.0.1:5050
@@ -58,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Load the server and print what came of it; returns the exit code. Raises Fail."""
+    """Load the server and print the results; returns the exit code. Raises Fail."""
     endpoint = only_endpoint(args.target)
     host, port = endpoint.host, endpoint.port
     load = ClosedLoad(
@@ -107,7 +107,7 @@ MAX_PACKET_BYTES = 1 << 22
 
 
 def as_text(load: ClosedLoad, outcome: LoadOutcome, limited: bool, server: Usage | None) -> list[str]:
-    """Return the lines that a person reads."""
+    """Return the results as lines of text. limited: the generator was busy all the time."""
     shown = [
         f"requests      {outcome.per_second:.0f} per second: {outcome.requests} in {outcome.seconds:g} s "
         f"on {load.connections} connections, {load.depth} at a time",
@@ -134,7 +134,7 @@ def as_text(load: ClosedLoad, outcome: LoadOutcome, limited: bool, server: Usage
 
 
 def _nothing() -> None:
-    """Stand in where there is no server to look at."""
+    """Do nothing: the server's usage is not measured."""
 
 
 def _us(time_us: int | None) -> str:
@@ -142,7 +142,7 @@ def _us(time_us: int | None) -> str:
 
 
 def _make_room(connections: int) -> None:
-    """Raise the limit of open files to fit. Raises Fail where that is not allowed."""
+    """Raise the limit of open files as needed. Raises Fail if that is not allowed."""
     wanted = connections + RESERVED_DESCRIPTORS
     limit = raise_limit(wanted)
     if limit is not None and limit < wanted:

@@ -1,4 +1,4 @@
-"""`kvss client`: its options, the connection that they describe, and the choice between prompt, script and command."""
+"""`kvss client`: connects as its options say, and runs one command, a script, or an interactive session."""
 
 import argparse
 import getpass
@@ -21,7 +21,6 @@ from kvss_gevent.settings.fail import Fail
 if TYPE_CHECKING:
     import ssl
 
-SUMMARY = "talk to a server: interactive, from a script, or with one command"
 
 EPILOG: Final = f"""\
 examples:
@@ -87,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Declare who logs in, and with what TLS."""
+    """Declare the options for login and TLS."""
     parser.add_argument("--user", metavar="NAME", help="log in as NAME")
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="file whose first line is the password")
     parser.add_argument("--tls", action="store_true", help="use TLS, and check the server's certificate")
@@ -140,7 +139,7 @@ def _address_and_command(args: argparse.Namespace) -> tuple[Endpoint, list[str]]
             args.words, options = words[1:], False
         elif options and words[0].startswith("-"):
             args.options.parse_args(words, args)
-            options = args.words != words  # -5 is no option to argparse
+            options = args.words != words  # argparse does not take -5 for an option
         elif len(places) == 2 or " " in words[0] or take_endpoint([*places, words[0]])[1]:
             break
         else:
@@ -203,7 +202,7 @@ def _password(user: str, file: Path | None) -> str:
 
 
 def _asked(prompt: str) -> str:
-    """Ask at a terminal. Raises GetPassWarning where there is none: standard input may hold the commands."""
+    """Ask at the terminal. Raises GetPassWarning if there is none: standard input may hold the commands."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)
         return getpass.getpass(prompt)

@@ -1,4 +1,4 @@
-"""`kvss compare`: every concurrency model under the same experiments, in one report; and reports compared."""
+"""`kvss compare`: measures all concurrency models with the same experiments, writes a report, and compares reports."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ results are kept, and --resume continues)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the words of `kvss compare`."""
+    """Add the subcommands of `kvss compare`."""
     parser.epilog = EPILOG
     words = parser.add_subparsers(metavar="COMMAND", required=True)
     measure = add_subcommand(words, "run", "measure and write a report", EPILOG)
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         words,
         "again",
         "measure several times, and check whether the results agree",
-        "Each run is compared with those before it: the verdicts on CPU per request, and which known truths came out. "
-        "What was not determined contradicts nothing. With --repeats N, at least 6 for verdicts, a run takes no more "
-        f"generations of servers than N, so that all take equally long.\n\n{EPILOG}",
+        "Compares each run with the runs before it: the verdicts on CPU per request, and which known truths it found. "
+        "A verdict of `not determined` contradicts nothing. With --repeats N every run starts N generations of "
+        f"servers, so that all runs take equally long; verdicts need at least 6.\n\n{EPILOG}",
     )
     _add_choices(again)
     again.add_argument("--times", type=whole(1, 100), default=2, metavar="N", help="number of runs (2)")
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one word; returns its exit code. Raises Fail."""
+    """Run one subcommand; returns its exit code. Raises Fail."""
     if missing := [name for name in ("matplotlib", "locust") if not find_spec(name)]:
         raise Fail(f"the laboratory needs {', '.join(missing)}", "In the checkout: pip install -e '.[lab,load]'")
     from kvss_gevent.compare.rows import UnreadableError
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
 
 
 def _show_scenes(journal: "Journal") -> None:
-    """Record the scenes that belong to the experiments, with the same models, for the report to link. Raises Fail."""
+    """Record the scenes of the experiments with the same models; the report links them. Raises Fail."""
     from kvss_gevent.compare import experiments
     from kvss_gevent.compare.measuring.contestant import model_of
     from kvss_gevent.compare.report.document import SCENES
@@ -191,7 +191,7 @@ def _cannot_write(journal: "Journal", error: OSError) -> Fail:
 
 
 def again_command(args: argparse.Namespace) -> int:
-    """Measure several times, and look for contradictions."""
+    """Measure several times, and look for contradictions; returns the exit code."""
     from kvss_gevent.compare.report.diff import contradictions, verdict_counts
     from kvss_gevent.compare.rows import Journal
 
@@ -211,7 +211,7 @@ def again_command(args: argparse.Namespace) -> int:
 
 
 def report_command(args: argparse.Namespace) -> int:
-    """Make the report anew."""
+    """Write the report of an earlier run again."""
     from kvss_gevent.compare.rows import Journal
 
     journal = Journal.read(args.directory)
@@ -222,7 +222,7 @@ def report_command(args: argparse.Namespace) -> int:
 
 
 def _show(journal: "Journal") -> None:
-    """Make the report, print what it says and, last, where its page is. Raises Fail."""
+    """Write the report, print its text, and last the path of its page. Raises Fail."""
     from kvss_gevent.compare.report import document
 
     try:
@@ -255,7 +255,7 @@ def _names(text: str) -> list[str]:
 
 
 def _tell(line: str) -> None:
-    """Tell how far a run is; on a terminal each line takes the place of the one before."""
+    """Show the progress of a run; on a terminal each line replaces the one before."""
     if sys.stderr.isatty():
         width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
         print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`kvss completions`: the script with which a shell completes commands, options, and what options take."""
+"""`kvss completions`: prints a script with which a shell completes commands, options and values of options."""
 
 import argparse
 import re
@@ -41,15 +41,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def script(parser: Parser, shell: str) -> str:
-    """Return the completions of a whole parser for one of SHELLS. The parser is of no other use afterwards."""
+    """Return the script for one of SHELLS. parser is that of whole_parser; it is changed, so do not use it again."""
     for one in parser.walk():
         one.prefix_chars = "-"
         for action in one._actions:
-            _say_what_it_takes(action)
+            _complete_values(action)
     return shtab.complete(parser, shell)
 
 
-def _say_what_it_takes(action: argparse.Action) -> None:
+def _complete_values(action: argparse.Action) -> None:
     takes = str(action.metavar or "")
     if action.dest == "model":
         action.choices = tuple(MODULES)

@@ -1,4 +1,4 @@
-"""`kvss conform`: grades any KV/1.0 server from outside. The cases and their running are in conformance/."""
+"""`kvss conform`: grades any KV/1.0 server over the network. The folder conformance/ has the cases and runs them."""
 
 import json
 import os
@@ -27,8 +27,6 @@ from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
-
-SUMMARY = "grade any KV/1.0 server"
 
 INTERRUPTED = 130
 WEIGHTS = '{"framing": 2, "put-new": 3}'
@@ -98,7 +96,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def add_language(parser: ArgumentParser) -> None:
-    """Add the option for the language of what a student reads."""
+    """Add the option for the language of all texts that a student reads."""
     parser.add_argument(
         "--lang",
         choices=LANGUAGES,
@@ -131,7 +129,7 @@ def run(args: Namespace) -> int:
 
 
 def make_plan(args: Namespace) -> Plan:
-    """Return what the options ask for. Raises Fail."""
+    """Return the plan that the options describe. Raises Fail."""
     groups = tuple(_group(name) for name in args.group)
     try:
         check_words((*args.only, *args.exclude))
@@ -150,12 +148,12 @@ def make_plan(args: Namespace) -> Plan:
 
 
 def read_weights(file: Path) -> dict[str, int]:
-    """Read points by id or group. Raises Fail."""
+    """Read the points of cases or groups. Raises Fail."""
     try:
         weights = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise Fail(f"cannot read the weights in {file}: {why}", f"Write such as {WEIGHTS}.") from None
+        raise Fail(f"cannot read the weights in {file}: {why}", f"Write JSON, such as {WEIGHTS}.") from None
     try:
         check_weights(weights)
     except ValueError as error:

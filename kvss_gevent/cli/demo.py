@@ -1,4 +1,4 @@
-"""`kvss demo`: starts a server of its own on a free port and plays the demo's scenes against it."""
+"""`kvss demo`: starts its own server on a free port and plays the demo's scenes against it."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ exit codes: 0 shown, 2 wrong usage, 3 the server could not be started or did not
 def run(_: argparse.Namespace) -> int:
     """Play the demo; returns the exit code."""
     command = [sys.executable, "-m", "kvss_gevent", "serve", "127.0.0.1:0", "--log-level", "error"]
-    # The demo is the same for everybody: settings of the environment are for other servers.
+    # Settings in the environment are for other servers; without them the demo is the same for everybody.
     environ = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as server:
         try:
@@ -46,7 +46,7 @@ def run(_: argparse.Namespace) -> int:
 
 
 def _lines(port: int) -> Iterator[str]:
-    # What goes wrong with the server is told apart from what goes wrong with our output.
+    # Only an OSError of the server is caught here, and none of our own output.
     try:
         yield from play("127.0.0.1", port)
     except OSError as error:

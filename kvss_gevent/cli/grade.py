@@ -1,4 +1,4 @@
-"""`kvss grade`: grades a class, a folder with a submission in each of its folders. The grading is in grading/."""
+"""`kvss grade`: grades a class, a folder with one folder for each submission. The folder grading/ does the grading."""
 
 import sys
 from argparse import ArgumentParser, Namespace

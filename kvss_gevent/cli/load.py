@@ -1,4 +1,4 @@
-"""`kvss load`: the load tester, from a checkout or from an installed package. Locust's own options pass through."""
+"""`kvss load`: runs the load tester, from a checkout or an installed package. Locust's own options work too."""
 
 import os
 import sys
@@ -38,12 +38,12 @@ exit codes:
   1  a request failed, a requirement was not met, or a worker process was lost
   2  wrong usage, or a port that is taken
   3  no KV/1.0 server at the address, or it stopped during the run
-  130  Ctrl-C before the run was there
+  130  Ctrl-C before the run began
 """
 
 
 class _OwnOptions:
-    """Declares the load tester's own options without what only Locust's parser understands."""
+    """Declares the load tester's own options, without the settings that only Locust's parser understands."""
 
     def __init__(self, parser: ArgumentParser) -> None:
         self._parser = parser
@@ -54,12 +54,12 @@ class _OwnOptions:
         return self._parser.add_argument(*names, **settings)
 
     def set_defaults(self, **_: Any) -> None:
-        """Leave Locust's defaults to Locust."""
+        """Do nothing: Locust sets its own defaults."""
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the words. Behind `run`, which is meant where no word is given, every option passes through."""
-    parser.epilog = f"Without a COMMAND, `{_RUN}` is meant.\n\n{_EXAMPLES}  kvss load search --help\n{_CODES}"
+    """Declare the subcommands. `run` is the default one, and passes all options to Locust."""
+    parser.epilog = f"Without COMMAND, `{_RUN}` is used.\n\n{_EXAMPLES}  kvss load search --help\n{_CODES}"
     parser.default_word = _RUN
     words = parser.add_subparsers(metavar="COMMAND", dest="word", required=True)
     run_parser = add_subcommand(
@@ -75,11 +75,11 @@ def _declare_run(parser: Parser) -> None:
 
     options.add_arguments(_OwnOptions(parser))
     parser.add_argument("words", nargs=REMAINDER, metavar="OPTION", help="options of Locust")
-    parser.prefix_chars = ""  # every word is taken as it is, --help too: Locust reads them
+    parser.prefix_chars = ""  # no word is an option here, not even --help: Locust reads all of them
 
 
 def run(args: Namespace) -> int:  # noqa: RET503 - execv does not return
-    """Run one of the words; returns the exit code. `run` does not return: Locust takes the process over."""
+    """Run a subcommand; returns the exit code. `run` does not return: Locust replaces this process."""
     if find_spec("locust") is None:
         raise Fail("the load tester needs Locust", "In the checkout: pip install -e '.[load]'")
     if args.word in _WORDS:

@@ -1,4 +1,4 @@
-"""`kvss models`: shows the concurrency models side by side. What they are is said in models/, each in its own file."""
+"""`kvss models`: lists the concurrency models. Their descriptions come from their files in models/."""
 
 import json
 import platform
@@ -20,8 +20,8 @@ examples:
   kvss models
   kvss serve --model threads
 
-`kvss serve --model NAME` serves with one of them. "loses" names the cases of `kvss conform` that a model must fail
-because of its idea; `kvss conform --list` explains the cases.
+`kvss serve --model NAME` uses one of them. "loses" lists the cases of `kvss conform` that a model fails because of how
+it works; `kvss conform --list` explains the cases.
 
 exit codes: 0 printed, 2 wrong usage
 """
@@ -53,7 +53,7 @@ NOTE = (
 
 
 def as_data(rows: list[ModelCard]) -> dict[str, object]:
-    """Return the models for programs."""
+    """Return the models as data for JSON."""
     return {
         "python": platform.python_version(),
         "gil": gil_is_on(),
@@ -64,7 +64,7 @@ def as_data(rows: list[ModelCard]) -> dict[str, object]:
 
 
 def as_text(row: ModelCard, width: int) -> Iterator[str]:
-    """Yield the lines of one model: its idea beside its name, the rest below."""
+    """Yield the lines of one model: its name and idea first, the rest below."""
     yield from _item(row.name, row.idea or f"not available: {row.why_not}", width)
     yield from _item("", row.file, width)
     for limit in row.limits:

@@ -10,20 +10,20 @@ from typing import Any, NoReturn
 from kvss_gevent.settings.fail import Fail
 
 LABEL = re.compile(r"([a-z][a-z0-9 ();`,]*):( |$)")
-"""The begin of a part of a help text, such as `examples:`."""
+"""The first words of a section of a help text, such as `examples:`."""
 MISTYPED = 0.75
-"""How like a subcommand a word must be to be taken for one; else it goes to the subcommand that is meant."""
+"""A word at least so similar to a subcommand is an error; any other word goes to the default subcommand."""
 _TABLE_ROW = re.compile(r" +(?:\S+ )*\S+ {2,}(?=\S)")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are a Fail, with the usage of the command in question."""
+    """An argument parser that raises its errors as Fail, with the usage of the command."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "formatter_class": Help, "allow_abbrev": False})
         self._words: Sequence[str] = ()
         self.default_word = ""
-        """The subcommand that is meant where none is named; "" for none."""
+        """The subcommand to run if none is named; "" if one must be named."""
 
     def subcommands(self) -> dict[str, "Parser"]:
         """Return the parsers of the subcommands by name."""
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         }
 
     def walk(self) -> Iterator["Parser"]:
-        """Yield this parser and those of all subcommands, each before its own."""
+        """Yield this parser, then those of all subcommands; a parser comes before those of its own subcommands."""
         yield self
         for parser in self.subcommands().values():
             yield from parser.walk()
@@ -61,8 +61,8 @@ class Parser(argparse.ArgumentParser):
         return Fail(f"{self.prog.partition(' ')[2]} has no command {word!r}", remedy, usage=usage)
 
     def error(self, message: str) -> NoReturn:
-        """Raise the Fail for a message of argparse; an option that is unknown explains what else seems wrong."""
-        named = self  # argparse leaves it to the outermost parser to complain of what a subcommand does not know
+        """Raise the Fail for a message of argparse. An unknown option comes first: it often causes the other errors."""
+        named = self  # argparse has the outermost parser report what a subcommand does not know
         for word in self._words:
             named = named.subcommands().get(word, named)
         command, usage = named.prog.partition(" ")[2], named.format_usage()
@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_subcommand(words: Any, name: str, summary: str, epilog: str | None = None) -> Parser:
-    """Add the parser of a subcommand to what add_subparsers returned; its description is the summary as a sentence."""
+    """Add a subcommand to words, the result of add_subparsers. Its description is the summary as a sentence."""
     parser: Parser = words.add_parser(name, help=summary, description=sentence(summary), epilog=epilog)
     return parser
 
@@ -91,7 +91,7 @@ def sentence(summary: str) -> str:
 
 
 class Help(argparse.HelpFormatter):
-    """Help whose paragraphs are filled to the width of the terminal, and whose tables keep their columns."""
+    """Formats help: paragraphs are wrapped at the width of the terminal, tables keep their columns."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         lines: list[str] = []
@@ -105,7 +105,7 @@ class Help(argparse.HelpFormatter):
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """Return a paragraph, or one row of a table, as lines of at most width."""
+    """Return a paragraph or a table row as lines of at most width characters."""
     if len(line) <= width:
         return [line]
     row = _TABLE_ROW.match(line)

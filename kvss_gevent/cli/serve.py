@@ -1,4 +1,4 @@
-"""`kvss serve`: reads the settings, opens store and listening socket, and runs a server; says why it cannot."""
+"""`kvss serve`: reads the settings, opens the store and the listening socket, and runs a server."""
 
 import argparse
 import logging
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until a signal comes, or print or check the settings; returns the exit code."""
     given = {**vars(args), **given_words(args)}
     settings = read(given)
     config = settings.config
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_files(config: "Config") -> None:
-    """Look whether the settings' model, users and certificates can be used. Raises Fail."""
+    """Check that the model, the users and the certificates of the settings can be used. Raises Fail."""
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import checked_model
 
@@ -124,7 +124,7 @@ def check_files(config: "Config") -> None:
 
 
 def given_words(args: argparse.Namespace) -> Mapping[str, str | None]:
-    """Return host, port and unix as the words of the command line and the flags give them. Raises Fail."""
+    """Return host, port and unix as the command line gives them, in words or flags. Raises Fail."""
     endpoint, rest = take_endpoint(args.words, {}, least_port=0, default=NOT_GIVEN)
     if rest:
         raise Fail(f"{rest[0]!r} is one word too many", "Give HOST:PORT, HOST PORT or unix:PATH.")
@@ -144,7 +144,7 @@ def given_words(args: argparse.Namespace) -> Mapping[str, str | None]:
 
 
 def read(given: Mapping[str, Any]) -> Settings:
-    """Read the settings from flags, environment and file; -v is a --log-level. Raises Fail."""
+    """Read the settings from flags, environment and file; -v sets --log-level. Raises Fail."""
     if given["verbose"] and given["log_level"] is None:
         given = {**given, "log_level": ("info", "debug")[min(given["verbose"], 2) - 1]}
     settings = read_settings(given, choices={"model": tuple(MODULES)})
@@ -161,7 +161,7 @@ def read(given: Mapping[str, Any]) -> Settings:
 
 
 def recorder(config: "Config") -> "FlightRecorder | None":
-    """Return the flight recorder of this process, where the settings ask for one."""
+    """Return the flight recorder of this process, or None if the settings do not ask for one."""
     if not config.flight_recorder_s:
         return None
     from kvss_gevent.trace.flight import FlightRecorder
@@ -170,7 +170,7 @@ def recorder(config: "Config") -> "FlightRecorder | None":
 
 
 def announce(listener: socket.socket) -> None:
-    """Say where the server listens: the one line that is promised. Without a standard output it serves all the same."""
+    """Print where the server listens: the only line that it promises. A closed standard output is no error."""
     try:
         print(f"kvss: listening on {shown_address(listener)}", flush=True)
     except OutputLost as lost:

@@ -1,4 +1,4 @@
-"""`kvss serve --model NAME` for every model but the product: what each is given, signals, and what it cannot honour."""
+"""`kvss serve --model NAME`: runs any model but the default one, and warns of options that it does not support."""
 
 import contextlib
 import gc
@@ -28,7 +28,7 @@ logger = logging.getLogger("kvss")
 
 
 def checked_model(config: Config) -> ModuleType:
-    """Return the module of the configuration's model. Raises Fail where the two do not go together."""
+    """Return the module of the configuration's model. Raises Fail if the model cannot serve this configuration."""
     model = models.load(config.model)
     if model.SHARED and not is_shared(config.store):
         raise Fail(
@@ -48,7 +48,7 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
     """Serve with the model that the configuration names until a signal ends it; returns the exit code. Raises Fail."""
     model = checked_model(config)
     warn_of_options_not_honoured(config)
-    raise_limit()  # no limit of ours keeps clients out: the system's does
+    raise_limit()  # these models refuse no clients; only the system's limit does
     limits = Limits(line_bytes=config.max_line_bytes, reply_bytes=config.max_unsent_bytes)
     stores: list[Store] = [open_store(config)]
     lab = Lab() if config.lab else None
@@ -66,14 +66,14 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             limits,
             strict=config.strict,
             stats_format=config.stats_format,
-            stats=RequestCounts(started_s),  # of the server: a process may have begun with its client
+            stats=RequestCounts(started_s),  # when the server started; a process may start with its client
             converse=converse,
             lab=lab,
         )
 
     with listening(config) as listener:
         if model.SHARED:
-            stores.pop().close()  # it can be opened, and that is all this process needs of it
+            stores.pop().close()  # each process opens it again; here it was only tested that it can be opened
         stops = stop_on_signals()
         announce(listener)
         gc.collect()
@@ -89,9 +89,9 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
 
 
 def stop_on_signals() -> list[int]:
-    """Have SIGTERM and SIGINT end the main thread with SystemExit, and the process at once where one comes again.
+    """Make the first SIGTERM or SIGINT raise SystemExit in the main thread, and a second one end the process at once.
 
-    Returns a list that will hold the signal; a model whose event loop takes signals itself leaves it empty.
+    Returns a list to which the first signal is added. It stays empty with a model whose event loop handles signals.
     """
     stops: list[int] = []
 
@@ -112,7 +112,7 @@ def stop_on_signals() -> list[int]:
 
 
 def warn_of_options_not_honoured(config: Config) -> None:
-    """Say which of the options that were given have no effect: a limit that is silently none is a trap."""
+    """Warn of given options that have no effect: users would rely on a limit that does not exist."""
     for option in options():
         if option.name in models.HONOURED_BY_PRODUCT_ALONE and getattr(config, option.name) != option.default:
             name = option.name

@@ -1,4 +1,4 @@
-"""`kvss show`: plays a small scene against the concurrency models and draws who waits for whom, on one page."""
+"""`kvss show`: plays a small scene against the concurrency models, and draws on one page who waits for whom."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Record, analyse, write; returns the exit code."""
+    """Record and analyse a scene and write its page; returns the exit code."""
     if args.scene is None:
         for scene in SCENES.values():
             print(f"{scene.name:8} {scene.title}: {scene.told}")
@@ -84,7 +84,7 @@ def _show_flight(file: Path, directory: Path) -> int:
     try:
         flight = read_flight(file)
         if flight.model not in models.MODULES:
-            raise FlightError(f"it is of a model {flight.model!r}, which is not known here")
+            raise FlightError(f"it names an unknown model, {flight.model!r}")
     except (OSError, FlightError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise Fail(f"cannot read {file}: {why}", "Give a file that kvss serve --flight-recorder wrote.") from None
@@ -103,7 +103,7 @@ def _show_flight(file: Path, directory: Path) -> int:
 
 
 def _models(given: str | None) -> list[str]:
-    """Return the models that are wanted: all that are installed where none are named. Raises Fail."""
+    """Return the chosen models; if none are named, all that are installed. Raises Fail."""
     names = [name.strip() for name in given.split(",")] if given else list(models.MODULES)
     chosen = []
     for name in names:
@@ -121,7 +121,7 @@ def _models(given: str | None) -> list[str]:
 
 
 def _progress(text: str) -> None:
-    """Show one line that the next one replaces, where somebody looks."""
+    """On a terminal, show one line that the next one replaces."""
     if sys.stderr.isatty():
         print(f"\r{text:40}\r", end="", file=sys.stderr, flush=True)
 

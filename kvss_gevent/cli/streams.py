@@ -1,7 +1,7 @@
-"""Standard input, output and error of the `kvss` command, whatever the caller has left of them.
+"""Standard input, output and error of the `kvss` command, even if the caller has closed some of them.
 
-What goes wrong with standard output is one exception, OutputLost, in every command: nobody takes it for a fault of a
-file or a server. Standard error never fails. What a terminal cannot show becomes an escape.
+A failed write to standard output raises OutputLost in every command, so that it is not taken for the failure of a file
+or a server. A write to standard error never fails. A character that the terminal cannot show is escaped.
 """
 
 import errno
@@ -12,11 +12,11 @@ import sys
 from typing import Any, Final
 
 READER_LEFT: Final = 128 + 13
-"""Exit code of a command whose reader has closed the pipe, as of one that SIGPIPE ends."""
+"""Exit code of a command whose reader has closed the pipe: the same as if SIGPIPE had ended it."""
 
 
 class OutputLost(Exception):
-    """Standard output takes no more; error is why."""
+    """Standard output cannot be written any more; error says why."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror or str(error))
@@ -25,7 +25,7 @@ class OutputLost(Exception):
 
 
 class _Output(io.FileIO):
-    """Standard output, unbuffered. After its first failure it takes and forgets everything."""
+    """Standard output, unbuffered. After its first failure it drops everything."""
 
     def __init__(self) -> None:
         super().__init__(1, "w", closefd=False)
@@ -35,7 +35,7 @@ class _Output(io.FileIO):
         if self._lost:
             return len(data)
         try:
-            while (taken := super().write(data)) is None:  # another program has made the pipe non-blocking
+            while (taken := super().write(data)) is None:  # full, and another program has made the pipe non-blocking
                 select.select((), (1,), ())
             return taken
         except OSError as error:
@@ -44,7 +44,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(io.FileIO):
-    """Standard error, unbuffered. Where nobody takes a message there is nobody to tell."""
+    """Standard error, unbuffered. A message that cannot be written is dropped: nobody could be told of it."""
 
     def __init__(self) -> None:
         super().__init__(2, "w", closefd=False)
@@ -57,10 +57,10 @@ class _Errors(io.FileIO):
 
 
 def prepare() -> None:
-    """Have descriptors 0 to 2 open and sys.stdin, sys.stdout and sys.stderr in place.
+    """Make sure that descriptors 0 to 2 are open and that sys.stdin, sys.stdout and sys.stderr are set.
 
-    What is closed becomes the null device, or the next file that is opened would take its number and with it what is
-    meant for it. A closed standard output is opened for reading only: writing fails, and is noticed.
+    A closed one becomes the null device. Else the next opened file would get its number, and output would go into that
+    file. For standard output the null device is opened for reading only, so that a write fails and is noticed.
     """
     for descriptor in range(3):
         try:
@@ -69,9 +69,9 @@ def prepare() -> None:
             os.open(os.devnull, os.O_RDONLY if descriptor < 2 else os.O_WRONLY)
             os.set_inheritable(descriptor, True)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for good
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
     if os.name != "posix":
-        return  # a console there is written to in another way
+        return  # Windows writes to a console in another way
     sys.stdout = _text(_Output(), sys.stdout)
     sys.stderr = _text(_Errors(), sys.stderr)
 

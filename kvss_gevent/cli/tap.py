@@ -14,7 +14,7 @@ from kvss_gevent.settings.kinds import read_size
 
 if TYPE_CHECKING:
     from kvss_gevent.wire_tools.output import Output
-    from kvss_gevent.wire_tools.tap import Opening, TapListener
+    from kvss_gevent.wire_tools.tap import RecorderFactory, TapRecorder
 
 CANNOT_LISTEN = 3
 EXAMPLES = """\
@@ -30,8 +30,8 @@ examples:
       the capture contains them. Everyone who has this file can read the
       conversation, passwords included.
 
-Bytes pass unchanged, also those of TLS. Times in a capture are when the tap received the bytes. The handshake, the
-acknowledgements and the borders of segments are invented. `make capture` makes real captures.
+Bytes are passed on unchanged, also with TLS. The times in a capture are when the tap received the bytes. The
+handshake, the acknowledgements and the borders of segments are invented. `make capture` makes real captures.
 
 exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 the output is not complete, 2 wrong usage, 3 cannot listen
 """
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pass bytes on until a signal ends it."""
+    """Pass bytes on until a signal comes; returns the exit code."""
     from kvss_gevent.wire_tools.tap import Tap
 
     listen, target = _endpoint(args.listen, "LISTEN", 0), _endpoint(args.target, "TARGET", 1)
@@ -76,28 +76,28 @@ def run(args: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: signals.append(number))
         try:
-            tap = Tap(listener, target, _opening(output, target, args), _tell)
+            tap = Tap(listener, target, _recorder_factory(output, target, args), _tell)
         except OSError as error:
             raise Fail(f"TARGET: {target.host}: {error.strerror}", "Give an address that this machine knows.") from None
         _tell(f"listening on {server_name(*listener.getsockname()[:2])}, for {target}")
         tap.run(lambda: bool(signals) or output.failure is not None)
     output.close()
-    return _told(output)
+    return _exit_code(output)
 
 
-def _opening(output: "Output", target: Endpoint, args: argparse.Namespace) -> "Opening":
-    """Return what makes a recorder for each connection."""
+def _recorder_factory(output: "Output", target: Endpoint, args: argparse.Namespace) -> "RecorderFactory":
+    """Return the function that makes the recorder of each connection."""
     from kvss_gevent.wire_tools.tap_recorders import Capture, KeyLog, Screen
 
     key_log = KeyLog(args.keylog) if args.keylog else None
 
-    def opening(client: tuple[str, int], server: tuple[str, int]) -> "TapListener":
+    def make_recorder(client: tuple[str, int], server: tuple[str, int]) -> "TapRecorder":
         if not args.file:
             return Screen(output, client)
-        # With the server's own port: by it Wireshark knows the protocol.
+        # The target's port, and not the tap's: Wireshark recognises the protocol by it.
         return Capture(output, client, (server[0], target.port), key_log)
 
-    return opening
+    return make_recorder
 
 
 def _output(args: argparse.Namespace) -> "Output":
@@ -114,8 +114,8 @@ def _output(args: argparse.Namespace) -> "Output":
         raise Fail(f"cannot write {args.file}: {error.strerror}", "Give another file.") from None
 
 
-def _told(output: "Output") -> int:
-    """Say what is missing in the output; returns the exit code."""
+def _exit_code(output: "Output") -> int:
+    """Return the exit code. Raises Fail if something is missing in the output."""
     if output.failure and not isinstance(output.failure, BrokenPipeError):
         raise Fail(f"the output ended too early: {output.failure.strerror}", "Is the disk full?", Exit.FAILED)
     if output.dropped:
@@ -146,7 +146,7 @@ def _listener(endpoint: Endpoint) -> socket.socket:
     try:
         return socket.create_server((endpoint.host, endpoint.port), family=family, backlog=1024)
     except OSError as error:
-        why, _, _ = str(error.strerror).partition(" (while ")  # ... attempting to bind, and the address once more
+        why, _, _ = str(error.strerror).partition(" (while ")  # Python adds: attempting to bind on address ...
         raise Fail(
             f"cannot listen on {endpoint}: {why}",
             "Give an address of this machine, or another port: 0 picks a free one.",

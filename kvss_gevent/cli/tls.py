@@ -1,4 +1,4 @@
-"""`kvss tls make-dev`: writes a certificate authority of one's own and a certificate of a server, for a classroom."""
+"""`kvss tls make-dev`: writes the certificates of a new authority and of a server, for a classroom."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the files and say where they are."""
+    """Write the files and print their paths; returns the exit code."""
     try:
         import trustme
     except ModuleNotFoundError:

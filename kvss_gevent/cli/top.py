@@ -1,4 +1,4 @@
-"""`kvss top`: a live view of a running server, on a screen or as lines."""
+"""`kvss top`: shows figures of a running server again and again, on a screen or as lines."""
 
 import argparse
 import itertools
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show a server until something ends it; returns the exit code."""
+    """Show a server until the user or an error ends it; returns the exit code."""
     endpoint = only_endpoint(args.words, unix=True)
     if not args.plain and not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise Fail("there is no terminal", "Give --plain to print one line for each interval.")
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                     Exit.UNREACHABLE,
                 )
             if args.plain:
-                _print_lines(_looks(reader, first, args.count, lambda: time.sleep(args.interval)))
+                _print_lines(_intervals(reader, first, args.count, lambda: time.sleep(args.interval)))
             else:
                 _show(reader, first, str(endpoint), args.interval)
     except KVError as error:
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _looks(reader: Reader, first: ServerReading, count: int, wait: Callable[[], object]) -> Iterator[Figures]:
-    """Yield what happened in each interval."""
+def _intervals(reader: Reader, first: ServerReading, count: int, wait: Callable[[], object]) -> Iterator[Figures]:
+    """Yield the figures of each interval."""
     before = first
     for _ in range(count) if count else itertools.count():
         wait()
@@ -88,8 +88,8 @@ def _looks(reader: Reader, first: ServerReading, count: int, wait: Callable[[], 
         before = now
 
 
-def _print_lines(looks: Iterator[Figures]) -> None:
-    for figures in looks:
+def _print_lines(intervals: Iterator[Figures]) -> None:
+    for figures in intervals:
         print(plain(figures, _clock()), flush=True)
 
 

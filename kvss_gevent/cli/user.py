@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked."""
+    """Run one of the commands; returns the exit code."""
     try:
         if args.action == "list":
             for user in list_users(args.file):
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _password(name: str) -> bytes:
-    """Ask twice at a terminal, else read one line of standard input. Raises UsersError."""
+    """Ask twice at a terminal, or read one line from a script's standard input. Raises UsersError."""
     if not sys.stdin.isatty():
         return sys.stdin.buffer.readline(4096).rstrip(b"\r\n")
     first = getpass.getpass(f"Password for {name}: ")

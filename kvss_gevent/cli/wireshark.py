@@ -1,4 +1,4 @@
-"""`kvss wireshark`: installs the dissector of KV/1.0, and counts and times what a capture holds."""
+"""`kvss wireshark`: installs the dissector of KV/1.0, makes captures, and prints statistics of a capture."""
 
 import argparse
 import shutil
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it."""
+    """Run one of the commands; returns the exit code."""
     if args.action == "show-path":
         print(dissector())
     elif args.action == "install":
@@ -81,7 +81,9 @@ def _statistics(file: Path) -> int:
     print(done.stdout.strip(), flush=True)
     if done.returncode:
         raise Fail(
-            f"tshark could not read {file} to its end: {said}", "The figures are those before that.", Exit.FAILED
+            f"tshark could not read {file} to its end: {said}",
+            "The figures above are those of the part that it read.",
+            Exit.FAILED,
         )
     if "KV/1.0: 0 requests" in done.stdout:
         raise Fail(

@@ -1,4 +1,4 @@
-"""What all HTML pages share: the shell that opens offline, tables, the palette, and SVG helpers.
+"""What all HTML pages share: the frame of a page that opens offline, tables, the palette, and SVG helpers.
 
 May import: nothing.
 """

@@ -1,6 +1,6 @@
-"""The colours of all pictures: M. Okabe and K. Ito's set, which colour-blind readers tell apart (2008).
+"""The colours of all pictures: the set of M. Okabe and K. Ito (2008), which colour-blind readers can tell apart.
 
-A colour never stands alone: a line has a dash and a marker of its own, and a label at its end.
+No series is marked by its colour alone: each line also has its own dash pattern and marker, and a label at its end.
 """
 
 from typing import Final, NamedTuple
@@ -16,12 +16,12 @@ PURPLE: Final = "#cc79a7"
 INK: Final = "#1d2733"
 MUTED: Final = "#526070"
 GREY: Final = "#b4bcc6"
-"""Whatever a picture shows for comparison only."""
+"""For what a picture shows only for comparison."""
 GRID: Final = "#e4e9ef"
 
 
 class Look(NamedTuple):
-    """How one series is drawn: a colour, an SVG dash pattern, and the name of a marker in matplotlib's words."""
+    """How one series is drawn: its colour, its SVG dash pattern, and matplotlib's name of its marker."""
 
     colour: str
     dash: str
@@ -36,9 +36,9 @@ LOOKS: Final = (
     Look(ORANGE, "1 3", "v"),
     Look(SKY, "10 4", "P"),
 )
-"""Yellow is left out: on white it is nearly not there."""
+"""Yellow is left out: it can hardly be seen on white."""
 
 
 def look(number: int) -> Look:
-    """Return the look of the series with this number, counted from 0; a picture holds at most len(LOOKS) of them."""
+    """Return the look of a series, numbered from 0. With more than len(LOOKS) series some look alike."""
     return LOOKS[number % len(LOOKS)]

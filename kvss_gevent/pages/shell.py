@@ -1,4 +1,4 @@
-"""The shell of every page: one HTML file that opens offline, in light and dark, from 360 px on, and on paper."""
+"""The frame of every page: one HTML file that opens offline and works in light and dark, at 360 px, and on paper."""
 
 import json
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 
-def page(  # noqa: PLR0913 - two are asked for, the others have defaults
+def page(  # noqa: PLR0913 - only two are required
     title: str, body: str, *, lang: str = "en", style: str = "", script: str = "", data: Any = None
 ) -> str:
     """Return a whole HTML page.
 
-    body is HTML. style and script are added behind the shared ones. data, where given, is put into the page as JSON in
-    the element with the id `data`, so that scripts, and tests, can read every figure.
+    body is HTML. style and script are added after the shared ones. data, if given, is put into the page as JSON, in
+    the element with the id `data`; scripts and tests read the figures from there.
     """
     parts = [
         "<!doctype html>",
@@ -31,7 +31,7 @@ def page(  # noqa: PLR0913 - two are asked for, the others have defaults
 
 
 def heading(title: str, lead: str) -> str:
-    """Return the title of a page with the sentence under it."""
+    """Return the title of a page and the sentence below it."""
     return f"<h1>{escape(title)}</h1><p class=lead>{escape(lead)}</p>"
 
 
@@ -51,7 +51,7 @@ def checks(findings: Iterable[tuple[bool | None, str]]) -> str:
 
 
 def folded(summary: str, html: str) -> str:
-    """Return HTML that is shown when its summary is clicked."""
+    """Return HTML that is hidden until the reader clicks on its summary."""
     return f"<details><summary>{escape(summary)}</summary>{html}</details>"
 
 
@@ -61,7 +61,7 @@ def figure(picture: str, caption: str) -> str:
 
 
 def _json(data: Any) -> str:
-    # A script element ends at the first `</script`, also inside a string; `<!--` has a meaning there, too.
+    # `</script` ends a script element even inside a string, and `<!--` has a meaning there.
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,15 +1,19 @@
-"""SVG as text: elements, scales with their ticks, and labels that do not lie on each other."""
+"""SVG as text: elements, scales with their ticks, and labels that do not overlap."""
 
 from collections.abc import Callable, Sequence
 from html import escape
 from math import ceil, floor, log10
 
 Scale = Callable[[float], float]
-"""From a value to a place in pixels."""
+"""Turns a value into a position in pixels."""
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
-    """Return one element. content is SVG; `class_` is class, an underscore a hyphen; floats are rounded to 0.01."""
+    """Return one element. content is SVG.
+
+    In the name of an attribute an underscore becomes a hyphen, and one at the end is dropped: `class_` is class.
+    Floats are rounded to 0.01.
+    """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
         for key, value in attributes.items()
@@ -19,7 +23,7 @@ def element(name: str, *content: str, **attributes: object) -> str:
 
 
 def text(x: float, y: float, words: str, **attributes: object) -> str:
-    """Return words at a place; 12 px where no font_size is given, which is the smallest a picture may have."""
+    """Return words at a position. Without font_size they have 12 px, the smallest size that a picture may have."""
     return element("text", escape(words), x=x, y=y, **{"font_size": 12, **attributes})
 
 
@@ -30,7 +34,7 @@ def line(points: Sequence[tuple[float, float]], **attributes: object) -> str:
 
 
 def svg(width: float, height: float, *content: str, label: str, **attributes: object) -> str:
-    """Return a picture as wide as its place. label says in words what it shows, for those who cannot see it."""
+    """Return a picture that fills the width it is given. label says what it shows, for people who cannot see it."""
     return element(
         "svg",
         *content,
@@ -44,13 +48,13 @@ def svg(width: float, height: float, *content: str, label: str, **attributes: ob
 
 
 def linear(low: float, high: float, start_px: float, end_px: float) -> Scale:
-    """Return a linear scale; where low is high all values lie at start_px."""
+    """Return a linear scale. If low equals high, all values lie at start_px."""
     per_unit = (end_px - start_px) / (high - low) if high != low else 0.0
     return lambda value: start_px + (value - low) * per_unit
 
 
 def logarithmic(low: float, high: float, start_px: float, end_px: float) -> Scale:
-    """Return a logarithmic scale. Values below low, 0 too, lie where low lies."""
+    """Return a logarithmic scale. Values below low, and 0, lie at the position of low."""
     place = linear(log10(low), log10(high), start_px, end_px)
     return lambda value: place(log10(max(value, low)))
 
@@ -61,7 +65,7 @@ def nines(percent: float) -> float:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return round values from low to high, at most `most` of them: steps of 1, 2 or 5 times a power of ten."""
+    """Return at most `most` round values from low to high, in steps of 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]
     rough = (high - low) / max(most - 1, 1)
@@ -72,15 +76,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return the powers of ten that enclose all values from low to high, both above 0."""
+    """Return the powers of ten from below low to above high. Both must be above 0."""
     return [10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 1)]
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move places apart, in their order and no further than need be, until neighbours are at least gap apart.
+    """Move positions, in their order and as little as needed, until neighbours are at least gap apart.
 
-    For labels at the ends of lines: each label gets a place near its line. Places that touch form a group, and a group
-    lies around the mean of where its members wanted to be.
+    This places labels at the ends of lines, each near its line. Positions that are too close form a group. The centre
+    of a group is the mean of the positions that its members had.
     """
     order = sorted(range(len(places)), key=lambda number: places[number])
     groups: list[list[int]] = []

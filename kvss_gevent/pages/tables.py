@@ -1,4 +1,4 @@
-"""Tables: numbers to the right, sorted by a click on a heading, and on narrow screens one card for each row."""
+"""HTML tables: numbers are right-aligned, a click on a heading sorts, and a narrow screen shows one card a row."""
 
 import json
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """A cell that is HTML already, with the number by which it is sorted, if it is one."""
+    """A cell whose content is HTML; number, if there is one, is what it is sorted by."""
 
     html: str
     number: float | None = None
 
 
 Cell = str | tuple[str, float | None] | Markup
-"""A text; a text with the number by which it is sorted (None stands last); or HTML."""
+"""A text; or a text with the number that it is sorted by (None comes last); or HTML."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, css: str = "") -> str:
-    """Return a table. Below 600 px every row is a card, with the headings as labels."""
+    """Return a table. On screens below 600 px every row is a card, and the headings are its labels."""
     cells = [f'<th scope="col">{_heading(name, sortable)}</th>' for name in head]
     lines = [f'<div class="wide"><table class="cards {escape(css)}"><thead><tr>{"".join(cells)}</tr></thead><tbody>']
     for row in rows:

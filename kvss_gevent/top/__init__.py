@@ -1,4 +1,4 @@
-"""What `kvss top` shows of a running server: readings, what happened between two of them, and a screen or lines of it.
+"""What `kvss top` shows of a running server: readings, the rates between two readings, and their display.
 
 May import: client, observe, protocol, settings.
 """

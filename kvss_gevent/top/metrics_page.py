@@ -1,4 +1,4 @@
-"""The metrics page as `kvss top` reads it: from its address to numbers."""
+"""Fetches the metrics page of a server and reads its numbers."""
 
 import http.client
 import re
@@ -8,12 +8,12 @@ from typing import Final
 from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
 
 TIMEOUT_S: Final = 5.0
-MOST_BYTES: Final = 4 << 20
+MAX_PAGE_BYTES: Final = 4 << 20
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'\w+="([^"]*)"')
 
 Samples = Mapping[tuple[str, ...], float]
-"""By a sample's name and the values of its labels."""
+"""Values, by the name of a sample and the values of its labels."""
 
 
 class NoPage(Exception):
@@ -31,9 +31,9 @@ def read_page(place: Endpoint) -> Samples:
     try:
         connection.request("GET", "/metrics")
         reply = connection.getresponse()
-        text = reply.read(MOST_BYTES).decode("utf-8", "replace")
+        text = reply.read(MAX_PAGE_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        raise NoPage(getattr(error, "strerror", None) or str(error) or "it is no HTTP") from None
+        raise NoPage(getattr(error, "strerror", None) or str(error) or "it is not HTTP") from None
     finally:
         connection.close()
     if reply.status != 200:
@@ -42,11 +42,11 @@ def read_page(place: Endpoint) -> Samples:
 
 
 def parse_page(text: str) -> Samples:
-    """Return the samples of OpenMetrics text. Raises NoPage for what is none of a KV/1.0 server."""
+    """Return the samples of OpenMetrics text. Raises NoPage if it does not come from a KV/1.0 server."""
     try:
         found = {(name, *_LABEL.findall(labels)): float(value) for name, labels, value in _SAMPLE.findall(text)}
     except ValueError:
         found = {}
     if ("kvss_uptime_seconds",) not in found:
-        raise NoPage("it is no page of kvss serve --metrics")
+        raise NoPage("it is not a page of kvss serve --metrics")
     return found

@@ -1,4 +1,4 @@
-"""What happened between two readings: rates and times."""
+"""Computes rates and times from two readings of a server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,35 +8,35 @@ from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile
 from kvss_gevent.top.metrics_page import Samples
 from kvss_gevent.top.readings import ServerReading
 
-USUAL = ("200", "201", "204", "404")
-"""Codes that are no errors."""
+NO_ERRORS = ("200", "201", "204", "404")
+"""Reply codes that are not errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """One worker."""
+    """The figures of one worker process."""
 
     number: str
     requests_per_s: float
     clients: float
     cores: float
-    """Processor time for each second."""
+    """Seconds of CPU time per second."""
     resident_bytes: float
     silent_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a screen or a line shows. None or empty is what the server does not tell."""
+    """What a screen or a line shows. A figure that the server does not give is None or empty."""
 
     uptime_s: int | None = None
     clients: int | None = None
     keys: int | None = None
     requests_per_s: float | None = None
     by_command: Mapping[str, float] = field(default_factory=dict)
-    """Requests for each second."""
+    """Requests per second, by command."""
     errors: Mapping[str, float] = field(default_factory=dict)
-    """By code, for each second."""
+    """Error replies per second, by code."""
     p50_us: float | None = None
     p99_us: float | None = None
     store_p99_us: float | None = None
@@ -44,18 +44,18 @@ class Figures:
     in_per_s: float | None = None
     out_per_s: float | None = None
     slow: int | None = None
-    """Entries of the slow log since the server's start."""
+    """Slow log entries since the server started."""
     workers: Sequence[WorkerFigures] = ()
     slow_ms: int | None = None
     entries: Sequence[Any] = ()
     busiest: Sequence[Any] = ()
     said: str = ""
-    """The reply to STATS, where its form is not known."""
+    """The reply to STATS, if its form is unknown."""
     no_page: str = ""
 
 
 def compare(before: ServerReading, now: ServerReading) -> Figures:
-    """Return what happened from one reading to the next. A server that was started anew counts from 0."""
+    """Return the figures from one reading to the next. After a restart of the server a rate is 0, not negative."""
     seconds = max(now.at_s - before.at_s, 1e-3)
     found: dict[str, Any] = {
         "slow_ms": now.slow_ms,
@@ -97,7 +97,7 @@ def _of_page(before: Samples, now: Samples, seconds: float) -> dict[str, Any]:
     for sample in now:
         if sample[0] == "kvss_requests_total":
             by_command[sample[1]] = by_command.get(sample[1], 0.0) + rate(*sample)
-            if sample[2] not in USUAL:
+            if sample[2] not in NO_ERRORS:
                 errors[sample[2]] = errors.get(sample[2], 0.0) + rate(*sample)
     return {
         "uptime_s": int(now["kvss_uptime_seconds",]),
@@ -128,7 +128,7 @@ def _of_page(before: Samples, now: Samples, seconds: float) -> dict[str, Any]:
 
 
 def _scaled(before: Samples, now: Samples, family: str, share: float, factor: float) -> float | None:
-    """Return a quantile of what a histogram has taken in between two pages, of all commands together, or None."""
+    """Return a quantile of the values that a histogram got between two pages, over all commands; None without any."""
     by_bound = dict.fromkeys((*map(repr, BOUNDS_S), "+Inf"), 0.0)
     for sample, count in now.items():
         if sample[0] == f"{family}_bucket" and sample[-1] in by_bound:

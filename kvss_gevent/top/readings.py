@@ -1,4 +1,4 @@
-"""One look at a server: its STATS, its slow log, and its metrics page, as far as it has them."""
+"""One reading of a server: its STATS, its slow log and its metrics page, if it has them."""
 
 import json
 import time
@@ -15,32 +15,32 @@ from kvss_gevent.top.metrics_page import NoPage, Samples, read_page
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """What a server told at one time."""
+    """What a server said at one time."""
 
     at_s: float
     """On the monotonic clock."""
     stats: Stats | None
     said: str
-    """The reply to STATS as text, for a server whose form is not known."""
+    """The reply to STATS as text, for a server whose STATS form is unknown."""
     samples: Samples
-    """Of the metrics page; empty without one."""
+    """The samples of the metrics page; empty if there is none."""
     no_page: str = ""
-    """Why there is no page, where there should be one."""
+    """Why the metrics page that was asked for could not be read; empty if it was read."""
     slow_ms: int | None = None
-    """None where the server has no slow log for us; 0 where it keeps none."""
+    """The slow log's threshold. 0 if the server keeps no slow log, None if it does not let this client read it."""
     entries: Sequence[Any] = ()
     clients: Sequence[Any] = ()
 
 
 class Reader:
-    """Reads one server again and again. A server that does not know SLOWLOG is not asked for it twice."""
+    """Reads one server repeatedly. It sends no second SLOWLOG to a server that did not understand the first."""
 
     def __init__(self, client: "KVClient[bytes]", page: Endpoint | None, slow_entries: int = 20) -> None:
         self._client, self._page = client, page
         self._slow_line: bytes | None = b"KV/1.0 SLOWLOG %d" % slow_entries
 
     def read(self) -> ServerReading:
-        """Look once. Raises KVError where the server does not answer."""
+        """Return a reading. Raises KVError if the server does not answer."""
         reply = self._client.request(b"KV/1.0 STATS")
         try:
             stats = parse_stats(reply.removeprefix(OK_PREFIX))

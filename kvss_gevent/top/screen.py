@@ -1,4 +1,4 @@
-"""Figures as lines: a screen of any width from 40 columns, or one line for each interval."""
+"""Shows figures as text: on a screen of at least 40 columns, or in one line for each interval."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ def _lines(figures: Figures, server: str, columns: int, clock: str) -> Iterator[
     )
     yield ""
     if figures.said:
-        yield "STATS has a form that is not known:"
+        yield "STATS has an unknown form:"
         yield escaped(figures.said)
     yield from _packed(
         [
@@ -113,7 +113,7 @@ def _slow(figures: Figures, columns: int) -> Iterator[str]:
 
 
 def plain(figures: Figures, clock: str) -> str:
-    """Return one line: the time, then NAME=VALUE for what is known. Commands and codes with nothing are left out."""
+    """Return one line: the time, then NAME=VALUE for each known figure; commands and errors that are 0 are left out."""
     values: dict[str, float | None] = {
         "requests/s": figures.requests_per_s,
         **{f"{name}/s": value for name, value in (*figures.by_command.items(), *figures.errors.items()) if value},
@@ -136,7 +136,7 @@ def plain(figures: Figures, clock: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits that count."""
+    """Return a number with three significant digits and its unit prefix."""
     for factor, unit in _UNITS:
         if value >= 0.9995 * factor:
             return f"{value / factor:.3g}{unit}" if value < 999.5 * factor else f"{value / factor:.0f}{unit}"
@@ -172,7 +172,7 @@ def _span(seconds: int) -> str:
 
 
 def _packed(words: Iterable[str], columns: int, begin: str = "", continued: str | None = None) -> Iterator[str]:
-    """Yield lines with as many of the words as have room in each; empty words are left out."""
+    """Put as many words into each line as fit, and yield the lines; empty words are left out."""
     line = begin
     for word in filter(None, words):
         if line.strip() and len(line) + 2 + len(word) > columns:
@@ -184,7 +184,7 @@ def _packed(words: Iterable[str], columns: int, begin: str = "", continued: str 
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> Iterator[str]:
-    """Yield an empty line and a table; columns at the right that have no room are left out."""
+    """Yield an empty line and a table; columns at the right that do not fit are left out."""
     yield ""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > columns:

@@ -1,4 +1,4 @@
-"""The terminal of `kvss top`: a screen of its own, keys one at a time, and all as it was when it ends."""
+"""The terminal of `kvss top`: it has its own screen, reads single keys, and is restored at the end."""
 
 import os
 import select
@@ -19,10 +19,10 @@ CLEAR_BELOW: Final = "\x1b[J"
 
 
 class Terminal:
-    """Draws lines, and waits for a key; see opened."""
+    """Draws lines and waits for a key; `opened` makes it. resized_fd can be read after the terminal's size changed."""
 
-    def __init__(self, changed: int) -> None:
-        self._changed = changed
+    def __init__(self, resized_fd: int) -> None:
+        self._resized_fd = resized_fd
 
     def size(self) -> tuple[int, int]:
         """Return columns and rows."""
@@ -30,16 +30,16 @@ class Terminal:
         return found.columns, found.lines
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show lines from the top, in place of what was shown before."""
+        """Show lines, beginning at the top; they replace what was shown before."""
         text = "\r\n".join(f"{line}{CLEAR_LINE}" for line in lines)
         sys.stdout.write(f"{HOME}{text}{CLEAR_BELOW}")
         sys.stdout.flush()
 
     def wait(self, limit_s: float) -> str | None:
-        """Return a key, "" where the size of the terminal changed, None after limit_s. The end of input is `q`."""
-        ready, _, _ = select.select([sys.stdin, self._changed], [], [], limit_s)
-        if self._changed in ready:
-            os.read(self._changed, 100)
+        """Return a key, "" if the terminal's size changed, None after limit_s. The end of input counts as `q`."""
+        ready, _, _ = select.select([sys.stdin, self._resized_fd], [], [], limit_s)
+        if self._resized_fd in ready:
+            os.read(self._resized_fd, 100)
             return ""
         if not ready:
             return None
@@ -48,7 +48,7 @@ class Terminal:
 
 @contextmanager
 def opened() -> Iterator[Terminal]:
-    """Give the terminal for a block, and put it back whatever ends that: an error, Ctrl-C, SIGTERM or SIGHUP."""
+    """Open the terminal for a block, and restore it even after an error, Ctrl-C, SIGTERM or SIGHUP."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     before = termios.tcgetattr(sys.stdin)

@@ -1,4 +1,4 @@
-"""The protocol on the wire: Wireshark's dissector, a recording proxy, capture files, captures for a lecture.
+"""The protocol on the wire: a Wireshark dissector, a recording proxy, capture files, and captures for lectures.
 
-May import: protocol, settings.
+May import: protocol, settings, measure.
 """

@@ -1,4 +1,4 @@
-"""A conversation as a person reads it: who asked what, the reply, and the time between, one line each."""
+"""A conversation as lines of text: one line for each request, with the client, the reply and the time between them."""
 
 import time
 from collections import deque
@@ -9,11 +9,12 @@ from kvss_gevent.wire_tools.tcp_frames import Way
 
 MAX_LINE_BYTES: Final = 4096
 MAX_OPEN: Final = 100_000
+"""Requests without a reply, at most; with more, the connection is not shown any further."""
 TLS_HANDSHAKE: Final = 0x16
 
 
 class Dialogue:
-    """One connection's lines, paired in order. name says who the client is, such as 127.0.0.1:40112."""
+    """The lines of one connection; requests and replies are paired in order. name is the client, as 127.0.0.1:40112."""
 
     __slots__ = ("_asked", "_begun", "_name", "_partial", "_silent")
 
@@ -25,14 +26,14 @@ class Dialogue:
         self._silent = False
 
     def heard(self, way: Way, time_ns: int, data: bytes) -> list[str]:
-        """Take bytes that came one way; return the lines to show."""
+        """Take bytes that passed in one direction; return the lines to show."""
         if self._silent:
             return []
         if not self._begun and way is Way.TO_SERVER:
             self._begun = True
             if data[0] == TLS_HANDSHAKE:
                 self._silent = True
-                return [self.note(time_ns, "uses TLS: its bytes pass, and cannot be read here")]
+                return [self.note(time_ns, "uses TLS: its bytes are passed on, and cannot be read here")]
         *lines, rest = data.split(b"\n")
         shown = []
         for part in lines:
@@ -40,19 +41,24 @@ class Dialogue:
             self._partial[way] = b""
             if way is Way.TO_CLIENT:
                 shown.append(self._answered(time_ns, line))
-            elif len(self._asked) < MAX_OPEN:
+            elif len(self._asked) == MAX_OPEN:
+                # A request that is left out would pair every later reply with the wrong request.
+                self._silent = True
+                self._asked.clear()
+                return [*shown, self.note(time_ns, f"has {MAX_OPEN} requests without a reply: it is not shown further")]
+            else:
                 self._asked.append((time_ns, line[:MAX_LINE_BYTES]))
         self._partial[way] = (self._partial[way] + rest)[:MAX_LINE_BYTES]
         return shown
 
     def ended(self, time_ns: int, how: str) -> list[str]:
-        """Return the lines to show once the connection is over."""
+        """Return the lines to show after the connection has ended."""
         cut = f", and {shorten(self._partial[Way.TO_SERVER])} had no line feed" if self._partial[Way.TO_SERVER] else ""
         left = [self.note(sent_ns, f"{_request(line)} -> no reply") for sent_ns, line in self._asked]
         return [*left, self.note(time_ns, how + cut)]
 
     def note(self, time_ns: int, text: str) -> str:
-        """Return a line with time and name in front."""
+        """Return a line that begins with the time and the client's name."""
         clock = time.strftime("%H:%M:%S", time.localtime(time_ns // 10**9))
         return f"{clock}.{time_ns % 10**9 // 1000:06d} {self._name} {text}"
 

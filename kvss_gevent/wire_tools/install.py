@@ -1,4 +1,4 @@
-"""Puts the dissector, and a profile with columns and colours, where Wireshark looks for them."""
+"""Installs the dissector, and a profile with columns and colours, in the folders that Wireshark reads."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ COLUMNS: Final = (
     ("Answered in", "%Cus:kv.response_in:0:R", 88),
     ("Info", "%i", 620),
 )
-"""Title, format and width in pixels. Info is the last: it is the widest, and a narrow window cuts it."""
+"""Title, format and width in pixels. Info comes last because it is the widest: a narrow window cuts only this one."""
 COLOURS: Final = (
     ("KV/1.0 reset or failed", "kv.expert.reset || kv.expert.failed || kv.expert.closed", "#ffffff", "#a40000"),
     ("KV/1.0 wrong version or command", "kv.expert.version || kv.expert.command", "#12272e", "#fce94f"),
@@ -30,16 +30,16 @@ COLOURS: Final = (
     ("KV/1.0 reply", "kv.reply", "#12272e", "#d8f0d8"),
     ("KV/1.0 request", "kv.request", "#12272e", "#daeeff"),
 )
-"""Name, display filter, foreground and background; the first that fits counts."""
+"""Name, display filter, foreground and background. Wireshark uses the first rule that matches."""
 
 
 def dissector() -> Path:
-    """Return the dissector's file."""
+    """Return the path of the dissector's file."""
     return Path(str(files("kvss_gevent.wire_tools") / "kv.lua"))
 
 
 def folders() -> tuple[Path, Path]:
-    """Return the user's folder of plugins and that of the profile, as Wireshark defines them."""
+    """Return the user's folder for plugins and the folder of the profile, as Wireshark defines them."""
     if sys.platform == "win32":
         base = Path(os.environ.get("APPDATA", Path.home())) / "Wireshark"
         return base / "plugins", base / "profiles" / PROFILE
@@ -48,10 +48,10 @@ def folders() -> tuple[Path, Path]:
 
 
 def install() -> list[Path]:
-    """Write the files, in place of older ones; return their names. Raises OSError."""
+    """Write the files, replace older ones, and return their paths. Raises OSError."""
     plugins, profile = folders()
     columns = ", ".join(f'"{title}", "{form}"' for title, form, _ in COLUMNS)
-    # Wireshark keeps widths apart from columns, and knows a column of a field by the field's name alone.
+    # Wireshark keeps the widths in another file. There, a column that shows a field has the field's name alone.
     widths = ", ".join(f"{form.removesuffix(':0:R')}, {width}" for _, form, width in COLUMNS)
     colours = "".join(
         f"@{name}@{rule}@[{_rgb(background)}][{_rgb(foreground)}]\n" for name, rule, foreground, background in COLOURS
@@ -69,5 +69,5 @@ def install() -> list[Path]:
 
 
 def _rgb(colour: str) -> str:
-    """Return a colour as Wireshark's file has it: three numbers of 16 bits."""
+    """Return a colour as Wireshark writes it: three 16-bit numbers."""
     return ",".join(str(int(colour[at : at + 2], 16) * 257) for at in (1, 3, 5))

@@ -1,28 +1,27 @@
-"""Captures of what the kernel sends on the loopback interface: a server of one's own, a client's scene, and dumpcap."""
+"""Captures packets of the loopback interface with dumpcap, while a client plays a scene against a new server."""
 
-import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from kvss_gevent.measure.launch import LaunchError, kvss, launched
 from kvss_gevent.protocol.wire import DEFAULT_PORT
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.wire_tools.scenes import SCENES
 
-START_LIMIT_S: Final = 20.0
+CAPTURE_LIMIT_S: Final = 20.0
 SETTLE_S: Final = 0.5
-"""Packets reach dumpcap's file that much after they were sent, at most."""
+"""dumpcap's file has a packet at most so long after it was sent."""
 
 
 def capture(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
-    """Run each scene and capture it; yield the names of the files. Raises Fail."""
+    """Run and capture each scene; yield the paths of the files. Raises Fail."""
     for name in names:
         if name not in SCENES:
             raise Fail(f"there is no scene {name!r}", f"Give some of {', '.join(SCENES)}.")
@@ -33,47 +32,36 @@ def capture(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Fail(f"cannot make {folder}: {error.strerror}", "Give another folder.") from None
-    with _server() as port:
-        for name in names or SCENES:
-            path = folder / f"{name}.pcapng"
-            with _captured(dumpcap, path, port):
-                SCENES[name](port)
-            yield path
+    try:
+        with launched(kvss("--lab", port=_port())) as server:
+            for name in names or SCENES:
+                path = folder / f"{name}.pcapng"
+                with _captured(dumpcap, path, server.port):
+                    SCENES[name](server.port)
+                yield path
+    except LaunchError as error:
+        raise Fail(
+            f"the server for the captures did not start: {error}", "Try `kvss serve --lab`.", Exit.FAILED
+        ) from None
 
 
-@contextmanager
-def _server() -> Iterator[int]:
-    """Run a server on the protocol's port, or on another where that is taken."""
+def _port() -> int:
+    """Return the protocol's port, or 0 (any free port) if it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        port = DEFAULT_PORT
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", DEFAULT_PORT))
         except OSError:
-            port = 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kvss_gevent", "serve", "--lab", "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        found = re.search(r":(\d+)$", line.strip())
-        if not found:
-            raise Fail("the server for the captures did not start", "Try `kvss serve --lab`.", Exit.FAILED)
-        yield int(found[1])
-    finally:
-        process.terminate()
-        process.communicate(timeout=START_LIMIT_S)
+            return 0
+    return DEFAULT_PORT
 
 
 @contextmanager
 def _captured(dumpcap: str, path: Path, port: int) -> Iterator[None]:
-    """Capture a port and the one above it into a new file for as long as a `with` lasts."""
+    """Capture a port and the port above it into a new file until the block ends."""
     rule = f"tcp portrange {port}-{port + 1}"
     process = subprocess.Popen(
-        [dumpcap, "-q", "-i", "lo", "-f", rule, "-a", f"duration:{START_LIMIT_S:.0f}", "-w", str(path)],
+        [dumpcap, "-q", "-i", "lo", "-f", rule, "-a", f"duration:{CAPTURE_LIMIT_S:.0f}", "-w", str(path)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -95,4 +83,4 @@ def _captured(dumpcap: str, path: Path, port: int) -> Iterator[None]:
         time.sleep(SETTLE_S)
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=START_LIMIT_S)
+        process.communicate(timeout=CAPTURE_LIMIT_S)

@@ -1,4 +1,4 @@
-"""Output that never holds a loop up: what is written waits in a bounded list, and a thread writes it."""
+"""Output that never blocks an event loop: data waits in a list of limited size, and a thread writes it."""
 
 import os
 import threading
@@ -10,11 +10,11 @@ MAX_WAITING_BYTES: Final = 32 << 20
 
 
 class Output:
-    """A descriptor to write to, such as a pipe whose reader may be slow.
+    """Writes to a descriptor, such as a pipe whose reader may be slow.
 
-    What finds MAX_WAITING_BYTES waiting is dropped and counted. head is written first. With a path and max_bytes the
-    file is a ring of two: once it has half of max_bytes it becomes `NAME.old.SUFFIX`, in place of the one before, and
-    begins again with head.
+    Data is dropped and counted while MAX_WAITING_BYTES wait. head is written first. With a path and max_bytes the
+    output is a ring of two files: a file that has half of max_bytes is renamed to `NAME.old.SUFFIX`, which replaces
+    the one before, and a new file begins with head.
     """
 
     def __init__(self, fd: int, head: bytes = b"", path: Path | None = None, max_bytes: int = 0) -> None:
@@ -27,16 +27,18 @@ class Output:
         self._written = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)  # a reader that hangs does not keep us
+        self._thread = threading.Thread(
+            target=self._run, daemon=True
+        )  # a reader that hangs must not keep the process alive
         self._thread.start()
 
     @classmethod
     def to_file(cls, path: Path, head: bytes, max_bytes: int) -> "Output":
-        """Write to a new file. Raises OSError where that cannot be made."""
+        """Write to a new file. Raises OSError if it cannot be created."""
         return cls(_create(path), head, path, max_bytes)
 
     def write(self, data: bytes) -> None:
-        """Take data to be written soon; never waits."""
+        """Have data written soon. Never waits."""
         if self._waiting_bytes + len(data) > MAX_WAITING_BYTES or self.failure:
             self.dropped += 1
             return
@@ -45,7 +47,7 @@ class Output:
             self._waiting_bytes += len(data)
 
     def close(self, limit_s: float = 5.0) -> None:
-        """Write what waits, for at most limit_s."""
+        """Write the data that waits, but stop after limit_s."""
         self._closing.set()
         self._thread.join(limit_s)
 
@@ -72,7 +74,7 @@ class Output:
             if self._max_bytes and self._written + size + len(part) > self._max_bytes // 2:
                 self._put(group)
                 group, size = [], 0
-                self._turn()
+                self._begin_new_file()
             group.append(part)
             size += len(part)
         self._put(group)
@@ -83,8 +85,7 @@ class Output:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def _turn(self) -> None:
-        """Begin the file again, with what was in it kept beside it."""
+    def _begin_new_file(self) -> None:
         assert self._path is not None
         os.close(self._fd)
         self._path.replace(older(self._path))

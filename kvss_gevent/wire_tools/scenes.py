@@ -1,4 +1,4 @@
-"""What a client does in each real capture of docs/wire.md. Every wait is bounded by the timeout of the socket."""
+"""What the client does in each real capture of docs/wire.md. The socket's timeout bounds every wait."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ from typing import Final
 
 LIMIT_S: Final = 5.0
 ROUNDS: Final = 20
-"""Linux acknowledges a new connection's first segments at once; only then does it delay."""
+"""Linux acknowledges the first segments of a connection at once, and delays only later ones."""
 DIALOGUE: Final = (
     b"KV/1.0 PUT user42 Alice",
     b"KV/1.0 GET user42",

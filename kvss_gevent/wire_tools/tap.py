@@ -1,10 +1,9 @@
-"""A proxy that passes bytes on unchanged and tells a recorder of each piece, once it has been passed on.
+"""A proxy that passes bytes on unchanged. After it has passed a piece on, it gives the piece to a recorder.
 
-One thread, one epoll (Linux): what a proxy adds to a reply's time is its wake-ups. This way a piece costs
-three system calls; a greenlet for each direction costs twice the CPU. After each piece the thread looks for the next
-one for a moment before it sleeps: that took 20 us off the added time, for up to SPIN_NS of CPU a piece. What was heard
-is told some pieces at a time, or when nothing comes: told one by one, each with cold caches, it took a third of the
-added time.
+It is one thread with one epoll (Linux), because a proxy delays replies mostly by its wake-ups. This way a piece costs
+three system calls; a greenlet for each direction takes twice the CPU. After each piece the thread polls for the next
+one before it sleeps: this delays a reply 20 us less, and takes up to SPIN_NS of CPU for each piece. The recorder gets
+several pieces together, or all when no more come: one by one, with cold caches, it caused a third of the delay.
 """
 
 import errno
@@ -22,49 +21,51 @@ from kvss_gevent.wire_tools.tcp_frames import MAX_DATA_BYTES, Way
 CONNECT_LIMIT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 2000
 POLL_S: Final = 0.2
-TELL_S: Final = 0.02
+RECORD_S: Final = 0.02
+"""Time until the recorder gets the waiting pieces, at most."""
 SPIN_NS: Final = 50_000 if len(os.sched_getaffinity(0)) > 1 else 0
-"""On one processor the server could not answer meanwhile."""
-MAX_UNTOLD: Final = 16
-"""Pieces that the recorder has not been told yet; telling them takes about 0.1 ms."""
+"""On a single processor, polling would keep the server from answering."""
+MAX_UNRECORDED: Final = 16
+"""Pieces that wait for the recorder; recording them takes about 0.1 ms."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class TapListener(Protocol):
-    """What listens to one connection. Times are nanoseconds since 1970. No call may wait."""
+class TapRecorder(Protocol):
+    """Records one connection. Times are nanoseconds since 1970. No call may wait."""
 
     def opened(self, time_ns: int) -> None:
-        """The target has taken the connection."""
+        """The target has accepted the connection."""
 
     def refused(self, time_ns: int, why: str) -> None:
-        """The target did not take it; nothing follows."""
+        """The target did not accept it. No call follows."""
 
     def heard(self, way: Way, time_ns: int, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes were passed on."""
 
     def ended(self, way: Way, time_ns: int) -> None:
-        """This side sends no more; the other may."""
+        """The side that sends in this direction sends no more; the other side may."""
 
     def reset(self, way: Way, time_ns: int) -> None:
-        """This side broke off; nothing follows."""
+        """The side that sends in this direction reset the connection. No call follows."""
 
 
-class Opening(Protocol):
-    """Makes the recorder of a connection from the client's address and the one it connected to."""
+class RecorderFactory(Protocol):
+    """Makes the recorder of a connection from the client's address and the address that it connected to."""
 
-    def __call__(self, client: tuple[str, int], server: tuple[str, int]) -> TapListener: ...
+    def __call__(self, client: tuple[str, int], server: tuple[str, int]) -> TapRecorder: ...
 
 
 class Tap:
-    """Accepts on a listening socket and connects each client to the target.
+    """Accepts clients on a listening socket and connects each to the target.
 
-    tell takes one line for a person: that the target is not there. Raises OSError where the target's name is not known.
+    tell gets a line of text when the target cannot be reached or a client is sent away. Raises OSError if the target's
+    name is unknown.
     """
 
     def __init__(
-        self, listener: socket.socket, target: Endpoint, opening: Opening, tell: Callable[[str], None]
+        self, listener: socket.socket, target: Endpoint, make_recorder: RecorderFactory, tell: Callable[[str], None]
     ) -> None:
-        self._target, self._opening, self._tell = target, opening, tell
+        self._target, self._make_recorder, self._tell = target, make_recorder, tell
         self._family: int
         self._address: Any
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
@@ -74,58 +75,62 @@ class Tap:
         self._poll = select.epoll()
         self._pairs: set[_Pair] = set()
         self._sides: dict[int, _Side] = {}
-        self.untold: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        """Calls of recorders that are due, in order."""
+        self.unrecorded: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        """Calls of recorders that are still to be made, in order."""
         listener.setblocking(False)
         self._poll.register(listener, select.EPOLLIN)
 
     def run(self, stopped: Callable[[], bool]) -> None:
-        """Pass bytes on until stopped() is true, which is asked every POLL_S; then break off what is open."""
-        sides, door, untold, late_s = self._sides, self._listener.fileno(), self.untold, 0.0
+        """Pass bytes on until stopped() is true, which is checked every POLL_S; then reset all connections."""
+        sides, listening_fd, unrecorded, late_s = self._sides, self._listener.fileno(), self.unrecorded, 0.0
         found: list[tuple[int, int]] = []
         try:
             while not stopped():
                 found = self._next_events(SPIN_NS if found else 0)
                 for fd, events in found:
-                    if fd == door:
+                    if fd == listening_fd:
                         self._accept()
-                    elif side := sides.get(fd):  # none: closed by an event before this one
+                    elif side := sides.get(fd):  # none if an event before this one closed it
                         side.on_events(events)
-                if untold and (not found or len(untold) >= MAX_UNTOLD):
-                    self._tell_recorders()
+                if unrecorded and (not found or len(unrecorded) >= MAX_UNRECORDED):
+                    self._record()
                 if (now_s := time.monotonic()) > late_s:
                     late_s = now_s + POLL_S
                     self._give_up_late(now_s)
+                    self._poll.modify(self._listener, select.EPOLLIN)
         finally:
             for pair in list(self._pairs):
                 pair.break_off()
-            self._tell_recorders()
+            self._record()
             self._poll.close()
 
     def _next_events(self, spin_ns: int) -> list[tuple[int, int]]:
-        """Return the events that come within spin_ns, else sleep until some come or it is time for something else."""
+        """Return the events that come within spin_ns; if none, sleep until some come or other work is due."""
         end_ns = time.monotonic_ns() + spin_ns
         while time.monotonic_ns() < end_ns:
             if found := self._poll.poll(0):
                 return found
-        return self._poll.poll(TELL_S if self.untold else POLL_S)
+        return self._poll.poll(RECORD_S if self.unrecorded else POLL_S)
 
-    def _tell_recorders(self) -> None:
-        for call, words in self.untold:
-            call(*words)
-        self.untold.clear()
+    def _record(self) -> None:
+        for call, arguments in self.unrecorded:
+            call(*arguments)
+        self.unrecorded.clear()
 
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except OSError:
-            return  # it has left already
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._tell_once(f"clients wait: {error.strerror}")
+                self._poll.modify(self._listener, 0)  # until the next POLL_S; else the loop would never sleep
+            return  # or the client has left already
         if len(self._pairs) >= MAX_CONNECTIONS:
             _break_off(client)
             self._tell_once(f"a client was sent away: there are {MAX_CONNECTIONS} connections")
             return
         try:
-            recorder = self._opening(client.getpeername()[:2], client.getsockname()[:2])
+            recorder = self._make_recorder(client.getpeername()[:2], client.getsockname()[:2])
             server = socket.socket(self._family, socket.SOCK_STREAM)
         except OSError as error:
             _break_off(client)
@@ -144,11 +149,11 @@ class Tap:
             pair.refuse(errno.ETIMEDOUT)
 
     def refused(self, failure: int) -> None:
-        """Say that the target is not there."""
+        """Say that the target cannot be reached."""
         self._tell_once(f"no connection to {self._target}: {os.strerror(failure).lower()}")
 
     def connected(self) -> None:
-        """The target is there (again)."""
+        """Note that the target can be reached, so that the next failure is told again."""
         self._told = ""
 
     def _tell_once(self, line: str) -> None:
@@ -164,7 +169,7 @@ class Tap:
             self._poll.register(side.fd, side.mask)
 
     def watch(self, side: "_Side") -> None:
-        """Follow a change of a side's mask."""
+        """Register the changed mask of a side."""
         self._poll.modify(side.fd, side.mask)
 
     def remove(self, pair: "_Pair") -> None:
@@ -176,12 +181,12 @@ class Tap:
 
 
 class _Pair:
-    """A client, its connection to the target, and who listens."""
+    """A client's connection, its connection to the target, and its recorder."""
 
-    __slots__ = ("connecting", "deadline_s", "recorder", "sides", "tap", "tell")
+    __slots__ = ("connecting", "deadline_s", "record", "recorder", "sides", "tap")
 
-    def __init__(self, client: socket.socket, server: socket.socket, recorder: TapListener, tap: Tap) -> None:
-        self.recorder, self.tap, self.tell = recorder, tap, tap.untold.append
+    def __init__(self, client: socket.socket, server: socket.socket, recorder: TapRecorder, tap: Tap) -> None:
+        self.recorder, self.tap, self.record = recorder, tap, tap.unrecorded.append
         self.connecting = True
         self.deadline_s = time.monotonic() + CONNECT_LIMIT_S
         self.sides = (_Side(client, Way.TO_SERVER, self, mask=0), _Side(server, Way.TO_CLIENT, self, select.EPOLLOUT))
@@ -191,18 +196,18 @@ class _Pair:
     def connected(self) -> None:
         self.connecting = False
         self.tap.connected()
-        self.tell((self.recorder.opened, (time.time_ns(),)))
+        self.record((self.recorder.opened, (time.time_ns(),)))
         for side in self.sides:
             side.look_for(select.EPOLLIN)
 
     def refuse(self, failure: int) -> None:
-        self.tell((self.recorder.refused, (time.time_ns(), os.strerror(failure).lower())))
+        self.record((self.recorder.refused, (time.time_ns(), os.strerror(failure).lower())))
         self.tap.refused(failure)
         self.break_off()
 
     def reset_by(self, way: Way) -> None:
-        """One side broke off: so does the tap, on both."""
-        self.tell((self.recorder.reset, (way, time.time_ns())))
+        """Reset both sides after one side has reset."""
+        self.record((self.recorder.reset, (way, time.time_ns())))
         self.break_off()
 
     def break_off(self) -> None:
@@ -218,15 +223,15 @@ class _Pair:
 
 
 class _Side:
-    """One socket of a pair; way is where its bytes go, unsent what it could not take yet of the other side's."""
+    """One socket of a pair. way is the direction of the bytes it receives; unsent is what it could not send yet."""
 
-    __slots__ = ("ended", "fd", "heard", "mask", "other", "pair", "recv", "send", "sock", "tell", "unsent", "way")
+    __slots__ = ("ended", "fd", "heard", "mask", "other", "pair", "record", "recv", "send", "sock", "unsent", "way")
     other: "_Side"
 
     def __init__(self, sock: socket.socket, way: Way, pair: _Pair, mask: int) -> None:
         self.sock, self.way, self.pair, self.mask = sock, way, pair, mask
         self.fd, self.recv, self.send = sock.fileno(), sock.recv, sock.send
-        self.tell, self.heard = pair.tell, pair.recorder.heard
+        self.record, self.heard = pair.record, pair.recorder.heard
         self.unsent: memoryview | bytes = b""
         self.ended = False
 
@@ -248,7 +253,7 @@ class _Side:
     def _is_connected(self, events: int) -> None:
         failure = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self.way is Way.TO_SERVER:
-            self.pair.break_off()  # the client has left before the target took it
+            self.pair.break_off()  # the client left before the target accepted
         elif failure:
             self.pair.refuse(failure)
         elif events & select.EPOLLOUT:
@@ -270,9 +275,9 @@ class _Side:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.tell((self.heard, (self.way, now_ns, data)))
+            self.record((self.heard, (self.way, now_ns, data)))
             return self.pair.reset_by(other.way)
-        self.tell((self.heard, (self.way, now_ns, data)))
+        self.record((self.heard, (self.way, now_ns, data)))
         if sent != len(data):
             other.unsent = memoryview(data)[sent:]
             other.look_for(other.mask | select.EPOLLOUT)
@@ -292,19 +297,19 @@ class _Side:
         return None
 
     def _end(self) -> None:
-        """This side sends no more; the other hears of it. Nothing is unsent there: this side would not be read."""
+        """Pass on that this side sends no more. The other side has nothing unsent: else this one would not be read."""
         self.ended = True
-        self.tell((self.pair.recorder.ended, (self.way, time.time_ns())))
+        self.record((self.pair.recorder.ended, (self.way, time.time_ns())))
         self.look_for(self.mask & ~select.EPOLLIN)
         try:
             self.other.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # the other side has broken off, which its own event tells
+            pass  # the other side has reset, and its own event says so
         self.pair.close_if_done()
 
 
 def _break_off(sock: socket.socket) -> None:
-    """Close with a reset instead of an end."""
+    """Close with a reset (RST) instead of a FIN."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     except OSError:

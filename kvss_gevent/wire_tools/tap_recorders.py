@@ -1,4 +1,4 @@
-"""What a tap does with what it hears: a capture file, or lines for a person."""
+"""The two recorders of a tap: one writes a capture file, the other shows lines of text."""
 
 import os
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from kvss_gevent.wire_tools.output import Output
 from kvss_gevent.wire_tools.tcp_frames import Segments, Way
 
 COMMENT: Final = (
-    "Recorded by a proxy, kvss tap. Bytes, times, order and ends are true. The handshake, the acknowledgements and the "
-    "borders of segments are made up: for these, capture on a network interface."
+    "Recorded by a proxy, kvss tap. Bytes, times, order and ends are real. The handshake, the acknowledgements and the "
+    "borders of segments are invented: to see these, capture on a network interface."
 )
 HEAD: Final = (
     pcapng.section(COMMENT)
@@ -21,18 +21,18 @@ HEAD: Final = (
 )
 MAX_KEY_LOG_BYTES: Final = 1 << 20
 MAX_HELD: Final = 64
-"""Segments that wait for keys."""
+"""Segments that wait for TLS keys, at most."""
 
 
 class KeyLog:
-    """A TLS key log that another program is writing; its lines become part of the capture."""
+    """A TLS key log that another program writes; its lines become part of the capture."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_bytes = 0
 
-    def news(self) -> bytes:
-        """Return the whole lines that have come since the last call; none while the file is not there."""
+    def new_lines(self) -> bytes:
+        """Return the whole lines added since the last call; b"" while there is no file."""
         try:
             if os.stat(self._path).st_size <= self._read_bytes or self._read_bytes >= MAX_KEY_LOG_BYTES:  # noqa: PTH116 - 3 us less
                 return b""
@@ -49,9 +49,8 @@ class KeyLog:
 class Capture:
     """Records one connection as packets of a capture file.
 
-    With a key log, what comes from the server's first words on waits until the client speaks for the second time:
-    Wireshark decrypts only with keys that stand before the handshake in the file, and by then the client has written
-    them.
+    Wireshark decrypts only if the keys come before the handshake in the file. So, with a key log, everything from the
+    server's first bytes on waits until the client has sent for the second time: by then it has written its keys.
     """
 
     __slots__ = ("_answered", "_held", "_key_log", "_output", "_segments")
@@ -65,7 +64,7 @@ class Capture:
         self._answered = False
 
     def opened(self, time_ns: int) -> None:
-        """See Recorder, here and below."""
+        """See TapRecorder, here and below."""
         self._write_all(time_ns, self._segments.opened())
 
     def refused(self, time_ns: int, why: str) -> None:  # noqa: ARG002
@@ -91,10 +90,10 @@ class Capture:
         self._write_all(time_ns, [(way, self._segments.reset(way))])
 
     def _release(self) -> None:
-        """Write the keys, and what waited for them; later there are no new ones."""
-        if self._key_log and (lines := self._key_log.news()):
+        """Write the keys and the segments that waited for them; later keys are not looked for."""
+        if self._key_log and (lines := self._key_log.new_lines()):
             block = pcapng.secrets(lines)
-            self._output.head += block  # a file that begins anew needs them, too
+            self._output.head += block  # the ring's next file needs the keys too
             self._output.write(block)
         for block in self._held:
             self._output.write(block)
@@ -116,7 +115,7 @@ class Screen:
         self._ends = 0
 
     def opened(self, time_ns: int) -> None:
-        """See Recorder, here and below."""
+        """See TapRecorder, here and below."""
         self._show([self._dialogue.note(time_ns, "connected")])
 
     def refused(self, time_ns: int, why: str) -> None:

@@ -1,7 +1,7 @@
-"""TCP segments for a byte stream that was recorded above TCP: Wireshark follows them as it follows real ones.
+"""Makes TCP segments for a byte stream that a proxy recorded. Wireshark follows them like real segments.
 
-Bytes, their order, their direction and the ends are true. Handshake, acknowledgements and the borders of segments are
-made up: what the kernel does is seen in real captures only.
+The bytes, their order, their direction and the ends of the connection are real. The handshake, the acknowledgements
+and the borders of segments are invented: only a real capture shows what the kernel does.
 """
 
 import socket
@@ -11,23 +11,23 @@ from enum import IntEnum
 from typing import Final
 
 MAX_DATA_BYTES: Final = 60_000
-"""What one segment carries; the length field of IPv4 has 16 bits."""
+"""Data in one segment, at most: the length field of IPv4 has 16 bits."""
 WINDOW: Final = 65535
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 
 class Way(IntEnum):
-    """The direction of a segment, which is also the number of its interface in the file."""
+    """The direction of a segment. The number is also that of the segment's interface in the file."""
 
     TO_SERVER = 0
     TO_CLIENT = 1
 
 
 class Segments:
-    """The two directions of one connection, as frames of LINKTYPE_RAW.
+    """Makes the frames of one connection, in both directions; their link type is LINKTYPE_RAW.
 
-    client and server are (address, port), both IPv4 or both IPv6. Raises OSError for anything else.
+    client and server are (address, port), both IPv4 or both IPv6. Raises OSError for other addresses.
     """
 
     __slots__ = ("_family", "_pairs", "_ports", "_seqs")
@@ -48,7 +48,7 @@ class Segments:
         )
 
     def refused(self) -> tuple[tuple[Way, bytes], ...]:
-        """Return the two segments of a connection that the server did not take."""
+        """Return the two segments of a connection that the server refused."""
         return (
             (Way.TO_SERVER, self._segment(Way.TO_SERVER, SYN)),
             (Way.TO_CLIENT, self._segment(Way.TO_CLIENT, RST | ACK)),
@@ -60,11 +60,11 @@ class Segments:
             yield self._segment(way, PSH | ACK, data[first : first + MAX_DATA_BYTES])
 
     def ended(self, way: Way) -> bytes:
-        """Return the segment that says that no more comes from this side."""
+        """Return the segment with which one side says that it sends no more."""
         return self._segment(way, FIN | ACK)
 
     def reset(self, way: Way) -> bytes:
-        """Return the segment that breaks the connection off."""
+        """Return the segment that resets the connection."""
         return self._segment(way, RST | ACK)
 
     def _segment(self, way: Way, flags: int, data: bytes = b"") -> bytes:
