@@ -164,14 +164,14 @@ def test_a_server_that_takes_no_keys_is_exit_code_3(reply: bytes, cause: str) ->
     with running(talking(lambda state, line: (reply, False))) as port:
         done = bench(port, *QUICK)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.splitlines()[0] == f"kvss: cannot load 127.0.0.1:{port}: {cause}"
+    assert done.stderr.splitlines()[0] == f"kvss bench: cannot load 127.0.0.1:{port}: {cause}"
 
 
 def test_no_server_is_exit_code_3() -> None:
     done = bench(1, *QUICK)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        "kvss: cannot load 127.0.0.1:1: connection refused\n  Start the server first, or check the address.\n"
+        "kvss bench: cannot load 127.0.0.1:1: connection refused\n  Start the server first, or check the address.\n"
     )
 
 
@@ -256,7 +256,7 @@ def test_a_server_process_that_is_not_there_is_an_error() -> None:
     with serving() as server:
         done = bench(server.port, *QUICK, "--server-pid", "4194303")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("kvss: --server-pid: there is no process 4194303\n")
+    assert done.stderr.startswith("kvss bench: --server-pid: there is no process 4194303\n")
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1))

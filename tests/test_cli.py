@@ -66,14 +66,14 @@ def test_every_argument_says_what_it_is(prog: str) -> None:
 def test_lost_output_is_never_a_result_and_no_traceback(name: str) -> None:
     done = shell(f"kvss {name} {PRINTS.get(name, '--help')} >/dev/full")
     assert done.returncode == 3
-    assert done.stderr.splitlines()[0] == "kvss: standard output cannot be written: No space left on device"
+    assert done.stderr.splitlines()[0] == f"kvss {name}: standard output cannot be written: No space left on device"
     assert [line for line in done.stderr.splitlines()[1:] if not line.startswith("  ")] == []
 
 
 def test_a_closed_output_and_a_reader_that_has_left_are_no_tracebacks() -> None:
     done = shell("kvss models >&-; echo $? >&2; exec 4>&2; { kvss models; echo $? >&4; } | true")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
-    assert lines == ["kvss: standard output cannot be written: Bad file descriptor", "3", str(READER_LEFT)]
+    assert lines == ["kvss models: standard output cannot be written: Bad file descriptor", "3", str(READER_LEFT)]
 
 
 @pytest.mark.parametrize("name", PRINTS)
@@ -109,22 +109,52 @@ def test_the_demo_does_not_accuse_its_server_of_a_reader_that_leaves() -> None:
     [
         (["serv"], "there is no command 'serv'", "Did you mean `kvss serve`?", "usage: kvss serve"),
         (["cleint", "GET"], "there is no command 'cleint'", "`kvss client GET`", "usage: kvss client"),
-        (["serve", "--prot", "5050"], "serve has no option --prot", "Did you mean --port?", "usage: kvss serve"),
-        (["serve", "--prot=5050"], "serve has no option --prot", "Did you mean --port?", "usage: kvss serve"),
+        (
+            ["serve", "--prot", "5050"],
+            "kvss serve: there is no option --prot",
+            "Did you mean --port?",
+            "usage: kvss serve",
+        ),
+        (
+            ["serve", "--prot=5050"],
+            "kvss serve: there is no option --prot",
+            "Did you mean --port?",
+            "usage: kvss serve",
+        ),
         (["--prot", "5050"], "--prot comes before the command", "`kvss serve --port`", "usage: kvss serve"),
-        (["compare", "rn"], "compare has no command 'rn'", "Did you mean `kvss compare run`?", "compare run [-h]"),
+        (
+            ["compare", "rn"],
+            "kvss compare: there is no command 'rn'",
+            "Did you mean `kvss compare run`?",
+            "compare run [-h]",
+        ),
         (
             ["load", "serch"],
-            "load has no command 'serch'",
+            "kvss load: there is no command 'serch'",
             "Did you mean `kvss load search`?",
             "usage: kvss load search",
         ),
-        (["tls", "zzz"], "tls has no command 'zzz'", "Give one of make-dev.", "usage: kvss tls"),
+        (["tls", "zzz"], "kvss tls: there is no command 'zzz'", "Give one of make-dev.", "usage: kvss tls"),
         (["frobnicate"], "there is no command 'frobnicate'", "one of these", "usage: kvss COMMAND"),
         ([], "a command is missing", "one of these", "  serve "),
-        (["load", "search", "--hots", "a"], "load search has no option --hots", "Did you mean --host?", "load search"),
-        (["compare", "diff", "a", "b", "--c"], "compare diff has no option --c", "kvss compare diff", "diff [-h]"),
-        (["serve", "--max-line"], "serve: argument --max-line: expected one argument", "--help", "usage: kvss serve"),
+        (
+            ["load", "search", "--hots", "a"],
+            "kvss load search: there is no option --hots",
+            "Did you mean --host?",
+            "load search",
+        ),
+        (
+            ["compare", "diff", "a", "b", "--c"],
+            "kvss compare diff: there is no option --c",
+            "kvss compare diff",
+            "diff [-h]",
+        ),
+        (
+            ["serve", "--max-line"],
+            "kvss serve: argument --max-line: expected one argument",
+            "--help",
+            "usage: kvss serve",
+        ),
     ],
 )
 def test_typing_errors_get_the_likeliest_suggestion(
@@ -166,7 +196,7 @@ def test_what_the_system_refuses_is_a_line_and_exit_code_3(
 
     monkeypatch.setattr("kvss_gevent.cli.models.run", fail)
     assert main(["models"]) == 3
-    assert capsys.readouterr().err.startswith(f"kvss: {cause}\n  ")
+    assert capsys.readouterr().err.startswith(f"kvss models: {cause}\n  ")
 
 
 def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +209,7 @@ def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch: pytest.Monkey
 
 
 def test_a_message_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    Fail("a\x1b[31mb\nc", "d\x07e").show()
+    Fail("a\x1b[31mb\nc", "d\x07e").show("kvss")
     assert capsys.readouterr().err == "kvss: a\\x1b[31mb\\nc\n  d\\x07e\n"
 
 

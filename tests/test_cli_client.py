@@ -85,7 +85,7 @@ def test_host_and_port_from_the_environment(server: FakeServer) -> None:
     assert kvss("GET", "k", **environment) == (1, "404 NOT_FOUND\n", "")
     assert kvss("--json", "GET k", **environment)[0] == 1
     code, _, err = kvss(stdin=b"GET k", KVSS_HOST="127.0.0.1", KVSS_PORT="x")
-    assert (code, err.splitlines()[0]) == (2, "kvss: KVSS_PORT is 'x', which is not a number from 1 to 65535")
+    assert (code, err.splitlines()[0]) == (2, "kvss client: KVSS_PORT is 'x', which is not a number from 1 to 65535")
 
 
 def test_every_form_of_an_address(server: FakeServer, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_every_form_of_an_address(server: FakeServer, tmp_path: Path) -> None:
     path = str(tmp_path / "kvss.sock")
     with fake_server(honest(), path=path):
         assert kvss(f"unix:{path}", "PUT", "k", "v") == (0, "201 CREATED\n", "")
-    assert kvss(f"unix:{path}x", "GET", "k")[2].startswith(f"kvss: cannot connect to unix:{path}x: No such file")
+    assert kvss(f"unix:{path}x", "GET", "k")[2].startswith(f"kvss client: cannot connect to unix:{path}x: No such file")
 
 
 def test_one_command_again_and_again(server: FakeServer) -> None:
@@ -127,7 +127,7 @@ def test_a_stream_that_ends_early_says_how_far_it_came() -> None:
     with fake_server(answering(b"201 CREATED", b"200 OK")) as server:
         code, out, err = kvss("--pipe", f"127.0.0.1:{server.port}", stdin=b"PUT a 1\nPUT a 2\nPUT a 3\n")
     assert (code, out) == (3, "")
-    assert err.startswith("kvss: 2 replies came, then line 3: lost the connection to")
+    assert err.startswith("kvss client: 2 replies came, then line 3: lost the connection to")
 
 
 def users(peer: Peer) -> None:
@@ -150,7 +150,7 @@ def test_logging_in(tmp_path: Path) -> None:
         assert kvss(f"kvss://ann@{at}", "GET", "k", KVSS_PASSWORD="open sesame") == found
         code, out, err = kvss("--user", "ann", at, "GET", "k", KVSS_PASSWORD="wrong")
         assert (code, out) == (4, "")
-        assert err.splitlines()[0] == f"kvss: AUTH ann: {at} answered 401 UNAUTHORIZED"
+        assert err.splitlines()[0] == f"kvss client: AUTH ann: {at} answered 401 UNAUTHORIZED"
         assert "wrong" not in err
         assert server.seen[-1] == b"KV/1.0 AUTH ann wrong"
         child = pexpect.spawn(
@@ -178,7 +178,7 @@ def test_where_there_is_no_terminal_no_line_of_the_script_is_taken_for_a_passwor
     )
     assert (child.returncode, child.stdout) == (2, b"")
     assert child.stderr.decode().splitlines() == [
-        "kvss: no password for ann: none was given",
+        "kvss client: no password for ann: none was given",
         "  Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
     ]
 
@@ -187,7 +187,10 @@ def test_a_file_of_authorities_that_cannot_be_used_is_told_and_not_the_server(tm
     (tmp_path / "empty.pem").write_text("")
     for name, why in (("empty.pem", "it holds no certificate"), ("none.pem", "No such file or directory")):
         code, _, err = kvss("--ca", str(tmp_path / name), "127.0.0.1:1", "GET", "a")
-        assert (code, err.splitlines()[0]) == (2, f"kvss: cannot use the authorities in {tmp_path / name}: {why}")
+        assert (code, err.splitlines()[0]) == (
+            2,
+            f"kvss client: cannot use the authorities in {tmp_path / name}: {why}",
+        )
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -223,8 +226,8 @@ def test_tls(tmp_path: Path) -> None:
         (("--timeout", "0"), "'0' is not a number of seconds"),
         (("--timeout", "soon"), "'soon' is not a number of seconds"),
         (("--timeout", "nan"), "'nan' is not a number of seconds"),
-        (("127.0.0.1", "--bogus", "5050"), "client has no option --bogus"),
-        (("--bogus",), "client has no option --bogus"),
+        (("127.0.0.1", "--bogus", "5050"), "client: there is no option --bogus"),
+        (("--bogus",), "client: there is no option --bogus"),
         (("--json",), "--json, -r and -i are for one command"),
         (("127.0.0.1", "5050", "PUT", "k", "a\nKV/1.0 DEL b"), "the command contains a line feed: 'PUT k a\\nKV/1.0"),
     ],
@@ -308,7 +311,7 @@ def test_servers_that_misbehave(handler: Handler, code: int, out: str, cause: st
     if cause:
         cause = cause.replace("PORT", str(server.port))
         for result in (plain, as_json):
-            assert result[2].startswith("kvss: ")
+            assert result[2].startswith("kvss client: ")
             assert cause in result[2].splitlines()[0]
             assert len(result[2].splitlines()) == 2
         assert cause in answer["error"]
@@ -320,7 +323,7 @@ def test_no_server() -> None:
         pass
     cause = f"cannot connect to 127.0.0.1:{server.port}: Connection refused"
     code, out, err = kvss("127.0.0.1", str(server.port), "GET", "k")
-    assert (code, out, err.splitlines()[0]) == (3, "", "kvss: " + cause)
+    assert (code, out, err.splitlines()[0]) == (3, "", "kvss client: " + cause)
     code, out, _ = kvss("--json", "127.0.0.1", str(server.port), "GET", "k")
     nothing = {"code": None, "phrase": None, "data": None, "data_base64": None}
     assert (code, json.loads(out)) == (3, {**nothing, "error": cause})
@@ -382,18 +385,18 @@ def test_a_script_stops_where_the_server_does() -> None:
     with fake_server(answering(b"400 BAD_REQUEST", b"200 OK a\nextra")) as server:
         code, out, err = kvss("127.0.0.1", str(server.port), stdin=b"GET\nGET a\nDEL a\n")
         assert (code, out) == (5, "400 BAD_REQUEST\n200 OK a\n")
-        assert err.startswith("kvss: line 2: 127.0.0.1:")
+        assert err.startswith("kvss client: line 2: 127.0.0.1:")
     with fake_server(cut) as server:
         code, out, err = kvss("127.0.0.1", str(server.port), stdin=b"PUT a 1\nPUT b 2\n")
     assert (code, out) == (3, "")
-    assert err.startswith("kvss: line 1: lost the connection")
+    assert err.startswith("kvss client: line 1: lost the connection")
     assert server.seen == [b"KV/1.0 PUT a 1"]
 
 
 def test_a_script_without_end(server: FakeServer) -> None:
     code, _, err = kvss("127.0.0.1", str(server.port), stdin=b"PUT a 1\nPUT a " + b"v" * (64 << 20))
     assert code == 2
-    assert err.startswith(f"kvss: line 2 is over {64 << 20} bytes long")
+    assert err.startswith(f"kvss client: line 2 is over {64 << 20} bytes long")
 
 
 def test_no_standard_input(server: FakeServer) -> None:

@@ -128,14 +128,14 @@ def test_where_nothing_answers_the_exit_code_is_3_and_the_files_say_so(
     assert main(["conform", nobody, "--json", "--junit", str(file)]) == 3
     out, err = capsys.readouterr()
     assert (
-        err
-        == f"kvss: nothing answers at {nobody}: connection refused\n  Start the server first, or check the address.\n"
+        err == f"kvss conform: nothing answers at {nobody}: connection refused\n"
+        "  Start the server first, or check the address.\n"
     )
     card = json.loads(out)
     assert (card["error"], card["points"], card["cases"]) == ("connection refused", 0, [])
     assert xml.parse(file).getroot().get("errors") == "1"
     assert main(["conform", "[::1]:1"]) == 3
-    assert capsys.readouterr().err.startswith("kvss: nothing answers at [::1]:1: ")
+    assert capsys.readouterr().err.startswith("kvss conform: nothing answers at [::1]:1: ")
 
 
 def test_junit_in_a_bad_place_is_one_clear_line_before_any_case_is_run(
@@ -143,7 +143,7 @@ def test_junit_in_a_bad_place_is_one_clear_line_before_any_case_is_run(
 ) -> None:
     file = tmp_path / "no such folder" / "result.xml"
     assert main(["conform", nobody, "--junit", str(file)]) == 2
-    assert capsys.readouterr().err.splitlines()[0] == f"kvss: cannot write {file}: no such file or directory"
+    assert capsys.readouterr().err.splitlines()[0] == f"kvss conform: cannot write {file}: no such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_ctrl_c_is_no_traceback(good: str, capsys: pytest.CaptureFixture[str], m
     assert main(["conform", good, "--group", "QUIT"]) == 130
     out, err = capsys.readouterr()
     assert "interrupted: only the cases below were run" in out
-    assert err.startswith("kvss: interrupted\n  ")
+    assert err.startswith("kvss conform: interrupted\n  ")
 
 
 @pytest.mark.server

@@ -78,7 +78,7 @@ def test_a_bad_flag_is_two_lines_and_exit_code_2() -> None:
     assert done.returncode == 2
     assert (
         done.stderr
-        == "kvss: --max-line is 'huge'\n  Give a size in bytes from 1 to 1048576G, such as 65536, 64K or 1M.\n"
+        == "kvss serve: --max-line is 'huge'\n  Give a size in bytes from 1 to 1048576G, such as 65536, 64K or 1M.\n"
     )
     assert done.stdout == ""
 
@@ -86,7 +86,7 @@ def test_a_bad_flag_is_two_lines_and_exit_code_2() -> None:
 def test_an_unknown_flag_is_exit_code_2() -> None:
     done = kvss("serve", "--no-such-flag")
     assert done.returncode == 2
-    assert "serve has no option --no-such-flag" in done.stderr
+    assert "kvss serve: there is no option --no-such-flag" in done.stderr
 
 
 def test_a_port_in_use_is_exit_code_3() -> None:
@@ -95,7 +95,7 @@ def test_a_port_in_use_is_exit_code_3() -> None:
         done = kvss("serve", "127.0.0.1", port)
         assert done.returncode == 3
         assert done.stderr == (
-            f"kvss: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+            f"kvss serve: cannot listen on 127.0.0.1:{port}: Address already in use\n"
             "  Stop the program that uses it, or choose another port: port 0 is a free one.\n"
         )
 
@@ -158,7 +158,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 def test_fail_in_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--stats-format", "xml"]) == 2
-    assert capsys.readouterr().err.startswith("kvss: --stats-format is 'xml'\n")
+    assert capsys.readouterr().err.startswith("kvss serve: --stats-format is 'xml'\n")
 
 
 @pytest.mark.server

@@ -75,7 +75,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     said = process.stderr.read()
     process.stderr.close()
     assert process.wait(20) == 130
-    assert "kvss: interrupted after " in said
+    assert "kvss compare: interrupted after " in said
     assert "  Continue with: kvss compare run --resume report" in said
     assert "Traceback" not in said
     kept = len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) - 1
@@ -162,4 +162,4 @@ def test_a_report_that_cannot_be_written_is_exit_code_3(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = compare("run", *SMALL, "--out", str(tmp_path / "file" / "report"))
     assert done.returncode == 3
-    assert done.stderr.startswith("kvss: cannot write to ")
+    assert done.stderr.startswith("kvss compare: cannot write to ")

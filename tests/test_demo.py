@@ -58,7 +58,7 @@ def test_a_server_that_cannot_start_is_exit_code_3(tmp_path: Path) -> None:
     done = demo({"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))})
     assert done.returncode == 3
     assert "no gevent here" in done.stderr
-    assert "kvss: the demo's server did not start" in done.stderr
+    assert "kvss demo: the demo's server did not start" in done.stderr
 
 
 def test_the_demo_takes_no_settings_from_the_environment_and_tells_a_misspelled_one_once(tmp_path: Path) -> None:

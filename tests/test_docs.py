@@ -171,7 +171,7 @@ def kvss_commands(text: str) -> Iterator[list[str]]:
     """Yield the words behind each `kvss` in code, as far as a shell takes them for one command."""
     code = [body for *_, body in BLOCK.findall(text)] + re.findall("`([^`\n]+)`", BLOCK.sub("", text))
     for line in "\n".join(code).replace("\\\n", " ").splitlines():
-        for found in re.finditer(r"(?<![\w./-])(?:\.venv/bin/)?kvss ([a-z]+\b[^|;&<>#)`'\"]*)", line):
+        for found in re.finditer(r"(?<![\w./-])(?:\.venv/bin/)?kvss ([a-z]+\b(?!: )[^|;&<>#)`'\"]*)", line):
             yield found[1].partition(" -- ")[0].split()
 
 

@@ -225,7 +225,7 @@ def test_an_interrupt_writes_what_there_is(
     assert main(["grade", str(class_of_five), "--out", str(tmp_path / "out")]) == 130
     out, err = capsys.readouterr()
     assert "graded" in out
-    assert "kvss: interrupted\n" in err
+    assert "kvss grade: interrupted\n" in err
     assert "graded" in (tmp_path / "out" / "marks.csv").read_text("utf-8-sig")
 
 

@@ -239,7 +239,7 @@ def test_no_server_to_begin_with(tmp_path: Path) -> None:
         encoding="utf-8",
         timeout=20,
     )
-    child.expect_exact(f"kvss: cannot connect to 127.0.0.1:{server.port}: Connection refused")
+    child.expect_exact(f"kvss client: cannot connect to 127.0.0.1:{server.port}: Connection refused")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 3

@@ -88,14 +88,16 @@ def test_a_file_that_is_no_result_is_refused_in_two_lines(
     (tmp_path / "results.json").write_bytes(text.encode().replace(b"\\xff", b"\xff"))
     assert main(["load", "diff", str(tmp_path), str(tmp_path)]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"kvss: {tmp_path / 'results.json'} is not a result of this version of the load tester\n  ")
+    assert err.startswith(
+        f"kvss load: {tmp_path / 'results.json'} is not a result of this version of the load tester\n  "
+    )
     assert err.count("\n") == 2
 
 
 def test_a_repeat_whose_run_fails_says_why_and_never_takes_the_results_of_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = "kvss load: no server at 127.0.0.1:1: refused\n  start a server there\n"
+    said = "kvss load: no server at 127.0.0.1:1: refused\n  Start a server there\n"
 
     def refused(*_: Any, **__: Any) -> Any:
         return subprocess.CompletedProcess([], 3, "", "[now] vm/INFO/locust.main: Starting\n" + said)
@@ -104,7 +106,7 @@ def test_a_repeat_whose_run_fails_says_why_and_never_takes_the_results_of_an_ear
     monkeypatch.setattr(repeat.subprocess, "run", refused)
     assert main(["load", "repeat", "2", str(tmp_path / "out"), "-t", "1s"]) == 3
     captured = capsys.readouterr()
-    assert captured.err == "kvss: run 1: no server at 127.0.0.1:1: refused\n  start a server there\n"
+    assert captured.err == "kvss load: run 1: no server at 127.0.0.1:1: refused\n  Start a server there\n"
     assert captured.out == ""
 
 

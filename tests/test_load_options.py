@@ -105,7 +105,7 @@ class FakeRpcError(Exception):
         (
             FakeRpcError("Address already in use"),
             2,
-            "kvss load: Address already in use\n  end what uses this port, or give another with --master-bind-port\n",
+            "kvss load: Address already in use\n  End what uses this port, or give another with --master-bind-port.\n",
         ),
     ],
     ids=["Ctrl-C", "port"],
@@ -119,6 +119,8 @@ def test_the_start_of_locust_ends_without_a_traceback(
 
     monkeypatch.setattr(sys, "argv", ["start_locust.py"])
     monkeypatch.setitem(sys.modules, "locust", SimpleNamespace())  # type: ignore[arg-type]
+    parsers = SimpleNamespace(LocustArgumentParser=type("FakeParser", (), {}))
+    monkeypatch.setitem(sys.modules, "locust.argument_parser", parsers)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "locust.exception", SimpleNamespace(RPCError=FakeRpcError))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "locust.main", SimpleNamespace(main=locust))  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as ended:

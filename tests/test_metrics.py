@@ -338,7 +338,7 @@ def test_metrics_for_other_machines_need_open(address: str) -> None:
 
 def test_a_wrong_address_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--metrics", "unix:/a", "--check-config"]) == 2
-    assert capsys.readouterr().err == "kvss: --metrics is 'unix:/a'\n  Give HOST:PORT or a port.\n"
+    assert capsys.readouterr().err == "kvss serve: --metrics is 'unix:/a'\n  Give HOST:PORT or a port.\n"
 
 
 def test_without_descriptors_the_page_rests_quietly_and_comes_back(

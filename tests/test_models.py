@@ -258,7 +258,7 @@ def test_a_model_of_several_processes_refuses_a_store_that_lives_in_one(name: st
     assert (done.returncode, done.stdout) == (2, "")
     cause, remedy = done.stderr.splitlines()
     assert cause == (
-        f"kvss: --model {name} runs in several processes, and memory: lives in one: "
+        f"kvss serve: --model {name} runs in several processes, and memory: lives in one: "
         "each client would find a store of its own"
     )
     assert "--store disk:kvss.data" in remedy
@@ -298,7 +298,7 @@ def test_a_model_whose_library_is_absent_is_exit_code_3(no_trio: dict[str, str])
     done = kvss("serve", "--port", "0", "--model", "trio", env=no_trio)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        "kvss: the model trio needs the package trio, which is not installed\n"
+        "kvss serve: the model trio needs the package trio, which is not installed\n"
         "  In the checkout: pip install -e '.[lab]'\n"
     )
 

@@ -314,7 +314,7 @@ def test_sockets_of_another_process_are_left_alone_and_two_are_refused(tmp_path:
         env={**os.environ, "LISTEN_FDS": "2"}, capture_output=True, timeout=20, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith(b"kvss: the service manager passes 2 sockets\n")
+    assert done.stderr.startswith(b"kvss serve: the service manager passes 2 sockets\n")
 
 
 @pytest.mark.server

@@ -163,7 +163,8 @@ def test_check_config_knows_which_packages_a_store_needs() -> None:
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
-        "kvss: disk: needs the package lmdb, which is not installed\n  In the checkout: pip install -e '.[disk]'\n"
+        "kvss serve: disk: needs the package lmdb, which is not installed\n"
+        "  In the checkout: pip install -e '.[disk]'\n"
     )
 
 

@@ -360,4 +360,4 @@ def test_strict_is_refused_together_with_what_it_leaves_away(
     other: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serve", "--strict", *other, "--check-config"]) == 2
-    assert re.match(r"kvss: --strict and --(lab|users) cannot be used together\n", capsys.readouterr().err)
+    assert re.match(r"kvss serve: --strict and --(lab|users) cannot be used together\n", capsys.readouterr().err)

@@ -167,10 +167,11 @@ def test_a_foreign_server_is_asked_for_its_slow_log_once(capsys: pytest.CaptureF
 
 def test_without_a_server_or_a_terminal_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["top", "1", "--plain"]) == 3
-    assert capsys.readouterr().err.startswith("kvss: cannot connect to 127.0.0.1:1: ")
+    assert capsys.readouterr().err.startswith("kvss top: cannot connect to 127.0.0.1:1: ")
     assert main(["top", "1"]) == 2
     assert (
-        capsys.readouterr().err == "kvss: there is no terminal\n  Give --plain to print one line for each interval.\n"
+        capsys.readouterr().err
+        == "kvss top: there is no terminal\n  Give --plain to print one line for each interval.\n"
     )
     assert main(["top", "--metrics", "a b"]) == 2
 

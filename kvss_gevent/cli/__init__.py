@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare()
         sys.unraisablehook = _keep_interrupts
         argv = sys.argv[1:]
+    command = f"kvss {argv[0]}" if argv and argv[0] in COMMANDS else "kvss"
     try:
         try:
             code = _dispatch(list(argv))
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = int(done.code or 0)
             sys.stdout.flush()
     except Fail as fail:
-        fail.show()
+        fail.show(command)
         code = fail.code
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -68,18 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = READER_LEFT
         else:
             code = _show(
+                command,
                 f"standard output cannot be written: {lost}",
                 "The rest of the output is lost: send it to another place.",
             )
     except OSError as error:
         where = f": {os.fsdecode(error.filename)}" if error.filename else ""
-        code = _show(f"{error.strerror or error}{where}", _remedy(error))
+        code = _show(command, f"{error.strerror or error}{where}", _remedy(error))
     except RuntimeError as error:
         if str(error) != NO_THREAD:
             raise
-        code = _show("the system allows no more threads", "End other programs, or raise the limit: ulimit -u.")
+        code = _show(command, "the system allows no more threads", "End other programs, or raise the limit: ulimit -u.")
     except MemoryError:
-        code = _show("there is not enough memory", "End other programs, or ask for less.")
+        code = _show(command, "there is not enough memory", "End other programs, or ask for less.")
     return code
 
 
@@ -92,8 +94,8 @@ def _keep_interrupts(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _show(cause: str, remedy: str) -> int:
-    Fail(cause, remedy).show()
+def _show(command: str, cause: str, remedy: str) -> int:
+    Fail(cause, remedy).show(command)
     return Exit.UNREACHABLE
 
 

@@ -4,7 +4,6 @@ import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, fields
 
-from kvss_gevent.cli.arguments import number, whole
 from kvss_gevent.measure import closed_loop
 from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
 from kvss_gevent.measure.prepared_connections import Unusable
@@ -12,6 +11,7 @@ from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
 from kvss_gevent.server.descriptors import raise_limit
 from kvss_gevent.settings.addresses import only_endpoint
+from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail
 
 RESERVED_DESCRIPTORS = 64

@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kvss_gevent.cli.arguments import seconds, whole
 from kvss_gevent.client.client_options import MAX_TIMEOUT_S, UNIX, ClientOptions
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.client.terminal import script as batch
@@ -16,6 +15,7 @@ from kvss_gevent.client.terminal.printing import Code, fail, note, show
 from kvss_gevent.client.terminal.repl import TerminalConversation
 from kvss_gevent.protocol.errors import KVError, server_name
 from kvss_gevent.settings.addresses import FORMS, Endpoint, take_endpoint
+from kvss_gevent.settings.arguments import seconds, whole
 from kvss_gevent.settings.fail import Fail
 
 if TYPE_CHECKING:

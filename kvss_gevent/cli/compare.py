@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.cli.arguments import whole
 from kvss_gevent.cli.parser import add_subcommand
+from kvss_gevent.settings.arguments import whole
 from kvss_gevent.settings.fail import Exit, Fail
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     except KeyboardInterrupt:
         whole = len(plan.trials())
         print(
-            f"kvss: interrupted after {len(journal.done())} of {whole} trials\n"
+            f"kvss compare: interrupted after {len(journal.done())} of {whole} trials\n"
             f"  Continue with: kvss compare run --resume {journal.directory}",
             file=sys.stderr,
         )

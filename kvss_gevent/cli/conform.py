@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from kvss_gevent.cli.arguments import seconds
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.case_plan import (
@@ -26,6 +25,7 @@ from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.addresses import only_endpoint
+from kvss_gevent.settings.arguments import seconds
 from kvss_gevent.settings.fail import Exit, Fail
 
 INTERRUPTED = 130

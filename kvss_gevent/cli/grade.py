@@ -5,7 +5,6 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from kvss_gevent.cli.arguments import seconds, whole
 from kvss_gevent.cli.conform import add_language
 from kvss_gevent.conformance.case import PROFILES
 from kvss_gevent.conformance.language import speaker
@@ -18,6 +17,7 @@ from kvss_gevent.grading.folder import (
 )
 from kvss_gevent.grading.grader import Graded, grade_class
 from kvss_gevent.grading.outcome import Outcome
+from kvss_gevent.settings.arguments import seconds, whole
 from kvss_gevent.settings.fail import Exit, Fail, escaped
 
 INTERRUPTED = 130

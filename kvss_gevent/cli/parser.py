@@ -58,14 +58,14 @@ class Parser(argparse.ArgumentParser):
         near = get_close_matches(word, self.subcommands(), 1)
         remedy = f"Did you mean `{self.prog} {near[0]}`?" if near else f"Give one of {', '.join(self.subcommands())}."
         usage = self.subcommands()[near[0]].format_usage() if near else self.format_usage()
-        return Fail(f"{self.prog.partition(' ')[2]} has no command {word!r}", remedy, usage=usage)
+        return Fail(f"there is no command {word!r}", remedy, usage=usage, command=self.prog)
 
     def error(self, message: str) -> NoReturn:
         """Raise the Fail for a message of argparse. An unknown option comes first: it often causes the other errors."""
         named = self  # argparse has the outermost parser report what a subcommand does not know
         for word in self._words:
             named = named.subcommands().get(word, named)
-        command, usage = named.prog.partition(" ")[2], named.format_usage()
+        usage = named.format_usage()
         surplus = message.startswith("unrecognized arguments: ")
         words = message.partition(": ")[2].split() if surplus else self._words if "required" in message else ()
         flags = [word.partition("=")[0] for word in words if word.startswith("-")]
@@ -73,10 +73,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             near = get_close_matches(unknown, named._option_string_actions, 1)
             remedy = f"Did you mean {near[0]}?" if near else f"`{named.prog} --help` lists what it takes."
-            raise Fail(f"{command} has no option {unknown}", remedy, usage=usage)
+            raise Fail(f"there is no option {unknown}", remedy, usage=usage, command=named.prog)
         if surplus:
             message = f"{words[0]!r} is one word too many"
-        raise Fail(f"{command}: {message}", f"`{named.prog} --help` says what it takes.", usage=usage)
+        raise Fail(message, f"`{named.prog} --help` says what it takes.", usage=usage, command=named.prog)
 
 
 def add_subcommand(words: Any, name: str, summary: str, epilog: str | None = None) -> Parser:

@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
     if args.scene not in SCENES:
         raise Fail(f"there is no scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
     if sys.platform != "linux":
-        raise Fail("kvss show reads clocks of threads, which only Linux has", "Run it on Linux, or in a container.")
+        raise Fail("it reads clocks of threads, which only Linux has", "Run it on Linux, or in a container.")
     scene = SCENES[args.scene]
     names = _models(args.models)
     _make(args.out)  # before the recordings, which take long
@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
         story = scene_files.told(scene, name)
         _progress("")
         if isinstance(story, str):
-            print(f"kvss: {story}", file=sys.stderr)
+            print(f"kvss show: {story}", file=sys.stderr)
         else:
             stories.append(story)
     if not stories:
@@ -74,7 +74,7 @@ def run(args: Namespace) -> int:
     except OSError as error:
         raise _cannot_write(error) from None
     if said := warning(stories):
-        print(f"kvss: {said}", file=sys.stderr)
+        print(f"kvss show: {said}", file=sys.stderr)
     print(f"Written: {page} and {page.with_suffix('.trace.json').name} for Perfetto.")
     return Exit.OK if len(stories) == len(names) else Exit.FAILED
 
@@ -114,7 +114,7 @@ def _models(given: str | None) -> list[str]:
         except models.Absent as absent:
             if given:
                 raise Fail(absent.cause, absent.remedy, Exit.UNREACHABLE) from None
-            print(f"kvss: left out: {absent.cause}; {absent.remedy}", file=sys.stderr)
+            print(f"kvss show: left out: {absent.cause}; {absent.remedy}", file=sys.stderr)
         else:
             chosen.append(name)
     return chosen

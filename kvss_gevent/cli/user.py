@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             known = {user.name: user for user in list_users(args.file)}
             if name not in known:
-                print(f"kvss: {args.file} has no user {name}", file=sys.stderr)
+                print(f"kvss user: {args.file} has no user {name}", file=sys.stderr)
                 print(f"  kvss user list {args.file} lists the users.", file=sys.stderr)
                 return Exit.FAILED
             role = known[name].role

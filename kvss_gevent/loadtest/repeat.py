@@ -6,11 +6,11 @@ import statistics
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.loadtest.command import locust_command
+from kvss_gevent.loadtest.command import locust_command, why_it_failed
+from kvss_gevent.settings.arguments import whole
 from kvss_gevent.settings.fail import Exit, Fail
 
 _SHOWN = (
@@ -55,31 +55,17 @@ exit codes: the highest of the runs, 2 wrong usage"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `kvss load repeat`."""
     parser.epilog = EPILOG
-    parser.add_argument("times", type=int, metavar="N", help="number of runs, at least 2")
+    parser.add_argument(
+        "times", type=whole(2, 100), metavar="N", help="number of runs, at least 2: one run has no interval"
+    )
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="directory for the runs; each gets its own directory in it"
     )
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="options of Locust, and --kv-*")
 
 
-def _failed(number: int, done: "subprocess.CompletedProcess[str]") -> Fail:
-    """Return what a run said that left no results."""
-    lines = [line for line in done.stderr.splitlines() if line.strip() and "/INFO/" not in line]
-    code = done.returncode or Exit.FAILED
-    for cause, remedy in pairwise(lines):
-        if cause.startswith("kvss load: "):
-            return Fail(f"run {number}: {cause.removeprefix('kvss load: ')}", remedy.strip(), code)
-    return Fail(
-        f"run {number}: {lines[-1] if lines else 'it left no results'}",
-        "`kvss load run --help` lists the options.",
-        code,
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """Run Locust N times, headless, into OUT/1 to OUT/N; the exit code is the greatest of the runs'. Raises Fail."""
-    if args.times < 2:
-        raise Fail("N must be at least 2: one run has no interval", "Give a greater N.")
     runs = []
     code = 0
     for number in range(1, args.times + 1):
@@ -89,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             (out / "results.json").unlink()
         done = subprocess.run(locust_command(options), capture_output=True, text=True, check=False)
         if not (out / "results.json").exists():
-            raise _failed(number, done)
+            fail = why_it_failed(done)
+            raise Fail(f"run {number}: {fail.cause}", fail.remedy, fail.code)
         runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
         code = max(code, done.returncode)
         figures = runs[-1]

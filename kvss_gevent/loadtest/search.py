@@ -12,19 +12,18 @@ with exit code 4: the machine is too busy to tell.
 
 import argparse
 import json
-import re
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.loadtest.command import locust_command
+from kvss_gevent.loadtest.command import locust_command, why_it_failed
 from kvss_gevent.loadtest.report import thresholds
 from kvss_gevent.loadtest.report.figures import FEW, PERCENTILES
 from kvss_gevent.loadtest.report.thresholds import Requirement
+from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail
 
 EXIT_UNCLEAR = 4
@@ -122,7 +121,7 @@ def seconds_for(rate: float, requirements: tuple[Requirement, ...], least_s: flo
 
 
 def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirement, ...]) -> SearchTrial:
-    """Run the load tester at a rate. Raises Fail with its complaint and exit code where it leaves no results."""
+    """Run the load tester at a rate. Raises Fail with its error where it leaves no results."""
     seconds = seconds_for(rate, requirements, args.seconds)
     with tempfile.TemporaryDirectory() as out:
         command = locust_command(["--headless", "--only-summary", "-H", args.host, "-u", str(args.users)])
@@ -132,10 +131,9 @@ def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirem
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
         path = Path(out) / "results.json"
         if not path.exists():
-            lines = [line for line in done.stderr.splitlines() if line and not re.match(r"\[.*INFO", line)]
-            complaint = "\n".join(lines[-2:]) or f"locust ended with {done.returncode}"
-            code = Exit.USAGE if done.returncode == Exit.USAGE else Exit.UNREACHABLE
-            raise Fail(complaint.removeprefix("__main__.py: error: "), "", code)
+            fail = why_it_failed(done)
+            fail.code = Exit.USAGE if fail.code == Exit.USAGE else Exit.UNREACHABLE
+            raise fail
         return judge(rate, json.loads(path.read_text()), requirements)
 
 
@@ -163,16 +161,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1:5050", metavar="ADDRESS", help="the server (default 127.0.0.1:5050)"
     )
-    parser.add_argument("--users", type=int, default=10, metavar="N", help="connections (default 10)")
+    parser.add_argument("--users", type=whole(1, 1_000_000), default=10, metavar="N", help="connections (default 10)")
     parser.add_argument(
-        "--seconds", type=int, default=5, metavar="S", help="shortest measured window of each run (default 5)"
+        "--seconds",
+        type=whole(1, _LONGEST_S),
+        default=5,
+        metavar="S",
+        help="shortest measured window of each run (default 5)",
     )
     parser.add_argument(
-        "--start", type=float, default=1000, metavar="RATE", help="first rate per second (default 1000)"
+        "--start", type=number(1, _MOST_RATE), default=1000, metavar="RATE", help="first rate per second (default 1000)"
     )
     parser.add_argument(
         "--precision",
-        type=float,
+        type=number(0.0001, 0.9999),
         default=0.02,
         metavar="SHARE",
         help="end when the rate is known to this share (default 0.02)",
@@ -181,16 +183,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search and print; 0 found, 1 nothing holds, 3 no server, 4 too busy to tell, 130 Ctrl-C. Raises Fail."""
+    """Search and print; 0 found, 1 nothing holds. Raises Fail: 3 no server, 4 too busy to tell."""
     try:
         requirements = read_slo(args.slo)
     except ValueError as error:
         raise Fail(f"--slo: {error}", HELP_SAYS) from None
-    if args.users < 1 or args.seconds < 1 or not 0 < args.precision < 1 or not 1 <= args.start <= _MOST_RATE:
-        raise Fail(
-            "--users and --seconds are at least 1, --start is 1 to 1,000,000, --precision between 0 and 1", HELP_SAYS
-        )
-    held = [0.0]
+    held: list[float] = []
 
     def try_rate(rate: float) -> SearchTrial:
         trial = run_once(rate, args, requirements)
@@ -200,21 +198,28 @@ def run(args: argparse.Namespace) -> int:
         return trial
 
     try:
-        return _answer(search(try_rate, args.start, args.precision), args)
-    except Fail as fail:
-        print(fail.cause, file=sys.stderr)
-        code = int(fail.code)
+        best = search(try_rate, args.start, args.precision)
     except UnclearError as unclear:
-        print(f"{TOO_BUSY}: {unclear}", file=sys.stderr)
-        code = EXIT_UNCLEAR
-    except subprocess.TimeoutExpired as error:
-        print(error, file=sys.stderr)
-        code = int(Exit.UNREACHABLE)
-    except KeyboardInterrupt:
-        code = 130  # what shells make of SIGINT
-    if best := max(held):
-        print(f"the search did not end; the highest rate that held {args.slo}: {best:,.0f} requests/s")
-    return code
+        _show_unfinished(held, args)
+        raise Fail(
+            f"{TOO_BUSY}: {unclear}", "End other programs, or search on another machine.", EXIT_UNCLEAR
+        ) from None
+    except subprocess.TimeoutExpired as late:
+        _show_unfinished(held, args)
+        raise Fail(f"a run did not end in {late.timeout:.0f} s", "Check the server.", Exit.UNREACHABLE) from None
+    except (Fail, KeyboardInterrupt):
+        _show_unfinished(held, args)
+        raise
+    if not best:
+        print(f"no rate from {args.start:,.0f}/s down holds {args.slo}")
+        return Exit.FAILED
+    print(f"highest rate that holds {args.slo}: {best:,.0f} requests/s")
+    return Exit.OK
+
+
+def _show_unfinished(held: Sequence[float], args: argparse.Namespace) -> None:
+    if held:
+        print(f"the search did not end; the highest rate that held {args.slo}: {max(held):,.0f} requests/s", flush=True)
 
 
 def _show(trial: SearchTrial) -> None:
@@ -224,11 +229,3 @@ def _show(trial: SearchTrial) -> None:
     )
     if trial.doubt:
         print(f"{'':>13}in doubt: {trial.doubt}", flush=True)
-
-
-def _answer(best: float, args: argparse.Namespace) -> int:
-    if not best:
-        print(f"no rate from {args.start:,.0f}/s down holds {args.slo}")
-        return Exit.FAILED
-    print(f"highest rate that holds {args.slo}: {best:,.0f} requests/s")
-    return Exit.OK

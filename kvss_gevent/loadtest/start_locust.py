@@ -4,23 +4,42 @@ Locust comes first of all: nothing that it patches may be imported before it.
 """
 
 import sys
+from typing import Any, NoReturn
 
 
 def main() -> None:
-    """Run Locust. Ctrl-C before Locust listens to it is exit code 130; a port that is taken is two lines and code 2."""
+    """Run Locust. Ctrl-C before Locust listens to it is exit code 130; what it refuses is two lines and code 2."""
     sys.argv[0] = "kvss load run"
     try:
+        from locust.argument_parser import LocustArgumentParser
         from locust.exception import RPCError
         from locust.main import main as locust
 
+        LocustArgumentParser.exit = _leave
         try:
             locust()  # type: ignore[no-untyped-call]
         except RPCError as error:
-            print(f"kvss load: {error}", file=sys.stderr)
-            print("  end what uses this port, or give another with --master-bind-port", file=sys.stderr)
-            sys.exit(2)
+            _refuse(str(error), "End what uses this port, or give another with --master-bind-port.")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _leave(parser: Any, status: int = 0, message: str | None = None) -> NoReturn:
+    """Take the place of the parser's exit: what it says of wrong usage has the form of all errors here."""
+    from kvss_gevent.loadtest.command import HELP_SAYS
+
+    if status:
+        cause, _, remedy = str(message).strip().removeprefix(f"{parser.prog}: error: ").partition("\n")
+        _refuse(cause, remedy or HELP_SAYS)
+    sys.exit(status)
+
+
+def _refuse(cause: str, remedy: str) -> NoReturn:
+    from kvss_gevent.settings.fail import Fail
+
+    fail = Fail(cause, remedy)
+    fail.show("kvss load")
+    sys.exit(fail.code)
 
 
 if __name__ == "__main__":

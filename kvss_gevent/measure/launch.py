@@ -149,4 +149,4 @@ def _why(process: "subprocess.Popen[str]", log: IO[str]) -> str:
     """Return the first line that a server logged, once it has ended."""
     end(process)
     log.seek(0)
-    return log.readline().strip().removeprefix("kvss: ")
+    return log.readline().strip().removeprefix("kvss serve: ")

@@ -210,7 +210,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         try:
             return serve(listener, config, same_file.checked(open_store(config)), outside, observation, worker)
         except Fail as fail:
-            fail.show()
+            fail.show("kvss serve")
             return fail.code
 
     def reload() -> None:

@@ -14,18 +14,23 @@ class Exit(IntEnum):
 
 
 class Fail(Exception):
-    """Ends the command: one line with the cause, one with what to do, the exit code, and a usage to show."""
+    """Ends the command: one line with the cause, one with what to do, the exit code, and a usage to show.
 
-    def __init__(self, cause: str, remedy: str, code: int = Exit.USAGE, *, usage: str = "") -> None:
+    command is given where the error belongs to another command than the one that runs, such as to a subcommand of it.
+    """
+
+    def __init__(self, cause: str, remedy: str, code: int = Exit.USAGE, *, usage: str = "", command: str = "") -> None:
         super().__init__(cause)
         self.usage = usage
+        self.command = command
         self.cause = cause
         self.remedy = remedy
         self.code = code
 
-    def show(self) -> None:
+    def show(self, command: str) -> None:
         """Print the two lines, with control characters as escapes: a path or a name cannot steer a terminal."""
-        print(f"kvss: {escaped(self.cause)}\n  {escaped(self.remedy)}\n{self.usage}", end="", file=sys.stderr)
+        lines = f"{self.command or command}: {escaped(self.cause)}\n  {escaped(self.remedy)}\n{self.usage}"
+        print(lines, end="", file=sys.stderr, flush=True)
 
 
 def escaped(text: str) -> str:

@@ -23,7 +23,7 @@ _STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
 
 def read_address(host: str | None) -> tuple[str, int]:
     """Return host and port. Raises Fail where there is no host, or one that names no server."""
-    remedy = "give its address, such as --host 127.0.0.1:5050"
+    remedy = "Give its address, such as --host 127.0.0.1:5050."
     if not host:
         raise Fail("no server to load was given", remedy)
     try:
@@ -35,9 +35,7 @@ def read_address(host: str | None) -> tuple[str, int]:
 def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
     """Ask for STATS once. Raises Fail where nothing answers, or not in KV/1.0."""
     where = f"{address[0]}:{address[1]}"
-    remedy = (
-        f"start a server there (python -m kvss_gevent serve {address[0]} {address[1]}), or name another with --host"
-    )
+    remedy = f"Start a server there: kvss serve {address[0]} {address[1]}, or name another with --host."
     try:
         reply = _ask(address, timeout_s)
     except ConnectionLost as lost:
@@ -78,7 +76,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
             connection.close(quit_first=True)
     except ConnectionLost as lost:
         cause = f"storing {count} keys at {address[0]}:{address[1]} failed: {lost}"
-        raise Fail(cause, "see the server's messages, or skip this step with --kv-preload off", Exit.FAILED) from None
+        raise Fail(cause, "See the server's messages, or skip this step with --kv-preload off.", Exit.FAILED) from None
     return clock() - begun
 
 
@@ -108,5 +106,5 @@ def check_web_port(host: str, port: int) -> None:
             reason = (isinstance(error, OSError) and error.strerror) or "there is no such port"
             raise Fail(
                 f"the web page cannot listen on {host or '*'}:{port}: {reason}",
-                "end what uses the port, give another with --web-port, or run without a page: --headless",
+                "End what uses the port, give another with --web-port, or run without a page: --headless.",
             ) from None

@@ -66,5 +66,5 @@ def start(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
             if web_ui is not None:
                 web_tab.install(web_ui, environment.kvss)
     except Fail as fail:
-        print(f"kvss load: {fail.cause}\n  {fail.remedy}", file=sys.stderr, flush=True)
+        fail.show("kvss load")
         sys.exit(fail.code)

@@ -38,7 +38,7 @@ def read_environment(environment: Any) -> Options:
     try:
         return read_options(texts_of(environment.parsed_options))
     except ValueError as error:
-        raise Fail(str(error), "kvss load run --help lists the --kv options with their defaults") from None
+        raise Fail(str(error), "`kvss load run --help` lists the --kv options with their defaults.") from None
 
 
 class Coordinator:

@@ -9,7 +9,7 @@ from kvss_gevent.settings.fail import Fail
 def check(pid: int) -> None:
     """Raise Fail where a process is asked for that there is not."""
     if pid and not _sample(pid):
-        raise Fail(f"--kv-server-pid: there is no process {pid}", "give the server's process id, or remove the option")
+        raise Fail(f"--kv-server-pid: there is no process {pid}", "Give the server's process id, or remove the option.")
 
 
 class ServerWatch:

@@ -34,8 +34,8 @@ def check_tasks(environment: Any, open_loop: bool) -> None:
         if not user.tasks:
             asked = environment.parsed_options.tags or environment.parsed_options.exclude_tags
             cause = f"{user.__name__} has no task" + (f" with the tags {', '.join(asked)}" if asked else "")
-            raise Fail(cause, "remove --tags and --exclude-tags, or name other tags, or give the class a task")
+            raise Fail(cause, "Remove --tags and --exclude-tags, or name other tags, or give the class a task.")
         for task in user.tasks:
             if open_loop and isclass(task) and issubclass(task, TaskSet) and task.wait_time is not TaskSet.wait_time:
                 cause = f"{user.__name__}: its tasks {task.__name__} wait for a time of their own, not for --kv-rate"
-                raise Fail(cause, f"remove the wait_time of {task.__name__}, or remove --kv-rate")
+                raise Fail(cause, f"Remove the wait_time of {task.__name__}, or remove --kv-rate.")

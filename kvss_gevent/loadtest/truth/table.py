@@ -4,12 +4,12 @@ import argparse
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from math import inf
 from pathlib import Path
 
 from kvss_gevent.loadtest.truth import knee
 from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, Cell, Load, all_cells
 from kvss_gevent.loadtest.truth.harness import CellOutcome, attempt, repeat
+from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail
 
 _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of truth -->"
@@ -91,26 +91,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=number(0, 10_000),
         metavar="N",
         help="begin no cell after this time (default 25); end the searches then (15)",
     )
-    parser.add_argument("--together", type=int, default=2, metavar="N", help="cells that run side by side (default 2)")
+    parser.add_argument(
+        "--together", type=whole(1, 64), default=2, metavar="N", help="cells that run side by side (default 2)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the cells, or the searches; returns one of the exit codes of EPILOG."""
-    minutes = 1.0 if args.minutes is None else args.minutes
-    if args.together < 1 or not 0 < minutes < inf:
-        raise Fail("--together is at least 1, --minutes more than 0", "`kvss load truth --help` says what they mean.")
     if args.search:
-        return knee.run(args.minutes or 15)
+        return knee.run(15 if args.minutes is None else args.minutes)
     cells = [Cell(server, load) for server, load in QUICK] if args.quick else list(all_cells())
     cells = [cell for cell in cells if args.only in f"{cell.row}; {cell.load};"]
     if not cells:
         raise Fail(f"no cell has {args.only!r} in its name", "Leave out --only to see all names.")
     progress = Progress(cells, args.write)
-    ends = progress.begun + (args.minutes or 25) * 60
+    ends = progress.begun + (25 if args.minutes is None else args.minutes) * 60
     pool = ThreadPoolExecutor(args.together)
     try:
         for done in as_completed([pool.submit(_once, cell, ends) for cell in cells]):
