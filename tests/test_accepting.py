@@ -16,8 +16,8 @@ from gevent import socket as green
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
+from kvss_gevent.server.accepting.listener import listening
 from kvss_gevent.server.gevent_server import KVServer
-from kvss_gevent.server.listener import listening
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Fail
 from kvss_gevent.stores.memory import MemoryStore

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from kvss_gevent.server.admission import Admission
+from kvss_gevent.server.accepting.admission import Admission
 from kvss_gevent.server.connection import host_of
 from kvss_gevent.settings.config import Config
 

@@ -15,8 +15,9 @@ from gevent import socket as green
 from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role, User
-from kvss_gevent.server.gevent_server import SMALL_RECV_BYTES, KVServer
-from kvss_gevent.server.listener import bound
+from kvss_gevent.server.accepting.listener import bound
+from kvss_gevent.server.connection_loop import SMALL_RECV_BYTES
+from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.security.tls import server_context
 from kvss_gevent.server.transport import MakeTransport, plain, tls
 from kvss_gevent.settings.config import Config
@@ -148,7 +149,6 @@ def test_before_a_login_little_is_received_at_a_time() -> None:
     listener.listen()
     service = Service(MemoryStore(), login=lambda made, _: Recorded(made, views(made), lambda *_: user))
     server = KVServer(listener, service, Config())
-    server.needs_login = server.may_wait = True
     server.start()
     with green.create_connection(server.address, 10) as client:
         client.sendall(b"KV/1.0 GET a\n" * 2000)

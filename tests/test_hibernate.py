@@ -11,7 +11,7 @@ from gevent import socket as green
 from serving import serving, wait_until
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.server import descriptors
+from kvss_gevent.server.accepting import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.kinds import MAX_COUNT
@@ -137,18 +137,18 @@ def test_a_connection_that_is_no_longer_quiet_keeps_its_greenlet() -> None:
         client = connect()
         assert ask(client) == NONE
         (connection,) = server.connections
-        server._hibernate(connection)  # it was found quiet, and has asked before its greenlet was to end
+        server.connection_loop.hibernate(connection)  # it was found quiet, and has asked before its greenlet was to end
         gevent.sleep(0.01)
         assert sleepers(server) == 0
         connection.session.quiet = True
         client.sendall(ASK)  # it lies in the socket and is not read yet
-        server._hibernate(connection)
+        server.connection_loop.hibernate(connection)
         assert client.recv(100) == NONE
         assert sleepers(server) == 0
         connection.session.quiet = True
-        server._hibernate(connection)
+        server.connection_loop.hibernate(connection)
         until(lambda: sleepers(server) == 1)
-        server._hibernate(connection)  # it has no greenlet that could end
+        server.connection_loop.hibernate(connection)  # it has no greenlet that could end
         gevent.sleep(0.01)
         assert not connection.rests
         assert ask(client) == NONE
@@ -162,7 +162,7 @@ def test_a_connection_that_has_replies_to_send_keeps_its_greenlet() -> None:
         client.sendall(b"KV/1.0 GET big\n" * 40)
         until(lambda: connection.sending)
         connection.session.quiet = True
-        server._hibernate(connection)
+        server.connection_loop.hibernate(connection)
         left = 40 * (len(b"200 OK \n") + 500_000)
         while left:
             taken = client.recv(1 << 20)

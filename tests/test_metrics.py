@@ -25,7 +25,7 @@ from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import render
 from kvss_gevent.observe.timing import BUSY_CALLS, Timing
 from kvss_gevent.protocol.wire import Status
-from kvss_gevent.server.listener import check_exposure
+from kvss_gevent.server.accepting.listener import check_exposure
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Fail
 from kvss_gevent.stores.base import StoreError

@@ -9,7 +9,7 @@ from kvss_gevent.measure.load import BUSY_SHARE, ClosedLoad, LoadOutcome
 from kvss_gevent.measure.prepared_connections import Unusable
 from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
-from kvss_gevent.server.descriptors import raise_limit
+from kvss_gevent.server.accepting.descriptors import raise_limit
 from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail

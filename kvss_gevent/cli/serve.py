@@ -11,7 +11,7 @@ from kvss_gevent.cli.streams import OutputLost
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
-from kvss_gevent.server.listener import check_exposure, listening, listening_for_metrics, shown_address
+from kvss_gevent.server.accepting.listener import check_exposure, listening, listening_for_metrics, shown_address
 from kvss_gevent.settings import signals
 from kvss_gevent.settings.addresses import Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Exit, Fail

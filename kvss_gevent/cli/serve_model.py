@@ -15,8 +15,8 @@ from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, RequestCounts, Service
 from kvss_gevent.models.contract import Ground
-from kvss_gevent.server.descriptors import raise_limit
-from kvss_gevent.server.listener import listening
+from kvss_gevent.server.accepting.descriptors import raise_limit
+from kvss_gevent.server.accepting.listener import listening
 from kvss_gevent.settings.config import Config, flag, options, variable
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.log import NOTICE

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from kvss_gevent.core.admin_commands import AdminCommands
 from kvss_gevent.core.conversation import Conversation, Counters, Limits
@@ -85,6 +85,8 @@ class Service:
         self.converse = converse
         """Makes the conversation of a client that need not log in, or is logged in."""
         self._login = login
+        self.may_wait = self.store.blocks or login is not None
+        """Whether a conversation may let other greenlets run, in its store or while a password is checked."""
         self._stats_form = FORMS[stats_format]
         self._fault_logged_s = float("-inf")
 
@@ -97,6 +99,10 @@ class Service:
         if self._stranger is None:
             self._stranger = self.over(lambda store: store, admin=None)
         return self.converse(self._stranger)
+
+    def is_admitted(self, conversation: Any) -> bool:
+        """Tell whether a conversation has its login behind it, or needs none."""
+        return self._login is None or conversation.is_admitted
 
     def extra_reply(self, line: bytes) -> bytes | None:
         """Return the reply to a command of this server that is not part of KV/1.0; None for any other line."""

@@ -1,4 +1,5 @@
-"""The gevent server: the loop of a connection, its limits, accepting, and several worker processes.
+"""The gevent server: accepting, the loop of a connection, its limits, and several worker processes.
 
-May import: protocol, settings, stores, core, observe, server.security.
+May import: protocol, settings, stores, core, observe, server.accepting,
+server.security.
 """

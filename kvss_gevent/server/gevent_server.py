@@ -1,12 +1,4 @@
-"""The gevent server: a StreamServer, one greenlet per connection. A conversation answers what it receives.
-
-The usual loop of `socket.recv` and `sendall` costs twice the CPU for a request: each wait tries, fails, makes a Waiter,
-and starts and stops a watcher. Here each connection keeps one watcher, which is started once with the greenlet's own
-switch. The event loop wakes the greenlet. The greenlet makes one recv and one send, and goes back to the event loop.
-This needs three rules. The watcher is stopped before the greenlet waits for anything else; otherwise the wrong event
-would wake it. Only the greenlet that owns a socket closes it, and it closes the watcher first. To end a connection from
-outside, the socket is shut down: its greenlet then reads the end of the stream.
-"""
+"""The gevent server: a StreamServer that accepts clients, and one greenlet per connection."""
 
 import logging
 import socket
@@ -17,45 +9,29 @@ from typing import Any
 
 import gevent
 from gevent.server import StreamServer
-from greenlet import getcurrent, greenlet
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.core.session import no_table
 from kvss_gevent.observe.observer import Observer
-from kvss_gevent.observe.timing import NEVER_ON, Call
-from kvss_gevent.server.admission import Admission
+from kvss_gevent.server.accepting.admission import Admission
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
-from kvss_gevent.server.connection import Connection, as_lines_bytes, close, has_left, held_input, host_of
-from kvss_gevent.server.rare_log import RareLog
-from kvss_gevent.server.security.tls import PlainClientError, TlsError
+from kvss_gevent.server.connection import Connection, close, has_left, host_of
+from kvss_gevent.server.connection_loop import ConnectionLoop
 from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.hub_wait import hub_switch
 
 logger = logging.getLogger("kvss")
-
-READ, WRITE = 1, 2
-
-SMALL_RECV_BYTES = 448
-"""Fits Python's own small-object allocator. A larger buffer costs 0.3 us a request. It grows after it was full."""
 
 SHORT_QUEUE = 16
 """If more clients wait to be accepted, none is left to a freer worker: a storm must not be accepted one in 2 ms."""
 QUEUE_LENGTH = struct.Struct("24xI")
 """Offset in a listening socket's TCP_INFO of tcpi_unacked, which is the length of its queue."""
 
-STRANGERS_LOG_INTERVAL_S = 10.0
-"""Clients of other protocols are logged at most this often."""
-
 PAUSE_S = 0.5
 """How long accepting rests if not even a refusal could be sent."""
 
 LEAVE_S = 0.002
 """How long a new client is left to a worker with fewer clients. Without it, one worker of four got 52 of 64 clients."""
-
-PROGRESS_LOOKS = 5
-"""How often a client that takes no replies is checked before --write-timeout ends it."""
 
 GRACE_S = 1.0
 """Time for connections that were reset at the end of a drain to end."""
@@ -64,10 +40,6 @@ GRACE_S = 1.0
 Accepted = tuple[Connection | None, None]
 NOBODY: Accepted = (None, None)
 """An accepted connection that is closed already; the turn goes on to the next one."""
-
-
-class DeafClientError(Exception):
-    """The client has taken none of its replies for the whole of --write-timeout."""
 
 
 class KVServer(StreamServer):  # type: ignore[misc]
@@ -80,32 +52,39 @@ class KVServer(StreamServer):  # type: ignore[misc]
     max_accept = 100
 
     def __init__(
-        self, listener: Any, service: Service, config: Config, someone_is_freer: Callable[[], bool] | None = None
+        self,
+        listener: Any,
+        service: Service,
+        config: Config,
+        someone_is_freer: Callable[[], bool] | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        super().__init__(listener, self._converse, spawn=gevent.spawn_raw)
         self.service = service
         self.config = config
         self.connections: set[Connection] = set()
+        self.make_transport: MakeTransport = plain
         self._someone_is_freer = someone_is_freer or _nobody
         self._left_it = False
-        self._admission = Admission(lambda: self.config)
-        self._strangers = RareLog(STRANGERS_LOG_INTERVAL_S)
-        self._loop = gevent.get_hub().loop
-        self._switch_to_hub = hub_switch()
-        self.make_transport: MakeTransport = plain
+        self._admission = Admission(self._read_config)
+        self._observer = observer
         usual_bytes = default_bound()
-        self.observer: Observer | None = None
-        self.may_wait = service.store.blocks
-        """Whether a conversation may let other greenlets run, in its store or while a password is checked."""
-        self.needs_login = False
-        """Whether conversations have is_admitted, because one without a login may not stay for long."""
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
+        self.connection_loop = ConnectionLoop(service, self._read_config, self._memory, self._forget, observer)
+        super().__init__(listener, self.connection_loop.converse, spawn=gevent.spawn_raw)
         self._sweeper = gevent.spawn(
-            sweep, self.connections, lambda: self.config, self._memory, self._is_admitted, self._hibernate
+            sweep,
+            self.connections,
+            self._read_config,
+            self._memory,
+            service.is_admitted,
+            self.connection_loop.hibernate,
         )
         self._reclaimer = (
             gevent.spawn(reclaim, service.bare_store) if isinstance(service.bare_store, Reclaimed) else None
         )
+
+    def _read_config(self) -> Config:
+        return self.config
 
     def do_read(self) -> Accepted | None:
         """Accept one connection, or refuse it with 500 if there is no room (rule 10). None ends the turn."""
@@ -141,18 +120,15 @@ class KVServer(StreamServer):  # type: ignore[misc]
         connection = Connection(sock, self.make_transport(sock), self.service.open(host or "loopback"), address)
         self.connections.add(connection)
         self.service.stats.connections += 1
-        if self.observer:
-            self.observer.opened(connection)
+        if self._observer:
+            self._observer.opened(connection)
         logger.info("%s connected", connection)
         return connection, None
 
     def do_handle(self, connection: Connection | None, _: None) -> None:
         """Give the connection its greenlet."""
         if connection:
-            self._spawn(self._converse, connection)
-
-    def _is_admitted(self, conversation: Any) -> bool:
-        return not self.needs_login or conversation.is_admitted
+            self._spawn(self.connection_loop.converse, connection)
 
     def _queue_length(self) -> int:
         """Return how many clients wait to be accepted; 0 where the system does not tell."""
@@ -166,210 +142,17 @@ class KVServer(StreamServer):  # type: ignore[misc]
         if self.started:
             self.start_accepting()
 
-    def _converse(self, connection: Connection, readable: Any = None) -> None:
-        """Run the greenlet of one connection, until the connection ends or hibernates."""
-        sock = connection.sock
-        readable = readable or self._loop.io(sock.fileno(), READ)
-        reason = "it closed"
-        rests = False
-        try:
-            rests = self._talk(connection, readable)
-            if connection.session.closed:
-                reason = "closed as asked"
-                if foreign := getattr(connection.session, "foreign", ""):
-                    reason = f"it speaks {foreign} and not KV/1.0"
-                    self._strangers.warn("%s: %s", connection, reason)
-        except DeafClientError:
-            connection.reset_on_close()
-            reason = f"it took no reply for {self.config.write_timeout_s:g} s"
-        except OSError as error:
-            reason = error.strerror or "connection lost"
-            if isinstance(error, PlainClientError | TlsError):
-                self._strangers.warn("%s: %s", connection, reason)
-        except Exception:
-            logger.exception("%s: an error in this server ends the connection", connection)
-        finally:
-            readable.stop()
-            connection.wake = None
-            if rests:
-                readable.start(self._end_rest, connection, readable)
-            else:
-                readable.close()
-                self._forget(connection, reason)
-
     def _forget(self, connection: Connection, reason: str) -> None:
         """Close a connection whose watcher is closed."""
         self.connections.discard(connection)
         self._memory.forget(connection)
         self._admission.closed(host_of(connection.address))
         self.service.stats.connections -= 1
-        if self.observer:
-            self.observer.closed(connection)
+        if self._observer:
+            self._observer.closed(connection)
         logger.info("%s gone: %s", connection, connection.ended or reason)
         connection.transport.finish()
         close(connection.sock)
-
-    def _hibernate(self, connection: Connection) -> None:
-        """Let a quiet connection give up its greenlet soon. Its next byte gives it another one."""
-        self._loop.run_callback(self._rest, connection)
-
-    def _rest(self, connection: Connection) -> None:
-        """End the greenlet of a quiet connection. Runs in the hub, so nothing reads or sends meanwhile."""
-        if connection.wake and not connection.sending and connection.session.quiet:
-            connection.rests = True
-            connection.wake()
-            connection.rests = False
-
-    def _end_rest(self, connection: Connection, readable: Any) -> None:
-        """Give a hibernating connection a greenlet. It runs at once, because there is something to read."""
-        readable.stop()
-        greenlet(self._converse, gevent.get_hub()).switch(connection, readable)
-
-    def _talk(  # noqa: PLR0912 - one loop: a call for each step would cost more than the step
-        self, connection: Connection, readable: Any
-    ) -> bool:
-        """Receive, answer and send until one side is done or the connection is to hibernate; return whether it is.
-
-        Raises OSError; DeafClientError.
-        """
-        session, switch_to_hub = connection.session, self._switch_to_hub
-        recv, send = connection.transport[:2]
-        largest_bytes = connection.transport.largest_bytes
-        receive, wake = session.receive, getcurrent().switch
-        stopwatch, now = NEVER_ON, time.monotonic
-        if self.may_wait:
-            receive = self._observed(connection, receive)
-            receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
-        elif self.observer:
-            stopwatch = self.observer.timing.stopwatch
-        reply_in_table = getattr(session, "reply_in_table", no_table)
-        readable.start(wake)
-        connection.wake = wake
-        room = SMALL_RECV_BYTES
-        while not session.closed:
-            switch_to_hub()
-            try:
-                data = recv(room)
-            except BlockingIOError:
-                if connection.rests:
-                    return True
-                continue
-            if not data:
-                break
-            if stopwatch.is_on:  # here, because a call of a function would cost a third of it
-                # A look-up cannot take long. Two looks at the clock would take as long as itself.
-                reply = None if stopwatch.times_all else reply_in_table(data)
-                if reply is None:
-                    began_s = now()
-                    reply = receive(data)
-                    took_s = now() - began_s
-                    if took_s > stopwatch.limit_s:
-                        stopwatch.tell(connection, data, began_s, took_s)
-            else:
-                reply = receive(data)
-            if len(data) >= room:
-                if self._is_admitted(session):  # before a login, what a client sends at once waits in the kernel
-                    room = min(room * 12, largest_bytes)
-                self._memory.note(connection, held_input(session))
-            if reply:
-                try:
-                    sent = send(reply)
-                except BlockingIOError:
-                    sent = 0
-                if sent != len(reply) or session.more:
-                    lines_bytes = as_lines_bytes(data) if session.more else 0
-                    self._send_rest(connection, readable, wake, reply, sent, lines_bytes)
-        return False
-
-    def _observed(self, connection: Connection, call: Call) -> Call:
-        return self.observer.timed(connection, call, self.may_wait) if self.observer else call
-
-    def _for_a_store_that_waits(
-        self, connection: Connection, inner: Call, readable: Any, switch: Callable[[], Any]
-    ) -> tuple[Call, Callable[[], Any]]:
-        """Return receive and wake for a store in which the greenlet may wait. The socket must not wake it there.
-
-        The watcher is stopped only if the client sends more before it has its replies. To stop and start it for every
-        request costs a system call, 1.5 us in all.
-        """
-
-        def receive(data: bytes) -> bytes:
-            connection.sending = True  # the client waits for the server, so no timeout counts
-            reply = inner(data)
-            connection.sending = False
-            if not readable.active:
-                readable.start(wake)
-            return reply
-
-        def wake() -> None:
-            if connection.sending:
-                readable.stop()
-            else:
-                switch()
-
-        return receive, wake
-
-    def _send_rest(  # noqa: PLR0913, PLR0917 - the state of the loop, in which it is an exception
-        self,
-        connection: Connection,
-        readable: Any,
-        wake: Callable[[], Any],
-        reply: bytes,
-        sent: int,
-        lines_bytes: int,
-    ) -> None:
-        """Send the bytes that the kernel did not take, and the replies to waiting requests. Others run meanwhile.
-
-        lines_bytes: what the waiting requests take, at most. Afterwards the readable watcher is started again, with
-        wake.
-        """
-        session, send = connection.session, connection.transport.send
-        proceed = self._observed(connection, lambda _: session.proceed())
-        readable.stop()
-        connection.sending = True
-        writable = self._loop.io(connection.sock.fileno(), WRITE)
-        try:
-            while sent < len(reply) or session.more:
-                # All of a reply stays in memory until its last byte is sent. It is counted before the wait, which may
-                # be endless.
-                self._memory.note(connection, held_input(session) + len(reply) + (lines_bytes if session.more else 0))
-                # While the socket takes everything, nothing makes this greenlet wait, and a flood of pipelines would
-                # starve all other clients. Waiting for the socket lets the events of other sockets in; sleep(0) does
-                # not.
-                self._wait_until_writable(connection, writable)
-                if sent == len(reply):
-                    reply, sent = proceed(b""), 0
-                try:
-                    sent += send(memoryview(reply)[sent:])
-                except BlockingIOError:
-                    pass
-        finally:
-            writable.close()
-            connection.sending = False
-            self._memory.note(connection, held_input(session))
-        readable.start(wake)
-
-    def _wait_until_writable(self, connection: Connection, writable: Any) -> None:
-        """Wait until the socket takes more. Raises DeafClientError if the client takes nothing for --write-timeout.
-
-        A socket with large buffers becomes writable long after a slow client has begun to take its replies. So the test
-        is whether the kernel has less to send than before.
-        """
-        wait = gevent.get_hub().wait
-        limit_s = self.config.write_timeout_s
-        if not limit_s:
-            wait(writable)
-            return
-        untaken_bytes, since_s = connection.untaken_bytes(), time.monotonic()
-        while True:
-            with gevent.Timeout(limit_s / PROGRESS_LOOKS, False):
-                wait(writable)
-                return
-            now_bytes, now_s = connection.untaken_bytes(), time.monotonic()
-            if now_bytes != untaken_bytes:
-                untaken_bytes, since_s = now_bytes, now_s
-            elif now_s - since_s >= limit_s:
-                raise DeafClientError
 
     def drain(self, timeout_s: float) -> bool:
         """Stop accepting, answer what was received, close; return whether all was done within timeout_s.

@@ -21,7 +21,7 @@ from kvss_gevent.observe.blocking_watch import BlockingWatch
 from kvss_gevent.observe.observation import Observation
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.slow_log import read_slow_log
-from kvss_gevent.server import descriptors
+from kvss_gevent.server.accepting import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.security.protection import Protection
 from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_reloading
@@ -95,8 +95,7 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     if not config.strict:
         board = observation.board if observation else None
         service.admin = Admin(lambda most: read_slow_log(board, config.slow_ms, most))
-    running = _Running(listener, config, service, outside, worker, protection)
-    running.server.observer = observer
+    running = _Running(listener, config, service, outside, worker, protection, observer)
     handle(
         running.acts() | ({Act.DUMP: recorder.dump} if recorder else {}),
         lambda number, handler: gevent.signal_handler(number, handler, number),
@@ -104,7 +103,7 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     )
     running.server.start()
     if observation and observer:
-        observation.start(observer, service, may_wait=running.server.may_wait, is_stopping=running.stop.is_set)
+        observation.start(observer, service, may_wait=service.may_wait, is_stopping=running.stop.is_set)
     if config.watch_blocking:
         BlockingWatch(config.watch_blocking, gevent.get_hub().loop).start()
     # Objects that exist now stay, so the garbage collector need not walk through them again and again.
@@ -138,6 +137,7 @@ class _Running:
         outside: Outside,
         worker: "WorkerContext | None",
         protection: Protection,
+        observer: Observer | None,
     ) -> None:
         self.alone = worker is None
         """The supervisor tells what concerns all workers."""
@@ -145,13 +145,14 @@ class _Running:
         self.service = service
         self.reread = outside.reread
         self.server = KVServer(
-            listener, service, descriptors.fit(config, tell=self.alone), worker.someone_is_freer if worker else None
+            listener,
+            service,
+            descriptors.fit(config, tell=self.alone),
+            worker.someone_is_freer if worker else None,
+            observer,
         )
         self.protection = protection
         self.server.make_transport = protection.make_transport
-        if protection.authenticator:
-            self.server.may_wait = True
-            self.server.needs_login = True
         self.stop = gevent.event.Event()
         self.stopped_by = ""
 

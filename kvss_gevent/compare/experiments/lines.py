@@ -43,7 +43,12 @@ SHARED = {
 }
 """Files of the models' folder that a model uses besides its own."""
 
-PRODUCT = ("server/gevent_server.py", "server/connection.py", "server/listener.py")
+PRODUCT = (
+    "server/gevent_server.py",
+    "server/connection_loop.py",
+    "server/connection.py",
+    "server/accepting/listener.py",
+)
 
 
 def measure(bench: Workbench) -> Iterator[Point]:

@@ -36,7 +36,7 @@ WAITS: Final[Mapping[str, tuple[str, str]]] = {
     "twisted": ("models/twisted_reactor.py", "def dataReceived"),
     "trio": ("models/trio_tasks.py", "await stream.receive_some("),
     "gevent-plain": ("models/gevent_plain.py", "sock.recv("),
-    "gevent": ("server/gevent_server.py", "recv(room)"),
+    "gevent": ("server/connection_loop.py", "recv(room)"),
 }
 """For each model the file, and what stands in the line at which a request waits to be taken up."""
 
