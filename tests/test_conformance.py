@@ -134,7 +134,7 @@ def test_behind_many_cases_without_an_answer_the_others_wait_a_part_of_the_time(
     whole = [verdict.case.id for verdict in card.failures if verdict.received == "nothing within 0.3 s"]
     assert 1 <= len(whole) <= 4 + 2
     assert any(verdict.received == "nothing within 0.03 s" for verdict in card.failures)
-    assert "Many cases had no answer in their time: behind them a case waits 0.03 s." in card.notes
+    assert "Many cases got no answer in time: from then on a case waits only 0.03 s." in card.notes
 
 
 @pytest.mark.full
@@ -147,8 +147,8 @@ def test_a_server_that_hangs_for_good_is_not_asked_a_hundred_times() -> None:
 
     with running(talking(reply_to), threads=False) as port:
         card = grade("127.0.0.1", port, Plan(timeout_s=0.5))
-    [note] = [note for note in card.notes if note.startswith("From some case on")]
-    assert note == "From some case on no other could be tried: the server answers nobody any more."
+    [note] = [note for note in card.notes if note.startswith("At some point")]
+    assert note == "At some point no further case could be run: the server answers no client any more."
     tried = [verdict for verdict in card.verdicts if not verdict.skipped]
     assert 4 <= len(tried) < 30
 
@@ -203,7 +203,7 @@ def test_one_odd_habit_costs_one_case(habit: str) -> None:
     with running(greet) as port:
         card = grade("127.0.0.1", port, Plan(("framing", "commands", "errors", "QUIT", "robustness")))
     assert {verdict.case.id: verdict.received for verdict in card.failures}.keys() == expected, card.failures
-    assert any("is one thing: " in line for line in habits(card))
+    assert any("costs one case only: " in line for line in habits(card))
 
 
 @pytest.mark.parametrize("farewell", [b"200 OK Goodbye", b"200 OK", b"200 BYE"])

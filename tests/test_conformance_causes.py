@@ -205,6 +205,6 @@ def test_the_report_leads_with_the_cause_and_its_packets() -> None:
     card = Scorecard("host:1", "readme", (verdict,), (), 0.1)
     card = replace(card, causes=find(card))
     text = as_text(card)
-    assert "\nMost likely:\n\n1. PUT answers 201 where it stores the value that is there already.\n" in text
+    assert "\nMost likely:\n\n1. PUT answers 201 if it stores the value that is already there.\n" in text
     assert "\n     (a) > ... 7 more\n" in text
     assert text.index("Most likely") < text.index("FAILED put-equal")

@@ -38,7 +38,7 @@ def test_a_reply_without_end_is_not_heard_to_the_end() -> None:
             sock.sendall(b"x" * 65536)
 
     with running(converse) as port, closing(Peer(("127.0.0.1", port), Deadline(10))) as peer:
-        with pytest.raises(NoReply, match="a reply without end"):
+        with pytest.raises(NoReply, match="a reply that does not end"):
             peer.line()
         assert len(peer.pending()) < 3 << 20
 

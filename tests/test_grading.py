@@ -100,7 +100,7 @@ def test_a_script_with_windows_line_ends_is_said_to_be_one(tmp_path: Path) -> No
     source = write(tmp_path / "An", {})
     (source / "run.sh").write_bytes(b"exec ./server $1\r\n")
     [note] = recipe(source, ClassSettings()).notes
-    assert note == "run.sh has Windows line ends (CR LF), which a shell does not take: save it with LF."
+    assert note == "run.sh has Windows line ends (CR LF), which a shell does not accept: save it with LF."
     (source / "run.sh").write_bytes(b"exec ./server $1\n")
     assert recipe(source, ClassSettings()).notes == ()
 

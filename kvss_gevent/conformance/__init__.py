@@ -1,6 +1,6 @@
-"""A black-box scorecard for any KV/1.0 server: cases as data, run over sockets, shown as a report.
+"""Grades any KV/1.0 server from outside: cases as data, the code that runs them over sockets, and the report.
 
-The table needs no sockets: a plain case is packets in, reply lines out, and whether the connection ends.
+A plain case needs no sockets: packets in, reply lines out, and whether the connection ends.
 
 May import: protocol, settings, pages, conformance.
 """

@@ -1,7 +1,7 @@
-"""What a conformance case is: a few steps as data. The cases are in cases/, case_runner.py runs them.
+"""A conformance case: a few steps as data. The cases are in cases/; case_runner.py runs them.
 
-Bytes in steps are templates: `{k}` becomes a key that is new in every run, `{k511}` the same key filled up to 511
-bytes, and `{x100}` 100 letters x.
+The bytes in steps are templates: `{k}` becomes a key that is new in every run, `{k511}` the same key padded to 511
+bytes, and `{x100}` becomes 100 letters x.
 """
 
 import re
@@ -12,21 +12,21 @@ from re import Pattern
 from typing import Final
 
 FIRST: Final = "a"
-"""The name of the connection that most cases need alone."""
+"""The name of a case's first connection; most cases need no other."""
 
 Line = bytes | Pattern[bytes]
-"""A reply line without its line feed: exactly these bytes, or whatever matches the whole pattern."""
+"""A reply line without its line feed: exactly these bytes, or any line that the whole pattern matches."""
 
 
 class Source(StrEnum):
-    """The document that asks for what a case looks at."""
+    """The document that requires what a case checks."""
 
     SHEET = "sheet"
     README = "readme"
     COURSE = "sheet and readme"
     PROJECT = "project"
     PRACTICE = "practice"
-    """Good practice, in no document: advice without points everywhere."""
+    """Good practice that no document requires: advice without points in every profile."""
 
 
 PROFILES: Final[dict[str, frozenset[Source]]] = {
@@ -34,13 +34,13 @@ PROFILES: Final[dict[str, frozenset[Source]]] = {
     "readme": frozenset({Source.README, Source.COURSE}),
     "project": frozenset({Source.SHEET, Source.README, Source.COURSE, Source.PROJECT}),
 }
-"""From the name of a profile to the sources whose cases have points in it; all others are advice."""
+"""The sources whose cases give points, by profile; all other cases are advice."""
 
 PROJECT: Final = "project"
 
 
 class Habit(StrEnum):
-    """A way to answer that one case judges and all other cases overlook."""
+    """A mistake in the form of all replies: one case judges it, and all other cases ignore it."""
 
     GREETING = "greeting"
     ENDING = "ending"
@@ -59,7 +59,7 @@ _FIELD: Final = re.compile(rb"\{([kx])(\d*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send data as one packet, or in packets of cut bytes. A connection is opened when it is first named."""
+    """Send data in one packet, or in packets of `cut` bytes. The first step that names a connection opens it."""
 
     data: bytes
     on: str = FIRST
@@ -68,7 +68,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Wait for these reply lines, in order. strict names the one habit that is not overlooked here."""
+    """Wait for these reply lines, in order. strict names the one habit that is not ignored here."""
 
     lines: tuple[Line, ...]
     on: str = FIRST
@@ -77,11 +77,11 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class AskStats:
-    """Ask for STATS. Counters that the form of the server's STATS does not have are not looked at.
+    """Send STATS and check its counters. A counter that the server's form of STATS does not have is not checked.
 
-    moved: each (counter, least, most) says how far it has moved since the case's last Stats step. exact, least: each
-    (counter, number) says what it is, or is at least. Within settle_s it is asked again until all of that holds: a
-    server may notice later that a client has left. calm: it is asked until the connections are the same twice.
+    moved: each (counter, least, most) bounds its change since the case's last STATS. exact, least: each (counter,
+    number) is its value or its lowest value. STATS is sent again for settle_s, until all of this is true: a server may
+    notice late that a client has left. calm: STATS is sent until two replies in a row have the same connections.
     """
 
     moved: tuple[tuple[str, int, int], ...] = ()
@@ -94,30 +94,30 @@ class AskStats:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Do nothing for a while; the time comes on top of the case's timeout."""
+    """Wait. The time is added to the case's timeout."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class HalfClose:
-    """Close the sending side and go on reading."""
+    """Close the sending side and continue to read."""
 
     on: str = FIRST
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Close the connection as a client does that has finished."""
+    """Close the connection, like a client that has finished."""
 
     on: str = FIRST
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Close the sending side, wait for the server to close, whatever it sends first, and leave; it is not judged.
+    """Close the sending side, wait until the server closes, and leave. Nothing that the server sends is judged.
 
-    What the server does with the bytes before is done by then. One that never closes is left after a while.
+    After this step the server has handled everything that was sent before. The wait is bounded.
     """
 
     on: str = FIRST
@@ -125,21 +125,21 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Wait until the server has received what was sent, as far as the kernel knows."""
+    """Wait until the server has read what was sent, as far as the kernel knows."""
 
     on: str = FIRST
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Break the connection off, as a client does that crashes."""
+    """Reset the connection, like a client that crashes."""
 
     on: str = FIRST
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The server closes the connection and sends nothing before it does; if not judged, another case looks."""
+    """The server closes the connection and sends nothing before. judged: False if another case checks this."""
 
     on: str = FIRST
     judged: bool = True
@@ -147,7 +147,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Many clients at one moment, by the name of a race in races/contests.py."""
+    """Many clients at the same moment; name is that of a contest in races/contests.py."""
 
     name: str
 
@@ -157,12 +157,12 @@ Step = Send | Expect | AskStats | Pause | HalfClose | Leave | Finish | Taken | R
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that a KV/1.0 server does, with its rule of docs/protocol.md and what it is worth.
+    """One behaviour of a KV/1.0 server, with its rule of docs/protocol.md and its points.
 
-    source: the document that asks for it. alone: nothing else may run beside it. patience: times the timeout it may
-    take. attempts: tries before it counts as failed, for what another client of the same server can disturb. form: the
-    STATS form it is about, None for both. habit: what it judges and other cases overlook. fresh: it needs a server that
-    has just been started.
+    source: the document that requires it. alone: no other case may run at the same time. patience: the factor by which
+    its timeout is longer. attempts: how often it is tried before it counts as failed, because other clients of the
+    server can disturb it. form: the STATS form that it checks, None for both. habit: what it judges and other cases
+    ignore. fresh: it needs a server that has just been started.
     """
 
     id: str
@@ -182,7 +182,7 @@ class Case:
 
     @property
     def plain(self) -> bool:
-        """Whether sent, expected, half_closes and closes tell all: one connection, no clock, no counters."""
+        """Whether sent, expected, half_closes and closes describe it fully: one connection, no clock, no counters."""
         return all(isinstance(step, Send | Expect | HalfClose | Closed) and step.on == FIRST for step in self.steps)
 
     @property
@@ -197,12 +197,12 @@ class Case:
 
     @property
     def half_closes(self) -> bool:
-        """Whether the client closes its sending side behind the last packet."""
+        """Whether the client closes its sending side after the last packet."""
         return any(isinstance(step, HalfClose) for step in self.steps)
 
     @property
     def closes(self) -> bool:
-        """Whether the server closes the connection behind the last reply, and not because the client has done so."""
+        """Whether the server closes the connection after the last reply, although the client has not closed it."""
         return not self.half_closes and any(isinstance(step, Closed) for step in self.steps)
 
     @property
@@ -222,36 +222,36 @@ class Case:
         return False
 
     def points_in(self, profile: str) -> int:
-        """Return what the case is worth in a profile: nothing where its document does not ask for it."""
+        """Return the case's points in a profile; 0 if the profile's document does not require it."""
         return self.points if self.source in PROFILES[profile] else 0
 
     @property
     def counts(self) -> bool:
-        """Whether it compares counters, which other clients may move."""
+        """Whether it compares counters, which other clients may change."""
         return any(isinstance(step, AskStats) for step in self.steps)
 
     @property
     def pauses_s(self) -> float:
-        """How long the case waits by its own will, in seconds."""
+        """The sum of the case's pauses, in seconds."""
         return sum(step.seconds for step in self.steps if isinstance(step, Pause))
 
     def rendered(self, key: bytes) -> "Case":
-        """Return the case with every template filled in for a key."""
+        """Return the case with all templates filled in for a key."""
         return replace(self, steps=tuple(_rendered(step, key) for step in self.steps))
 
     def accepts(self, received: bytes) -> bool:
-        """Tell whether all that a server sent to a plain case is what it must send, no more and no less."""
+        """Tell whether a server sent exactly the expected replies to a plain case."""
         *lines, rest = received.split(b"\n")
         return not rest and len(lines) == len(self.expected) and all(map(matches, self.expected, lines))
 
 
 def ask(line: bytes, *replies: Line, on: str = FIRST) -> tuple[Step, ...]:
-    """Return the steps of one request in a packet of its own and its reply."""
+    """Return the steps that send one request in its own packet and wait for its reply."""
     return Send(line + b"\n", on), Expect(replies, on)
 
 
 def pipeline(lines: Iterable[bytes], replies: Iterable[Line]) -> tuple[Step, ...]:
-    """Return the steps of many requests in one packet and their replies."""
+    """Return the steps that send many requests in one packet and wait for their replies."""
     return Send(b"".join(line + b"\n" for line in lines)), Expect(tuple(replies))
 
 
@@ -263,7 +263,7 @@ def packets(step: Send) -> tuple[bytes, ...]:
 
 
 def matches(line: Line, got: bytes) -> bool:
-    """Tell whether a received line, without its line feed, is the expected one."""
+    """Tell whether a received line, without its line feed, is as expected."""
     return got == line if isinstance(line, bytes) else line.fullmatch(got) is not None
 
 

@@ -1,4 +1,4 @@
-"""Which cases a run has, what each is worth, and the bounds of the run: what was asked for, and the table's answer."""
+"""The plan of a run: which cases it has, how many points each gives, and how long it may take."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,25 +10,26 @@ from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 
 DEFAULT_TIMEOUT_S: Final = 2.0
 DEFAULT_BUDGET_S: Final = 60.0
-"""After so many seconds no further case of a run is begun; on a busy machine later, as cases have more time, too."""
+"""No case begins after so many seconds; on a busy machine later, because each case has more time too."""
 
 _BESIDES_S: Final = 1.6
-"""What a case may take beside its timeout and pauses: gaps between packets, settling, a look behind the end."""
+"""How long a case may take besides its timeout and pauses: gaps between packets, settling, the check for more replies.
+"""
 
 MAX_POINTS: Final = 1000
 """The highest weight of a case."""
 
 STATS_OF: Final = {"sheet": LAB, "readme": README}
-"""The form of STATS that a profile asks for; the project takes both."""
+"""The form of STATS that a profile requires; the project's own profile accepts both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to run and how.
 
-    groups: none means all. stats_form: a form, or ANY. timeout_s: of one case. profile: which document gives points.
-    only, without: words that pick cases, each an id, a group or a rule such as `rule 3`; no `only` means all. weights:
-    points by id or group, instead of the table's. budget_s: of the whole run.
+    groups: empty for all. stats_form: a form, or ANY. timeout_s: for one case. profile: the document that gives points.
+    only, without: words that choose or leave out cases, each an id, a group or a rule such as `rule 3`; an empty `only`
+    means all. weights: points by id or group, which replace those of the table. budget_s: for the whole run.
     """
 
     groups: tuple[str, ...] = ()
@@ -45,14 +46,14 @@ DEFAULT_PLAN: Final = Plan()
 
 
 def form_to_grade(plan: Plan, found: str) -> str:
-    """Return the form of STATS that gives points, for a server that was found to have one."""
+    """Return the form of STATS that gives points; found is the form that the server has."""
     if plan.stats_form != ANY:
         return plan.stats_form
     return STATS_OF.get(plan.profile, found)
 
 
 def planned(plan: Plan, stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
-    """Return the cases of a plan with their points, for a server that has a form of STATS and is asked for one."""
+    """Return the cases of a plan with their points. stats_form is what the server has, asked_form what is graded."""
     return tuple(
         replace(case, points=plan.weights.get(case.id, plan.weights.get(case.group, case.points_in(plan.profile))))
         for case in choose(plan.groups, stats_form, asked_form)
@@ -66,7 +67,7 @@ def _picked(case: Case, word: str) -> bool:
 
 
 def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None) -> tuple[Case, ...]:
-    """Return the cases of these groups, or of all but extensions, for a form of STATS; asked_form is to be graded."""
+    """Return the cases of these groups, or all but extensions. stats_form is what the server has; see planned."""
     asked = asked_form or stats_form
     return tuple(
         case
@@ -76,13 +77,13 @@ def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None
 
 
 def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT_BUDGET_S) -> float:
-    """Return a bound in seconds for a run of these cases and the probes before it."""
+    """Return how many seconds a run of these cases takes at most, with the probes before it."""
     longest = max(case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S) for case in cases)
     return 7 * timeout_s + budget_s + longest
 
 
 def check_words(words: Iterable[str]) -> None:
-    """See that each word picks a case: an id, a group, or a rule such as `rule 3`. Raises ValueError."""
+    """Check that each word is an id, a group, or a rule such as `rule 3`. Raises ValueError."""
     known = {word.lower() for case in CASES + EXTENSIONS for word in (case.id, case.group, f"rule {case.rule}")}
     for word in words:
         if word.lower() not in known:
@@ -90,7 +91,7 @@ def check_words(words: Iterable[str]) -> None:
 
 
 def check_weights(weights: Any) -> None:
-    """See that these are points by id or group. Raises ValueError."""
+    """Check that these are points by id or group. Raises ValueError."""
     if not isinstance(weights, dict):
         raise ValueError("weights are points by id or group")
     names = {name for case in CASES + EXTENSIONS for name in (case.id, case.group)}

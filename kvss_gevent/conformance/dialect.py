@@ -1,4 +1,4 @@
-"""How a server writes what it means: its habits are learnt or noted, so that each costs one case and not all."""
+"""The dialect of a server: its habits in writing replies. They are learnt, so that each costs one case and not all."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from kvss_gevent.conformance.stats_forms import FORMS
 from kvss_gevent.protocol.wire import BYE, OK_PREFIX, REPLY, Status
 
 TWICE: Final = b"\n\n"
-"""The end of a reply with an empty line behind it."""
+"""The end of a reply that an empty line follows."""
 
 _NONE: Final[frozenset[Habit]] = frozenset()
 _CODE: Final = re.compile(rb"[1-5]\d\d(?![0-9A-Za-z])")
@@ -21,26 +21,26 @@ _SUCCESS: Final = {
     REPLY[Status.OK]: Habit.REPLACED,
     REPLY[Status.NO_CONTENT]: Habit.DELETED,
 }
-"""What a PUT of a new key, a PUT of one that is there, and a DEL are answered with."""
+"""The replies to a PUT of a new key, a PUT of an existing key, and a DEL."""
 _NO_LETTER: Final = re.compile(rb"[^A-Z]")
 
 
 class Successes:
-    """Learns what a server says in place of a success. ask returns its replies, if any, to PUT, PUT and DEL of one key.
+    """Learns which reply a server uses in place of a success. ask returns its replies to PUT, PUT and DEL of one key.
 
-    A server that never tells a new key from one that is there has one habit, and not a fault in every PUT. Few servers
-    need to be asked, and one that hangs at a PUT must not be.
+    A server that answers every PUT alike has one habit, and not one fault for each PUT. It is asked only when this is
+    needed, because a server may hang at a PUT.
     """
 
     def __init__(self, ask: Callable[[], Sequence[bytes]] = tuple) -> None:
         self.instead: Mapping[bytes, bytes] = {}
-        """Replies, each with the one that the server always gives in its place; empty until that was learnt."""
+        """The server's reply for each expected reply that it replaces; empty until this was learnt."""
         self._ask = ask
         self._asked = False
         self._lock = threading.Lock()
 
     def learn(self) -> bool:
-        """Ask the server, unless that was done; return whether it has such a habit."""
+        """Ask the server if it was not asked before; return whether it has such a habit."""
         with self._lock:
             if not self._asked:
                 self._asked = True
@@ -55,10 +55,11 @@ class Successes:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How every line of a server looks.
+    """The form of all replies of a server.
 
-    greeting_lines: before the first reply. prompt: bytes without a line feed before each reply. end: what ends a
-    reply, b"" for nothing. padded: NUL bytes stand behind the line feed. sample: what the first connection received.
+    greeting_lines: the number of lines before the first reply. prompt: bytes without a line feed before each reply.
+    end: the bytes that end a reply, b"" for none. padded: NUL bytes follow the line feed. sample: everything that the
+    first connection received.
     """
 
     greeting_lines: int = 0
@@ -70,7 +71,7 @@ class Dialect:
 
     @property
     def habits(self) -> frozenset[Habit]:
-        """What is odd about it."""
+        """The habits in which it differs from the protocol."""
         odd = {
             Habit.GREETING: bool(self.greeting_lines or self.prompt),
             Habit.ENDING: self.end != b"\n",
@@ -83,11 +84,11 @@ PLAIN: Final = Dialect()
 
 
 def learn(greeting: bytes, reply: bytes) -> Dialect:
-    """Return the dialect of a server from what came before the first request and what came behind it."""
+    """Return the dialect of a server from what it sent before the first request and after it."""
     *lines, prompt = greeting.replace(b"\0", b"").split(b"\n")
     greeting_lines = len(lines)
     if not greeting:
-        # A greeting that came late stands before the line that begins with a code.
+        # If the greeting was late, it is in front of the line that begins with a code.
         *before, _ = reply.split(b"\n")
         codes = [number for number, line in enumerate(before) if _CODE.match(line.lstrip(b"\0"))]
         greeting_lines = codes[0] if codes else 0
@@ -100,7 +101,7 @@ def learn(greeting: bytes, reply: bytes) -> Dialect:
 
 
 def habits_of(line: Line, got: bytes, instead: Mapping[bytes, bytes]) -> frozenset[Habit] | None:
-    """Return the habits by which a received line differs from the expected one; None where it means another thing.
+    """Return the habits by which a received line differs from the expected one; None if its meaning is different.
 
     instead: see Successes.
     """
@@ -112,7 +113,7 @@ def habits_of(line: Line, got: bytes, instead: Mapping[bytes, bytes]) -> frozens
 
 
 def is_other_success(line: Line, got: bytes) -> bool:
-    """Tell whether another success was received than the expected one."""
+    """Tell whether a success was received, but not the expected one."""
     return line in _SUCCESS and any(got[:3] == other[:3] for other in _SUCCESS if other != line)
 
 

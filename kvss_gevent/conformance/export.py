@@ -8,11 +8,11 @@ from xml.etree import ElementTree as xml
 from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import Case
 from kvss_gevent.conformance.races.diagram import as_lines
-from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
+from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent, sum_points
 from kvss_gevent.settings.fail import escaped
 
 SCHEMA: Final = "kvss-conform/1"
-"""Changes when a field changes its meaning or goes; new fields may come without."""
+"""Changes when a field changes its meaning or is removed, but not when a field is added."""
 
 
 def as_json(card: Scorecard) -> str:
@@ -36,7 +36,7 @@ def as_json(card: Scorecard) -> str:
 
 
 def unreachable_as_json(target: str, cause: str) -> str:
-    """Return the object for a server that could not be connected to: no points, no cases, and why."""
+    """Return the object for a server that accepts no connection: no points, no cases, and the cause."""
     return _dumps({"schema": SCHEMA, "target": target, "error": cause, **_sums(()), "groups": [], "cases": []})
 
 
@@ -57,7 +57,7 @@ def as_junit(card: Scorecard) -> bytes:
 
 
 def failed_as_junit(name: str, message: str) -> bytes:
-    """Return JUnit XML with one error, for a server of which no case was run."""
+    """Return JUnit XML with one error, for a server against which no case was run."""
     counts = {"tests": "1", "failures": "0", "errors": "1", "time": "0"}
     root = xml.Element("testsuites", {"name": "kvss conform", **counts})
     suite = xml.SubElement(root, "testsuite", {"name": name, **counts, "skipped": "0"})
@@ -67,8 +67,7 @@ def failed_as_junit(name: str, message: str) -> bytes:
 
 
 def _sums(verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
-    points = sum(verdict.case.points for verdict in verdicts if verdict.passed)
-    possible = sum(verdict.case.points for verdict in verdicts)
+    points, possible = sum_points(verdicts)
     return {
         "points": points,
         "points_possible": possible,
@@ -119,13 +118,13 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _counts(name: str, spent_s: float, verdicts: tuple[Verdict, ...]) -> dict[str, str]:
-    """Return the attributes that common schemas allow for all suites together and for one."""
+    """Return the attributes that common schemas allow both for all suites together and for one suite."""
     counts = {"tests": len(verdicts), "failures": sum(map(_is_failure, verdicts)), "errors": 0}
     return {"name": name, "time": f"{spent_s:.3f}", **{what: str(number) for what, number in counts.items()}}
 
 
 def _is_failure(verdict: Verdict) -> bool:
-    """Tell whether points are lost: advice is no failure."""
+    """Tell whether points are lost; a case without points is only advice."""
     return not verdict.passed and bool(verdict.case.points)
 
 

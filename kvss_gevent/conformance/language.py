@@ -1,7 +1,7 @@
-"""The language of what a student reads: English as it stands in the code, or its translation from languages/.
+"""The language of all texts that a student reads: English, as in the code, or a translation from languages/.
 
-The English text is the id of a message. An id with {fields} also stands for every text that it could have made: what is
-in the fields is translated in its turn, unless it is quoted, for then it is bytes of a server.
+The English text is the id of a message. An id with {fields} matches every text that can be made from it. The content
+of each field is translated too, unless it is quoted: then it is bytes of a server.
 """
 
 import re
@@ -19,21 +19,21 @@ LANGUAGES: Final = (ENGLISH, "vi")
 
 _FIELDS: Final = re.compile(r"\{\w+\}")
 _ESCAPED: Final = re.compile(r"\\\{(\w+)\\\}")
-"""A field in a template, and in a template that re.escape() has made a pattern of."""
+"""A field in a template after re.escape()."""
 
 
 def english(text: str) -> str:
-    """Return the text itself."""
+    """Return the text unchanged."""
     return text
 
 
 def speaker(language: str) -> Say:
-    """Return what translates into a language of LANGUAGES."""
+    """Return the function that translates into a language of LANGUAGES."""
     return english if language == ENGLISH else _Speaker(catalogue(language)).say
 
 
 def from_environment(environment: Mapping[str, str]) -> str:
-    """Return the language of the locale, English where it is none of LANGUAGES."""
+    """Return the language of the locale, or English if it is not in LANGUAGES."""
     locale = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
     language = re.split(r"[_.@]", locale)[0].lower()
     return language if language in LANGUAGES else ENGLISH
@@ -41,7 +41,7 @@ def from_environment(environment: Mapping[str, str]) -> str:
 
 @lru_cache
 def catalogue(language: str) -> Mapping[str, str]:
-    """Return all messages of a language other than English, by their English."""
+    """Return all messages of a language other than English, by their English text."""
     messages: dict[str, str] = {}
     for file in sorted(files("kvss_gevent.conformance").joinpath("languages", language).iterdir(), key=str):
         messages |= tomllib.loads(file.read_text(encoding="utf-8"))
@@ -49,11 +49,11 @@ def catalogue(language: str) -> Mapping[str, str]:
 
 
 class _Speaker:
-    """Translates whole texts."""
+    """Translates texts with the messages of one language."""
 
     def __init__(self, messages: Mapping[str, str]) -> None:
         self._messages = messages
-        # The most special template first: the one with the most letters of its own.
+        # The most specific template comes first: the one with the most letters outside of fields.
         templates = sorted(
             (text for text in messages if "{" in text), key=lambda text: -len(re.sub(r"{\w+}", "", text))
         )
@@ -62,7 +62,7 @@ class _Speaker:
         ]
 
     def say(self, text: str) -> str:
-        """Return the translation of a text, or the text where it has none."""
+        """Return the translation of a text, or the text itself if there is none."""
         if text in self._messages:
             return self._messages[text]
         if not _is_quoted(text):
@@ -74,5 +74,5 @@ class _Speaker:
 
 
 def _is_quoted(text: str) -> bool:
-    """Tell whether a text is bytes and nothing else."""
+    """Tell whether a whole text is one quoted value."""
     return text[:1] in ("'", '"') and text[-1:] == text[:1] and text.count(text[0]) == 2

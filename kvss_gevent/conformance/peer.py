@@ -1,4 +1,4 @@
-"""One connection of a case, as seen by its client: packets out, lines in, each wait bounded by the case's deadline."""
+"""One connection of a case, from the client's side: it sends packets and reads lines, within the case's deadline."""
 
 import re
 import socket
@@ -17,23 +17,23 @@ Address = tuple[Any, ...]
 
 PACKET_GAP_S: Final = 0.02
 BYTE_GAP_S: Final = 0.002
-"""Between packets, where the kernel cannot be asked whether the server has received the first one."""
+"""Waits between packets, if the kernel cannot say whether the server has read the first one."""
 _READ_WITHIN_S: Final = 0.25
 _LOOK_S: Final = 0.0005
 _QUIET_S: Final = 0.04
-"""A reply that nothing ends is whole after so much silence."""
+"""A reply without an end mark is complete after so much silence."""
 _WHOLE: Final = frozenset(REPLY.values()) - {REPLY[Status.OK]}
 _CODE: Final = re.compile(rb"[245]\d\d|$")
 _NEXT_REPLY: Final = re.compile(rb"(?<=.)(?=(?:200 OK|201|204|400|404|426|500)(?:[^0-9A-Za-z]|$))", re.DOTALL)
 
 MAX_REPLY_BYTES: Final = 2 << 20
-"""No case asks for a longer reply; a server that sends more without a line feed is not heard to the end."""
+"""No case requests a longer reply. If a server sends more without a line feed, the rest is not read."""
 
 _RESET_AT_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 Note = Callable[[bool, bytes, str], None]
-"""Called with whether the checker did it, the bytes of a packet, and how the connection ended, if it did."""
+"""Called with: whether the checker did it, the bytes of a packet, and how the connection ended ("" if it did not)."""
 
 
 def _note_nothing(_sent: bool, _data: bytes, _end: str) -> None:
@@ -41,7 +41,7 @@ def _note_nothing(_sent: bool, _data: bytes, _end: str) -> None:
 
 
 class NoReply(Exception):
-    """What was waited for does not come; the message says why, rest is what came of it."""
+    """An expected reply did not arrive. The message says why; rest is the part that arrived."""
 
     def __init__(self, why: str, rest: bytes = b"", *, waited: bool = False) -> None:
         super().__init__(why)
@@ -51,7 +51,7 @@ class NoReply(Exception):
 
 
 class Gone(Exception):
-    """No connection can be made; the message says why. waited: none was made in time, which a live server may cause."""
+    """No connection can be made; the message says why. waited: it took too long, so the server may still be alive."""
 
     def __init__(self, why: str, *, waited: bool = False) -> None:
         super().__init__(why)
@@ -59,32 +59,32 @@ class Gone(Exception):
 
 
 class Deadline:
-    """The moment at which a case gives up."""
+    """The time at which a case gives up."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self._end = time.monotonic() + timeout_s
 
     def left_s(self) -> float:
-        """Return the seconds left, never less than 1 ms: a socket takes zero for non-blocking."""
+        """Return the seconds left, at least 1 ms: a timeout of 0 makes a socket non-blocking."""
         return max(0.001, self._end - time.monotonic())
 
     def passed(self) -> bool:
-        """Tell whether the moment has passed."""
+        """Tell whether the deadline has passed."""
         return time.monotonic() >= self._end
 
     def pause(self, seconds: float) -> None:
-        """Sleep, and put the deadline off by as much."""
+        """Sleep, and move the deadline by the same time."""
         self.extend(seconds)
         time.sleep(seconds)
 
     def extend(self, seconds: float) -> None:
-        """Put the deadline off."""
+        """Move the deadline."""
         self._end += seconds
 
 
 class Peer:
-    """One connection to the server under test. Raises Gone where none can be made."""
+    """One connection to the server under test. Raises Gone if it cannot be made."""
 
     def __init__(
         self, address: Address, deadline: Deadline, dialect: Dialect = PLAIN, note: Note = _note_nothing
@@ -112,7 +112,7 @@ class Peer:
             raise Gone(describe(error), waited=isinstance(error, TimeoutError)) from None
 
     def send(self, data: bytes) -> None:
-        """Send one packet. Raises NoReply where the server does not take it; a broken connection shows when reading."""
+        """Send one packet. Raises NoReply if the server does not read it. Reading reports a broken connection."""
         self.between_lines = data.endswith(b"\n")
         self.note(True, data, "")
         try:
@@ -124,7 +124,7 @@ class Peer:
             self._broken = describe(error)
 
     def await_read(self, gap_s: float) -> None:
-        """Wait until the server has received what was sent, or for a while where that cannot be known."""
+        """Wait until the server has read what was sent, or for gap_s if that cannot be known."""
         started = time.monotonic()
         unread: int | None = None
         try:
@@ -145,9 +145,9 @@ class Peer:
             self.deadline.pause(gap_s)
 
     def line(self, expected: bytes = b"") -> bytes:
-        """Return the next reply line without what ends it. Raises NoReply.
+        """Return the next reply line without its end mark. Raises NoReply.
 
-        expected: where nothing ends a reply, it is whole as soon as it is this one, and else after some silence.
+        expected: a reply without an end mark is complete as soon as it equals this, or else after some silence.
         """
         self._waiting_since = time.monotonic()
         while self._greeting_lines:
@@ -162,12 +162,12 @@ class Peer:
     def _cut(self, end: bytes) -> bytes:
         searched = 0
         while (place := self._buffer.find(end, searched)) < 0 or (end == b"\0" and not place):
-            if not place:  # NUL bytes that fill up the reply before
+            if not place:  # NUL bytes that pad the reply before
                 del self._buffer[:1]
                 continue
             searched = len(self._buffer)
             if searched > MAX_REPLY_BYTES:
-                raise NoReply("a reply without end", bytes(self._buffer))
+                raise NoReply("a reply that does not end", bytes(self._buffer))
             if not self._receive():
                 raise NoReply(self._broken or "the server closed the connection", self.pending())
         line = bytes(self._buffer[:place])
@@ -187,7 +187,7 @@ class Peer:
             while len(self._buffer) <= MAX_REPLY_BYTES and not whole(self._buffer) and self._receive():
                 self.deadline = Deadline(_QUIET_S)
         except NoReply:
-            pass  # it is quiet
+            pass  # silence
         finally:
             self.deadline = deadline
         following = _NEXT_REPLY.search(self._buffer)
@@ -198,7 +198,7 @@ class Peer:
         return line
 
     def listen(self, quiet_s: float) -> bytes:
-        """Return whatever comes until it is quiet for a while or the connection ends; never raises."""
+        """Return everything that arrives until there is silence for quiet_s or the connection ends. Never raises."""
         deadline = self.deadline
         try:
             while len(self._buffer) <= MAX_REPLY_BYTES:
@@ -206,21 +206,21 @@ class Peer:
                 if not self._receive():
                     break
         except NoReply:
-            pass  # it is quiet
+            pass  # silence
         self.deadline = deadline
         heard = bytes(self._buffer)
         self._buffer.clear()
         return heard
 
     def rest(self) -> bytes:
-        """Wait until the server closes or sends anything; return what it sent. Raises NoReply where it does neither."""
+        """Wait until the server closes or sends anything; return what it sent. Raises NoReply if it does neither."""
         self._waiting_since = time.monotonic()
         while not self.pending() and self._receive():
             pass
         return self.pending()
 
     def pending(self) -> bytes:
-        """Return what has been received and not been read as a line, without what the server adds to every line."""
+        """Return the received bytes that were not read as a line, without greeting, padding and prompt."""
         rest = bytes(self._buffer)
         if self._greeting_lines:
             rest = b"".join(rest.split(b"\n", self._greeting_lines)[self._greeting_lines :])
@@ -236,7 +236,7 @@ class Peer:
             self._broken = describe(error)
 
     def finish(self, within_s: float) -> None:
-        """Close the sending side, wait for the server to close, and close; the time comes on top of the deadline."""
+        """Close the sending side, wait until the server closes, and close. The deadline moves by the same time."""
         self.half_close()
         started, case_deadline = time.monotonic(), self.deadline
         self.deadline = Deadline(within_s)
@@ -244,14 +244,14 @@ class Peer:
             while self._receive():
                 self._buffer.clear()
         except NoReply:
-            pass  # it does not close
+            pass  # the server does not close
         self.deadline = case_deadline
         self.deadline.extend(time.monotonic() - started)
         self.close()
 
     def reset(self) -> None:
-        """Break the connection off."""
-        self.note(True, b"", "breaks off")
+        """Reset the connection."""
+        self.note(True, b"", "resets")
         self.left = True
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self.close()
@@ -262,7 +262,7 @@ class Peer:
             self.note(True, b"", "closes")
         self.left = True
         if self._ended_by_server():
-            # Else its port is taken for a minute (TIME_WAIT), and one without SO_REUSEADDR cannot be started again.
+            # Without a reset its port is in TIME_WAIT for a minute, and a server without SO_REUSEADDR cannot restart.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self._sock.close()
 
@@ -275,7 +275,7 @@ class Peer:
             return False
 
     def _receive(self) -> bool:
-        """Receive once; False at the end of the connection, however it ended."""
+        """Receive once; return False if the connection has ended, for any reason."""
         if self.deadline.passed():
             raise self._silence()
         try:
@@ -286,7 +286,7 @@ class Peer:
             raise self._silence() from None
         except OSError as error:
             self._broken = describe(error)
-            self.note(False, b"", "breaks off")
+            self.note(False, b"", "resets")
             return False
         self.note(False, data, "" if data else "closes")
         self._buffer += data
@@ -294,14 +294,14 @@ class Peer:
         return bool(data)
 
     def _acknowledge(self) -> None:
-        """Have the kernel acknowledge at once: a right server that sends a reply in two pieces waits for it (Nagle)."""
-        if hasattr(socket, "TCP_QUICKACK"):  # not every system has it
+        """Acknowledge at once: a correct server that sends a reply in two pieces waits for this (Nagle's algorithm)."""
+        if hasattr(socket, "TCP_QUICKACK"):  # only Linux has it
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _silence(self) -> NoReply:
         waited_s = time.monotonic() - self._waiting_since
         within = f"within {self.deadline.timeout_s:g} s"
-        if self.deadline.timeout_s - waited_s > max(0.2 * self.deadline.timeout_s, 0.05):  # less is the machine's own
+        if self.deadline.timeout_s - waited_s > max(0.2 * self.deadline.timeout_s, 0.05):  # less may be scheduling
             within = f"in the {waited_s:.1f} s that were left of the case's {self.deadline.timeout_s:g} s"
         why = f"no line feed {within}" if self._buffer else f"nothing {within}"
         return NoReply(why, self.pending(), waited=True)

@@ -1,4 +1,4 @@
-"""The scorecard as text for a terminal of 80 columns. export.py has it as data for programs."""
+"""The scorecard as text for a terminal of 80 columns. export.py makes data for programs."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import PROJECT, Case
 from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.diagram import as_lines
-from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
+from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent, sum_points
 
 WIDTH: Final = 80
 SHOWN_PACKETS: Final = 4
@@ -26,7 +26,7 @@ def as_text(card: Scorecard, say: Say = english) -> str:
 
 
 def list_cases(cases: Iterable[Case], say: Say = english) -> str:
-    """Return the cases, one a line: points, rule, id and title under the name of their group."""
+    """Return one line for each case: points, rule, id and title, below the name of its group."""
     lines: list[str] = []
     group = None
     for case in cases:
@@ -58,25 +58,25 @@ def _lines(card: Scorecard, say: Say) -> Iterator[str]:
     yield from _failures(card.failures, say)
     if card.advice:
         yield ""
-        yield say(f"Advice without points: {len(card.advice)} cases of no concern to this profile failed.")
+        yield say(f"Advice without points: {len(card.advice)} cases failed that this profile does not grade.")
         for verdict in card.advice:
             advice = f"{verdict.case.id}: {say(verdict.case.title)}"
             yield from wrap(advice, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def habits(card: Scorecard) -> Iterator[str]:
-    """Say of each habit that one case judges how many cases overlooked it."""
+    """Yield a sentence for each habit that a case failed for: how many other cases ignored it."""
     for verdict in card.verdicts:
         habit = verdict.case.habit
         if habit is not None and not verdict.passed:
             others = sum(habit in other.habits for other in card.verdicts if other.passed)
             if others:
-                yield f"{verdict.case.id} is one thing: {others} other cases overlook it and would fail for it, too."
+                name = verdict.case.id
+                yield f"{name} costs one case only: {others} other cases have the same mistake and ignore it."
 
 
 def _row(name: str, verdicts: tuple[Verdict, ...], say: Say) -> str:
-    points = sum(verdict.case.points for verdict in verdicts if verdict.passed)
-    possible = sum(verdict.case.points for verdict in verdicts)
+    points, possible = sum_points(verdicts)
     passed = sum(verdict.passed for verdict in verdicts)
     of = say(" of ")
     share = percent(points, possible)
@@ -84,17 +84,16 @@ def _row(name: str, verdicts: tuple[Verdict, ...], say: Say) -> str:
 
 
 def _causes(causes: tuple[Finding, ...], say: Say) -> Iterator[str]:
-    """Say what most likely lies behind the failures, the dearest first, with the packets that show it."""
+    """Yield the most likely causes of the failures with the packets that show them; the most points come first."""
     if causes:
         yield ""
         yield say("Most likely:")
     for number, finding in enumerate(causes, 1):
         first = finding.evidence[0]
         many, cost = len(finding.explains), _points(finding.points)
-        cases = "1 of the failed cases comes" if many == 1 else f"{many} of the failed cases come"
         yield ""
         yield from wrap(f"{number}. {say(finding.sentence)}", WIDTH, subsequent_indent="   ")
-        yield "   " + say(f"{cases} of it, {cost}. Seen in {first.case.id}:")
+        yield "   " + say(f"It explains {many} of the failed cases, {cost}. Seen in {first.case.id}:")
         for packet in tuple(transcript.lines_of(first, say))[-SHOWN_LINES:]:
             yield from wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
         if first.death:
@@ -104,9 +103,9 @@ def _causes(causes: tuple[Finding, ...], say: Say) -> Iterator[str]:
 
 
 def _failures(failures: tuple[Verdict, ...], say: Say) -> Iterator[str]:
-    """Say first what many failures have in common, for one mistake often costs many cases; then show each in detail.
+    """Yield first what many failures have in common, because one mistake often costs many cases; then each in detail.
 
-    Of the cases that failed by waiting alone or without a connection only the first is shown.
+    Of the cases that failed only by waiting, or because they got no connection, only the first is shown.
     """
     kinds: dict[str, list[Verdict]] = {}
     for failure in failures:
@@ -165,7 +164,7 @@ def _prose(name: str, text: str) -> list[str]:
 
 def _bytes(name: str, text: str) -> list[str]:
     indents = f"  {name:<10}", " " * 12
-    # Bytes are shown with all their spaces, also where a line of the report ends.
+    # All spaces of the bytes are shown, even at the end of a line of the report.
     return wrap(
         text,
         WIDTH,

@@ -1,5 +1,6 @@
-"""Verdicts and the scorecard they add up to: data alone. report.py and export.py show it."""
+"""Verdicts and the scorecard, as data. report.py and export.py show them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvss_gevent.conformance.case import PROJECT, Case, Habit
@@ -7,10 +8,10 @@ from kvss_gevent.conformance.case import PROJECT, Case, Habit
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What one send() or recv() of the checker carried, or, without data, the end that one side made.
+    """The bytes of one send() or recv() of the checker, or, without data, the end of the connection by one side.
 
-    client: the name of the connection. sent: by the checker; else by the server. at_s: since the case began.
-    data: quoted and shortened, printable ASCII. end: how the connection ended there, in words.
+    client: the name of the connection. sent: True if the checker sent it, False if the server did. at_s: time since
+    the case began. data: quoted and shortened, printable ASCII. end: how the connection ended, in words.
     """
 
     client: str
@@ -22,9 +23,9 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class TimedRequest:
-    """One request of a history in a diagram. client: its number. began, ended: from 0 to 1, in the order of time.
+    """One request of a history in a diagram. client: the client's number. began, ended: from 0 to 1, in order of time.
 
-    words: what was asked and answered, printable ASCII.
+    words: request and reply in short, printable ASCII.
     """
 
     client: int
@@ -35,13 +36,13 @@ class TimedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one case; all text is printable ASCII, whatever the server sent.
+    """The result of one case; all text is printable ASCII, even if the server sent other bytes.
 
-    sent: the packets, with the connection's name where there are several. expected, received: where it failed. gone:
-    no connection was made. heard: the server has sent something. silent: it failed by waiting. closed: it failed by a
-    connection that ended. picture: requests that no order explains. habits: what was overlooked. death: how the server
-    ended during the case, with the tail of its stderr. skipped: the case was not run. tries: how often it was run.
-    packets: what went over the connections, the last of them where they are many.
+    sent: the packets, with the connection's name if there are several. expected, received: at the step that failed.
+    gone: no connection was made. heard: the server sent something. silent: it failed because it waited too long.
+    closed: it failed because a connection ended. picture: requests that no order explains. habits: what was ignored.
+    death: how the server ended during the case; tail: the end of its stderr. skipped: the case was not run. tries: how
+    often it was run. packets: the last packets of the connections.
     """
 
     case: Case
@@ -70,9 +71,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A known bug that the verdicts betray: its name, a sentence, what to do, and the failed cases that show it.
+    """A known bug that was recognised: its name, a sentence about it, and advice.
 
-    evidence: the verdicts that betray it, the clearest first. explains: all failed cases that come of it.
+    evidence: the failed cases that show it, the clearest first. explains: all failed cases that it causes.
     """
 
     name: str
@@ -83,13 +84,13 @@ class Finding:
 
     @property
     def points(self) -> int:
-        """The points that it costs."""
-        return sum(verdict.case.points for verdict in self.explains)
+        """The points that the bug costs."""
+        return sum_points(self.explains)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """The verdicts of one run, in the order of the table, with what is worth saying about the run as a whole."""
+    """The verdicts of one run, in the order of the table, with notes about the whole run."""
 
     target: str
     stats_form: str
@@ -98,19 +99,19 @@ class Scorecard:
     duration_s: float
     profile: str = PROJECT
     complete: bool = True
-    """False where the run was interrupted: the cases that are missing were not run."""
+    """False if the run was interrupted; then the missing cases were not run."""
     causes: tuple[Finding, ...] = ()
-    """What most likely lies behind the failures, the dearest first."""
+    """The most likely causes of the failures; those that cost most points come first."""
 
     @property
     def points(self) -> int:
         """The points of the cases that passed."""
-        return sum(verdict.case.points for verdict in self.verdicts if verdict.passed)
+        return sum_points(self.verdicts)[0]
 
     @property
     def possible(self) -> int:
         """The points of all cases that were run."""
-        return sum(verdict.case.points for verdict in self.verdicts)
+        return sum_points(self.verdicts)[1]
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
@@ -129,6 +130,12 @@ class Scorecard:
         return {name: tuple(v for v in self.verdicts if v.case.group == name) for name in names}
 
 
+def sum_points(verdicts: Iterable[Verdict]) -> tuple[int, int]:
+    """Return the points of the cases that passed, and those of all cases."""
+    verdicts = tuple(verdicts)
+    return sum(one.case.points for one in verdicts if one.passed), sum(one.case.points for one in verdicts)
+
+
 def percent(points: int, possible: int) -> float:
-    """Return points as a percentage with one decimal; it is 100 only where no point is missing."""
+    """Return points as a percentage with one decimal, rounded down: it is 100 only if no point is missing."""
     return int(1000 * points / possible) / 10 if possible else 0.0

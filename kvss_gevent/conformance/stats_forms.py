@@ -1,4 +1,4 @@
-"""The two forms of the STATS reply (rule 8), read into counters. Another form is read by its names."""
+"""Reads counters from a STATS reply in one of its two forms (rule 8), or in another form by the counters' names."""
 
 import re
 from typing import Final
@@ -23,7 +23,7 @@ FORMS: Final[dict[str, re.Pattern[bytes]]] = {
     ),
     LAB: re.compile(rb"200 OK keys=(?P<keys_stored>\d+) uptime=(?P<uptime>\d+)s served=(?P<commands_processed>\d+)"),
 }
-"""From the name of a form to the pattern of its whole line; its groups have the course document's names."""
+"""The pattern of the whole line, by the name of the form; its groups have the names of the course document."""
 
 EXAMPLE: Final[dict[str, bytes]] = {
     README: b"200 OK uptime: 0:05:23; connections: 1; commands_processed: 6; get_requests: 3; put_requests: 2; "
@@ -42,16 +42,16 @@ _MEANT: Final = {
     "keys_stored": re.compile(rb".*(?:keys?|items|entries|size)(?:_.*)?"),
     "commands_processed": re.compile(rb".*(?:served|commands|requests|processed).*"),
 }
-"""From the name of a counter to what other forms call it; the first that fits is taken."""
+"""Patterns of a counter's names in other forms, by its name here; the first that matches is used."""
 
 
 def form_of(line: bytes) -> str | None:
-    """Return the name of the form that a reply line has, None where it has neither."""
+    """Return the name of the form of a reply line, None for another form."""
     return next((name for name, pattern in FORMS.items() if pattern.fullmatch(line)), None)
 
 
 def read_counters(line: bytes, form: str) -> dict[str, int] | None:
-    """Return the counters of a STATS reply line, uptime in seconds among them; None where it has another form."""
+    """Return the counters of a STATS reply line, with uptime in seconds; None if the line has another form."""
     found = FORMS[form].fullmatch(line)
     if found is None:
         return None
@@ -62,7 +62,7 @@ def read_counters(line: bytes, form: str) -> dict[str, int] | None:
 
 
 def guess_counters(line: bytes) -> dict[str, int]:
-    """Return the counters that a STATS line of any form seems to hold: names with numbers behind them."""
+    """Return the counters that a STATS line of any form seems to have: names that a number follows."""
     counters: dict[str, int] = {}
     for name, text in _NAMED.findall(line.replace(b'"', b"")):
         words = name.strip().lower().replace(b" ", b"_")

@@ -1,4 +1,4 @@
-"""What went over the connections of a case, as lines for a person: `>` is sent by the checker, `<` by the server."""
+"""The packets of a case as lines of text: the checker sent those with `>`, the server those with `<`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,11 +9,11 @@ from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
 
 _SHOWN_PACKETS: Final = 4
-"""Of more packets in a row only the first and the last are shown."""
+"""Of more packets in a row, only the first and the last are shown."""
 
 
 def lines_of(verdict: Verdict, say: Say = english) -> Iterator[str]:
-    """Yield one line for each packet, with the connection's name where there are several."""
+    """Yield one line for each packet, with the connection's name if there are several."""
     several = has_several(verdict)
     yield from (_line(packet, several, say) for packet in shortened(verdict.packets))
 
@@ -24,7 +24,7 @@ def has_several(verdict: Verdict) -> bool:
 
 
 def shortened(packets: Iterable[Packet]) -> Iterator[Packet]:
-    """Yield the packets to show; a packet whose end is `... N more` stands for those left out."""
+    """Yield the packets to show; a packet with the end `... N more` replaces those that are left out."""
     for _, group in groupby(packets, key=lambda packet: (packet.client, packet.sent)):
         row = list(group)
         if len(row) <= _SHOWN_PACKETS:
@@ -34,7 +34,7 @@ def shortened(packets: Iterable[Packet]) -> Iterator[Packet]:
 
 
 def whole(card: Scorecard) -> Iterator[str]:
-    """Yield the transcripts of all cases of a run, each under its id and what came of it."""
+    """Yield the transcripts of all cases of a run, each below its id and its result."""
     for verdict in card.verdicts:
         yield f"{verdict.case.id}: {'passed' if verdict.passed else f'expected {verdict.expected}'}"
         yield from (f"  {line}" for line in lines_of(verdict))

@@ -1,4 +1,4 @@
-"""Grades a class: a folder of submissions to verdicts, pages for lecturer and students, and files for course systems.
+"""Grades a class: turns a folder of submissions into verdicts, pages, and files for course systems.
 
 May import: conformance, pages, protocol, settings.
 """

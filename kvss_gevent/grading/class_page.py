@@ -1,4 +1,4 @@
-"""The page of a class: what it loses most points for, and a matrix of submissions by rules. It opens offline."""
+"""The page of a class: a table of submissions by rules, and the rules, cases and bugs that cost most points."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,8 @@ from html import escape
 from typing import Final
 
 from kvss_gevent.conformance.language import ENGLISH, Say, english
-from kvss_gevent.conformance.score import Verdict
-from kvss_gevent.grading.mark_files import feedback_link, points
+from kvss_gevent.conformance.score import Verdict, sum_points
+from kvss_gevent.grading.mark_files import feedback_link
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 from kvss_gevent.pages.shell import heading, page
 from kvss_gevent.pages.tables import Cell, Markup, table
@@ -21,7 +21,7 @@ _STYLE: Final = """
 @media (min-width: 601px) { .rules th { white-space: nowrap; } :root { --width: 90rem; } }
 """
 _MOST: Final = 12
-"""Rows of a list of what goes wrong most."""
+"""The number of rows in the lists of frequent failures and causes."""
 _BAR_REM: Final = 8.0
 
 
@@ -74,7 +74,7 @@ def _matrix(outcomes: Sequence[Outcome], say: Say) -> str:
 def _share(verdicts: Sequence[Verdict]) -> Cell:
     if not verdicts:
         return "", None
-    reached, possible = points(verdicts)
+    reached, possible = sum_points(verdicts)
     look = "ok" if reached == possible else "open" if reached else "not"
     html = f'<span class="mark {look}">{reached}/{possible}</span>'
     return Markup(html, reached / possible)
@@ -86,7 +86,7 @@ def _rules(graded: Sequence[Outcome], say: Say) -> str:
     possible: Counter[int] = Counter()
     for outcome in graded:
         for rule, verdicts in by_rule(outcome.card.verdicts if outcome.card else ()).items():
-            reached, all_points = points(verdicts)
+            reached, all_points = sum_points(verdicts)
             lost[rule] += all_points - reached
             possible[rule] += all_points
             failed[rule] += reached < all_points

@@ -1,4 +1,4 @@
-"""The page that a student gets: the mark, what most likely lies behind it, then every failed case with its bytes."""
+"""The page that a student gets: the mark, the most likely causes of failures, and every failed case with its bytes."""
 
 from collections.abc import Iterator
 from html import escape
@@ -6,8 +6,8 @@ from html import escape
 from kvss_gevent.conformance.causes import picture
 from kvss_gevent.conformance.language import ENGLISH, Say, english
 from kvss_gevent.conformance.races.diagram import TITLE
-from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent
-from kvss_gevent.grading.mark_files import explained, points
+from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent, sum_points
+from kvss_gevent.grading.mark_files import explained
 from kvss_gevent.grading.outcome import Outcome
 from kvss_gevent.pages.shell import bullets, figure, folded, heading, page
 from kvss_gevent.pages.tables import Cell, table
@@ -23,7 +23,7 @@ def feedback_page(outcome: Outcome, say: Say = english) -> str:
 
 def _body(outcome: Outcome, say: Say) -> Iterator[str]:
     if outcome.tail:
-        yield f"<p>{say('The last that it printed:')}</p>{_bytes(outcome.tail)}"
+        yield f"<p>{say('The last lines that it printed:')}</p>{_bytes(outcome.tail)}"
     if outcome.notes:
         yield bullets(map(say, outcome.notes))
     card = outcome.card
@@ -53,7 +53,7 @@ def _cases(title: str, lead: str, verdicts: tuple[Verdict, ...], say: Say) -> It
 
 def _cause(finding: Finding, say: Say) -> Iterator[str]:
     first = finding.evidence[0]
-    cost = say(f"Failed cases that come of it: {len(finding.explains)}, points: {finding.points}.")
+    cost = say(f"Failed cases that it explains: {len(finding.explains)}, points: {finding.points}.")
     yield f"<h3>{escape(say(finding.sentence))}</h3><p>{escape(say(finding.advice))} {cost}</p>"
     if first.picture:
         yield figure(picture.history(first, say), say(TITLE).rstrip(":"))
@@ -65,7 +65,7 @@ def _cause(finding: Finding, say: Say) -> Iterator[str]:
 def _groups(card: Scorecard, say: Say) -> str:
     rows: list[list[Cell]] = []
     for name, verdicts in card.groups.items():
-        reached, possible = points(verdicts)
+        reached, possible = sum_points(verdicts)
         share = percent(reached, possible)
         passed = sum(verdict.passed for verdict in verdicts)
         of = say(" of ")

@@ -1,8 +1,8 @@
-"""A class as a folder: which submissions there are, how each is built and started, and a copy of each to work in.
+"""Reads a class's folder: finds the submissions, learns how to build and start each, and copies it to a new folder.
 
-CLASS/grade.toml    for all: build, command, profile, weights, budget, build_budget
-CLASS/NAME/         a submission: run.sh gets the port as $1, build.sh is run before
-CLASS/NAME/grade.toml   instead of the scripts: build and command of this one
+CLASS/grade.toml        settings for all: build, command, profile, only, exclude, weights, budget, build_budget
+CLASS/NAME/             a submission: run.sh gets the port as $1, and build.sh runs before it
+CLASS/NAME/grade.toml   build and command of this submission, instead of its scripts
 """
 
 import os
@@ -24,7 +24,7 @@ DEFAULT_BUILD_BUDGET_S: Final = 60.0
 MAX_FILES: Final = 20_000
 MAX_BYTES: Final = 256 << 20
 MAX_NAME_BYTES: Final = 240
-"""A name gets `.html` behind it, and a file's name has 255 bytes."""
+"""`.html` is added to a name, and the name of a file has at most 255 bytes."""
 
 _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "build": str,
@@ -37,16 +37,16 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "build_budget": (int, float),
 }
 _OWN: Final = ("build", "command")
-"""What a submission's own file may say; all else is the lecturer's."""
+"""The settings that a submission's own file may contain; only the lecturer's file may contain the others."""
 
 
 class Refused(Exception):
-    """A submission that is not run; the message says why."""
+    """A submission cannot be run; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSettings:
-    """What grade.toml says for a class. Times in seconds; empty commands are not given."""
+    """The settings in a class's grade.toml. Budgets are in seconds; an empty command means that there is none."""
 
     build: str = ""
     command: str = ""
@@ -60,7 +60,7 @@ class ClassSettings:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one submission is built, where that is needed, and started."""
+    """How one submission is built and started; build is empty if nothing must be built."""
 
     build: str
     command: str
@@ -68,7 +68,7 @@ class Recipe:
 
 
 def read_settings(directory: Path) -> ClassSettings:
-    """Read the class's grade.toml, where there is one. Raises Fail."""
+    """Read the class's grade.toml, or return the defaults if there is none. Raises Fail."""
     file = directory / SETTINGS
     try:
         said = _read(file)
@@ -106,7 +106,7 @@ def recipe(work: Path, settings: ClassSettings) -> Recipe:
     ignored = [name for name in own if name not in _OWN]
     notes = [f"{SETTINGS}: {', '.join(ignored)} can only be set for the whole class."] if ignored else []
     notes += [
-        f"{name} has Windows line ends (CR LF), which a shell does not take: save it with LF."
+        f"{name} has Windows line ends (CR LF), which a shell does not accept: save it with LF."
         for name in ("build.sh", "run.sh")
         if _has_windows_ends(work / name)
     ]
@@ -149,7 +149,7 @@ def copy(source: Path, work: Path) -> None:
 
 
 def remove(work: Path) -> None:
-    """Remove a working folder, also where the submission took away the right to."""
+    """Remove a working folder, even if the submission has removed write permissions in it."""
     for place, folders, _ in os.walk(work):
         for name in folders:
             path = Path(place, name)
@@ -168,7 +168,7 @@ def _leads_inside(link: Path, root: Path) -> bool:
 
 
 def _script(work: Path, name: str) -> str:
-    """Return the command that runs a script with the port, where the submission has one."""
+    """Return the command that runs a script with the port; "" if the submission has no such script."""
     path = work / name
     if not path.is_file():
         return ""
@@ -181,7 +181,7 @@ def _has_windows_ends(script: Path) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return what a grade.toml says; nothing where there is none. Raises ValueError."""
+    """Return the settings in a grade.toml; none if there is no such file. Raises ValueError."""
     try:
         said = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Grades the submissions of a class, each in a copy of its folder: built, started, run through the cases, ended."""
+"""Grades the submissions of a class: copies each folder, builds it, starts it, runs the cases, and ends it."""
 
 import tempfile
 import threading
@@ -19,24 +19,24 @@ from kvss_gevent.grading.folder import ClassSettings, Refused, copy, recipe, rem
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 
 START_S: Final = 10.0
-"""How long a server may take until it accepts connections; less where the budget is less."""
+"""How long a server may take until it accepts connections, if the budget is not smaller."""
 
 _PORT_5050 = threading.Lock()
-"""Commands without `{port}` take turns."""
+"""Commands without `{port}` run one at a time, because they all use port 5050."""
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """All outcomes of a class, sorted by name, and whether there are some for all submissions."""
+    """The outcomes of a class, sorted by name. complete: every submission has one."""
 
     outcomes: tuple[Outcome, ...]
     complete: bool
 
 
 def grade_class(sources: Sequence[Path], settings: ClassSettings, jobs: int, done: Callable[[Outcome], None]) -> Graded:
-    """Grade the submissions in these folders, some at a time; calls done in this thread behind each.
+    """Grade the submissions in these folders, `jobs` at a time. done is called in this thread after each.
 
-    Where Ctrl-C interrupts it, the outcomes are those that there are, and of a submission at work what was measured.
+    If Ctrl-C interrupts it, it returns the outcomes so far, with partial ones for the submissions that were running.
     """
     stop = threading.Event()
     outcomes: list[Outcome] = []
@@ -61,7 +61,7 @@ def grade_class(sources: Sequence[Path], settings: ClassSettings, jobs: int, don
 
 
 def _as_completed(left: set[Future[Outcome]]) -> Iterator[Outcome]:
-    """Yield results as they come, and take their futures out of the set."""
+    """Yield each result when it is ready, and remove its future from the set."""
     while left:
         ready, _ = wait(left, return_when=FIRST_COMPLETED)
         for future in ready:

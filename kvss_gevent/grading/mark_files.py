@@ -1,10 +1,10 @@
-"""What a class's outcomes become as files: marks as CSV, and Gradescope's results.json and JUnit XML for each."""
+"""The files with a class's outcomes: marks as CSV, and Gradescope's results.json and JUnit XML for each submission."""
 
 import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,13 +12,13 @@ from kvss_gevent.conformance.cases import GROUPS
 from kvss_gevent.conformance.export import as_junit, failed_as_junit
 from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.diagram import as_lines
-from kvss_gevent.conformance.score import Verdict
+from kvss_gevent.conformance.score import Verdict, sum_points
 from kvss_gevent.conformance.transcript import lines_of
 from kvss_gevent.grading.outcome import Outcome
 from kvss_gevent.settings.fail import escaped
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins with one of these for a formula."""
+"""A spreadsheet reads a cell that begins with one of these as a formula."""
 
 _HEAD: Final = ("name", "verdict", "points", "possible", "percent", "passed", "cases", "flaky", "causes", "seconds")
 
@@ -33,7 +33,7 @@ def feedback_link(name: str) -> str:
 
 
 def marks(outcomes: Iterable[Outcome]) -> bytes:
-    """Return one row for each submission, as UTF-8 with a byte order mark: without it spreadsheets misread names."""
+    """Return one row for each submission, as UTF-8 with a byte order mark; without it spreadsheets misread names."""
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow((*_HEAD, *GROUPS))
@@ -43,7 +43,7 @@ def marks(outcomes: Iterable[Outcome]) -> bytes:
 
 
 def harmless(cell: str) -> str:
-    """Return a text that no spreadsheet runs: with an apostrophe before what begins a formula."""
+    """Return a text that no spreadsheet runs: if it begins like a formula, an apostrophe is put before it."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
@@ -64,7 +64,7 @@ def gradescope(outcome: Outcome, say: Say = english) -> bytes:
 
 
 def junit(outcome: Outcome) -> bytes:
-    """Return JUnit XML: the cases, or one error where there are none."""
+    """Return JUnit XML: the cases, or one error if no case was run."""
     if outcome.card:
         return as_junit(outcome.card)
     return failed_as_junit(str(outcome.kind), outcome.said)
@@ -78,13 +78,7 @@ def _row(outcome: Outcome) -> Iterator[str | int | float]:
     yield "; ".join(finding.name for finding in card.causes) if card else ""
     yield round(outcome.duration_s, 1)
     for group in GROUPS:
-        yield points(card.groups.get(group, ()) if card else ())[0]
-
-
-def points(verdicts: Sequence[Verdict]) -> tuple[int, int]:
-    """Return the points reached and those possible."""
-    reached = sum(verdict.case.points for verdict in verdicts if verdict.passed)
-    return reached, sum(verdict.case.points for verdict in verdicts)
+        yield sum_points(card.groups.get(group, ()) if card else ())[0]
 
 
 def _test(verdict: Verdict, say: Say) -> dict[str, Any]:
@@ -102,7 +96,7 @@ def _test(verdict: Verdict, say: Say) -> dict[str, Any]:
 
 
 def explained(verdict: Verdict, say: Say = english) -> Iterator[str]:
-    """Yield what went wrong in a case, with the bytes that went over its connections."""
+    """Yield what went wrong in a case, with the packets of its connections."""
     yield say(f"expected {verdict.expected}")
     yield say(f"received {verdict.received}")
     yield from lines_of(verdict, say)
@@ -115,7 +109,7 @@ def explained(verdict: Verdict, say: Say = english) -> Iterator[str]:
 
 def _tail(outcome: Outcome, say: Say) -> Iterator[str]:
     if outcome.tail:
-        yield say("The last that it printed:")
+        yield say("The last lines that it printed:")
         yield from map(escaped, outcome.tail.splitlines())
 
 

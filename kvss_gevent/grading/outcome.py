@@ -1,4 +1,4 @@
-"""What came of one submission: data alone."""
+"""The outcome of one submission, as data."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,24 +7,24 @@ from kvss_gevent.conformance.score import Scorecard, percent
 
 
 class OutcomeKind(StrEnum):
-    """How far a submission came."""
+    """How far the grading of a submission got."""
 
     GRADED = "graded"
     CRASHED = "crashed"
-    """Graded, but its server died, or hung, on the way and was started again."""
+    """Graded, but its server died or hung and was started again."""
     NOT_STARTED = "did not start"
     NOT_BUILT = "did not build"
     REFUSED = "refused"
-    """Not run: its folder holds what cannot be copied safely."""
+    """Not run, because its folder cannot be copied safely."""
     INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A submission's verdict. why: in words, where there are no marks. tail: the end of what it printed then.
+    """The outcome of one submission. why: the cause, if there are no marks; tail: then the end of its output.
 
-    card: its marks; None where it was not graded. notes: what its author should know beside the marks. possible: the
-    points of all cases that would have been run.
+    card: its marks, None if it was not graded. notes: further notes for its author. possible: the points of all cases
+    of the plan.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Outcome:
 
     @property
     def points(self) -> int:
-        """The points reached; nothing where it was not graded."""
+        """The points reached; 0 if it was not graded."""
         return self.card.points if self.card else 0
 
     @property

@@ -1,4 +1,4 @@
-"""Writes what came of a class into a folder, each file at once: a page opened meanwhile is never half a page."""
+"""Writes the results of a class into a folder. Each file is replaced in one step, so that no reader sees half a page."""
 
 import os
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from kvss_gevent.grading.mark_files import FEEDBACK, gradescope, junit, marks
 from kvss_gevent.settings.fail import Fail
 
 OWN_NAMES: Final = frozenset({"index.html", "marks.csv"})
-"""Files beside the folders of the submissions, which can have no such name."""
+"""Files in the same folder as those of the submissions; no submission may have such a name."""
 
 
 def prepare(out: Path, names: list[str]) -> None:
-    """Make the folder, before anything is graded. Raises Fail."""
+    """Create the folder and check that it can be written, before anything is graded. Raises Fail."""
     taken = OWN_NAMES.intersection(names)
     if taken:
         raise Fail(f"a submission has the name {min(taken)}, like a file of the results", "Give it another name.")

@@ -34,6 +34,6 @@ CASES: Final[tuple[Case, ...]] = (
 GROUPS: Final[tuple[str, ...]] = tuple(dict.fromkeys(case.group for case in CASES))
 
 EXTENSIONS: Final[tuple[Case, ...]] = expiry.CASES
-"""Cases of what a server need not have; a run has them only where it names their group."""
+"""Cases of optional features; they run only if their group is named."""
 
 EXTENSION_GROUPS: Final[tuple[str, ...]] = tuple(dict.fromkeys(case.group for case in EXTENSIONS))

@@ -7,8 +7,8 @@ from kvss_gevent.conformance.case import Case, Expect, Habit, Leave, Send, Sourc
 
 _case = partial(Case, group="commands", rule=7)
 
-_SPACES = "The value is everything behind the one space after the key: split at most three times, strip nothing."
-_BYTES = "Keep the bytes of a value as they came."
+_SPACES = "The value is everything after the one space that follows the key: split at most three times, strip nothing."
+_BYTES = "Keep the bytes of a value as they were received."
 _KEY = "A key has 1 to 511 bytes; count bytes, not characters, and check it in every command."
 
 
@@ -23,12 +23,12 @@ CASES: Final = (
         title="PUT of a new key is 201 CREATED",
         habit=Habit.CREATED,
         steps=(Send(b"KV/1.0 PUT {k} v\n"), Expect((b"201 CREATED",), strict=Habit.CREATED)),
-        hint="Look whether the key is there before storing.",
+        hint="Check whether the key exists before you store.",
     ),
     _case(
         id="put-replace",
         source=Source.COURSE,
-        title="PUT of a key that is there is 200 OK",
+        title="PUT of an existing key is 200 OK",
         habit=Habit.REPLACED,
         steps=(
             *ask(b"KV/1.0 PUT {k} old", b"201 CREATED"),
@@ -47,14 +47,14 @@ CASES: Final = (
     _case(
         id="get-missing",
         source=Source.COURSE,
-        title="GET of a key that is not there is 404 NOT_FOUND",
+        title="GET of a missing key is 404 NOT_FOUND",
         steps=ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
-        hint="A missing key is an ordinary answer, not a fault of the server.",
+        hint="A missing key is a normal result, not an error of the server.",
     ),
     _case(
         id="get-again",
         source=Source.COURSE,
-        title="GET leaves the value where it is: each further one returns it, too",
+        title="GET does not remove the value: a second and a third GET return it too",
         steps=(
             *_stored(b"{k}", b"value"),
             *ask(b"KV/1.0 GET {k}", b"200 OK value"),
@@ -66,7 +66,7 @@ CASES: Final = (
     _case(
         id="put-equal",
         source=Source.COURSE,
-        title="PUT of the value that is there already is 200 OK, too",
+        title="PUT of the value that is already stored is 200 OK too",
         steps=(*ask(b"KV/1.0 PUT {k} same", b"201 CREATED"), *ask(b"KV/1.0 PUT {k} same", b"200 OK")),
         hint="201 CREATED is about the key, not about its value.",
     ),
@@ -84,7 +84,7 @@ CASES: Final = (
     _case(
         id="del",
         source=Source.COURSE,
-        title="DEL of a key that is there is 204 NO_CONTENT",
+        title="DEL of an existing key is 204 NO_CONTENT",
         habit=Habit.DELETED,
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
@@ -96,9 +96,9 @@ CASES: Final = (
     _case(
         id="del-missing",
         source=Source.COURSE,
-        title="DEL of a key that is not there is 404 NOT_FOUND",
+        title="DEL of a missing key is 404 NOT_FOUND",
         steps=ask(b"KV/1.0 DEL {k}", b"404 NOT_FOUND"),
-        hint="Look whether the key is there before deleting.",
+        hint="Check whether the key exists before you delete.",
     ),
     _case(
         id="del-forgets",
@@ -115,7 +115,7 @@ CASES: Final = (
     _case(
         id="shared",
         source=Source.COURSE,
-        title="What one client stores another one finds",
+        title="One client finds what another one has stored",
         points=2,
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
@@ -221,7 +221,7 @@ CASES: Final = (
         id="value-is-data",
         source=Source.COURSE,
         rule=1,
-        title="A value that looks like a code, an escape or markup comes back as it is",
+        title="A value that looks like a code, an escape or markup comes back unchanged",
         steps=_stored(b"{k}", rb'404\n\x00%s{}"q"&lt;a=b,c:d|e/KV/1.0/QUIT'),
         hint=_BYTES,
     ),
@@ -229,36 +229,36 @@ CASES: Final = (
         id="value-number",
         source=Source.COURSE,
         rule=1,
-        title="A value that looks like a number, or like none, comes back as it is",
+        title="A value that looks like a number, null or false comes back unchanged",
         steps=tuple(
             step
             for n, value in enumerate((b"0", b"007", b"1.50", b"1e3", b"null", b"false"))
             for step in _stored(b"{k}-%d" % n, value)
         ),
-        hint=_BYTES + " Ask whether a key is there, not whether its value is true.",
+        hint=_BYTES + " Check whether a key exists, not whether its value is true.",
     ),
     _case(
         id="keys-of-objects",
         source=Source.COURSE,
-        title="Keys that nobody has stored are not there, whatever the language's own objects hold",
+        title="Keys that nobody has stored do not exist, even if the language's objects have such names",
         steps=tuple(
             step
             for key in (b"constructor", b"__proto__", b"toString", b"__class__", b"length")
             for step in ask(b"KV/1.0 GET " + key, b"404 NOT_FOUND")
         ),
-        hint="Use a map made for keys of all kinds, such as Map in JavaScript, not {}.",
+        hint="Use a map that allows any key, such as Map in JavaScript, not {}.",
     ),
     _case(
         id="keys-with-signs",
         source=Source.COURSE,
         rule=1,
-        title="Signs such as = : , ; / and % in a key belong to it",
+        title="Signs such as = : , ; / and % are part of a key",
         steps=tuple(
             step
             for n, sign in enumerate((b"", b"=", b":", b",", b";", b"/", b"|", b"A", b"%41", b'"', b"\\"))
             for step in _stored(b"{k}%b" % sign, b"v%d" % n)
         ),
-        hint="A key is its bytes: use a map, not a text in which a sign divides keys from values.",
+        hint="A key is a sequence of bytes: use a map, not a text in which a sign separates keys from values.",
     ),
     _case(
         id="key-511",

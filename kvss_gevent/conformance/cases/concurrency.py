@@ -1,4 +1,4 @@
-"""Concurrency: many clients at one moment, and one that does not read (rules 1 and 7)."""
+"""Concurrency: many clients at the same moment, and one that does not read (rules 1 and 7)."""
 
 from functools import partial
 from typing import Final
@@ -7,33 +7,33 @@ from kvss_gevent.conformance.case import Case, Expect, Pause, Race, Send, Source
 
 _case = partial(Case, group="concurrency", rule=7, source=Source.README, alone=True, patience=2)
 
-_LOCK = "Look and change under one lock: hold it from the look at the key to the change."
+_LOCK = "Check and change under one lock: hold it from the check to the change."
 
 CASES: Final = (
     _case(
         id="race-put",
         points=2,
-        title="Of ten clients that PUT one new key at once exactly one gets 201",
+        title="When ten clients PUT one new key at the same time, exactly one gets 201",
         steps=(Race("created"),),
         hint=_LOCK,
     ),
     _case(
         id="race-del",
         points=2,
-        title="Of ten clients that DEL one key at once exactly one gets 204",
+        title="When ten clients DEL one key at the same time, exactly one gets 204",
         steps=(Race("deleted"),),
         hint=_LOCK,
     ),
     _case(
         id="race-own-replies",
         points=2,
-        title="Ten clients that ask for ten keys at once each get their own value",
+        title="When ten clients GET ten keys at the same time, each gets its own value",
         steps=(Race("own-replies"),),
-        hint="Keep buffers in local variables or in the connection, never in something that all threads share.",
+        hint="Keep buffers in local variables or in the connection, never in a variable that all threads share.",
     ),
     _case(
         id="race-own-keys",
-        title="What ten clients store at once under ten keys is all there afterwards",
+        title="When ten clients PUT ten keys at the same time, all ten values are stored",
         steps=(Race("own-keys"),),
         hint="Change the shared map under a lock; do not copy it, change the copy and put it back.",
     ),
@@ -48,7 +48,7 @@ CASES: Final = (
         points=2,
         title="Some order of the requests of four clients explains all replies",
         steps=(Race("history"),),
-        hint="Answer from the one shared store, under one lock; a cache beside it goes stale.",
+        hint="Answer from the one shared store, under one lock; a cache may return old values.",
     ),
     _case(
         id="deaf-client",

@@ -1,4 +1,4 @@
-"""Errors: exactly which phrase, and that the connection goes on behind it (rules 6 and 11)."""
+"""Errors: the exact phrases, and that the connection stays open after them (rules 6 and 11)."""
 
 from functools import partial
 from typing import Final
@@ -7,11 +7,11 @@ from kvss_gevent.conformance.case import Case, Expect, Habit, Leave, Send, Sourc
 
 _case = partial(Case, group="errors", rule=6)
 
-_OPEN = "An error is a reply like any other: send it and read on; do not close or leave the loop."
+_OPEN = "An error is a reply like any other: send it and go on reading; do not close and do not leave the loop."
 
 
 def _each(habit: Habit) -> tuple[Step, ...]:
-    """Provoke each phrase on a connection of its own, for a server may close behind an error."""
+    """Cause each phrase on its own connection, because a server may close after an error."""
     exchanges = (
         (b"KV/1.0 PUT {k} v", b"201 CREATED"),
         (b"KV/1.0 DEL {k}", b"204 NO_CONTENT"),
@@ -45,7 +45,7 @@ CASES: Final = (
         points=2,
         title="Nothing follows the phrases 201, 204, 400, 404 and 426",
         steps=_each(Habit.TEXT),
-        hint="A reply is its code and phrase. Only 200 OK may have data behind it.",
+        hint="A reply is its code and phrase. Only 200 OK may have data after it.",
     ),
     _case(
         id="phrase-replaced",
@@ -57,7 +57,8 @@ CASES: Final = (
             Send(b"KV/1.0 PUT {k} w\n"),
             Expect((b"200 OK",), strict=Habit.TEXT),
         ),
-        hint="The course's documents do not forbid it; a client that reads a value behind 200 OK takes it for one.",
+        hint="The course's documents do not forbid it, but a client that expects a value after 200 OK takes the text "
+        "for one.",
     ),
     _case(
         id="open-after-400",

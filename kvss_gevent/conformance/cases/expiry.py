@@ -1,4 +1,4 @@
-"""Keys that expire (rule 15), an extension of the course document: run only where this group is asked for."""
+"""Keys that expire (rule 15), an extension of the course document: these cases run only if the group is named."""
 
 import re
 from functools import partial
@@ -9,11 +9,11 @@ from kvss_gevent.conformance.case import Case, Pause, ask
 _case = partial(Case, group="expiry", rule=15)
 
 _LEFT: Final = re.compile(rb"200 OK (?:[1-9]|[1-9]\d|100)")
-"""What TTL answers within 100 s of a PUTEX or EXPIRE of 100."""
+"""The reply to TTL within 100 s after a PUTEX or EXPIRE of 100."""
 _ENDING_S: Final = 1.2
 
 _SECONDS = "Seconds are decimal digits, 1 to 1000000000; anything else is 400 BAD_REQUEST."
-_ENDED = "Look at the deadline in every command: a key that has ended is as absent as one that never was."
+_ENDED = "Check the deadline in every command: an expired key is the same as a missing key."
 
 CASES: Final = (
     _case(
@@ -25,7 +25,8 @@ CASES: Final = (
             *ask(b"KV/1.0 PUTEX 100 {k} new", b"200 OK"),
             *ask(b"KV/1.0 GET {k}", b"200 OK new"),
         ),
-        hint="The value is everything behind the one space after the key; 201 for a new key, 200 for a replaced value.",
+        hint="The value is everything after the one space that follows the key; 201 for a new key, 200 for a replaced "
+        "value.",
     ),
     _case(
         id="ttl",
@@ -37,7 +38,7 @@ CASES: Final = (
             *ask(b"KV/1.0 EXPIRE {k} 100", b"200 OK"),
             *ask(b"KV/1.0 TTL {k}", _LEFT),
         ),
-        hint="Round the seconds left up, so that a key that is there never has 0.",
+        hint="Round the seconds left up, so that an existing key never has 0.",
     ),
     _case(
         id="persist",
@@ -52,17 +53,17 @@ CASES: Final = (
             *ask(b"KV/1.0 PERSIST {k}", b"200 OK"),
             *ask(b"KV/1.0 GET {k}", b"200 OK w"),
         ),
-        hint="Forget the deadline, keep the value; PUT forgets it, too.",
+        hint="Remove the deadline and keep the value; PUT removes the deadline too.",
     ),
     _case(
         id="expiry-missing",
-        title="EXPIRE and PERSIST of a key that is not there are 404 NOT_FOUND",
+        title="EXPIRE and PERSIST of a missing key are 404 NOT_FOUND",
         steps=(
             *ask(b"KV/1.0 EXPIRE {k} 100", b"404 NOT_FOUND"),
             *ask(b"KV/1.0 PERSIST {k}", b"404 NOT_FOUND"),
             *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND"),
         ),
-        hint="They change a key that is there and make none.",
+        hint="They change an existing key and create none.",
     ),
     *(
         _case(
@@ -86,7 +87,7 @@ CASES: Final = (
     ),
     _case(
         id="expiry-arguments",
-        title="Missing and surplus arguments are 400 BAD_REQUEST",
+        title="Missing and extra arguments are 400 BAD_REQUEST",
         steps=tuple(
             step
             for line in (
@@ -104,7 +105,7 @@ CASES: Final = (
     ),
     _case(
         id="key-ends",
-        title="A key is there until its deadline, and absent for every command from then on",
+        title="A key exists until its deadline; after it, every command finds the key missing",
         steps=(
             *ask(b"KV/1.0 PUTEX 1 {k} v", b"201 CREATED"),
             Pause(_ENDING_S),
@@ -129,6 +130,6 @@ CASES: Final = (
             *ask(b"KV/1.0 GET {k}", b"200 OK v"),
             *ask(b"KV/1.0 GET {k}-2", b"200 OK w"),
         ),
-        hint="One deadline a key: the last one that was given, or none.",
+        hint="A key has one deadline, the last one that was set, or none.",
     ),
 )

@@ -18,9 +18,9 @@ from kvss_gevent.conformance.case import (
 
 _case = partial(Case, group="framing", rule=1)
 
-_RECV = "One recv() is not one request: keep what came and cut it at each line feed."
+_RECV = "One recv() is not one request: keep the bytes and cut them at each line feed."
 _ALL = "One recv() may hold many requests: answer every complete line before the next recv()."
-_BYTES = "Decode or check a whole line, never what one recv() happened to return."
+_BYTES = "Decode or check a whole line, never the result of one recv()."
 
 CASES: Final = (
     _case(
@@ -28,7 +28,7 @@ CASES: Final = (
         source=Source.COURSE,
         title="A request gets its reply",
         steps=ask(b"KV/1.0 PUT {k} value", b"201 CREATED"),
-        hint="This is the least that every other case needs.",
+        hint="Every other case needs at least this.",
     ),
     _case(
         id="reply-ends-in-lf",
@@ -42,7 +42,7 @@ CASES: Final = (
         id="reply-not-padded",
         source=Source.COURSE,
         habit=Habit.PADDING,
-        title="A reply has no NUL bytes before or behind its line",
+        title="A reply has no NUL bytes before or after its line",
         steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=Habit.PADDING)),
         hint="Send as many bytes as the reply has, strlen(reply), not the size of the buffer.",
     ),
@@ -50,9 +50,9 @@ CASES: Final = (
         id="no-greeting",
         source=Source.COURSE,
         habit=Habit.GREETING,
-        title="The server says nothing before it is asked",
+        title="The server sends nothing before the first request",
         steps=(Send(b"KV/1.0 PUT {k} value\n"), Expect((b"201 CREATED",), strict=Habit.GREETING)),
-        hint="A client takes the first line for the reply to its first request: send no welcome and no prompt.",
+        hint="A client takes the first line as the reply to its first request: send no welcome and no prompt.",
     ),
     _case(
         id="byte-by-byte",
@@ -103,7 +103,7 @@ CASES: Final = (
             Send(b"T {k}\n"),
             Expect((b"200 OK v",)),
         ),
-        hint="Keep what is behind the last line feed for the next recv(); do not wait for it before answering.",
+        hint="Keep what follows the last line feed for the next recv(), but answer the complete lines at once.",
     ),
     _case(
         id="two-in-one",
@@ -170,7 +170,7 @@ CASES: Final = (
         id="crlf-once",
         title="Only one carriage return is dropped, and only at the end",
         steps=(*ask(b"KV/1.0 PUT {k} a\rb\r\r", b"201 CREATED"), *ask(b"KV/1.0 GET {k}", b"200 OK a\rb\r")),
-        hint="strip() and rstrip() take more than the one \\r: what is stored must come back byte for byte.",
+        hint="strip() and rstrip() remove more than the one \\r: what is stored must come back byte for byte.",
     ),
     _case(
         id="only-lf-ends",
@@ -185,7 +185,7 @@ CASES: Final = (
         id="utf8-cut",
         source=Source.README,
         points=2,
-        title="A character may be cut in two by a packet's end",
+        title="A packet may end in the middle of a character",
         steps=(
             Send(b"KV/1.0 PUT {k} caf\xc3"),
             Send(b"\xa9\xf0\x9f"),
@@ -204,7 +204,7 @@ CASES: Final = (
             HalfClose(),
             Expect((b"201 CREATED", b"200 OK v", b"204 NO_CONTENT")),
         ),
-        hint="The end of the input is no reason to throw replies away: answer, then close.",
+        hint="The end of the input is no reason to drop replies: answer first, then close.",
     ),
     _case(
         id="half-close-closes",
@@ -223,7 +223,7 @@ CASES: Final = (
             Expect((b"201 CREATED",)),
             Closed(),
         ),
-        hint="A line that was cut off may have lost its end: drop it.",
+        hint="The end of the line may be missing: drop it.",
     ),
     _case(
         id="incomplete-del",
@@ -235,7 +235,7 @@ CASES: Final = (
             Finish(),
             *ask(b"KV/1.0 GET {k}", b"200 OK kept", on="b"),
         ),
-        hint="A line that was cut off may have lost its end: DEL user4 may be the first half of DEL user42.",
+        hint="The end of the line may be missing: DEL user4 may be the first half of DEL user42.",
     ),
     _case(
         id="incomplete-not-run",
@@ -247,6 +247,6 @@ CASES: Final = (
             Finish(),
             *ask(b"KV/1.0 GET {k}", b"200 OK kept", on="b"),
         ),
-        hint="A line that was cut off may have lost its end: drop it, or half a value is stored.",
+        hint="The end of the line may be missing: drop it, or you store half a value.",
     ),
 )

@@ -7,9 +7,9 @@ from kvss_gevent.conformance.case import Case, Leave, Source, Step, ask
 
 _case = partial(Case, group="grammar", rule=6)
 
-_SPLIT = "Cut the line at each single space; split() without an argument swallows what must be refused."
-_COUNT = "Count the words of each command, no fewer and no more."
-_UPPER = "Compare the command as it came; do not change its case first."
+_SPLIT = "Split the line at each single space; split() without an argument accepts lines that must be refused."
+_COUNT = "Check that each command has exactly its number of words."
+_UPPER = "Compare the command as it was received; do not change its case first."
 
 _REFUSED: Final = (
     ("unknown-command", b"KV/1.0 INVALID command", "An unknown command is refused", _COUNT),
@@ -23,7 +23,7 @@ _REFUSED: Final = (
     ("get-no-key", b"KV/1.0 GET", "GET without a key is refused", _COUNT),
     ("get-empty-key", b"KV/1.0 GET ", "GET with an empty key is refused", _SPLIT),
     ("get-surplus", b"KV/1.0 GET {k} {k}", "GET with two keys is refused", _COUNT),
-    ("get-trailing-space", b"KV/1.0 GET {k} ", "A space behind the key of GET is refused", _SPLIT),
+    ("get-trailing-space", b"KV/1.0 GET {k} ", "A space after the key of GET is refused", _SPLIT),
     ("put-nothing", b"KV/1.0 PUT", "PUT without a key is refused", _COUNT),
     ("put-no-value", b"KV/1.0 PUT {k}", "PUT without a value is refused", _COUNT),
     ("put-empty-value", b"KV/1.0 PUT {k} ", "PUT with an empty value is refused", _SPLIT),
@@ -32,18 +32,18 @@ _REFUSED: Final = (
     ("del-surplus", b"KV/1.0 DEL {k} {k}", "DEL with two keys is refused", _COUNT),
     ("stats-surplus", b"KV/1.0 STATS now", "STATS with an argument is refused", _COUNT),
     ("quit-surplus", b"KV/1.0 QUIT now", "QUIT with an argument is refused", _COUNT),
-    ("stats-trailing-space", b"KV/1.0 STATS ", "A space behind STATS is refused", _SPLIT),
+    ("stats-trailing-space", b"KV/1.0 STATS ", "A space after STATS is refused", _SPLIT),
     ("two-spaces-command", b"KV/1.0  GET {k}", "Two spaces before the command are refused", _SPLIT),
     ("two-spaces-key", b"KV/1.0 GET  {k}", "Two spaces before the key are refused", _SPLIT),
     ("tab-command", b"KV/1.0 GET\t{k}", "A tab does not separate a command from its key", _SPLIT),
 )
 
 _OWN: Final = {"get-trailing-space", "stats-surplus", "quit-surplus", "stats-trailing-space"}
-"""What the course's documents leave open."""
+"""Cases that the course's documents do not decide."""
 
 
 _STORED: Final = {"get-surplus", "del-surplus", "two-spaces-key"}
-"""What asks for a key that is there: the wrong reply tells which key was looked up."""
+"""Cases that use an existing key: a wrong reply then shows which key was looked up."""
 
 
 def _source(name: str) -> Source:
@@ -66,7 +66,7 @@ CASES: Final = (
         title="A command is a whole word: GETS, DELETE, PUTS and STATSX are refused",
         steps=tuple(
             step
-            # Each on a connection of its own: only another case asks that one goes on behind an error.
+            # Each on its own connection: only another case requires that a connection stays open after an error.
             for name, line in zip("abcd", (b"GETS {k}", b"DELETE {k}", b"PUTS {k} v", b"STATSX"), strict=True)
             for step in (*ask(b"KV/1.0 " + line, b"400 BAD_REQUEST", on=name), Leave(on=name))
         ),

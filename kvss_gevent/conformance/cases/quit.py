@@ -1,4 +1,4 @@
-"""QUIT: its reply, the end of the connection, and what is behind it in the packet (rule 9)."""
+"""QUIT: its reply, the end of the connection, and the lines after it in the same packet (rule 9)."""
 
 from functools import partial
 from typing import Final
@@ -21,7 +21,7 @@ CASES: Final = (
     _case(
         id="quit-closes",
         source=Source.COURSE,
-        title="The server closes the connection behind QUIT",
+        title="The server closes the connection after QUIT",
         steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), *ask(b"KV/1.0 QUIT", b"200 OK bye"), Closed()),
         hint="Close the socket; returning from the handler may not do it.",
     ),
@@ -33,17 +33,17 @@ CASES: Final = (
             Expect((b"201 CREATED", b"200 OK v", b"200 OK bye")),
             Closed(),
         ),
-        hint="Answer in order; QUIT has its turn like any other.",
+        hint="Answer in order: QUIT is a request like the others.",
     ),
     _case(
         id="quit-unanswered",
-        title="Lines behind QUIT in the same packet are not answered",
+        title="Lines after QUIT in the same packet are not answered",
         steps=(Send(b"KV/1.0 QUIT\nKV/1.0 GET {k}\nKV/1.0 STATS\n"), Expect((b"200 OK bye",)), Closed()),
         hint=_STOP,
     ),
     _case(
         id="quit-not-run",
-        title="Lines behind QUIT in the same packet are not run",
+        title="Lines after QUIT in the same packet are not run",
         steps=(
             Send(b"KV/1.0 QUIT\nKV/1.0 PUT {k} v\n"),
             Expect((b"200 OK bye",)),
@@ -55,12 +55,12 @@ CASES: Final = (
     _case(
         id="quit-own",
         source=Source.README,
-        title="QUIT ends one client's connection and nobody else's",
+        title="QUIT ends the connection of its client only",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
             *ask(b"KV/1.0 QUIT", b"200 OK bye"),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b"),
         ),
-        hint="Serve clients beside each other, and close the client's socket, not the listening one.",
+        hint="Serve clients at the same time, and close the client's socket, not the listening one.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Robustness: long lines, bytes that are no text, many clients, slow ones and rude ones (rules 1 to 3)."""
+"""Robustness: long lines, bytes that are not text, many clients, slow clients, and resets (rules 1 to 4)."""
 
 from functools import partial
 from typing import Final
@@ -8,9 +8,9 @@ from kvss_gevent.conformance.case import Case, Expect, Finish, Pause, Reset, Sen
 _case = partial(Case, group="robustness", rule=3)
 _heavy = partial(_case, alone=True, patience=3)
 
-_LONG = "Remember only that the line is too long, throw its bytes away to the line feed, answer once, go on."
+_LONG = "Only remember that the line is too long, drop its bytes up to the line feed, answer once, and go on."
 _UTF8 = "Catch the decoding error of a line: answer 400 and read on; decode strictly, not with errors='replace'."
-_BESIDE = "No client may wait for another one: serve each in a thread, task or greenlet of its own."
+_BESIDE = "No client may wait for another one: serve each client in its own thread, task or greenlet."
 _CLIENTS = tuple(f"client {number}" for number in range(1, 101))
 
 
@@ -41,7 +41,7 @@ CASES: Final = (
         id="truncated-utf8",
         title="A character that the line feed cuts short gets 400",
         steps=_refused_then_served(b"KV/1.0 PUT {k} caf\xc3"),
-        hint="A character does not go on behind the line feed: judge each line by itself.",
+        hint="A character does not continue after the line feed: decode each line by itself.",
     ),
     _case(
         id="forbidden-utf8",
@@ -60,33 +60,33 @@ CASES: Final = (
             *ask(b"KV/1.0 PUT {k} a\0b\x1b[0m\x7f", b"201 CREATED"),
             *ask(b"KV/1.0 GET {k}", b"200 OK a\0b\x1b[0m\x7f"),
         ),
-        hint="A string may hold NUL: carry its length, do not look for its end.",
+        hint="A value may contain NUL: store its length, do not search for its end.",
     ),
     _case(
         id="reset-mid-line",
         source=Source.README,
         rule=4,
-        title="A client that breaks off in the middle of a line harms nobody",
+        title="A client that resets its connection in the middle of a line harms no other client",
         steps=(
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
             Send(b"KV/1.0 PUT {k}-2 half"),
             Reset(),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b"),
         ),
-        hint="recv() and send() raise when a client is gone: end that connection, not the server.",
+        hint="recv() and send() raise an error when a client has gone: end its connection, not the server.",
     ),
     _case(
         id="reset-unread",
         source=Source.README,
         rule=4,
-        title="A client that breaks off without reading its replies harms nobody",
+        title="A client that resets its connection without reading its replies harms no other client",
         steps=(
             Send(b"KV/1.0 PUT {k} v\n" * 200),
             Reset(),
             Pause(0.1),
             *ask(b"KV/1.0 PUT {k}-b v", b"201 CREATED", on="b"),
         ),
-        hint="recv() and send() raise when a client is gone: end that connection, not the server.",
+        hint="recv() and send() raise an error when a client has gone: end its connection, not the server.",
     ),
     _case(
         id="slow-beside-quick",
@@ -157,7 +157,7 @@ CASES: Final = (
     _heavy(
         id="long-line-then-more",
         rule=2,
-        title="A request right behind a line over the limit is answered",
+        title="A request right after a line over the limit is answered",
         steps=(
             Send(b"KV/1.0 PUT {k} {x1100000}"),
             Send(b"{x100000}\nKV/1.0 PUT {k} v\n"),
@@ -168,7 +168,7 @@ CASES: Final = (
     _heavy(
         id="long-line-dropped",
         rule=2,
-        title="A line over the limit that is never finished is forgotten with its client",
+        title="A line over the limit without a line feed is dropped when its client leaves",
         steps=(
             Send(b"KV/1.0 PUT {k} {x1200000}"),
             Finish(),

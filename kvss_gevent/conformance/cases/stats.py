@@ -13,7 +13,7 @@ _FORM = "One line, every name, colon, semicolon and space as in the course docum
 _COUNT = "Count each request once, where it is answered, in one place that all connections share."
 _EACH = "Count a well-formed request whether or not its key was there; do not count a refused one."
 
-_OPEN = "Count up at accept and down in a finally clause when the connection ends, however it ends."
+_OPEN = "Count up at accept and down in a finally clause, so that every end of a connection is counted."
 
 CASES: Final = (
     _case(
@@ -40,7 +40,7 @@ CASES: Final = (
         _case(
             id="stats-pipelined" if form == README else "stats-pipelined-lab",
             form=form,
-            title="STATS between other requests of one packet is one line in its place",
+            title="STATS between other requests of one packet gets one line, in the right place",
             steps=(
                 Send(b"KV/1.0 PUT {k} v\nKV/1.0 STATS\nKV/1.0 GET {k}\n"),
                 Expect((b"201 CREATED", pattern, b"200 OK v")),
@@ -53,7 +53,7 @@ CASES: Final = (
         id="stats-uptime",
         source=Source.COURSE,
         title="The uptime grows with the clock",
-        # It leaves, so that it may run beside other cases, also where the server takes one client at a time.
+        # The client leaves in the pause, so that a server of one client at a time can serve other cases meanwhile.
         steps=(AskStats(), Leave(), Pause(1.2), AskStats(moved=(("uptime", 1, 3),), on="later")),
         hint="Remember when the server started and take the difference at each STATS.",
     ),
@@ -82,7 +82,7 @@ CASES: Final = (
             *ask(b"KV/1.0 DEL {k}", b"204 NO_CONTENT"),
             AskStats(moved=(("keys_stored", -1, -1),)),
         ),
-        hint="Report the size of the store itself; a counter of its own runs away from it.",
+        hint="Report the size of the store itself; a separate counter becomes wrong.",
     ),
     _counting(
         id="stats-gets",
@@ -146,7 +146,7 @@ CASES: Final = (
         title="connections is the number open now: it rises and falls with clients",
         points=2,
         steps=(
-            AskStats(calm=True),  # the clients of other cases have left and must be counted out
+            AskStats(calm=True),  # the server may still count clients of other cases, which have left
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="c"),
             AskStats(moved=(("connections", 2, 2),)),
@@ -160,9 +160,9 @@ CASES: Final = (
         id="stats-after-reset",
         form=README,
         source=Source.README,
-        title="connections falls when clients break off, too",
+        title="connections also falls when clients reset their connections",
         steps=(
-            AskStats(calm=True),  # the clients of other cases have left and must be counted out
+            AskStats(calm=True),  # the server may still count clients of other cases, which have left
             *ask(b"KV/1.0 PUT {k} v", b"201 CREATED", on="b"),
             *ask(b"KV/1.0 GET {k}", b"200 OK v", on="c"),
             Reset(on="b"),

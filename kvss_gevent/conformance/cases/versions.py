@@ -7,7 +7,7 @@ from kvss_gevent.conformance.case import Case, Closed, Expect, Finish, Leave, Se
 
 _case = partial(Case, group="versions", rule=5)
 
-_FIRST = "Look at the first word before anything else: only exactly KV/1.0 goes on."
+_FIRST = "Check the first word before anything else: only exactly KV/1.0 is accepted."
 _HTTP = "A page in a browser can send HTTP to any port: close, or its request body is run as commands."
 _PAGE = b"POST / HTTP/1.1\r\nHost: kv\r\nContent-Length: 22\r\n\r\nKV/1.0 PUT {k} stolen\n"
 
@@ -35,7 +35,7 @@ _OWN: Final = {
     "version-first",
     "byte-order-mark",
 }
-"""What the course's documents leave open."""
+"""Cases that the course's documents do not decide."""
 
 CASES: Final = (
     *(
@@ -78,7 +78,7 @@ CASES: Final = (
     ),
     _case(
         id="http-body-unanswered",
-        title="Nothing behind an HTTP request line is answered",
+        title="Nothing after an HTTP request line is answered",
         steps=(Send(_PAGE), Expect((b"426 UPGRADE_REQUIRED",)), Closed()),
         hint=_HTTP,
     ),
@@ -96,7 +96,7 @@ CASES: Final = (
     ),
     _case(
         id="http-value",
-        title="A KV/1.0 request whose value ends in HTTP/1.1 is no HTTP",
+        title="A KV/1.0 request whose value ends in HTTP/1.1 is not HTTP",
         steps=(
             *ask(b"KV/1.0 PUT {k} GET / HTTP/1.1", b"201 CREATED"),
             *ask(b"KV/1.0 GET {k}", b"200 OK GET / HTTP/1.1"),

@@ -1,6 +1,6 @@
-"""Known bugs of KV/1.0 servers, each with the verdicts that betray it, and pictures of the packets that show it.
+"""Known bugs of KV/1.0 servers, each with the verdicts that are its signs, and pictures of the packets that show it.
 
-A bug is a row of data in one of the files; find() judges a scorecard by all rows.
+A bug is a row of data in one of the files; find() compares a scorecard with all rows.
 
 May import: conformance, pages, protocol.
 """
@@ -24,5 +24,5 @@ CAUSES: Final[tuple[Cause, ...]] = (
 
 
 def find(card: Scorecard) -> tuple[Finding, ...]:
-    """Return the bugs that most likely lie behind the failures of a run, the dearest first."""
+    """Return the most likely causes of a run's failures; those that cost most points come first."""
     return judge(CAUSES, card.verdicts)

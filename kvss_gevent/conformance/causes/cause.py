@@ -1,6 +1,6 @@
-"""What a known bug is, and how it is told from the verdicts of a run.
+"""What a known bug is, and how it is recognised in the verdicts of a run.
 
-A bug is named only where its whole evidence is there and nothing contradicts it. A more special bug displaces a more
+A bug is named only if all its evidence is there and nothing contradicts it. A more specific bug replaces a more
 general one, so that one mistake gets one name.
 """
 
@@ -12,20 +12,19 @@ from fnmatch import fnmatchcase
 from kvss_gevent.conformance.score import Finding, Verdict
 
 DIED = "died: "
-"""What a case that ended the server has received, in the eyes of a sign."""
-
+"""Signs see this, and then how the server ended, as what was received in a case that ended the server."""
 
 _FOR = " for "
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A known bug, with a sentence about what the server most likely does, and what to do instead.
+    """A known bug: a sentence about what the server most likely does, and advice what to do instead.
 
-    fails: signs that all must be there, from the id of a case to a pattern of what it received; the empty pattern
-    takes every failure of a case that was run, and ` for ` goes on with what was expected. some: at least so many as
-    `least` of these must be there. passes: cases that must not have failed. over: names of more general bugs that are
-    not named beside this one. also: further cases that fail by this bug. Ids in some and also may hold `*`.
+    fails: signs that must all be there: the id of a case and a pattern for what it received. An empty pattern matches
+    every failure of a case that was run; after ` for ` a pattern matches what was expected. some: at least `least` of
+    these signs must be there. passes: cases that must not have failed. over: names of more general bugs, which are not
+    named if this one is. also: other cases that this bug makes fail. Ids in some and also may contain `*`.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Cause:
     also: tuple[str, ...] = ()
 
     def find(self, failed: Mapping[str, Verdict]) -> Finding | None:
-        """Return the finding where these failed verdicts, by the ids of their cases, betray this bug."""
+        """Return the finding if these failed verdicts, by the ids of their cases, show this bug; else None."""
         if any(name in failed and not failed[name].skipped for name in self.passes):
             return None
         certain = [failed[name] for name, sign in self.fails.items() if name in failed and _shows(failed[name], sign)]
@@ -62,7 +61,7 @@ class Cause:
 
 
 def judge(causes: Iterable[Cause], verdicts: Iterable[Verdict]) -> tuple[Finding, ...]:
-    """Return the bugs that cases with points betray, the dearest first."""
+    """Return the bugs that cases with points show; those that cost most points come first."""
     judged = (verdict for verdict in verdicts if verdict.death or not verdict.gone)
     failed = {verdict.case.id: verdict for verdict in judged if not verdict.passed}
     found = [(cause, finding) for cause in causes if (finding := cause.find(failed))]

@@ -1,4 +1,4 @@
-"""Bugs in what a request is answered with: the code, and the value behind it."""
+"""Bugs in replies: the code, and the value after it."""
 
 from typing import Final
 
@@ -7,8 +7,8 @@ from kvss_gevent.conformance.causes.cause import Cause
 CAUSES: Final = (
     Cause(
         name="wrong-requests-500",
-        sentence="The server answers 500 where the request is wrong, not the server.",
-        advice="Look at the number of words before you take one: a wrong request is 400 BAD_REQUEST.",
+        sentence="The server answers 500 when the request is wrong, not the server.",
+        advice="Check the number of words before you use one: a wrong request is 400 BAD_REQUEST.",
         some=dict.fromkeys(("get-no-key", "put-nothing", "put-no-value", "del-no-key", "unknown-command"), "'500"),
         passes=("put-new",),
         also=(
@@ -36,7 +36,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="no-key-looked-up",
-        sentence="The server looks up an empty key where GET or DEL comes without one.",
+        sentence="The server looks up an empty key when GET or DEL comes without a key.",
         advice="A key has at least one byte: without one it is 400 BAD_REQUEST.",
         some=dict.fromkeys(("get-no-key", "get-empty-key", "del-no-key"), "'404"),
         passes=("unknown-command",),
@@ -44,7 +44,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="key-with-spaces",
-        sentence="The server takes all that stands behind GET or DEL for the key, spaces and all.",
+        sentence="The server takes everything after GET or DEL for the key, even spaces.",
         advice="A key has no space: cut the whole line at each space and count the words.",
         some=dict.fromkeys(("get-surplus", "del-surplus"), "'404"),
         passes=("get-missing",),
@@ -53,7 +53,7 @@ CAUSES: Final = (
     Cause(
         name="missing-key-not-404",
         sentence="The server answers a GET of a missing key with another code than 404.",
-        advice="A missing key is no mistake of the request or of the server: 404 NOT_FOUND.",
+        advice="A missing key is not an error of the request or of the server: 404 NOT_FOUND.",
         fails={"get-missing": "'400|'410|'500|'204"},
         passes=("put-new", "get"),
         over=("no-key-looked-up", "text-behind-phrase", "keys-counted-apart"),
@@ -89,8 +89,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="put-refuses-replacing",
-        sentence="PUT refuses to replace the value of a key that is there.",
-        advice="PUT stores the new value in any case: 201 CREATED for a new key, 200 OK for one that is there.",
+        sentence="PUT refuses to replace the value of an existing key.",
+        advice="PUT always stores the new value: 201 CREATED for a new key, 200 OK for an existing one.",
         fails={"put-replace": "'[45]", "put-equal": "'[45]"},
         passes=("put-new", "get"),
         also=("get-replaced", "phrase-replaced", "stats-*", "race-*", "in-order", "slow-beside-quick", "reset-unread"),

@@ -1,4 +1,4 @@
-"""Bugs in versions, commands and their replies."""
+"""Bugs in how versions and commands are read and run."""
 
 from typing import Final
 
@@ -14,19 +14,19 @@ _SHORT: Final = (
 CAUSES: Final = (
     Cause(
         name="crash",
-        sentence="The server dies of a request.",
-        advice="Read the error it leaves on stderr; catch what a line can cause around each request, and answer 400.",
+        sentence="A request makes the server crash.",
+        advice="Read the error on stderr; catch the exceptions that a request line can cause, and answer 400.",
         some={"*": f"^{DIED}it ended"},
     ),
     Cause(
         name="hang",
-        sentence="After a request the server answers nobody any more.",
-        advice="Let go of every lock in a finally clause, and wait for nothing without a bound.",
+        sentence="After one request the server answers no client any more.",
+        advice="Release every lock in a finally clause, and give every wait a time limit.",
         some={"*": f"^{DIED}it gave no client"},
     ),
     Cause(
         name="devours",
-        sentence="A request makes the server use more memory, processes or time than it may.",
+        sentence="A request makes the server use more memory, processes or time than allowed.",
         advice="Give every buffer, queue and loop a limit.",
         some={"*": f"^{DIED}it used"},
     ),
@@ -40,8 +40,9 @@ CAUSES: Final = (
     ),
     Cause(
         name="exception-ends-connection",
-        sentence="A line with too few words raises an exception that ends the connection without a reply.",
-        advice="Look at the number of words before you take one; what still goes wrong is 400 or 500, not an end.",
+        sentence="A line with too few words raises an exception, which ends the connection without a reply.",
+        advice="Check the number of words before you use one; answer other errors with 400 or 500, and keep the "
+        "connection.",
         some=dict.fromkeys(_SHORT, _ENDED),
         passes=("one-line",),
         over=("invalid-utf8-ends", "error-ends-connection", "empty-line-skipped"),
@@ -49,8 +50,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="error-ends-connection",
-        sentence="The server closes the connection behind an error.",
-        advice="An error is a reply like any other: send it and read on.",
+        sentence="The server closes the connection after an error.",
+        advice="An error is a reply like any other: send it and go on reading.",
         some={"open-after-*": _ENDED},
         passes=("get-no-key", "missing-version"),
         over=("invalid-utf8-ends",),
@@ -61,7 +62,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="version-unchecked",
-        sentence="The server does not look at the version.",
+        sentence="The server does not check the version.",
         advice="The first word must be exactly KV/1.0; anything else is 426, whatever follows.",
         fails={"wrong-name": _RUN, "newer-version": _RUN},
         over=("version-number-unchecked", "version-any-case", "version-prefix", "bom-taken"),
@@ -69,7 +70,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="version-number-unchecked",
-        sentence="The server looks at the name KV/ and not at the number behind it.",
+        sentence="The server checks the name KV/ but not the number after it.",
         advice="Compare the whole word: only KV/1.0 is spoken here.",
         fails={"newer-version": _RUN},
         passes=("wrong-name",),
@@ -78,22 +79,23 @@ CAUSES: Final = (
     ),
     Cause(
         name="version-prefix",
-        sentence="The server looks at the first bytes of the version and not at the whole word.",
+        sentence="The server checks only the first bytes of the version, not the whole word.",
         advice="startswith('KV/1.0') also takes KV/1.0x: cut at the space, then compare the whole word.",
         fails={"longer-version": _RUN},
         passes=("wrong-name", "newer-version"),
     ),
     Cause(
         name="version-any-case",
-        sentence="The server takes the version in lower case.",
-        advice="Compare the first word as it came.",
+        sentence="The server accepts the version in lower case.",
+        advice="Compare the first word as it was received.",
         fails={"lower-case-version": _RUN},
         passes=("wrong-name",),
     ),
     Cause(
         name="version-as-400",
         sentence="The server answers a missing or other version with 400 instead of 426.",
-        advice="Look at the first word before anything else: 426 UPGRADE_REQUIRED tells a client which version to use.",
+        advice="Check the first word before anything else: 426 UPGRADE_REQUIRED tells a client that it must use "
+        "another version.",
         fails={"wrong-name": "'400"},
         also=(
             "*-version",
@@ -107,14 +109,14 @@ CAUSES: Final = (
     ),
     Cause(
         name="version-late",
-        sentence="The server looks at the command or the number of words before it looks at the version.",
-        advice="Look at the first word before anything else.",
+        sentence="The server checks the command or the number of words before it checks the version.",
+        advice="Check the first word before anything else.",
         some={"version-first": "'400", "lone-command": "'400", "missing-version": "'400", "empty-line": "'400"},
         passes=("wrong-name", "newer-version"),
     ),
     Cause(
         name="bom-taken",
-        sentence="The server takes a byte order mark before the version.",
+        sentence="The server accepts a byte order mark before the version.",
         advice="Decode as utf-8, not as utf-8-sig.",
         fails={"byte-order-mark": _RUN},
     ),
@@ -128,41 +130,41 @@ CAUSES: Final = (
     ),
     Cause(
         name="commands-any-case",
-        sentence="The server takes commands in lower case.",
-        advice="Compare the command as it came; do not change its case first.",
+        sentence="The server accepts commands in lower case.",
+        advice="Compare the command as it was received; do not change its case first.",
         some={"lower-case-[gdsq]*": _RUN, "mixed-case-put": _RUN},
     ),
     Cause(
         name="command-prefix",
-        sentence="The server looks at the first letters of a command only.",
+        sentence="The server checks only the first letters of a command.",
         advice="Compare the whole command: strcmp(), not strncmp(); ==, not startswith().",
         fails={"whole-commands": _RUN},
         passes=("unknown-command",),
     ),
     Cause(
         name="surplus-ignored",
-        sentence="The server ignores surplus words behind a request.",
+        sentence="The server ignores extra words after a request.",
         advice="Count the words: GET and DEL have three, STATS and QUIT two.",
         some={"get-surplus": "'200 OK v", "del-surplus": "'204", "stats-surplus": "'200", "quit-surplus": "'200"},
     ),
     Cause(
         name="empty-value-taken",
-        sentence="The server takes a PUT without a value.",
+        sentence="The server accepts a PUT without a value.",
         advice="A value has at least one byte: without one it is 400 BAD_REQUEST.",
         some={"put-empty-value": "'20.* for '400", "put-no-value": "'20.* for '400"},
         also=("refused-put", "open-after-400"),
     ),
     Cause(
         name="put-always-201",
-        sentence="PUT answers 201 also where it replaces a value.",
-        advice="Look whether the key is there before storing: 201 CREATED is for a new key only.",
+        sentence="PUT answers 201 even if it replaces a value.",
+        advice="Check whether the key exists before you store: 201 CREATED is for a new key only.",
         fails={"put-replace": "'201.* for '200"},
         over=("equal-put-201", "check-then-put", "unlocked"),
         also=("phrase-replaced",),
     ),
     Cause(
         name="equal-put-201",
-        sentence="PUT answers 201 where it stores the value that is there already.",
+        sentence="PUT answers 201 if it stores the value that is already there.",
         advice="201 CREATED is about the key, not about its value.",
         fails={"put-equal": "'201 .* for '200"},
         passes=("put-replace",),
@@ -170,15 +172,15 @@ CAUSES: Final = (
     ),
     Cause(
         name="put-always-200",
-        sentence="PUT answers 200 also where it makes a new key.",
-        advice="Look whether the key is there before storing: a new key is 201 CREATED.",
+        sentence="PUT answers 200 even if it creates a new key.",
+        advice="Check whether the key exists before you store: a new key is 201 CREATED.",
         fails={"put-new": "'200 OK' for '201"},
         passes=("put-replace",),
         over=("check-then-put", "unlocked", "keys-folded", "keys-cut", "map-copied"),
     ),
     Cause(
         name="get-missing-200",
-        sentence="GET answers 200 for a key that is not there.",
+        sentence="GET answers 200 for a missing key.",
         advice="A missing key is 404 NOT_FOUND, not an empty value.",
         fails={"get-missing": "'200"},
         over=("deleted-still-there", "stale-cache"),
@@ -195,8 +197,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="del-always-204",
-        sentence="DEL answers for a key that is not there as if it had deleted one.",
-        advice="Look whether the key is there before deleting: a missing one is 404 NOT_FOUND.",
+        sentence="DEL answers for a missing key as if it had deleted one.",
+        advice="Check whether the key exists before you delete: a missing one is 404 NOT_FOUND.",
         fails={"del-missing": "'20"},
         over=("check-then-del", "unlocked", "stale-cache"),
         also=("stats-dels", "race-*"),
@@ -218,14 +220,14 @@ CAUSES: Final = (
     ),
     Cause(
         name="quit-stays-open",
-        sentence="The server does not close the connection behind QUIT.",
+        sentence="The server does not close the connection after QUIT.",
         advice="Send the reply, close the socket and leave the loop.",
         fails={"quit-closes": "stays open"},
         also=("quit-*",),
     ),
     Cause(
         name="quit-goes-on",
-        sentence="The server runs lines that stand behind QUIT in the same packet.",
+        sentence="The server runs lines that follow QUIT in the same packet.",
         advice="Leave the loop over the lines of a packet too, not only the loop over recv().",
         some={"quit-unanswered": "", "quit-not-run": "'200 OK v'"},
         passes=("two-in-one", "quit-closes"),
@@ -233,7 +235,7 @@ CAUSES: Final = (
     Cause(
         name="http-served",
         sentence="The server goes on after an HTTP request: a web page can send it commands.",
-        advice="Answer 426 once and close the connection where a line is HTTP.",
+        advice="Answer 426 once and close the connection if a line is HTTP.",
         fails={"http-1.1": "", "http-body-unanswered": ""},
         passes=("wrong-name", "crlf"),
         also=("http-1.0", "http-body-not-run"),

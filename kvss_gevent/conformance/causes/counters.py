@@ -15,22 +15,22 @@ CAUSES: Final = (
     ),
     Cause(
         name="connections-never-fall",
-        sentence="connections counts all clients that ever came, not those that are there.",
-        advice="Count down in a finally clause when the connection ends, however it ends.",
+        sentence="connections counts all clients that ever connected, not those that are connected now.",
+        advice="Count down in a finally clause, so that every end of a connection is counted.",
         fails={"stats-connections": r"connections moved by (0|1|-1) instead of -2"},
         over=("connections-leak-at-reset",),
         also=("stats-after-reset",),
     ),
     Cause(
         name="connections-leak-at-reset",
-        sentence="connections does not fall when a client breaks off.",
-        advice="Count down in a finally clause: recv() raises where a client breaks off.",
+        sentence="connections does not fall when a client resets its connection.",
+        advice="Count down in a finally clause: recv() raises an error when a client resets its connection.",
         fails={"stats-after-reset": "connections moved"},
         passes=("stats-connections",),
     ),
     Cause(
         name="keys-counted-apart",
-        sentence="keys_stored runs away from the number of keys in the store.",
+        sentence="keys_stored becomes different from the number of keys in the store.",
         advice="Report the size of the store itself, such as len(store).",
         fails={"stats-keys": "keys_stored moved"},
         passes=("del-forgets", "put-replace"),
@@ -44,7 +44,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="counter-stands-still",
-        sentence="A counter of requests does not move.",
+        sentence="A counter of requests does not change.",
         advice="Count each request where it is answered, and read the same variable in STATS.",
         some={
             "stats-commands": "commands_processed moved by 0 ",
@@ -62,8 +62,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="refused-counted",
-        sentence="The counters of GET, PUT and DEL count refused requests, too.",
-        advice="Count behind the check of the request, not before it.",
+        sentence="The counters of GET, PUT and DEL also count refused requests.",
+        advice="Count after the check of the request, not before it.",
         fails={"stats-refused": "moved by [123]"},
     ),
     Cause(

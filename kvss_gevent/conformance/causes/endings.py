@@ -9,7 +9,7 @@ _ENDED: Final = "closed the connection|reset the connection"
 CAUSES: Final = (
     Cause(
         name="one-request-a-connection",
-        sentence="The server closes the connection behind each reply.",
+        sentence="The server closes the connection after each reply.",
         advice="Read the next request in a loop until the client closes or sends QUIT.",
         fails={"put-replace": _ENDED, "get": _ENDED, "get-again": _ENDED},
         passes=("put-new", "get-missing"),
@@ -27,7 +27,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="dies-when-a-client-breaks-off",
-        sentence="The server dies when a client breaks off.",
+        sentence="The server dies when a client resets its connection.",
         advice="recv() and send() raise when a client has gone: catch that for each client. In C, send() also raises "
         "the signal SIGPIPE: ignore it, or send with MSG_NOSIGNAL.",
         some={"reset-*": f"^{DIED}it ended"},
@@ -36,8 +36,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="slots-run-out",
-        sentence="After a number of connections the server serves nobody any more, though earlier clients have left.",
-        advice="Give back what a connection has taken, its slot, thread and descriptor, when it ends, however it ends.",
+        sentence="After many connections the server serves no new client, although earlier clients have left.",
+        advice="When a connection ends, for any reason, free its slot, its thread and its descriptor.",
         fails={"hundred-clients": f"^{DIED}"},
         over=("crash", "hang", "few-clients"),
     ),

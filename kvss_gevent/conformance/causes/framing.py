@@ -6,13 +6,14 @@ from kvss_gevent.conformance.causes.cause import Cause
 
 _ENDED: Final = "closed the connection|reset the connection"
 _STUCK: Final = r"^(?!.*in the [01]\.\d s that were left).*"
-"""What is too slow still sends when the case's time is over; what is stuck has sent nothing for long."""
+"""Excludes a server that is only slow: it still sends at the case's end. A stuck one has long sent nothing."""
 
 CAUSES: Final = (
     Cause(
         name="recv-is-request",
-        sentence="The server takes what one recv() returns for one request.",
-        advice="Keep what came in a buffer and cut it at each line feed: a recv() may hold half a request or five.",
+        sentence="The server treats the result of one recv() as one request.",
+        advice="Keep the bytes in a buffer and cut them at each line feed: one recv() may return half a request or "
+        "five.",
         fails={"cut-in-version": "", "byte-by-byte": "", "two-in-one": ""},
         passes=("one-line",),
         over=(
@@ -31,8 +32,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="piece-is-request",
-        sentence="The server splits what one recv() returns into lines, and takes its last piece for a request, too.",
-        advice="What is behind the last line feed is no request yet: keep it and put the next recv() behind it.",
+        sentence="The server splits the result of one recv() into lines, and treats the last piece as a request too.",
+        advice="What follows the last line feed is not a request yet: keep it and append the next recv() to it.",
         fails={"cut-in-version": "", "byte-by-byte": ""},
         passes=("one-line", "two-in-one"),
         over=("unfinished-run", "utf8-per-recv", "long-lines-refused", "value-cut", "line-unbounded"),
@@ -43,7 +44,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="rest-lost",
-        sentence="The server throws away what stands behind the last line feed of a packet.",
+        sentence="The server throws away what follows the last line feed of a packet.",
         advice="Keep the rest of the buffer, do not clear it: the next recv() goes on in the middle of that request.",
         fails={"one-and-a-half": ""},
         passes=("byte-by-byte", "two-in-one"),
@@ -51,7 +52,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="first-line-only",
-        sentence="The server answers one line of a packet and goes back to recv(), though more lines have come.",
+        sentence="The server answers one line of a packet and goes back to recv(), although more lines were received.",
         advice="Loop over all complete lines in the buffer before the next recv().",
         fails={"two-in-one": "", "hundred-in-one": ""},
         passes=("byte-by-byte", "cut-in-version"),
@@ -62,7 +63,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="replies-out-of-order",
-        sentence="Requests of one connection run beside each other: their replies come in any order.",
+        sentence="The requests of one connection run at the same time, so their replies come in any order.",
         advice="Run the requests of a connection one after the other: a thread for each client, not for each request.",
         fails={"in-order": "^'(404 NOT_FOUND|201 CREATED|200 OK|200 OK 2|204 NO_CONTENT)'"},
         passes=(
@@ -82,7 +83,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="utf8-per-recv",
-        sentence="The server decodes each recv() by itself, so that a character cut by a packet's end breaks.",
+        sentence="The server decodes each recv() separately, so that a character that is cut between two packets is "
+        "lost.",
         advice="Collect bytes, cut at the line feed, and decode the whole line.",
         fails={"utf8-cut": ""},
         passes=("byte-by-byte", "two-in-one", "unicode"),
@@ -90,8 +92,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="unfinished-run",
-        sentence="The server runs a last line that has no line feed when its client leaves.",
-        advice="A line without its line feed may have lost its end: DEL user4 may be half of DEL user42. Drop it.",
+        sentence="The server runs a last line without line feed when its client leaves.",
+        advice="The end of a line without line feed may be missing: DEL user4 may be half of DEL user42. Drop it.",
         some={"incomplete-not-run": "", "incomplete-del": "", "incomplete-unanswered": "first$"},
         passes=("byte-by-byte", "cut-in-version"),
     ),
@@ -145,14 +147,14 @@ CAUSES: Final = (
     ),
     Cause(
         name="returns-stripped",
-        sentence="The server drops every carriage return at the end of a line, not one.",
-        advice="rstrip('\\r\\n') takes as many as there are: use removesuffix().",
+        sentence="The server drops every carriage return at the end of a line, not only one.",
+        advice="rstrip('\\r\\n') removes all of them: use removesuffix().",
         fails={"crlf-once": ""},
         passes=("crlf", "space-last", "tab-last", "only-lf-ends", "reply-ends-in-lf"),
     ),
     Cause(
         name="return-ends-line",
-        sentence="The server takes a lone carriage return for the end of a line.",
+        sentence="The server treats a single carriage return as the end of a line.",
         advice="Java's readLine() and Python's text files do so by themselves: cut the bytes at the line feed alone.",
         fails={"crlf-once": "'4"},
         passes=("crlf", "only-lf-ends", "two-in-one"),
@@ -169,7 +171,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="invalid-utf8-taken",
-        sentence="The server takes a line that is not UTF-8.",
+        sentence="The server accepts a line that is not UTF-8.",
         advice="Decode strictly, not with errors='replace' or 'ignore' and not as Latin-1, and answer 400.",
         fails={"invalid-utf8": "'20.* for '400"},
         also=("*utf8*",),
@@ -184,13 +186,13 @@ CAUSES: Final = (
     Cause(
         name="line-unbounded",
         sentence="The server keeps a line of any length: one client can fill its memory.",
-        advice="Over 1 MiB remember only that the line is too long, throw it away to its line feed, and answer 400.",
+        advice="Above 1 MiB only remember that the line is too long, drop it up to its line feed, and answer 400.",
         fails={"long-line": "'20.* for '400"},
         also=("long-line*",),
     ),
     Cause(
         name="long-lines-refused",
-        sentence="The server has room for short lines only.",
+        sentence="The server accepts short lines only.",
         advice="Let the buffer of a connection grow up to the limit of a line, 1 MiB.",
         some=dict.fromkeys(("pipeline-read-late", "deaf-client"), "'4.* for '201"),
         passes=("byte-by-byte",),
@@ -199,7 +201,7 @@ CAUSES: Final = (
     Cause(
         name="value-cut",
         sentence="The server stores or sends only the beginning of a long value.",
-        advice="A char value[1024] cuts: carry the length of a value with it.",
+        advice="A char value[1024] cuts longer values: store the length of a value with it.",
         some={
             "pipeline-read-late": r"'200 OK x+'\.\.\. \(1?\d{1,3} bytes\) for .*reply 1 of",
             "large-value": r"'200 OK x+'\.\.\. \(\d{1,6} bytes\)$",

@@ -1,4 +1,4 @@
-"""Ways to write replies that the documents do not allow: one case judges each, all others overlook it."""
+"""Mistakes in the form of all replies: one case judges each of them, and all other cases ignore it."""
 
 from typing import Final
 
@@ -7,8 +7,8 @@ from kvss_gevent.conformance.causes.cause import Cause
 CAUSES: Final = (
     Cause(
         name="greeting",
-        sentence="The server says something before it is asked.",
-        advice="A client takes the first line for the reply to its first request: send no welcome and no prompt.",
+        sentence="The server sends something before the first request.",
+        advice="A client takes the first line as the reply to its first request: send no welcome and no prompt.",
         fails={"no-greeting": ""},
         passes=("put-new",),
     ),
@@ -21,13 +21,13 @@ CAUSES: Final = (
     Cause(
         name="replies-end-twice",
         sentence="An empty line follows each reply.",
-        advice="Send one \\n behind each reply: here the reply has one already, and a second one is added.",
+        advice="Send one \\n after each reply: here the reply already has one, and the server adds a second one.",
         fails={"reply-ends-in-lf": r"\\n\\n'"},
     ),
     Cause(
         name="replies-without-lf",
         sentence="Replies have no line feed at their end: a client cannot know where one stops.",
-        advice="Send \\n behind each reply.",
+        advice="Send \\n after each reply.",
         fails={"reply-ends-in-lf": r"[^n]'$"},
         passes=("put-new",),
         over=("cut-at-nul", "nul-stripped"),
@@ -51,14 +51,14 @@ CAUSES: Final = (
     Cause(
         name="text-behind-phrase",
         sentence="Text follows a phrase that ends the reply.",
-        advice="A reply is its code and phrase; only the 200 OK of GET and STATS has data behind it.",
+        advice="A reply is its code and phrase; only the 200 OK of GET and STATS has data after it.",
         fails={"phrase-alone": r"^'(\d+)\b.* for '\1\b"},
         also=("phrase-replaced",),
     ),
     Cause(
         name="put-says-more",
         sentence="Text follows the 200 OK of a PUT that replaces a value.",
-        advice="Answer 200 OK alone: a client that reads a value behind it takes the text for one.",
+        advice="Answer 200 OK alone: a client that expects a value after it takes the text for one.",
         fails={"phrase-replaced": "'200 OK.+' for '200"},
         passes=("phrase-alone",),
     ),

@@ -12,10 +12,10 @@ from kvss_gevent.pages.svg import element, line, svg, text
 
 _SHOWN: Final = 12
 _WIDTH: Final = 360
-"""As wide as a telephone, so that no letter is smaller there than 12 px."""
+"""The width of a telephone, so that text there has at least 12 px."""
 _EDGE: Final = 14
 _LETTERS: Final = 44
-"""As many as fit into a row."""
+"""The number of letters that fit into a row."""
 _ROWS: Final = 2
 _LINE: Final = 14
 _SLOPE: Final = 4

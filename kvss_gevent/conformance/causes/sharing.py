@@ -1,4 +1,4 @@
-"""Bugs between clients: what they share and should not, what they should share and do not, and who waits for whom."""
+"""Bugs with several clients: what they wrongly share or do not share, and which client waits for another."""
 
 from typing import Final
 
@@ -13,19 +13,19 @@ _ANYWHERE: Final = (
         if len(cause.fails) < 2 and "map-copied" not in cause.over
     ),
 )
-"""What a race may look like in a case that it happens to hit."""
+"""Bugs for which a race may be mistaken in a case that it happens to affect."""
 
 CAUSES: Final = (
     Cause(
         name="one-client-at-a-time",
         sentence="The server serves one client at a time: the next one waits until the first has left.",
-        advice="Give each connection a thread, a task or a greenlet of its own, or use select().",
+        advice="Give each connection its own thread, task or greenlet, or use select().",
         some={"*": "serves one client at a time"},
         over=("waits-for-slow", "lock-while-sending", "few-clients"),
     ),
     Cause(
         name="waits-for-slow",
-        sentence="A client in the middle of a line keeps the others waiting.",
+        sentence="A client that has sent half a line makes the others wait.",
         advice="Never wait for one client while you hold what others need: a lock, or the only thread.",
         fails={"slow-beside-quick": "nothing|no line feed"},
         passes=("one-line", "byte-by-byte"),
@@ -34,8 +34,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="lock-while-sending",
-        sentence="A client that does not read its replies keeps the others waiting: the lock is held while sending.",
-        advice="Make the reply under the lock, let it go, then send.",
+        sentence="A client that does not read its replies makes the others wait: the lock is held while sending.",
+        advice="Make the reply under the lock, release the lock, then send.",
         fails={"deaf-client": "nothing|no line feed"},
         passes=("slow-beside-quick", "hundred-clients"),
     ),
@@ -50,15 +50,15 @@ CAUSES: Final = (
     ),
     Cause(
         name="few-clients",
-        sentence="The server takes only a few clients at once.",
-        advice="Do not limit the number of clients to a handful, and listen with a backlog of 1024.",
+        sentence="The server accepts only a few clients at once.",
+        advice="Do not limit the number of clients to a few, and listen with a backlog of 1024.",
         fails={"hundred-clients": "closed|reset|nothing|no connection"},
         passes=("slow-beside-quick",),
         also=("race-*", "deaf-client"),
     ),
     Cause(
         name="store-per-connection",
-        sentence="Each connection has a store of its own.",
+        sentence="Each connection has its own store.",
         advice="Make the store once, outside the function that serves a client.",
         fails={"shared": "404"},
         passes=("get",),
@@ -70,7 +70,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="counters-per-connection",
-        sentence="Each connection has counters of its own.",
+        sentence="Each connection has its own counters.",
         advice="Count in one place that all connections share.",
         fails={"stats-second": "^(commands_processed|get_requests) "},
         passes=("shared",),
@@ -78,8 +78,8 @@ CAUSES: Final = (
     ),
     Cause(
         name="unlocked",
-        sentence="PUT and DEL look at a key first and change it later; other clients come between.",
-        advice="Hold one lock from the look at the key to the change, in PUT and in DEL.",
+        sentence="PUT and DEL check a key first and change it later; another client can come between the two steps.",
+        advice="Hold one lock from the check to the change, in PUT and in DEL.",
         fails={"race-put": "times 201", "race-del": "times 204"},
         passes=("put-replace", "del-missing"),
         over=("check-then-put", "check-then-del", "stale-cache"),
@@ -87,8 +87,9 @@ CAUSES: Final = (
     ),
     Cause(
         name="check-then-put",
-        sentence="PUT looks whether the key is there and stores it later; another client comes between.",
-        advice="Hold one lock from the look at the key to the change.",
+        sentence="PUT checks whether the key exists and stores it later; another client can come between the two "
+        "steps.",
+        advice="Hold one lock from the check to the change.",
         fails={"race-put": "times 201"},
         passes=("put-replace", "race-del"),
         over=("stale-cache",),
@@ -96,8 +97,9 @@ CAUSES: Final = (
     ),
     Cause(
         name="check-then-del",
-        sentence="DEL looks whether the key is there and removes it later; another client comes between.",
-        advice="Hold one lock from the look at the key to the change, or use what does both: dict.pop(key, None).",
+        sentence="DEL checks whether the key exists and removes it later; another client can come between the two "
+        "steps.",
+        advice="Hold one lock from the check to the change, or use one operation that does both: dict.pop(key, None).",
         fails={"race-del": "times 204|times 500"},
         passes=("del-missing", "race-put"),
         over=("stale-cache",),
@@ -134,7 +136,7 @@ CAUSES: Final = (
     Cause(
         name="stale-cache",
         sentence="Replies contradict each other: a client sees an old value after a newer one was acknowledged.",
-        advice="Answer from the one shared store, under one lock; a cache beside it goes stale.",
+        advice="Answer from the one shared store, under one lock; a cache may return old values.",
         fails={"race-history": "no order explains"},
         passes=("shared", "get-replaced", "del-forgets"),
     ),

@@ -1,4 +1,4 @@
-"""Bugs in what keys and values may be, and in what is stored."""
+"""Bugs in which keys and values are accepted, and in what is stored."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ CAUSES: Final = (
     Cause(
         name="end-stripped",
         sentence="The server strips white space from the end of a line or a value.",
-        advice="rstrip() takes spaces and tabs of the value, too: drop the line feed and one \\r, and nothing else.",
+        advice="rstrip() also removes spaces and tabs of the value: drop the line feed and one \\r, and nothing else.",
         fails={"space-last": ""},
         passes=("spaces-inside", "space-first"),
         over=("tab-stripped", "returns-stripped"),
@@ -26,7 +26,7 @@ CAUSES: Final = (
     Cause(
         name="start-stripped",
         sentence="The server strips spaces from the beginning of a value.",
-        advice="The value begins right behind the one space after the key: strip nothing.",
+        advice="The value begins right after the one space that follows the key: strip nothing.",
         fails={"space-first": "'200 OK v'|'400"},
         passes=("spaces-inside", "space-last", "two-spaces-key"),
         also=("space-only", "leading-space"),
@@ -41,21 +41,21 @@ CAUSES: Final = (
     Cause(
         name="nul-stripped",
         sentence="The server strips NUL bytes from the end of a value.",
-        advice="A value may hold NUL: carry its length, do not look for its end.",
+        advice="A value may contain NUL: store its length, do not search for its end.",
         fails={"nul-last": ""},
         passes=("nul", "reply-not-padded"),
     ),
     Cause(
         name="cut-at-nul",
-        sentence="The server takes NUL for the end of a value, as C's strings do.",
-        advice="A value may hold NUL: carry its length, and copy with memcpy(), not strcpy().",
+        sentence="The server treats NUL as the end of a value, like strings in C.",
+        advice="A value may contain NUL: store its length, and copy with memcpy(), not strcpy().",
         fails={"nul": "'200 OK a'|nothing|'4"},
         also=("nul-last",),
     ),
     Cause(
         name="split-at-any-space",
         sentence="The server splits a line at any white space and forgets how much there was.",
-        advice="split() without an argument swallows what must be refused: use split(' ', 3).",
+        advice="split() without an argument accepts lines that must be refused: use split(' ', 3).",
         fails={"two-spaces-key": "'200 OK v", "tab-command": "404"},
         over=("stripped", "end-stripped", "tab-stripped", "values-collapsed", "empty-words-dropped", "splitlines"),
         also=(
@@ -65,7 +65,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="empty-words-dropped",
-        sentence="The server takes several spaces for one between the fields of a request.",
+        sentence="The server treats several spaces between the fields of a request as one.",
         advice="Exactly one space separates two fields; an empty field is 400 BAD_REQUEST.",
         fails={"two-spaces-key": "'200 OK v"},
         passes=("tab-command",),
@@ -75,7 +75,7 @@ CAUSES: Final = (
     Cause(
         name="one-word-values",
         sentence="The server refuses a value with a space in it.",
-        advice="The value is everything behind the one space after the key: split at most three times.",
+        advice="The value is everything after the one space that follows the key: split at most three times.",
         fails={"spaces-inside": "'400"},
         passes=("get",),
         over=("stripped", "end-stripped"),
@@ -84,15 +84,15 @@ CAUSES: Final = (
     Cause(
         name="first-word-kept",
         sentence="The server keeps the first word of a value only.",
-        advice="The value is everything behind the one space after the key: split at most three times.",
+        advice="The value is everything after the one space that follows the key: split at most three times.",
         fails={"spaces-inside": "'200 OK two'"},
         over=("stripped", "end-stripped"),
         also=("space-*", "http-value"),
     ),
     Cause(
         name="values-collapsed",
-        sentence="The server makes one space of several inside a value.",
-        advice="Do not split a value and join it again: take it as it came.",
+        sentence="The server turns several spaces inside a value into one.",
+        advice="Do not split a value and join it again: keep it as it was received.",
         fails={"spaces-inside": "'200 OK two words and more'"},
         also=("space-*",),
     ),
@@ -108,14 +108,14 @@ CAUSES: Final = (
     Cause(
         name="normalised",
         sentence="The server normalises text: letters that look alike become one.",
-        advice="Store what came, byte for byte; call unicodedata.normalize() nowhere.",
+        advice="Store what was received, byte for byte; never call unicodedata.normalize().",
         some={"value-as-is": "'200", "unicode-as-is": "'200 OK' for '201"},
         passes=("unicode",),
     ),
     Cause(
         name="keys-folded",
-        sentence="The server takes keys that differ in case for one key.",
-        advice="A key is its bytes: do not change its case.",
+        sentence="The server treats keys that differ only in case as one key.",
+        advice="A key is a sequence of bytes: do not change its case.",
         fails={"case-sensitive": "'200.* for '201"},
     ),
     Cause(
@@ -126,7 +126,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="long-keys-refused",
-        sentence="The server refuses keys that are not long.",
+        sentence="The server refuses keys that are shorter than the limit.",
         advice="A key has up to 511 bytes.",
         fails={"long-keys": "'4"},
         passes=("byte-by-byte",),
@@ -134,7 +134,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="key-unbounded",
-        sentence="The server takes keys of any length.",
+        sentence="The server accepts keys of any length.",
         advice="A key of more than 511 bytes is 400 BAD_REQUEST, in every command.",
         some={"key-512-put": "'20.* for '400", "key-512-get": "'404"},
         also=("key-bytes",),
@@ -157,14 +157,14 @@ CAUSES: Final = (
     ),
     Cause(
         name="old-bytes-left",
-        sentence="A shorter new value leaves the end of the old one behind it.",
-        advice="Store the length of a value with it, or end it behind its last byte.",
+        sentence="When a new value is shorter, the end of the old one stays after it.",
+        advice="Store the length of a value with it, or mark its end after its last byte.",
         fails={"get-replaced": "'200 OK new."},
     ),
     Cause(
         name="value-not-replaced",
-        sentence="PUT does not replace a value that is there.",
-        advice="Store the new value whether or not the key was there; only the code of the reply differs.",
+        sentence="PUT does not replace an existing value.",
+        advice="Store the new value whether or not the key existed; only the code of the reply differs.",
         fails={"get-replaced": "'200 OK a-long-old-value'"},
         passes=("get",),
         also=("race-torn", "race-history", "slow-beside-quick"),
@@ -179,7 +179,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="store-capped",
-        sentence="The store is full after a number of keys.",
+        sentence="The store accepts only a limited number of keys.",
         advice="Use a container that grows, and answer 500 SERVER_ERROR rather than forget a key.",
         fails={"many-keys": "'[45]"},
         passes=("get", "shared", "long-keys"),
@@ -198,14 +198,14 @@ CAUSES: Final = (
     Cause(
         name="value-converted",
         sentence="The server turns a value that looks like a number or a word of its language into something else.",
-        advice="A value is text: keep it as it came. 007 is not 7, and null is four letters.",
+        advice="A value is text: keep it as it was received. 007 is not 7, and null is four letters.",
         fails={"value-number": "'200|'201|'4.* for '201"},
         passes=("get", "put-new"),
     ),
     Cause(
         name="false-is-missing",
-        sentence="The server takes a value that its language calls false, such as 0, for none.",
-        advice="Ask whether the key is there (in, has, isset), not whether its value is true.",
+        sentence="The server treats a value that its language calls false, such as 0, as missing.",
+        advice="Check whether the key exists (in, has, isset), not whether its value is true.",
         fails={"value-number": "'404|'201.* for '200|'4.* for '200"},
         passes=("get", "put-new"),
         over=("value-converted",),
@@ -219,14 +219,15 @@ CAUSES: Final = (
     Cause(
         name="signs-in-keys",
         sentence="The server cuts, changes or refuses a key with a sign such as = or : in it.",
-        advice="A key is its bytes: use a map, not a text or a file in which a sign divides keys from values.",
+        advice="A key is a sequence of bytes: use a map, not a text or a file in which a sign separates keys from "
+        "values.",
         fails={"keys-with-signs": "'[245]"},
         passes=("get", "put-new", "case-sensitive"),
     ),
     Cause(
         name="keys-of-objects",
-        sentence="The server finds keys that nobody has stored: what every object of its language holds.",
-        advice="Use a map made for keys of all kinds: new Map() or Object.create(null) in JavaScript, not {}.",
+        sentence="The server finds keys that nobody has stored: names that every object of its language has.",
+        advice="Use a map that allows any key: new Map() or Object.create(null) in JavaScript, not {}.",
         fails={"keys-of-objects": "'20"},
         passes=("get-missing",),
     ),

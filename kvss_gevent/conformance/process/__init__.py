@@ -1,4 +1,4 @@
-"""Starts a submission, watches it, ends all that it started, and asks the kernel about its sockets.
+"""Starts a submission, watches it, ends all its processes, and asks the kernel about its sockets.
 
 May import: nothing.
 """

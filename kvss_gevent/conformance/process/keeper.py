@@ -1,9 +1,9 @@
 """Runs one command until it ends, breaks a limit, or standard input closes; then ends all its descendants.
 
-A program of its own, run as a file with the standard library alone. It is the subreaper of what it starts, so that
-processes that left their group come back to it. All have its process id in their environment: who starts it can find
-them where the command has killed it. Argument: a JSON object (see Submission). Output: one JSON object.
-It is no sandbox: the command may do whatever its user may.
+This is a separate program that needs only the standard library. It is the subreaper of all that it starts, so that
+processes that left their group become its children. All have its process id in their environment, so that they can be
+found even if the command has killed the keeper. Argument: a JSON object (see ShellCommand). Output: one JSON object.
+It is no sandbox: the command may do everything that its user may do.
 """
 
 import ctypes
@@ -42,12 +42,12 @@ class Keeper:
         self._ends_at = time.monotonic() + spec["wall_s"]
 
     def run(self) -> dict[str, Any]:
-        """Run the command to its end; return what there is to say about it."""
+        """Run the command to its end; return its status, the limit that it broke, and the ends of its output."""
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         child = subprocess.Popen(
             ["/bin/sh", "-c", self._spec["command"]],
             cwd=self._spec["directory"],
-            stdin=subprocess.PIPE,  # it stays open: some servers end where it ends
+            stdin=subprocess.PIPE,  # it stays open: some servers end when it closes
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -91,7 +91,7 @@ class Keeper:
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
     def _ended(self, main: int) -> bool:
-        """Reap what has ended; tell whether nothing is left."""
+        """Reap the processes that have ended; tell whether none is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -103,7 +103,7 @@ class Keeper:
                 self._status = os.waitstatus_to_exitcode(status)
 
     def _check(self) -> str:
-        """Return which limit is broken, nothing where none is."""
+        """Return the limit that is broken, "" if none is."""
         spec, pids = self._spec, descendants(os.getpid())
         self._ticks += 1
         if time.monotonic() > self._ends_at:
@@ -120,7 +120,7 @@ class Keeper:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return all processes below one."""
+    """Return the processes that a process has started, and those that they have started."""
     pids = [pid]
     for one in pids:
         try:
@@ -132,7 +132,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return how much memory a process has in use."""
+    """Return the resident memory of a process."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
     except (OSError, IndexError):
@@ -140,7 +140,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def folder_bytes(directory: str) -> int:
-    """Return how much a folder holds; a folder of very many files counts as endless."""
+    """Return the size of a folder's files on disk; more than _MAX_FILES files count as endless."""
     total = files = 0
     for place, _, names in os.walk(directory):
         for name in names:
@@ -155,7 +155,7 @@ def folder_bytes(directory: str) -> int:
 
 
 def marked(keeper: int) -> list[int]:
-    """Return the processes that a keeper, or what it has started, has started."""
+    """Return all processes that have a keeper's process id in their environment."""
     mark, pids = f"{_MARK}={keeper}".encode(), []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -167,7 +167,7 @@ def marked(keeper: int) -> list[int]:
 
 
 def end_all(find: Callable[[], list[int]], within_s: float = 5.0) -> None:
-    """Kill all processes that find returns. They are stopped first, so that they cannot start others meanwhile."""
+    """Kill all processes that find returns. They are stopped first, so that they cannot start others."""
     until = time.monotonic() + within_s
     while (pids := find()) and time.monotonic() < until:
         for sign in (signal.SIGSTOP, signal.SIGKILL):
@@ -180,7 +180,7 @@ def end_all(find: Callable[[], list[int]], within_s: float = 5.0) -> None:
 
 
 def _own() -> list[int]:
-    """Return this program's descendants, without those that have ended and are its children."""
+    """Reap the children that have ended, and return this program's descendants."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -191,5 +191,5 @@ def _own() -> list[int]:
 
 if __name__ == "__main__":
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)  # who runs us closes our standard input
+        signal.signal(ignored, signal.SIG_IGN)  # closing standard input ends it
     print(json.dumps(Keeper(json.loads(sys.argv[1])).run()), flush=True)

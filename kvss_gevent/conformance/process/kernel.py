@@ -1,4 +1,4 @@
-"""What Linux knows about sockets and processes, from /proc; elsewhere nothing is known."""
+"""Asks Linux about sockets and processes, in /proc and with sock_diag(7). On other systems nothing is known."""
 
 import os
 import re
@@ -12,39 +12,36 @@ _ROW: Final = re.compile(rb"^ *\d+: \w+:(\w{4}) \S+ (\w\w) \S+ \S+ \S+ +\d+ +\d+
 _LISTEN: Final = b"0A"
 
 MOST_PATIENCE: Final = 8.0
-"""Times the usual that anything may take at most on a busy machine."""
+"""The highest factor by which times may be longer on a busy machine."""
 
 _SOCK_DIAG: Final = 4
 _BY_FAMILY: Final = 20
 _ANY: Final = 0xFFFFFFFF
 _QUEUE_AT: Final = 16 + 4 + 48 + 4
-"""Behind the netlink header, four bytes, the socket's id and a timer stand idiag_rqueue, wqueue, uid and inode."""
+"""Offset of idiag_rqueue, wqueue, uid and inode: after the netlink header, four bytes, the socket's id and a timer."""
 
 
 def listens(port: int) -> bool:
-    """Tell whether anybody listens on a TCP port of this machine. It is not connected to."""
+    """Tell whether a process listens on a TCP port of this machine, without a connection to it."""
     return any(state == _LISTEN and local == port for local, state, _ in _sockets())
 
 
 def unread_bytes(client: tuple[Any, ...], server: tuple[Any, ...]) -> int | None:
-    """Return how much of what a local client has sent its server, both as addresses, has not received.
-
-    None where it is unknown.
-    """
-    told = _told_of(client, server)
-    return told[0] if told else None
+    """Return how many bytes from a local client its server has not read; None if unknown. Both are addresses."""
+    found = _server_socket(client, server)
+    return found[0] if found else None
 
 
 def has_closed(client: tuple[Any, ...], server: tuple[Any, ...]) -> bool:
-    """Tell whether a local server has given up its socket, and not only ended what it sends."""
-    told = _told_of(client, server)
-    return told is not None and told[1] == 0
+    """Tell whether a local server has closed its socket, and not only its sending side."""
+    found = _server_socket(client, server)
+    return found is not None and found[1] == 0
 
 
-def _told_of(client: tuple[Any, ...], server: tuple[Any, ...]) -> tuple[int, int] | None:
-    """Return the unread bytes and the inode of a server's socket, 0 where no process holds it any more.
+def _server_socket(client: tuple[Any, ...], server: tuple[Any, ...]) -> tuple[int, int] | None:
+    """Return the unread bytes and the inode of a server's socket; the inode is 0 if no process has it any more.
 
-    None where it is unknown. Asks for this one socket (sock_diag(7)), which takes 50 us however many there are.
+    None if unknown. sock_diag(7) asks for this one socket, which takes 50 us however many sockets there are.
     """
     family = socket.AF_INET6 if len(server) == 4 else socket.AF_INET
     hosts = [socket.inet_pton(family, host[0]).ljust(16, b"\0") for host in (server, client)]
@@ -92,9 +89,10 @@ def descendants(pid: int) -> list[int]:
 
 
 def busyness() -> float:
-    """Return how many processes want each core, from 1 to MOST_PATIENCE: so much slower may a right server be.
+    """Return how many processes want each core, from 1 to MOST_PATIENCE: a correct server may be so much slower.
 
-    The mean of the last minute knows nothing of a load that has just begun, and the present number jumps.
+    This is the higher of the mean of the last minute and the present number: the mean misses a load that has just
+    begun, and the present number changes quickly.
     """
     try:
         mean, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""One shell command under a keeper (keeper.py): its bounds, its end, and a wait for that end."""
+"""Runs one shell command under a keeper (keeper.py), within bounds, and reads how it ended."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from typing import Final
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
 _POLL_S: Final = 0.02
 _END_S: Final = 20.0
-"""How long a keeper may take to end all; it is killed then, for the command may have stopped it."""
+"""How long a keeper may take to end all processes; then it is killed, because the command may have stopped it."""
 
 Keeper = subprocess.Popen[str]
-"""The process that runs the command; closing its standard input ends it and all that it has started."""
+"""The process that runs the command. Closing its standard input ends it and all processes that it started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a command may use. start_s: until it accepts connections. wall_s: one start to its end."""
+    """What a command may use. start_s: until it accepts connections. wall_s: from its start to its end."""
 
     start_s: float = 10.0
     wall_s: float = 600.0
@@ -35,9 +35,9 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a command ended: its exit status (negative for a signal), the limit it broke, the tails of its output.
+    """How a command ended: its exit status (negative for a signal), the limit that it broke, the ends of its output.
 
-    hung: it ran on, but no client had an answer any more. unwatched: it has killed or stopped its keeper.
+    hung: it still ran, but no client got a reply any more. unwatched: it killed or stopped its keeper.
     """
 
     status: int | None
@@ -55,14 +55,14 @@ class Death:
         if self.limit:
             return f"it used {self.limit} and was ended"
         status = self.status or 0
-        if status > 128:  # a shell's way to say it
+        if status > 128:  # this is how a shell reports a signal
             status = 128 - status
         return f"it ended by signal {-status}" if status < 0 else f"it ended with exit status {status}"
 
 
 @dataclass(frozen=True, slots=True)
 class ShellCommand:
-    """A shell command, the folder it runs in, what it may use, and variables on top of this program's own."""
+    """A shell command, its working directory, its bounds, and additional environment variables."""
 
     line: str
     directory: Path
@@ -83,7 +83,7 @@ class ShellCommand:
         )
 
     def run(self, stop: threading.Event) -> Death | None:
-        """Run it to its end, at most bounds.wall_s, with nothing to read; None where stop was set before."""
+        """Run it to its end, at most bounds.wall_s, with an empty standard input; None if stop was set before."""
         keeper = replace(self, line=f"exec </dev/null\n{self.line}").start()
         until = time.monotonic() + self.bounds.wall_s + _END_S
         while keeper.poll() is None and time.monotonic() < until and not stop.wait(_POLL_S):
@@ -93,8 +93,8 @@ class ShellCommand:
 
 
 def read_death(keeper: Keeper) -> Death:
-    """Close a keeper's standard input, which ends it, and read what it says. Where it cannot, end what it has left."""
-    from kvss_gevent.conformance.process.keeper import end_all, marked  # it loads what only POSIX systems have
+    """Close a keeper's standard input, which ends it, and read its report. If there is none, end its processes."""
+    from kvss_gevent.conformance.process.keeper import end_all, marked  # it imports modules that only POSIX has
 
     try:
         said = json.loads(keeper.communicate(timeout=_END_S)[0])

@@ -1,4 +1,4 @@
-"""A submission under test: its command is started on a port, again after a crash, and ended with all it started."""
+"""A submission under test: starts its command on a port, restarts it after a crash, and ends all its processes."""
 
 import socket
 import threading
@@ -10,18 +10,18 @@ from kvss_gevent.conformance.process.kernel import busyness, descendants, listen
 from kvss_gevent.conformance.process.shell_command import Death, Keeper, ShellCommand, read_death
 
 FIXED_PORT: Final = 5050
-"""Where a command without `{port}` is expected to listen."""
+"""The port on which a command without `{port}` must listen."""
 
 PORT_FIELD: Final = "{port}"
 
 MAX_STARTS: Final = 150
-"""A server that has crashed so often is not started again; the time of the run ends most of them before."""
+"""A server that has been started so often is not started again; most runs reach their time limit before."""
 
 _POLL_S: Final = 0.02
 
 
 class NotStarted(Exception):
-    """The command does not come to accept connections; the message says why, tail is the end of its stderr."""
+    """The command does not accept connections. The message says why; tail is the end of its stderr."""
 
     def __init__(self, why: str, tail: str = "") -> None:
         super().__init__(why)
@@ -29,15 +29,15 @@ class NotStarted(Exception):
 
 
 class Submission:
-    """A command that serves on the port in place of `{port}`, or on FIXED_PORT. Threads may share it.
+    """A command that listens on the port that replaces `{port}`, or on FIXED_PORT. Threads may share it.
 
-    ensure() starts it, end() ends it for good. Where stop is set, a start that has not succeeded yet fails.
+    ensure() starts it; end() ends it for good. While stop is set, a start fails.
     """
 
     def __init__(self, command: ShellCommand, stop: threading.Event | None = None) -> None:
-        # What lay in the folder before is not the command's doing.
-        from kvss_gevent.conformance.process.keeper import folder_bytes  # it loads what only POSIX systems have
+        from kvss_gevent.conformance.process.keeper import folder_bytes  # it imports modules that only POSIX has
 
+        # The limit is for what the command adds to the folder.
         room = command.bounds.folder_bytes + folder_bytes(str(command.directory))
         self._command = replace(command, bounds=replace(command.bounds, folder_bytes=room))
         self.stopping = stop or threading.Event()
@@ -49,11 +49,11 @@ class Submission:
 
     @property
     def died(self) -> bool:
-        """Whether the last start has come to an end."""
+        """Whether the last process has ended."""
         return self._keeper is not None and self._keeper.poll() is not None
 
     def death(self, within_s: float = 0.0) -> Death | None:
-        """Return how the command ended; None where it has not ended within some time."""
+        """Return how the command ended; None if it does not end within within_s."""
         until = time.monotonic() + within_s
         while not self.died:
             if time.monotonic() >= until:
@@ -61,18 +61,18 @@ class Submission:
             time.sleep(_POLL_S)
         with self._lock:
             if self._death is None and self._keeper is not None and self.died:
-                self._death = read_death(self._keeper)  # not where another thread has started it again meanwhile
+                self._death = read_death(self._keeper)  # unless another thread has restarted it meanwhile
             return self._death
 
     def ensure(self) -> None:
-        """See that the command runs and accepts connections. Raises NotStarted."""
+        """Start the command if it does not run, and wait until it accepts connections. Raises NotStarted."""
         with self._lock:
             if self._keeper is None or self.died:
-                self._stop()  # what a process leaves is read, also where nobody asked for it
+                self._stop()  # reads the report of the last process, if nobody has read it
                 self._start()
 
     def give_up(self, starts: int) -> Death | None:
-        """End a command that answers nobody any more; None where another thread has already started it again."""
+        """End a command that answers no client any more; None if another thread has already restarted it."""
         with self._lock:
             if self.starts != starts:
                 return None
@@ -80,13 +80,13 @@ class Submission:
             return replace(self._death, limit="", hung=True) if self._death else None
 
     def restart(self) -> None:
-        """End what runs and start the command anew. Raises NotStarted."""
+        """End the command if it runs, and start it again. Raises NotStarted."""
         with self._lock:
             self._stop()
             self._start()
 
     def end(self) -> None:
-        """End the command and everything that it has started."""
+        """End the command and all processes that it started."""
         with self._lock:
             self._stop()
 
@@ -116,7 +116,7 @@ class Submission:
             time.sleep(_POLL_S)
 
     def _serves(self) -> bool:
-        """Tell whether the command, and not another program that was quicker, listens on the port."""
+        """Tell whether the command itself, and not another program, listens on the port."""
         assert self._keeper is not None
         return listens(self.port) and self.port in listening_ports(descendants(self._keeper.pid))
 

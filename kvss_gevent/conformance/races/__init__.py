@@ -1,4 +1,4 @@
-"""Contests between clients at one moment, and the judge of their histories.
+"""Contests: many clients send at the same moment, and their replies are checked, by linearizability too.
 
 May import: protocol, conformance.
 """

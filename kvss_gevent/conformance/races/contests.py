@@ -1,7 +1,7 @@
-"""The contests: each lets many clients send at one moment and raises Lost where their replies cannot all be true.
+"""The contests: in each, many clients send at the same moment. It raises ContestLost if their replies are impossible.
 
-One thread sends for all clients, which takes some 10 us for each, and reads afterwards: the requests meet in the
-server, and no contest depends on how this program's threads are scheduled.
+One thread sends for all clients, which takes about 10 us for each, and reads the replies afterwards. So the requests
+meet in the server, and no contest depends on how threads of this program are scheduled.
 """
 
 import random
@@ -16,7 +16,7 @@ from kvss_gevent.conformance.score import TimedRequest
 from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, Verb, shorten
 
 Open = Callable[[str], Peer]
-"""Returns the connection of a client, by its name."""
+"""Returns the connection of the client with this name."""
 
 _CLIENTS: Final = 10
 _ROUNDS: Final = 12
@@ -26,7 +26,7 @@ _HISTORY_ROUNDS: Final = 30
 
 
 class ContestLost(Exception):
-    """The replies cannot all be true."""
+    """The replies cannot all be correct."""
 
     def __init__(
         self, sent: tuple[str, ...], expected: str, received: str, picture: tuple[TimedRequest, ...] = ()
@@ -39,7 +39,7 @@ class ContestLost(Exception):
 
 
 def _clients(connect: Open, number: int) -> list[Peer]:
-    """Connect clients, each served once before the next: all are accepted then, however short the backlog is."""
+    """Connect clients. Each is served once before the next connects, so that the shortest backlog is enough."""
     peers: list[Peer] = []
     for one in range(1, number + 1):
         peers.append(connect(f"client {one}"))
@@ -55,7 +55,7 @@ def _at_once(peers: list[Peer], lines: list[bytes]) -> list[bytes]:
 
 
 def _code(peer: Peer, status: Status) -> bytes:
-    """Return the code that the server says for a status: some have one of their own for a success."""
+    """Return the code that the server uses for a status: some servers use another code for a success."""
     return peer.dialect.successes.instead.get(REPLY[status], REPLY[status])[:3]
 
 
@@ -63,7 +63,7 @@ def _exactly_one(connect: Open, key: bytes, verb: bytes, one: Status, all_others
     peers = _clients(connect, _CLIENTS)
     first, others = _code(peers[0], one), _code(peers[0], all_others)
     if first == others:
-        return  # it never tells who was first, which another case judges
+        return  # its replies never say who was first; another case judges that
     for turn in range(_ROUNDS):
         name = b"%b-%d" % (key, turn)
         if verb == b"DEL":
@@ -80,17 +80,17 @@ def _exactly_one(connect: Open, key: bytes, verb: bytes, one: Status, all_others
 
 
 def created(connect: Open, key: bytes) -> None:
-    """Of clients that PUT one new key at once exactly one creates it."""
+    """When clients PUT one new key at the same time, exactly one creates it."""
     _exactly_one(connect, key, b"PUT", Status.CREATED, Status.OK)
 
 
 def deleted(connect: Open, key: bytes) -> None:
-    """Of clients that DEL one key at once exactly one deletes it."""
+    """When clients DEL one key at the same time, exactly one deletes it."""
     _exactly_one(connect, key, b"DEL", Status.NO_CONTENT, Status.NOT_FOUND)
 
 
 def own_replies(connect: Open, key: bytes) -> None:
-    """Each client that asks for a value of its own gets it, whatever the others ask for."""
+    """Each client gets the value of its own key, while the others GET other keys."""
     peers = _clients(connect, _CLIENTS)
     values = [b"value-%d-" % number * 20 for number in range(_CLIENTS)]
     _at_once(peers, [b"KV/1.0 PUT %b-%d %b" % (key, number, value) for number, value in enumerate(values)])
@@ -104,7 +104,7 @@ def own_replies(connect: Open, key: bytes) -> None:
 
 
 def own_keys(connect: Open, key: bytes) -> None:
-    """What clients store at once under different keys is all there afterwards."""
+    """When clients PUT different keys at the same time, all values are stored."""
     peers = _clients(connect, _CLIENTS)
     for turn in range(_ROUNDS):
         names = [b"%b-%d-%d" % (key, turn, number) for number in range(_CLIENTS)]
@@ -161,7 +161,7 @@ def history(connect: Open, key: bytes) -> None:
 
 
 def _smallest(done: list[Operation]) -> list[Operation]:
-    """Return the operations up to the first that cannot be explained, without GETs that have no part in it."""
+    """Return the operations up to the first that no order explains, without the GETs that are not needed for that."""
     end = next(n for n in range(1, len(done) + 1) if not is_linearizable(done[:n]))
     few = done[:end]
     for operation in [one for one in few if one.verb is Verb.GET]:

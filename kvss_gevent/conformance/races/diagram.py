@@ -1,4 +1,4 @@
-"""The end of a history as a diagram: a row for each request, time from left to right. Here as text."""
+"""The end of a history as a diagram in text: one row for each request, with time from left to right."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -16,7 +16,7 @@ _WIDTH: Final = 44
 def spans(operations: Sequence[Operation], clients: int, history: Sequence[Operation]) -> tuple[TimedRequest, ...]:
     """Return the last operations; the n-th operation of the whole history was sent by client n % clients."""
     shown = operations[-_SHOWN:]
-    # Only the order of the moments matters. To scale, one slow request would press all others into one column.
+    # Only the order of the moments matters. In a diagram to scale, one slow request would make all others too narrow.
     moments = sorted({moment for one in shown for moment in (one.began, one.ended)})
     part = {moment: place / max(len(moments) - 1, 1) for place, moment in enumerate(moments)}
     places = {id(one): place for place, one in enumerate(history)}
@@ -26,7 +26,7 @@ def spans(operations: Sequence[Operation], clients: int, history: Sequence[Opera
 
 
 def as_lines(picture: Sequence[TimedRequest], say: Say = english) -> Iterator[str]:
-    """Yield the lines of a diagram, nothing where there are no requests."""
+    """Yield the lines of a diagram; none if there are no requests."""
     if picture:
         yield say(TITLE)
     for span in picture:

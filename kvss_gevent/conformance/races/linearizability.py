@@ -1,11 +1,12 @@
 """Tells whether a concurrent history of requests for keys is linearizable, deadlines included (rule 15).
 
-The algorithm is Wing and Gong's search with Lowe's cache of configurations already seen, key by key, for keys are
-independent objects: take any operation that began before every other open one ended, if the value at hand allows its
-outcome, and go on from there; a history is linearizable if all operations can be taken so.
+The algorithm is the search of Wing and Gong with Lowe's cache of configurations already seen. It checks each key
+alone, because keys are independent objects. Each step takes an operation that began before every other open operation
+ended, if the present value allows its outcome. A history is linearizable if all operations can be taken in this way.
 
-A deadline lies between those that its request and its reply would have set. An operation that may lie behind it may
-find the key absent, and then so do those taken after it; one that began behind the latest one must.
+A deadline lies between the one that the begin of its request sets and the one that the end of its reply sets. An
+operation that may come after the deadline may find the key absent; then all operations taken after it do so too. An
+operation that began after the latest possible deadline must find the key absent.
 """
 
 from collections import defaultdict
@@ -16,21 +17,20 @@ from math import inf
 from kvss_gevent.protocol.wire import READING_VERBS, Verb
 
 State = tuple[bytes, float, float] | None
-"""A value with the earliest and the latest time of its deadline; None where the key is absent."""
+"""A value with the earliest and the latest time of its deadline; None if the key is absent."""
 
 STORING_VERBS = frozenset({Verb.PUT, Verb.PUTEX})
 
 UNKNOWN = inf
-"""The end of an operation without an acknowledgement: it may have taken effect at any time, or never."""
+"""The end of an operation without a reply: it may have taken effect at any time, or never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One request as its client saw it; times are of one clock, in any unit.
+    """One request as its client saw it. All times are of one clock, in any unit.
 
-    value: what a PUT or PUTEX stores. found: what a GET returned. was_there: whether any other found the key, None
-    where its reply does not tell.
-    lasts: the time to live that a PUTEX or EXPIRE gives, in the unit of the clock.
+    value: what a PUT or PUTEX stores. found: what a GET returned. was_there: whether another command found the key,
+    None if its reply does not say. lasts: the time to live that a PUTEX or EXPIRE sets.
     """
 
     verb: Verb
@@ -53,7 +53,7 @@ def violations(history: Iterable[Operation]) -> list[bytes]:
 
 def is_linearizable(history: Sequence[Operation]) -> bool:
     """Tell whether some order of one key's operations explains all outcomes; the key begins absent."""
-    # A GET without a reply says nothing. Of the others without, any number may be left out of the order.
+    # A GET without a reply says nothing. Any number of other operations without a reply may be left out of the order.
     known = sorted((o for o in history if o.ended != UNKNOWN), key=lambda o: o.began)
     open_ended = sorted(
         (o for o in history if o.ended == UNKNOWN and o.verb not in READING_VERBS), key=lambda o: o.began
@@ -71,13 +71,13 @@ def is_linearizable(history: Sequence[Operation]) -> bool:
     return False
 
 
-def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a bare tuple: there are a million of them
+def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a plain tuple, because there are a million of them
     known: list[Operation], open_ended: list[Operation], first: int, taken: int, used: int, state: State
 ) -> list[tuple[int, int, int, State]]:
-    """Return the configurations one operation further.
+    """Return the configurations after one more operation.
 
-    A configuration is the first known operation that is not taken, which of those behind it are taken (bit 0 is the
-    first), which open-ended ones are used, and the state.
+    A configuration is: the index of the first known operation that is not taken, which operations from there on are
+    taken (bit 0 is the first), which open-ended operations are used, and the state.
     """
     steps = []
     earliest_end = inf
@@ -92,7 +92,7 @@ def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a bare tuple: there a
                 after = _after(operation, before)
                 step = (*_take(first, taken, offset), used, after)
                 if after == state and operation.verb not in STORING_VERBS:
-                    return [step]  # it changes nothing, now or later, so to take it now cannot be wrong
+                    return [step]  # it never changes anything, so taking it now cannot be wrong
                 steps.append(step)
     for number, operation in enumerate(open_ended):
         if operation.began > earliest_end:
@@ -104,7 +104,7 @@ def _steps(  # noqa: PLR0913, PLR0917 - a configuration is a bare tuple: there a
 
 
 def _states(operation: Operation, state: State) -> Iterator[State]:
-    """Yield what an operation may meet: the state, and nothing where its value may have ended by then."""
+    """Yield the states that an operation may find: the state, and None if its value may have expired by then."""
     if state is None or operation.began < state[2]:
         yield state
     if state is not None and operation.ended >= state[1]:
@@ -112,7 +112,7 @@ def _states(operation: Operation, state: State) -> Iterator[State]:
 
 
 def _fits(operation: Operation, state: State) -> bool:
-    """Tell whether an operation may have had its outcome on a state."""
+    """Tell whether an operation's outcome is possible on a state."""
     if operation.verb is Verb.GET:
         return operation.found == (None if state is None else state[0])
     return operation.was_there in (None, state is not None)

@@ -1,4 +1,4 @@
-"""Runs cases against a server: learns its ways first, starts it again after a crash, tries once more what failed.
+"""Runs cases against a server: learns its dialect first, restarts it after a crash, runs failed cases once more.
 
 May import: conformance, protocol.
 """

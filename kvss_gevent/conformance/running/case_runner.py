@@ -1,4 +1,4 @@
-"""Runs one case against a server and says what came of it."""
+"""Runs one case against a server and returns its verdict."""
 
 import time
 from collections import deque
@@ -32,25 +32,25 @@ from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, 
 from kvss_gevent.protocol.wire import BYE, shorten
 
 MOST_PACKETS: Final = 40
-"""Of a case so many packets are remembered, the last ones."""
+"""So many of a case's packets are kept, the last ones."""
 _NO_END_S: Final = 20.0
-"""More for a contest with a server whose replies are known to end by silence alone."""
+"""Extra time for a contest with a server whose replies have no end mark, so that only silence ends them."""
 _SETTLE_GAP_S: Final = 0.02
 _FINISH_S: Final = 0.5
-"""How long a server may take to close, where another case judges whether it does."""
+"""How long a server may take to close, if another case judges whether it closes."""
 _EXTRA_S: Final = 0.5
 _CLOSES_S: Final = 0.15
 _QUIET_S: Final = 0.05
-"""How long to wait for what should not come: behind a request of our own, and where none can be sent."""
+"""How long to wait for bytes that should not come: _EXTRA_S after one more request, _QUIET_S if none can be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server under test, and what was learnt of it beforehand.
+    """A server under test, and what was learnt about it before the first case.
 
-    marker: its reply line to `GET end_key`, by which the end of a case is known; None where it has none.
-    odd_stats: its STATS has neither form, so that counters are found by their names. first_stats: its reply line to
-    the first request since its start, where that was a STATS and is the one to judge.
+    marker: its reply line to `GET end_key`, which marks the end of a case; None if it does not reply. odd_stats: its
+    STATS has neither form, so that counters are found by their names. first_stats: its reply line to a STATS that was
+    its first request, if that is the line to judge.
     """
 
     address: Address
@@ -81,10 +81,10 @@ class _Failed(Exception):
 
 
 def run_case(case: Case, target: Target, key: bytes, timeout_s: float) -> Verdict:
-    """Run a case with a key of its own; it takes at most timeout_s times its patience and attempts, and its pauses.
+    """Run a case with its own key. It takes at most timeout_s times its patience and attempts, plus its pauses.
 
-    After a success that was not the expected one the server is asked, once in a run, how it tells successes, in at most
-    three times timeout_s. If it never tells them apart, the case is run again.
+    After an unexpected success the server is asked, once in a run and within three times timeout_s, which replies it
+    uses for successes. If it always uses others than expected, the case is run again.
     """
     started = time.monotonic()
     for attempt in range(case.attempts):
@@ -95,7 +95,7 @@ def run_case(case: Case, target: Target, key: bytes, timeout_s: float) -> Verdic
             conversation = _Conversation(target, Deadline(timeout_s * case.patience))
             fresh += b"-again"
             verdict = conversation.judge(case.rendered(fresh), fresh, started)
-        # Another client's traffic can spoil a difference of counters; a server that is silent or gone stays so.
+        # Another client can change the counters that are compared. A server that is silent or gone stays so.
         if verdict.passed or verdict.silent or verdict.gone:
             break
     return verdict
@@ -217,7 +217,7 @@ class _Conversation:
             try:
                 peer.send(packet)
             except NoReply as stuck:
-                raise _Failed("the request is taken", stuck.why, silent=True) from None
+                raise _Failed("the server reads the request", stuck.why, silent=True) from None
 
     def _line(self, expected: str, name: str, line: Line = b"") -> bytes:
         try:
@@ -237,7 +237,7 @@ class _Conversation:
                 got = self._line(expected, step.on, line)
             except _Failed as failed:
                 if line == BYE and failed.closed and step.strict is None:
-                    self._habits.add(Habit.FAREWELL)  # it says good-bye by closing
+                    self._habits.add(Habit.FAREWELL)  # it closes without a reply to QUIT
                     return
                 raise
             habits = habits_of(line, got, self._target.dialect.successes.instead)
@@ -307,7 +307,7 @@ class _Conversation:
             raise _Failed(expected, f"{shorten(more)} first")
 
     def _rest_or_answer(self, peer: Peer) -> bytes:
-        """Return what comes before the end; where none comes soon, ask once more: an answer proves that it is open."""
+        """Return what arrives before the end. If none comes soon, send a request: a reply proves that it is open."""
         deadline, peer.deadline = peer.deadline, Deadline(_CLOSES_S)
         try:
             return peer.rest()
@@ -322,9 +322,9 @@ class _Conversation:
         return self._target.marker is not None and not peer.half_closed and peer.between_lines
 
     def _check_nothing_more(self) -> None:
-        """See that nothing follows the last reply: one more request must get its own reply and no other (rule 11).
+        """Check that nothing follows the last reply: one more request must get its own reply and no other (rule 11).
 
-        Whether the connection is still open is not judged here: a case about that asks again by itself.
+        This does not judge whether the connection is still open: a case about that sends another request itself.
         """
         peers = [peer for peer in self._peers.values() if not peer.left]
         for other in peers[:-1]:
@@ -347,12 +347,12 @@ class _Conversation:
             extra = silence.rest or None
         if extra is not None:
             raise _Failed("nothing more", shorten(extra))
-        self._packets.clear()  # nothing of this belongs to the case
+        self._packets.clear()  # these packets do not belong to the case
         self._packets.extend(before)
 
 
 def _wrong(step: AskStats, before: dict[str, int], now: dict[str, int]) -> Iterator[_Failed]:
-    """Yield what is wrong with counters, of those that the server has."""
+    """Yield a failure for each wrong counter; counters that the server does not have are left out."""
     for name, least, most in step.moved:
         moved = now[name] - before[name] if name in now and name in before else least
         if not least <= moved <= most:

@@ -1,4 +1,4 @@
-"""Learns what a server is like before the first case: if it answers, how, and to how many clients at once."""
+"""Learns about a server before the first case: whether it answers, its dialect, and whether it serves two clients."""
 
 import socket
 from contextlib import closing
@@ -18,11 +18,11 @@ _BESIDE_S: Final = 0.5
 _GREETING_S: Final = 0.08
 _QUIET_S: Final = 0.04
 _PIECE_S: Final = 0.3
-"""How long the rest of a reply may take that came without its line feed."""
+"""How long the rest of a reply may take, if it arrived without its line feed."""
 
 
 class Unreachable(Exception):
-    """Nothing answers at the address: no case was run. The message says why, tail is the end of a command's stderr."""
+    """Nothing answers at the address, so no case was run. The message says why; tail: the end of a command's stderr."""
 
     def __init__(self, why: str, tail: str = "") -> None:
         super().__init__(why)
@@ -30,7 +30,7 @@ class Unreachable(Exception):
 
 
 def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
-    """Learn how the server answers a missing key, and whether it serves one client at a time."""
+    """Return the target with what was learnt, and whether it serves one client at a time. Raises Unreachable."""
     timeout_s = plan.timeout_s * busyness()
     address, first = _reach(host, port, timeout_s)
     question = b"KV/1.0 GET " + end_key
@@ -40,7 +40,7 @@ def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, boo
     if marker is not None:
         ask = partial(_store_twice, address, end_key + b"-success", timeout_s, dialect)
         dialect = replace(dialect, successes=Successes(ask))
-    # Twice, for whoever is taken for a server of one client at a time loses much.
+    # Twice, because a server that is wrongly classified as serving one client at a time loses many points.
     one_at_a_time = marker is not None and all(_keeps_waiting(address, question, timeout_s, dialect) for _ in range(2))
     line = ask_anew(address, b"KV/1.0 STATS", timeout_s, dialect) if dialect.sample else None
     found = form_of(line or b"")
@@ -51,7 +51,7 @@ def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, boo
 
 
 def first_stats(host: str, port: int, plan: Plan) -> bytes:
-    """Return what a server that has just been started answers where its first request is STATS, b"" for nothing."""
+    """Return the reply of a new server whose first request is STATS; b"" if there is none. Raises Unreachable."""
     _, peer = _reach(host, port, plan.timeout_s * busyness())
     with closing(peer):
         try:
@@ -63,7 +63,7 @@ def first_stats(host: str, port: int, plan: Plan) -> bytes:
 
 
 def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bool:
-    """Tell whether a client has no answer while another one, which has been served, is connected."""
+    """Tell whether a client gets no reply while another one, which was served before, is connected."""
     try:
         with closing(Peer(address, Deadline(timeout_s), dialect)) as first:
             first.send(line + b"\n")
@@ -74,14 +74,14 @@ def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dia
 
 
 def _store_twice(address: Address, key: bytes, timeout_s: float, dialect: Dialect) -> list[bytes]:
-    """Store a new key, store it again and delete it; return the replies up to the first that does not come."""
+    """Store a new key, store it again and delete it; return the replies until one is missing."""
     lines = (b"KV/1.0 PUT " + key + b" 1", b"KV/1.0 PUT " + key + b" 2", b"KV/1.0 DEL " + key)
     replies = takewhile(bool, (ask_anew(address, line, timeout_s, dialect) for line in lines))
     return [reply for reply in replies if reply]
 
 
 def _learn(peer: Peer, question: bytes) -> Dialect:
-    """Hear what comes before a question and behind it."""
+    """Return the dialect that the bytes before and after the reply to a question show."""
     greeting = peer.listen(_GREETING_S)
     try:
         peer.send(question + b"\n")
@@ -95,7 +95,7 @@ def _learn(peer: Peer, question: bytes) -> Dialect:
 
 
 def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
-    """Return the first address of the host that takes a connection, and the connection. Raises Unreachable."""
+    """Return the first address of the host that accepts a connection, and the connection. Raises Unreachable."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -110,7 +110,7 @@ def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
 
 
 def ask_anew(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bytes | None:
-    """Return the reply line to one request on a new connection, None where there is none."""
+    """Return the reply line to one request on a new connection, None if there is none."""
     try:
         with closing(Peer(address, Deadline(timeout_s), dialect)) as peer:
             peer.send(line + b"\n")

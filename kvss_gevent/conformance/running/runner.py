@@ -1,6 +1,6 @@
-"""Runs cases against a server, beside each other where that is fair, and those that failed once more.
+"""Runs the cases of a plan against a server, several at a time where that is fair, and failed cases once more.
 
-A server that hangs, closes or dies costs only the case at hand; a submission that dies is started again. The whole run
+If a server hangs, closes or dies, only the current case fails; a submission that dies is started again. The whole run
 is bounded: see longest_s.
 """
 
@@ -26,22 +26,22 @@ from kvss_gevent.conformance.score import Scorecard, Verdict
 from kvss_gevent.protocol.errors import server_name
 
 WORKERS: Final = 8
-"""Cases at a time. Most wait for their own pauses, so that this many keep one core of a small machine half busy."""
+"""Cases at a time. Most wait in their own pauses, so that this many use half of one core of a small machine."""
 
 _MOST_STRETCH: Final = 4.0
-"""Times its budget that a run may take at most on a busy machine."""
+"""The factor by which a run may exceed its budget on a busy machine."""
 
 _MUTE_CASES: Final = 2 * WORKERS
-"""After so many cases the rest is not tried with a server that has answered next to none of them."""
+"""After so many cases no further one is run, if at most the share _HEARD_BY_CHANCE of them got any bytes."""
 _HEARD_BY_CHANCE: Final = 0.25
 _HANGS: Final = 4
-"""After so many cases without an answer in their time a further one waits a part of it."""
+"""After so many cases without a reply in time, each further case waits only the share _PART of its timeout."""
 _PART: Final = 0.1
 _LONG_PAUSE_S: Final = 1.0
-"""A case that pauses so long runs beside all others that do not compare counters."""
+"""A case with such a long pause runs while all other cases run, except those that compare counters."""
 
 Progress = Callable[[int, int], None]
-"""Called with the cases done and the cases there are."""
+"""Called with the number of finished cases and the number of all cases."""
 
 
 def _ignore(_done: int, _all: int) -> None:
@@ -51,14 +51,14 @@ def _ignore(_done: int, _all: int) -> None:
 def grade(host: str, port: int, plan: Plan = DEFAULT_PLAN, progress: Progress = _ignore) -> Scorecard:
     """Run the planned cases against the server at host and port.
 
-    Raises Unreachable where no connection can be made to begin with. Takes at most longest_s seconds. Where Ctrl-C
-    interrupts it, the scorecard holds what was measured.
+    Raises Unreachable if the first connection cannot be made. Takes at most longest_s seconds. If Ctrl-C interrupts
+    it, the scorecard has the verdicts so far.
     """
     return _Run(host, port, plan, progress, None).card()
 
 
 def grade_submission(submission: Submission, plan: Plan = DEFAULT_PLAN, progress: Progress = _ignore) -> Scorecard:
-    """Start a submission, run the planned cases against it, and end it. Raises Unreachable where it does not start."""
+    """Start a submission, run the planned cases against it, and end it. Raises Unreachable if it does not start."""
     try:
         submission.ensure()
         return _run_here(submission, plan, progress).card()
@@ -80,7 +80,7 @@ def _run_here(submission: Submission, plan: Plan, progress: Progress) -> "_Run":
 
 
 class _Run:
-    """One run over the table."""
+    """One run of the planned cases."""
 
     def __init__(self, host: str, port: int, plan: Plan, progress: Progress, submission: Submission | None) -> None:
         self._started = time.monotonic()
@@ -139,7 +139,7 @@ class _Run:
                 if case.alone and not case.counts:
                     self._alone(case)
         for case in ordinary:
-            if case.id not in self._verdicts:  # it compares counters, or did not pass beside others
+            if case.id not in self._verdicts:  # it compares counters, or did not pass while others ran
                 self._alone(case)
         for case in self._cases:
             if case.fresh:
@@ -148,7 +148,7 @@ class _Run:
 
     @contextmanager
     def _beside_others(self, cases: list[Case]) -> Iterator[None]:
-        """Run these cases meanwhile; those that do not pass have no verdict yet."""
+        """Run these cases while the block runs. A case that does not pass gets no verdict yet."""
 
         def run(case: Case) -> None:
             verdict = self._verdict(case)
@@ -164,12 +164,12 @@ class _Run:
                 pool.shutdown(cancel_futures=True)
 
     def _try_suspects(self) -> None:
-        """Run alone the cases beside which the server died: so the one that ends it is known, and costs no other."""
+        """Run each case alone that ran when the server died, to find the one that kills it."""
         starts = self._server.starts
-        if self._server.death(starts, self._timeout_s()) is not None:  # behind the last case
+        if self._server.death(starts, self._timeout_s()) is not None:  # after the last case
             self._suspect(starts)
         suspects = [case for case in self._cases if case.id in self._again]
-        unharmed, self._hangs = False, 0  # what hung has ended with the server, and blame needs the whole time
+        unharmed, self._hangs = False, 0  # the server that hung has ended; blame needs the whole timeout
         for case in suspects:
             if not unharmed:
                 self._server.restart()
@@ -177,7 +177,9 @@ class _Run:
             unharmed = self._verdicts[case.id].passed
         if suspects and not any(self._verdicts[case.id].death for case in suspects):
             names = ", ".join(case.id for case in suspects)
-            self._accident = f"The server died once beside these cases, and not when each was run alone: {names}."
+            self._accident = (
+                f"The server died once while these cases ran together, but not when each ran alone: {names}."
+            )
 
     def _run_pool(self, run: Callable[[Case], None], cases: list[Case], workers: int = WORKERS) -> None:
         pool = ThreadPoolExecutor(1 if self._one_at_a_time else workers)
@@ -190,15 +192,15 @@ class _Run:
             pool.shutdown(cancel_futures=True)
 
     def _run_failed_again(self) -> None:
-        """Give each case that failed a second chance: neither a busy machine nor what runs beside it may cost points.
+        """Run each failed case again: neither a busy machine nor cases that ran at the same time may cost points.
 
-        What had a wrong answer is run alone. What had none in its time waits beside others, or a run would take long.
+        A case with a wrong reply runs alone. Cases without a reply in time run together, because they wait long.
         """
         failed = [verdict for verdict in self._verdicts.values() if not verdict.passed]
         if self._mute() or any(verdict.gone for verdict in failed):
             return
-        # A contest that was lost by its replies is proof; one that ran out of time is not. The case in a verdict has
-        # the key of the first run, under which something may be stored by now: run the table's.
+        # Wrong replies in a contest are a proof; a contest that ran out of time is not. The case in a verdict has the
+        # key of its first run, under which a value may be stored by now, so the case of the table is run.
         worth = {
             verdict.case.id
             for verdict in failed
@@ -242,12 +244,12 @@ class _Run:
         self._note(verdict)
 
     def _suspect(self, starts: int) -> None:
-        """Suspect the cases that passed last, too, before a start of the server came to its end."""
+        """Add the cases that passed last before the server's process with this number ended."""
         self._again |= {case.id: case for start, case in self._passed if start == starts}
 
     def _second(self, case: Case) -> None:
         first = self._verdicts[case.id]
-        # Where those before it had no answer a second time either, a case that fails in the same way is not repeated.
+        # If the cases before it got no reply a second time either, a case that failed in the same way is not repeated.
         if self._stopped or self._late() or (first.silent and self._hangs >= _HANGS):
             return
         starts = self._server.ensure()
@@ -258,7 +260,7 @@ class _Run:
             self._again[case.id] = case
 
     def _alone(self, case: Case, *, fresh: bool = False) -> None:
-        """Run a case by itself. Where the server dies that others have worn, the case is run again on a fresh one."""
+        """Run a case alone. If a server dies that has served other cases, run the case again on a new one."""
         verdict = self._watched(case)
         if verdict.death and not fresh and not (again := self._watched(case)).death:
             verdict = _on_second_try(again, verdict) if again.passed else again
@@ -273,7 +275,7 @@ class _Run:
         return replace(verdict, passed=False, death=str(death), tail=death.stderr)
 
     def _fresh(self, case: Case) -> None:
-        """Judge what the server said to its first request, and where that does not pass, start it anew and ask."""
+        """Judge the server's reply to its first request; if that does not pass, restart the server and ask again."""
         if self._first_stats is not None:
             target = replace(self._server.target, first_stats=self._first_stats)
             verdict = run_case(case, target, self._keys[case.id], self._plan.timeout_s)
@@ -299,7 +301,7 @@ class _Run:
         if self._late():
             cause = f"not tried: the {self._plan.budget_s:g} s of the whole run are over"
             return Verdict(case, False, 0.0, (), "an answer in time", cause, silent=True, skipped=True)
-        # A case that is patient by itself is not given a busy machine's patience on top.
+        # A patient case does not get the extra time for a busy machine in addition.
         timeout_s = self._timeout_s() * max(1.0, self._patience / case.patience)
         verdict = run_case(case, self._server.target, self._keys[case.id] + self._suffix, timeout_s)
         self._hangs += verdict.silent
@@ -311,10 +313,10 @@ class _Run:
         return verdict
 
     def _timeout_s(self) -> float:
-        """Return how long an answer may take: less where many did not come, so that a run ends in time."""
+        """Return how long a reply may take: less after many missing replies, so that the run ends in time."""
         if self._hangs < _HANGS:
             return self._plan.timeout_s
-        if not self._part_s:  # the same for all of a run, for what is alike is shown once
+        if not self._part_s:  # the same in the whole run, because equal messages are shown once
             self._part_s = min(self._plan.timeout_s, self._plan.timeout_s * _PART * busyness())
         return self._part_s
 
@@ -345,13 +347,13 @@ class _Run:
         if self._accident:
             yield self._accident
         if self._server.lost:
-            yield f"From some case on no other could be tried: {self._server.lost}."
+            yield f"At some point no further case could be run: {self._server.lost}."
         if verdicts and verdicts[-1].gone and not self._server.is_ours:
             order = sorted(self._suspects, key=[case.id for case in self._cases].index)
             where = f"; it was busy with: {', '.join(order)}" if order else ""
             yield f"The server died during the run{where}. With --command it is started again after a crash."
         if self._part_s:
-            yield f"Many cases had no answer in their time: behind them a case waits {self._part_s:.2g} s."
+            yield f"Many cases got no answer in time: from then on a case waits only {self._part_s:.2g} s."
         late = sum("of the whole run are over" in verdict.received for verdict in verdicts if verdict.skipped)
         if late:
             yield f"The time limit of {self._plan.budget_s:g} s was over: {late} cases were not tried."

@@ -1,4 +1,4 @@
-"""The server that is judged: where it is, how it answers, and, where it is a submission, its starts and its ends."""
+"""The server under test over a whole run; if it is a submission, it is restarted after its death."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -13,21 +13,21 @@ from kvss_gevent.conformance.running.case_runner import Target
 from kvss_gevent.conformance.running.probe import ask_anew
 
 _DEATH_S: Final = 3.0
-"""How long the end of a server that listens no more may take to be known."""
+"""How long to wait for the end of a server that no longer listens."""
 
 
 class ServerUnderTest:
-    """One server over a whole run; without a submission it is somebody else's, and nothing starts it again."""
+    """One server over a whole run. Without a submission it was started by someone else and cannot be restarted."""
 
     def __init__(self, target: Target, submission: Submission | None) -> None:
         self.target = target
         self.lost = ""
-        """Why no further case can be tried."""
+        """Why no further case can be run; "" while one can."""
         self._submission = submission
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a submission, which we start."""
+        """Whether it is a submission, which can be restarted."""
         return self._submission is not None
 
     @property
@@ -37,19 +37,19 @@ class ServerUnderTest:
 
     @property
     def stopping(self) -> bool:
-        """Whether somebody wants the submission to end."""
+        """Whether the submission has been asked to end."""
         return self._submission is not None and self._submission.stopping.is_set()
 
     def ensure(self) -> int:
-        """See that a submission runs; return how often it has been started."""
+        """Start a submission if it does not run; return how often it has been started."""
         return self._started_by(Submission.ensure)
 
     def restart(self) -> None:
-        """Start a submission anew."""
+        """Restart a submission."""
         self._started_by(Submission.restart)
 
     def _started_by(self, start: Callable[[Submission], None]) -> int:
-        """Start a submission, take over its new port, and return how often it has been started."""
+        """Start a submission, note its new port, and return how often it has been started."""
         if self._submission is None or self.lost:
             return 0
         try:
@@ -61,13 +61,13 @@ class ServerUnderTest:
         return self._submission.starts
 
     def ended(self, starts: int) -> bool:
-        """Tell whether the start of a submission with this number is known to be over."""
+        """Tell whether the process of a submission's start with this number is known to have ended."""
         return self._submission is not None and (self._submission.starts != starts or self._submission.died)
 
     def death(self, starts: int, timeout_s: float) -> Death | None:
-        """Return how a submission ended behind a case, None where it lives: it still answers.
+        """Return how a submission ended after a case; None if it still answers.
 
-        A connection that ends is no sign: a server's last connection can end long before its process does.
+        The end of a connection proves nothing: a server's last connection can end long before its process does.
         """
         if self._submission is None or self.lost:
             return None
@@ -87,7 +87,7 @@ class ServerUnderTest:
         return self._submission.death(within_s) or self._submission.give_up(starts)
 
     def ask_whether_it_lives(self, timeout_s: float) -> None:
-        """Note where the server answers nobody any more."""
+        """Note in `lost` if the server answers no client any more."""
         question = b"KV/1.0 GET " + self.target.end_key
         if ask_anew(self.target.address, question, timeout_s * busyness(), self.target.dialect) is None:
-            self.lost = self.lost or "the server answers nobody any more"
+            self.lost = self.lost or "the server answers no client any more"
