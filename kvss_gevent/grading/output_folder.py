@@ -1,4 +1,4 @@
-"""Writes the results of a class into a folder. Each file is replaced in one step, so that no reader sees half a page."""
+"""Writes the results of a class into a folder. Each file is replaced in one step: no reader sees half a page."""
 
 import os
 from collections.abc import Iterator
