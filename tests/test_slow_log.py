@@ -98,6 +98,7 @@ def test_an_entry_names_the_culprit_and_those_who_came_right_after() -> None:
         "command": "PUT key",
         "ms": 50.0,
         "waited": 3,
+        "without_core_ms": 0.0,
         "slowest": {"client": "127.0.0.1:3", "command": "GET c and 1 more", "ms": 50.6},
     }
     assert told.limits[-1] == 20 * MS  # nothing is told any more of calls that are quick
@@ -120,6 +121,22 @@ def test_a_time_without_a_core_accuses_nobody(monkeypatch: pytest.MonkeyPatch) -
     told.call(A, b"KV/1.0 GET a\n", 50)
     (entry,) = told.entries()
     assert (entry["held"], entry["client"], entry["command"]) == ("machine", "", "")
+    assert entry["without_core_ms"] == 35  # 15 of the 50 may lie before the call
+
+
+def test_a_culprit_that_lost_its_core_for_a_part_is_told_both_times(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Log()
+    told.log.look_at_delay()
+    monkeypatch.setattr(RunDelay, "ns", lambda _: 12 * MS)
+    told.call(A, b"KV/1.0 GET a\n", 52)
+    (entry,) = told.entries()
+    assert (entry["held"], entry["ms"], entry["without_core_ms"]) == ("loop", 52, 12)
+    told.loop.iteration += 2
+    with caplog.at_level(logging.INFO, "kvss"):
+        told.log.on_timer(told.now_ns, told.now_ns)
+    assert "held the loop for 52 ms, 12.0 ms of them without a core; 0 request(s)" in caplog.text
 
 
 def test_a_time_without_a_core_before_a_call_does_not_excuse_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +165,7 @@ def test_a_slow_store_is_the_stores_and_one_commit_for_many_is_one_entry() -> No
     told.store(C, b"c", 30, 90)
     found = {entry["command"]: (entry["held"], entry["client"][-1], entry["waited"]) for entry in told.entries()}
     assert found == {"GET a": ("store", "1", 1), "GET c": ("store", "3", 0)}
+    assert not any("without_core_ms" in entry for entry in told.entries())
 
 
 def test_a_wait_for_the_store_while_somebody_else_held_the_loop_is_not_the_stores() -> None:

@@ -27,6 +27,7 @@ ENTRY = {
     "client": "127.0.0.1:4",
     "command": "GET \x1b[2J",
     "ms": 50.5,
+    "without_core_ms": 40.0,
     "waited": 12,
 }
 CLIENT = {"client": "127.0.0.1:5", "packets_per_s": 1234.5, "bytes_in_per_s": 1e6, "bytes_out_per_s": 2}
@@ -117,7 +118,7 @@ def test_a_screen_fits_any_terminal_and_shows_no_control_character(columns: int,
 def test_a_wide_screen_names_the_slow_in_one_line() -> None:
     lines = screen(FULL, "127.0.0.1:5050", 120, 60, "12:00:00")
     assert any(
-        re.fullmatch(r"\d\d:\d\d:\d\d  50.5 ms  loop  GET \\x1b\[2J  127.0.0.1:4  12 may have waited", line)
+        re.fullmatch(r"\d\d:\d\d:\d\d  50.5 ms, 40 ms without a core  loop  GET \\x1b\[2J  127.0.0.1:4  12 may have waited", line)
         for line in lines
     )
 

@@ -46,6 +46,8 @@ class Entry:
     turn: int
     began_ns: int = 0
     ns: int = 0
+    without_core_ns: int | None = None
+    """The part in which the process had no core, at least; None for the store, whose waits nobody measures so."""
     waited: int = 0
     slowest_ns: int = 0
     slowest_client: str = ""
@@ -69,6 +71,8 @@ class Entry:
             "ms": round(self.ns / 1e6, 1),
             "waited": self.waited,
         }
+        if self.without_core_ns is not None:
+            found["without_core_ms"] = round(self.without_core_ns / 1e6, 1)
         if self.waited:
             found["slowest"] = {
                 "client": self.slowest_client,
@@ -132,10 +136,13 @@ class SlowLog:
     def _accuse(self, client: ObservedClient, command: str, began_ns: int, held_ns: int, turn: int) -> None:
         # A part of the time without a core may lie outside the call. Only the part that cannot is subtracted.
         delay_ns, since_ns = self.look_at_delay()
-        if held_ns - max(delay_ns - max(since_ns - held_ns, 0), 0) > self._slow_ns:
-            self._add(self._entry("loop", client, command, turn), began_ns, held_ns)
+        without_core_ns = min(max(delay_ns - max(since_ns - held_ns, 0), 0), held_ns)
+        if held_ns - without_core_ns > self._slow_ns:
+            entry = self._entry("loop", client, command, turn)
         else:
-            self._add(self._entry("machine", None, "", turn), began_ns, held_ns)
+            entry = self._entry("machine", None, "", turn)
+        entry.without_core_ns = without_core_ns
+        self._add(entry, began_ns, held_ns)
 
     def look_at_delay(self) -> tuple[int, int]:
         """Return for how long the process was ready and had no core since the last look, and when that was, in ns.
@@ -190,11 +197,12 @@ class SlowLog:
             if turn > entry.turn + TURNS:
                 self._write(entry)
                 logger.info(
-                    "slow: %s%s held the %s for %.0f ms; %d request(s) may have waited",
+                    "slow: %s%s held the %s for %.0f ms%s; %d request(s) may have waited",
                     entry.command or "something",
                     f" of {entry.name}" if entry.name else "",
                     entry.held,
                     entry.ns / 1e6,
+                    f", {entry.without_core_ns / 1e6:.1f} ms of them without a core" if entry.without_core_ns else "",
                     entry.waited,
                 )
         self._open = [entry for entry in self._open if turn <= entry.turn + TURNS]

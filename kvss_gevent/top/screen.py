@@ -101,7 +101,7 @@ def _slow(figures: Figures, columns: int) -> Iterator[str]:
         yield from _packed(
             [
                 time.strftime("%H:%M:%S", time.localtime(one.get("at", 0))),
-                f"{one.get('ms', 0):g} ms",
+                f"{one.get('ms', 0):g} ms{_without_core(one.get('without_core_ms'))}",
                 _text(one.get("held")),
                 _text(one.get("command")),
                 _text(one.get("client")),
@@ -159,6 +159,10 @@ def _timed(name: str, us: float | None) -> str:
         if us < 999_500
         else f"{name} {us / 1e6:.3g} s"
     )
+
+
+def _without_core(ms: float | None) -> str:
+    return f", {ms:g} ms without a core" if ms else ""
 
 
 def _text(value: Any) -> str:
