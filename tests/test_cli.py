@@ -134,9 +134,13 @@ def test_the_demo_does_not_accuse_its_server_of_a_reader_that_leaves() -> None:
             "Did you mean `kvss load search`?",
             "usage: kvss load search",
         ),
+        (["version"], "there is no command 'version'", "Did you mean `kvss --version`?", ""),
         (["tls", "zzz"], "kvss tls: there is no command 'zzz'", "Give one of make-dev.", "usage: kvss tls"),
         (["frobnicate"], "there is no command 'frobnicate'", "one of these", "usage: kvss COMMAND"),
         ([], "a command is missing", "one of these", "  serve "),
+        (["user"], "kvss user: a command is missing", "Give one of add, passwd, list, remove.", "usage: kvss user"),
+        (["completions", "bsh"], "SHELL is 'bsh', which is none of bash, zsh, fish", "Did you mean bash?", ""),
+        (["conform", "--lang", "fr"], "--lang is 'fr', which is none of en, vi", "Give one of them.", "kvss conform"),
         (
             ["load", "search", "--hots", "a"],
             "kvss load search: there is no option --hots",

@@ -159,7 +159,7 @@ def test_junit_in_a_bad_place_is_one_clear_line_before_any_case_is_run(
         (["localhost:1", "--timeout", "0"], "'0' is not a number of seconds"),
         (["localhost:1", "--timeout", "nan"], "'nan' is not a number of seconds"),
         (["localhost:1", "--timeout", "soon"], "'soon' is not a number of seconds"),
-        (["localhost:1", "--stats-format", "xml"], "invalid choice: 'xml'"),
+        (["localhost:1", "--stats-format", "xml"], "--stats-format is 'xml'"),
     ],
 )
 def test_usage_errors_have_exit_code_2(arguments: list[str], cause: str, capsys: pytest.CaptureFixture[str]) -> None:

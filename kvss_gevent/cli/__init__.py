@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from kvss_gevent.cli.parser import Parser, add_subcommand, sentence
+from kvss_gevent.cli.parser import MISTYPED, Parser, add_subcommand, sentence
 from kvss_gevent.cli.streams import READER_LEFT, OutputLost, prepare
 from kvss_gevent.settings import variables
 from kvss_gevent.settings.fail import Exit, Fail, escaped
@@ -159,6 +159,9 @@ def whole_parser() -> Parser:
 
 def _unknown(name: str, args: Iterable[str]) -> Fail:
     """Return the error for a first word that is not a command, with the usage of the most similar command."""
+    own = get_close_matches(name, ("--help", "--version"), 1, MISTYPED)
+    if own:
+        return Fail(f"there is no command {name!r}", f"Did you mean `kvss {own[0]}`?")
     if name.startswith("-"):
         parser, _ = _command("serve")
         near = get_close_matches(name.partition("=")[0], parser._option_string_actions, 1)

@@ -52,7 +52,14 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             raise self._no_subcommand(value)
-        super()._check_value(action, value)
+        if action.choices is not None and value not in action.choices:
+            words = [str(choice) for choice in action.choices]
+            near = get_close_matches(str(value), words, 1)
+            remedy = f"Did you mean {near[0]}?" if near else "Give one of them."
+            cause = (
+                f"{'/'.join(action.option_strings) or action.metavar} is {value!r}, which is none of {', '.join(words)}"
+            )
+            raise Fail(cause, remedy, usage=self.format_usage(), command=self.prog)
 
     def _no_subcommand(self, word: str) -> Fail:
         near = get_close_matches(word, self.subcommands(), 1)
@@ -76,7 +83,10 @@ class Parser(argparse.ArgumentParser):
             raise Fail(f"there is no option {unknown}", remedy, usage=usage, command=named.prog)
         if surplus:
             message = f"{words[0]!r} is one word too many"
-        raise Fail(message, f"`{named.prog} --help` says what it takes.", usage=usage, command=named.prog)
+        remedy = f"`{named.prog} --help` says what it takes."
+        if "required" in message and named.subcommands():
+            message, remedy = "a command is missing", f"Give one of {', '.join(named.subcommands())}."
+        raise Fail(message, remedy, usage=usage, command=named.prog)
 
 
 def add_subcommand(words: Any, name: str, summary: str, epilog: str | None = None) -> Parser:

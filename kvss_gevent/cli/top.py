@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 _show(reader, first, str(endpoint), args.interval)
     except KVError as error:
-        raise Fail(str(error), "Check whether the server still runs.", Exit.UNREACHABLE) from None
+        raise Fail(str(error), "Check the address, and whether the server runs.", Exit.UNREACHABLE) from None
     return Exit.OK
 
 

@@ -61,14 +61,13 @@ def run(args: argparse.Namespace) -> int:
         else:
             known = {user.name: user for user in list_users(args.file)}
             if name not in known:
-                print(f"kvss user: {args.file} has no user {name}", file=sys.stderr)
-                print(f"  kvss user list {args.file} lists the users.", file=sys.stderr)
-                return Exit.FAILED
+                remedy = f"`kvss user list {args.file}` lists the users."
+                raise Fail(f"{args.file} has no user {name}", remedy, Exit.FAILED)
             role = known[name].role
         changed = None if args.action == "remove" else User(name, role, hash_password(_password(name)))
         change_users(args.file, name, changed)
     except (UsersError, ValueError) as error:
-        raise Fail(str(error), "kvss user --help has examples.") from None
+        raise Fail(str(error), "`kvss user --help` has examples.") from None
     return Exit.OK
 
 
