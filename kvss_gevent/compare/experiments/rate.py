@@ -63,13 +63,20 @@ def measure(bench: Workbench) -> Iterator[Point]:
     """Find out what the server can do, then offer shares of it."""
     seconds = max(bench.profile.seconds, 0.5)
     with bench.serving("--lab") as server:
-        most = offer(server.port, seconds, rate=None, users=bench.places, line=WORK)
+        most = offer(server.port, seconds, rate=None, users=bench.places, line=WORK, served=True)
         if not most.answered:
             raise FailedError("no request was answered")
         able = most.answered / most.seconds
         for share in SHARES:
             point, offered = bench.offer(
-                server, share, rate=share * able, users=bench.places, line=WORK, seconds=seconds, drain_s=1.5
+                server,
+                share,
+                rate=share * able,
+                users=bench.places,
+                line=WORK,
+                seconds=seconds,
+                drain_s=1.5,
+                served=True,
             )
             figures = {
                 **point.figures,

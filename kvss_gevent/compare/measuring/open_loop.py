@@ -17,6 +17,7 @@ from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.loadtest.engine import loops, preflight
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.histogram import Histogram
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost
 from kvss_gevent.loadtest.engine.load_run import NO_REPLY, Run
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, LAG, MISS, RESPONSE, SERIES_INDEX
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 KEYS = 1000
 VALUE_BYTES = 64
+GREETING = b"KV/1.0 STATS\n"
+SERVED_S = 10.0
 _GET_HIT, _GET_ERROR = SERIES_INDEX["GET", HIT], SERIES_INDEX["GET", ERROR]
 _GOOD = (REPLY[Status.OK], REPLY[Status.CREATED])
 
@@ -104,11 +107,14 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     drain_s: float = 0.5,
     shape: str = "",
     beside: Sequence[Callable[[], None]] = (),
+    served: bool = False,
 ) -> Offered:
     """Offer `rate` requests a second over `users` connections, or closed loop with None; returns after the drain.
 
     line: what is sent instead of GETs and PUTs. shape: see shapes.py. beside: greenlets to run from the beginning of
-    the window, killed at its end. Raises FailedError where the server cannot be reached or takes no keys.
+    the window, killed at its end. served: begin when every connection has had a reply, for making a process for each
+    takes longer than the warm-up. Raises FailedError where the server cannot be reached, takes no keys or leaves a
+    connection without that reply.
     """
     texts = {
         "rate": "" if rate is None else f"{rate:g}",
@@ -136,7 +142,10 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
             ticks.append((clock() - run.recorder.begin, update.tally.together(RESPONSE)))
 
     run = Run(options, RunPlan(token, users=users, loaded=not line), "local", take)
-    greenlets = [gevent.spawn(_work, run, address, line) for _ in range(users)]
+    crowd = [VirtualUser(run, address) for _ in range(users)]
+    if served:
+        _have_served(crowd)
+    greenlets = [gevent.spawn(_work, user, line) for user in crowd]
     begin = clock() + warmup_s
     company = [gevent.spawn_later(max(begin - clock(), 0), one) for one in beside]
     try:
@@ -159,9 +168,25 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     )
 
 
-def _work(run: Run, address: tuple[str, int], line: bytes) -> None:
+def _have_served(users: Sequence[VirtualUser]) -> None:
+    """Return when each connection has had a reply. Raises FailedError where one has none within SERVED_S."""
+
+    def ask(user: VirtualUser) -> bool:
+        try:
+            return (connection := user.connect()) is not None and bool(connection.exchange(GREETING))
+        except ConnectionLost:
+            return False
+
+    asking = [gevent.spawn(ask, user) for user in users]
+    gevent.joinall(asking, timeout=SERVED_S)
+    gevent.killall(asking, timeout=1)
+    if not all(one.value is True for one in asking):
+        raise FailedError(f"not each of {len(users)} connections had a reply within {SERVED_S:g} s")
+
+
+def _work(user: VirtualUser, line: bytes) -> None:
     """Be one user."""
-    user = VirtualUser(run, address)
+    run = user.run
     user.depth = 1
     workload = Workload(run.options.mix, run.options.key_dist)
     stream: Any = Fixed(line) if line else RequestStream(workload, run.options.value_size, KEYS, user.rng, run.ledger)

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import multiprocessing
 from collections.abc import Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +35,21 @@ def write(journal: Journal) -> Path:
     """Write page, pictures and tables beside the journal; returns the page's path. Raises OSError."""
     directory = journal.directory
     seen = {name: see(journal, name) for name in measured(journal)}
+    panels = [(name, panel) for name in seen for panel in experiments.load(name).PANELS]
     pictures: dict[str, list[Picture]] = {}
-    for name, one in seen.items():
-        module = experiments.load(name)
-        for panel in module.PANELS:
-            figure = plots.draw(panel, one, module.VARIES, _source(journal, name))
-            if figure is None:
-                continue
-            file = picture_name(name, panel)
-            svg = plots.as_bytes(figure, "svg")
-            (directory / f"{file}.svg").write_bytes(svg)
-            (directory / f"{file}.png").write_bytes(plots.as_bytes(figure, "png"))
-            pictures.setdefault(name, []).append(Picture(file, svg, f"{panel.title or panel.label}."))
+    # A picture takes a second or two of CPU, so that all processors draw.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as processes:
+        drawing = [
+            processes.submit(plots.files, panel, seen[name], experiments.load(name).VARIES, _source(journal, name))
+            for name, panel in panels
+        ]
+        for (name, panel), drawn in zip(panels, drawing, strict=True):
+            files = drawn.result()
+            for kind, data in files.items():
+                (directory / f"{picture_name(name, panel)}.{kind}").write_bytes(data)
+            if files:
+                picture = Picture(picture_name(name, panel), files["svg"], f"{panel.title or panel.label}.")
+                pictures.setdefault(name, []).append(picture)
     _write_rows(journal)
     path = directory / PAGE
     path.write_text(render(page(journal, seen, pictures)))
