@@ -14,15 +14,17 @@ if os.fork() == 0:
     shared.counters[1].puts += 5
     shared.counters[1].connections = 2
     shared.counters[1].beat()
+    shared.addresses[1].opened("192.0.2.1", 7)
     os._exit(0)
 os.wait()
 print([(each.puts, each.connections, each.seen_s > 0) for each in shared.counters])
+print([each.totals("192.0.2.1", 7) for each in shared.addresses])
 """
 
 
 def test_another_process_sees_what_is_counted() -> None:
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == "[(0, 0, False), (5, 2, True), (0, 0, False)]\n"
+    assert done.stdout == "[(0, 0, False), (5, 2, True), (0, 0, False)]\n[(1, 1), (1, 1), (1, 1)]\n"
 
 
 def test_uptime_is_the_servers() -> None:

@@ -5,6 +5,8 @@ import mmap
 import time
 from collections.abc import Sequence
 
+from kvss_gevent.core.address_counts import address_counts
+
 BEAT_S = 0.5
 
 
@@ -54,6 +56,13 @@ class SharedCounters:
         )
         for counters in self.counters:
             counters.started_s = time.monotonic()
+        self.addresses = address_counts(workers)
+
+    def forget_clients(self, number: int) -> None:
+        """Forget the clients of a worker that is dead: they were disconnected with it."""
+        self.counters[number].connections = 0
+        self.counters[number].seen_s = 0.0
+        self.addresses[number].clear()
 
     def someone_is_freer(self, number: int) -> bool:
         """Whether another worker has clearly fewer clients and is alive.

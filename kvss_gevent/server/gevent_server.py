@@ -4,8 +4,7 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.server import StreamServer
@@ -19,6 +18,9 @@ from kvss_gevent.server.connection_loop import ConnectionLoop
 from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
+
+if TYPE_CHECKING:
+    from kvss_gevent.server.supervisor import WorkerContext
 
 logger = logging.getLogger("kvss")
 
@@ -46,7 +48,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
     """A KV/1.0 server on a listening socket, one greenlet per connection.
 
     start() begins to accept and returns; drain() ends all in good order. Make, start and drain it in one thread. The
-    limits are those of config; `kvss serve --help` explains them.
+    limits are those of config; `kvss serve --help` explains them. worker: given where several processes accept.
     """
 
     max_accept = 100
@@ -56,16 +58,16 @@ class KVServer(StreamServer):  # type: ignore[misc]
         listener: Any,
         service: Service,
         config: Config,
-        someone_is_freer: Callable[[], bool] | None = None,
+        worker: "WorkerContext | None" = None,
         observer: Observer | None = None,
     ) -> None:
         self.service = service
         self.config = config
         self.connections: set[Connection] = set()
         self.make_transport: MakeTransport = plain
-        self._someone_is_freer = someone_is_freer or _nobody
+        self._someone_is_freer = worker.someone_is_freer if worker else _nobody
         self._left_it = False
-        self._admission = Admission(self._read_config)
+        self._admission = Admission(self._read_config, worker.addresses if worker else None)
         self._observer = observer
         usual_bytes = default_bound()
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
@@ -109,10 +111,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         if not isinstance(address, tuple):
             address = ""  # the path that a client of the Unix socket may have: any bytes, of its own choice
         host = host_of(address)
-        if why := self._admission.refusal(host, self.service.connections()):
+        if why := self._admission.let_in(host, self.service.connections()):
             self._admission.refuse(sock, why)
             return NOBODY
-        self._admission.opened(host)
         if has_left(sock):
             self._admission.closed(host)
             sock.close()

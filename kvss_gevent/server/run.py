@@ -148,7 +148,7 @@ class _Running:
             listener,
             service,
             descriptors.fit(config, tell=self.alone),
-            worker.someone_is_freer if worker else None,
+            worker,
             observer,
         )
         self.protection = protection

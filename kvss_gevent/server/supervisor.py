@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kvss_gevent.core.address_counts import AddressCounts
 from kvss_gevent.core.shared_counters import SharedCounters, WorkerCounters
 from kvss_gevent.server.service_manager import STOPPING, notify
 from kvss_gevent.settings.log import NOTICE
@@ -64,6 +65,11 @@ class WorkerContext:
     def colleagues(self) -> list[WorkerCounters]:
         """The counters of the other workers."""
         return [counters for number, counters in enumerate(self.shared.counters) if number != self.number]
+
+    @property
+    def addresses(self) -> AddressCounts:
+        """The connections of each address, as this worker counts them."""
+        return self.shared.addresses[self.number]
 
     def someone_is_freer(self) -> bool:
         """Whether another worker should take a new client."""
@@ -194,9 +200,7 @@ class Supervisor:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid:
                     worker.pid = 0
-                    counters = self.shared.counters[worker.number]
-                    counters.connections = 0  # its clients were disconnected with it
-                    counters.seen_s = 0.0
+                    self.shared.forget_clients(worker.number)
                     dead.append((worker, os.waitstatus_to_exitcode(status)))
         return dead
 

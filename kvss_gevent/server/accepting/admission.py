@@ -4,10 +4,10 @@ import logging
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from kvss_gevent.core.address_counts import AddressCounts, address_counts
 from kvss_gevent.protocol.wire import LINE, Status
 from kvss_gevent.server.connection import close
 from kvss_gevent.settings.config import Config
@@ -22,49 +22,45 @@ RATE_INTERVAL_S = 1.0
 class Admission:
     """Counts connections by address, and refuses too many, or too many in a short time.
 
-    An address without a bound of its own is "": loopback, or a Unix socket.
+    An address without a bound of its own is "": loopback, or a Unix socket. counts: those of this worker, which it
+    shares with the others.
     """
 
-    def __init__(self, config: Callable[[], Config], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        counts: AddressCounts | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._config = config
         self._clock = clock
-        self._open: Counter[str] = Counter()
-        self._lately: Counter[str] = Counter()
-        self._lately_since_s = clock()
+        self._counts = counts or address_counts(1)[0]
         self._spare = _open_spare()
         self._refused = 0
         self._logged_s = float("-inf")
 
-    def refusal(self, address: str, connected: int) -> str:
-        """Return why one more connection of an address is refused, or "". connected: all open connections."""
+    def let_in(self, address: str, connected: int) -> str:
+        """Count one more connection of an address, or return why it is refused. connected: all open connections."""
         config = self._config()
         if 0 < config.max_connections <= connected:
             return f"{connected} clients are connected, as many as --max-connections allows"
         if not address:
             return ""
         most = config.max_per_address or max(config.max_connections // 10, 1)
-        if self._open[address] >= most:
+        interval = int(self._clock() / RATE_INTERVAL_S)
+        opened, lately = self._counts.totals(address, interval)
+        if opened >= most:
             return f"{address} has as many connections as --max-per-address allows"
-        now_s = self._clock()
-        if now_s - self._lately_since_s >= RATE_INTERVAL_S:
-            self._lately_since_s = now_s
-            self._lately.clear()
-        if self._lately[address] >= most:
+        if lately >= most:
             return f"{address} opens more connections in a second than --max-per-address allows at a time"
+        if not self._counts.opened(address, interval):
+            return f"clients of too many addresses are connected to count those of {address}"
         return ""
 
-    def opened(self, address: str) -> None:
-        """Count a new connection."""
-        if address:
-            self._open[address] += 1
-            self._lately[address] += 1
-
     def closed(self, address: str) -> None:
-        """Count a connection that has ended."""
+        """Count the end of a connection that was let in."""
         if address:
-            self._open[address] -= 1
-            if not self._open[address]:
-                del self._open[address]
+            self._counts.closed(address)
 
     def refuse(self, sock: socket.socket, why: str) -> None:
         """Answer and close a connection that was accepted; log at most one line in REFUSAL_LOG_INTERVAL_S."""

@@ -15,7 +15,7 @@ from gevent.threadpool import ThreadPool
 from kvss_gevent.core.user_file import User, Users
 
 GUESSES_PER_S: Final = 10
-"""The most that are checked for one address at a time."""
+"""The most that are checked for one address. Several workers share them."""
 FREE_FAILURES: Final = 3
 """Wrong passwords of an address without a delay. After them the delay doubles, from FIRST_DELAY_S."""
 FIRST_DELAY_S: Final = 0.1
@@ -29,10 +29,15 @@ MOST_ADDRESSES: Final = 10_000
 
 
 class Authenticator:
-    """Checks names and passwords against the users. The users may be replaced at any time."""
+    """Checks names and passwords against the users. The users may be replaced at any time.
 
-    def __init__(self, users: Users) -> None:
+    workers: the number of processes that check guesses. Each of them checks its part of GUESSES_PER_S, so a crowd of
+    connections guesses no faster where there are more workers. Wrong guesses delay the next ones of the same worker.
+    """
+
+    def __init__(self, users: Users, workers: int = 1) -> None:
         self.users = users
+        self._interval_s = workers / GUESSES_PER_S
         # One thread: hashing for all strangers takes at most one processor, so other clients have the rest.
         self._pool = ThreadPool(1)
         self._turn = BoundedSemaphore(1)
@@ -67,7 +72,7 @@ class Authenticator:
         if turn_s - now_s > LONGEST_WAIT_S:
             gevent.sleep(LONGEST_WAIT_S)
             return False
-        self._note(address, failures, turn_s + 1 / GUESSES_PER_S, now_s)
+        self._note(address, failures, turn_s + self._interval_s, now_s)
         if turn_s > now_s:
             gevent.sleep(turn_s - now_s)
         return True

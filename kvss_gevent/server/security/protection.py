@@ -23,7 +23,7 @@ class Protection:
     """The users and certificates of a running server. Raises Fail if those of the settings cannot be used."""
 
     def __init__(self, config: Config) -> None:
-        self.authenticator = Authenticator(_users(config)) if config.users else None
+        self.authenticator = Authenticator(_users(config), config.workers) if config.users else None
         self.make_transport: MakeTransport = tls(_context(config)) if config.tls_cert else plain
         self._views: Mapping[Role, Service] | None = None
 
