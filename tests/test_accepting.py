@@ -5,7 +5,9 @@ import logging
 import os
 import select
 import socket
+import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from gevent import socket as green
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
+from kvss_gevent.server.accepting import listen_queue
 from kvss_gevent.server.accepting.listener import listening
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
@@ -23,13 +26,25 @@ from kvss_gevent.settings.fail import Fail
 from kvss_gevent.stores.memory import MemoryStore
 
 CROWD = 60
+STORM = listen_queue.SHORT_BACKLOG + 2 * listen_queue.LEFT_EVERY
 
 
-def listener() -> Any:
+def listener(backlog: int = CROWD) -> Any:
     one = green.socket()
     one.bind(("127.0.0.1", 0))
-    one.listen(CROWD)
+    one.listen(backlog)
     return one
+
+
+def backlog_of(one: Any) -> int:
+    """Return how many clients may wait in the queue of a listening socket: tcpi_sacked."""
+    return int(struct.unpack("28xI", one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32))[0])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)
 
 
 def readable(sockets: list[socket.socket]) -> int:
@@ -69,6 +84,28 @@ def test_many_refusals_share_a_turn_of_the_loop() -> None:
             turns += 1
     assert turns < CROWD // 3
     assert {sock.recv(100) for sock in crowd[1:]} == {b"500 SERVER_ERROR\n"}
+    for sock in crowd:
+        sock.close()
+    assert server.drain(2)
+
+
+def test_the_queue_is_short_while_many_clients_leave_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen_queue, "STORM_S", 0.05)
+    server = KVServer(listener(STORM + 1), Service(MemoryStore()), Config())
+    for _ in range(STORM):
+        socket.create_connection(server.socket.getsockname()).close()
+    server.start()
+    wait_for(lambda: backlog_of(server.socket) == listen_queue.SHORT_BACKLOG)
+    wait_for(lambda: backlog_of(server.socket) > STORM + 1)  # as long as that of `kvss serve`
+    assert server.drain(2)
+
+
+def test_the_queue_stays_long_for_clients_that_wait_for_their_replies() -> None:
+    server = KVServer(listener(STORM + 1), Service(MemoryStore()), Config())
+    crowd = [socket.create_connection(server.socket.getsockname()) for _ in range(STORM)]
+    server.start()
+    wait_for(lambda: len(server.connections) == STORM)
+    assert backlog_of(server.socket) == STORM + 1
     for sock in crowd:
         sock.close()
     assert server.drain(2)

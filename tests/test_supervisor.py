@@ -14,13 +14,16 @@ FIRST_LIFE_S = 0.3
 """A first worker that ends before its parent has heard that it is ready ends the whole."""
 
 SCRIPT = """
-import json, logging, os, signal, socket, sys, time
+import json, logging, os, signal, socket, struct, sys, time
 from kvss_gevent.server.supervisor import RestartTimes, Supervisor
 
 lives, times, drain_timeout_s = json.loads(sys.argv[1])
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
 
 def work(worker):
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    logging.warning("the queue has room for %d clients", struct.unpack("28xI", info)[0])  # tcpi_sacked
+    listener.listen(8)  # as a worker does in a storm
     worker.ready()
     with open(sys.argv[2], "a") as file:
         file.write("x")
@@ -61,6 +64,13 @@ def test_a_worker_that_ran_long_enough_restarts_after_the_first_delay_again(tmp_
     times = {"first_delay_s": 0.01, "longest_delay_s": 5.0, "reset_after_s": 0.6, "kill_grace_s": 0.1}
     _, log = run(tmp_path, [FIRST_LIFE_S, 0, 0.7, 0], **times)
     assert delays(log) == ["0.01", "0.02", "0.01", "0.02"]
+
+
+def test_a_worker_that_died_in_a_storm_leaves_no_short_queue_behind(tmp_path) -> None:
+    _, log = run(tmp_path, [FIRST_LIFE_S], first_delay_s=0.01, kill_grace_s=0.1)
+    rooms = [int(found[1]) for line in log if (found := re.search(r"room for (\d+) clients", line))]
+    assert len(rooms) == 2
+    assert min(rooms) > 8
 
 
 def test_a_worker_that_does_not_end_is_killed_once_drain_and_grace_are_over(tmp_path) -> None:

@@ -72,5 +72,7 @@ class SharedCounters:
         """
         own = self.counters[number].connections
         few = own - max(1, own // 8)
+        if few < 1:
+            return False  # nobody has fewer than none
         since_s = time.monotonic() - 3 * BEAT_S
         return any(one.connections < few and one.seen_s > since_s for one in self.counters)

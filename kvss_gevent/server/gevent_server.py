@@ -1,8 +1,6 @@
 """The gevent server: a StreamServer that accepts clients, and one greenlet per connection."""
 
 import logging
-import socket
-import struct
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +10,9 @@ from gevent.server import StreamServer
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.server.accepting.admission import Admission
+from kvss_gevent.server.accepting.listen_queue import ListenQueue
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
-from kvss_gevent.server.connection import Connection, close, has_left, host_of
+from kvss_gevent.server.connection import ClientSocket, Connection, close, has_left, host_of
 from kvss_gevent.server.connection_loop import ConnectionLoop
 from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
@@ -26,8 +25,6 @@ logger = logging.getLogger("kvss")
 
 SHORT_QUEUE = 16
 """If more clients wait to be accepted, none is left to a freer worker: a storm must not be accepted one in 2 ms."""
-QUEUE_LENGTH = struct.Struct("24xI")
-"""Offset in a listening socket's TCP_INFO of tcpi_unacked, which is the length of its queue."""
 
 PAUSE_S = 0.5
 """How long accepting rests if not even a refusal could be sent."""
@@ -73,6 +70,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         self._memory = ClientMemory(lambda: self.config.max_client_memory_bytes or usual_bytes)
         self.connection_loop = ConnectionLoop(service, self._read_config, self._memory, self._forget, observer)
         super().__init__(listener, self.connection_loop.converse, spawn=gevent.spawn_raw)
+        self._queue = ListenQueue(self.socket)
         self._sweeper = gevent.spawn(
             sweep,
             self.connections,
@@ -90,7 +88,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
     def do_read(self) -> Accepted | None:
         """Accept one connection, or refuse it with 500 if there is no room (rule 10). None ends the turn."""
-        if not self._left_it and self._someone_is_freer() and self._queue_length() <= SHORT_QUEUE:
+        if not self._left_it and self._someone_is_freer() and self._queue.length() <= SHORT_QUEUE:
             self._left_it = True  # only once: the other worker may be stuck, or as busy
             self.stop_accepting()
             gevent.spawn_later(LEAVE_S, self._accept_again)
@@ -105,18 +103,17 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 self.stop_accepting()
                 gevent.spawn_later(PAUSE_S, self._accept_again)
             return None
-        # A plain socket: a gevent socket has watchers of its own, which cost memory and would not be used.
-        sock = socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=descriptor)
+        sock = ClientSocket(self.socket.family, self.socket.type, self.socket.proto, descriptor)
         sock.setblocking(False)
+        if has_left(sock):
+            self._queue.note_left()
+            sock.close()
+            return NOBODY
         if not isinstance(address, tuple):
             address = ""  # the path that a client of the Unix socket may have: any bytes, of its own choice
         host = host_of(address)
         if why := self._admission.let_in(host, self.service.connections()):
             self._admission.refuse(sock, why)
-            return NOBODY
-        if has_left(sock):
-            self._admission.closed(host)
-            sock.close()
             return NOBODY
         connection = Connection(sock, self.make_transport(sock), self.service.open(host or "loopback"), address)
         self.connections.add(connection)
@@ -130,14 +127,6 @@ class KVServer(StreamServer):  # type: ignore[misc]
         """Give the connection its greenlet."""
         if connection:
             self._spawn(self.connection_loop.converse, connection)
-
-    def _queue_length(self) -> int:
-        """Return how many clients wait to be accepted; 0 where the system does not tell."""
-        try:
-            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUE_LENGTH.size)
-            return int(QUEUE_LENGTH.unpack(info)[0])
-        except (AttributeError, OSError, struct.error):
-            return 0
 
     def _accept_again(self) -> None:
         if self.started:
@@ -160,6 +149,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
         Connections that are not done by then are reset.
         """
+        self._queue.close()
         self.close()
         self._sweeper.kill()
         if self._reclaimer:

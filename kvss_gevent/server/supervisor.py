@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from kvss_gevent.core.address_counts import AddressCounts
 from kvss_gevent.core.shared_counters import SharedCounters, WorkerCounters
+from kvss_gevent.server.accepting.listener import BACKLOG
 from kvss_gevent.server.service_manager import STOPPING, notify
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
@@ -181,6 +182,7 @@ class Supervisor:
                 worker.delay_s = 0.0
             worker.delay_s = min(worker.delay_s * 2 or self._times.first_delay_s, self._times.longest_delay_s)
             worker.due_s = now_s + worker.delay_s
+            self._listener.listen(BACKLOG)  # it may have made the queue short, see ListenQueue
             logger.warning("worker %d ended with %s; it restarts in %g s", worker.number, _shown(code), worker.delay_s)
 
     def _start_due(self) -> None:

@@ -28,10 +28,10 @@ class Transport(NamedTuple):
     """The most that recv returns at a time."""
 
 
-MakeTransport = Callable[[socket.socket], Transport]
+MakeTransport = Callable[[socket.SocketType], Transport]
 
 
-def plain(sock: socket.socket) -> Transport:
+def plain(sock: socket.SocketType) -> Transport:
     """Return the transport of a plain socket: the socket's own functions."""
     return Transport(sock.recv, sock.send, _yes, _nothing, LARGEST_RECV_BYTES)
 
@@ -39,7 +39,7 @@ def plain(sock: socket.socket) -> Transport:
 def tls(context: ssl.SSLContext) -> MakeTransport:
     """Return what makes transports with TLS (rule 13)."""
 
-    def make(sock: socket.socket) -> Transport:
+    def make(sock: socket.SocketType) -> Transport:
         one = TlsTransport(sock, context)
         return Transport(one.recv, one.send, lambda: one.ready, one.close, RECORD_BYTES)
 

@@ -62,7 +62,7 @@ class Admission:
         if address:
             self._counts.closed(address)
 
-    def refuse(self, sock: socket.socket, why: str) -> None:
+    def refuse(self, sock: socket.SocketType, why: str) -> None:
         """Answer and close a connection that was accepted; log at most one line in REFUSAL_LOG_INTERVAL_S."""
         try:
             sock.send(LINE[Status.SERVER_ERROR])
@@ -93,7 +93,7 @@ class Admission:
         except OSError:
             return False
         else:
-            sock = socket.socket(listener.family, listener.type, listener.proto, fileno=descriptor)
+            sock = socket.SocketType(listener.family, listener.type, listener.proto, descriptor)
             sock.setblocking(False)
             self.refuse(sock, error.strerror or str(error))
             return True

@@ -47,7 +47,7 @@ class TlsTransport:
 
     __slots__ = ("_greeted", "_pending", "_read", "_sock", "_tls", "_write", "ready")
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(self, sock: socket.SocketType, context: ssl.SSLContext) -> None:
         self._sock = sock
         # What SSLSocket itself is made of, as gevent's is. SSLSocket would take the socket over from its owner, and
         # SSLObject, which takes and gives bytes, costs 5 us more a request: of buffers, and of calls between them.
