@@ -237,6 +237,8 @@ def test_an_interrupt_writes_what_there_is(
         ([".", "--out", "out", "--jobs", "0"], "'0' is not a whole number from 1 to 64"),
         ([".", "--out", "out", "--budget", "0"], "'0' is not a number of seconds"),
         (["."], "required: --out"),
+        (["class", "--out", "class"], "--out class lies among the files of the submissions"),
+        (["class", "--out", "class/An/marks"], "--out class/An/marks lies among the files of the submissions"),
         (["class", "--out", "taken"], "cannot write taken: "),
     ],
 )
