@@ -10,7 +10,7 @@ from collections import Counter
 
 from kvss_gevent import models
 from kvss_gevent.trace.analysis.parts import UnpairedError
-from kvss_gevent.trace.analysis.scene_verdict import Story, tell
+from kvss_gevent.trace.analysis.scene_verdict import SceneAnalysis, analyse
 from kvss_gevent.trace.page.data import coreless_share
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.player import PlayError
@@ -27,20 +27,20 @@ def main() -> int:
     split = False
     for name in args.scenes:
         for model in args.models.split(","):
-            stories: list[Story] = []
+            analyses: list[SceneAnalysis] = []
             verdicts: Counter[str] = Counter()
             for _ in range(args.repeats):
                 try:
-                    stories.append(tell(record(SCENES[name], model)))
+                    analyses.append(analyse(record(SCENES[name], model)))
                 except (PlayError, UnpairedError) as error:
                     verdicts[str(error)] += 1
                 else:
-                    verdicts[stories[-1].verdict.value] += 1
+                    verdicts[analyses[-1].verdict.value] += 1
             split |= len(verdicts) > 1
-            causes = Counter(story.why.value for story in stories).most_common()
+            causes = Counter(analysis.why.value for analysis in analyses).most_common()
             print(
                 f"{name:7} {model:13} {_counted(verdicts.most_common()):40} longest wait for: {_counted(causes)}; "
-                f"without a core {coreless_share(stories) if stories else 0:.0%}",
+                f"without a core {coreless_share(analyses) if analyses else 0:.0%}",
                 flush=True,
             )
     return 1 if split else 0

@@ -15,9 +15,9 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 from kvss_gevent import models
-from kvss_gevent.trace.analysis.scene_verdict import Story
+from kvss_gevent.trace.analysis.scene_verdict import SceneAnalysis
 from kvss_gevent.trace.page.data import coreless_share
-from kvss_gevent.trace.page.scene_files import told
+from kvss_gevent.trace.page.scene_files import record_and_analyse
 from kvss_gevent.trace.page.scene_page import render
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.scene import Scene
@@ -36,18 +36,18 @@ SIZE = "1280,1700"
 WITHOUT_TEXT = "<style>.after { display: none }</style>"
 
 
-def quietest(scene: Scene, names: Sequence[str]) -> list[Story]:
-    """Return the story of each model in which other programs took the fewest cores away."""
-    found: dict[str, Story] = {}
+def quietest(scene: Scene, names: Sequence[str]) -> list[SceneAnalysis]:
+    """Return the analysis of each model in which other programs took the fewest cores away."""
+    found: dict[str, SceneAnalysis] = {}
     for _ in range(TRIES):
         for name in names:
             if name in found and coreless_share([found[name]]) < QUIET_SHARE:
                 continue
-            story = told(scene, name)
-            if isinstance(story, str):
-                print(story)
-            elif name not in found or coreless_share([story]) < coreless_share([found[name]]):
-                found[name] = story
+            analysis = record_and_analyse(scene, name)
+            if isinstance(analysis, str):
+                print(analysis)
+            elif name not in found or coreless_share([analysis]) < coreless_share([found[name]]):
+                found[name] = analysis
     return list(found.values())
 
 
@@ -57,16 +57,16 @@ def main(directory: Path) -> None:
     chromium = shutil.which("chromium") or sys.exit("chromium is missing: apt-get install chromium")
     with tempfile.TemporaryDirectory() as temporary:
         for name, opened, recorded in PICTURES:
-            stories = quietest(SCENES[name], recorded)
+            analyses = quietest(SCENES[name], recorded)
             page = Path(temporary) / f"{name}.html"
-            page.write_text(render(stories) + WITHOUT_TEXT, encoding="utf-8")
+            page.write_text(render(analyses) + WITHOUT_TEXT, encoding="utf-8")
             picture = directory.resolve() / f"{name}.png"
             command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
             command += [f"--user-data-dir={temporary}/profile", f"--window-size={SIZE}"]
             command += [f"--screenshot={picture}", "--virtual-time-budget=4000"]
             subprocess.run([*command, f"{page.as_uri()}#{opened or 'shown'}"], check=True, timeout=60, stderr=-3)
             cut_below(picture)
-            print(f"{name}.png: without a core for {coreless_share(stories):.1%} of the time")
+            print(f"{name}.png: without a core for {coreless_share(analyses):.1%} of the time")
 
 
 def cut_below(picture: Path) -> None:

@@ -16,8 +16,8 @@ from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.trace import flight
-from kvss_gevent.trace.events import What
-from kvss_gevent.trace.flight import FlightRecorder, read_flight
+from kvss_gevent.trace.events import Event, What
+from kvss_gevent.trace.flight import Flight, FlightRecorder, read_flight
 from kvss_gevent.trace.page.flight_page import holds_of, longest_of, render, said
 from kvss_gevent.trace.scenes.stalling_store import StallingStore
 
@@ -61,6 +61,18 @@ def test_a_recording_tells_who_held_the_loop_and_what_was_taken_up_right_after(t
     page = render(found)
     assert json.loads(page.partition('id="data">')[2].partition("</script>")[0])["flight"]
     assert "secret" not in page
+
+
+def test_a_call_does_not_hold_the_loop_while_it_waits_for_the_store() -> None:
+    events: list[Event] = [
+        (What.RECEIVE, 2, 20, 30, 5, 5, b"GET b"),  # while the first connection waits
+        (What.STORE, 1, 10, 80, 1, 0, b""),
+        (What.STORE, 1, 80, 90, 1, 0, b""),
+        (What.RECEIVE, 1, 0, 100, 5, 5, b"GET a"),
+        (What.RECEIVE, 1, 110, 120, 5, 5, b"GET c"),
+    ]
+    found = Flight("gevent", 1, "then", "asked", 5, events)
+    assert [held_ns for held_ns, _ in holds_of(found)] == [10, 20, 10]
 
 
 def test_only_the_last_seconds_are_written(tmp_path: Path) -> None:
@@ -177,8 +189,8 @@ def test_the_command_shows_a_recording(tmp_path: Path, capsys: pytest.CaptureFix
         (recording_of('[2, 1, 0, Infinity, 0, 0, "GET a"]'), "it is damaged: an event from 0 to inf"),
         (recording_of('[2, 1, 20, 10, 0, 0, "GET a"]'), "it is damaged: an event from 20 to 10"),
         (recording_of('[2, 1, 10, 20, 0, Infinity, "GET a"]'), "it is damaged: cannot convert float infinity"),
-        (recording_of('[2, 1, 10, 20, 0, 0, "GET a"]', model='"none"'), "it is of a model 'none', which is not known"),
-        (recording_of('[2, 1, 10, 20, 0, 0, "GET a"]', model="[]"), "it is of a model '[]', which is not known"),
+        (recording_of('[2, 1, 10, 20, 0, 0, "GET a"]', model='"none"'), "it names an unknown model, 'none'"),
+        (recording_of('[2, 1, 10, 20, 0, 0, "GET a"]', model="[]"), "it names an unknown model, '[]'"),
     ],
 )
 def test_a_file_that_is_no_recording_is_told(

@@ -13,7 +13,7 @@ from kvss_gevent import models
 from kvss_gevent.cli import main
 from kvss_gevent.compare import experiments
 from kvss_gevent.trace.analysis.causes import Why
-from kvss_gevent.trace.analysis.scene_verdict import Story, tell
+from kvss_gevent.trace.analysis.scene_verdict import SceneAnalysis, analyse
 from kvss_gevent.trace.analysis.sentences import row_label, sentence
 from kvss_gevent.trace.page.chrome_trace import chrome_trace
 from kvss_gevent.trace.page.code_lines import WAITS, line_of
@@ -113,36 +113,36 @@ addEventListener("load", async () => {
 
 
 @pytest.fixture(scope="module")
-def stories() -> list[Story]:
-    return [tell(record(SCENES["burn"], model)) for model in ("prefork", "gevent", "threads")]
+def analyses() -> list[SceneAnalysis]:
+    return [analyse(record(SCENES["burn"], model)) for model in ("prefork", "gevent", "threads")]
 
 
 @pytest.fixture(scope="module")
-def looked(stories: list[Story], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+def looked(analyses: list[SceneAnalysis], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
     directory = tmp_path_factory.mktemp("browser")
     page = directory / "index.html"
-    page.write_text(render(stories), encoding="utf-8")
+    page.write_text(render(analyses), encoding="utf-8")
     return browser.probe(page, directory / "profile", LOOK)
 
 
 def test_the_page_works_in_a_browser_narrow_and_wide(
-    stories: list[Story], looked: tuple[dict[str, Any], list[str]]
+    analyses: list[SceneAnalysis], looked: tuple[dict[str, Any], list[str]]
 ) -> None:
     seen, asked = looked
-    longest, *others = sorted(stories, key=lambda story: -story.wait_ns)
+    longest, *others = sorted(analyses, key=lambda analysis: -analysis.wait_ns)
     assert asked == ["/index.html", "/index.html"]
     for one in (seen["narrow"], seen["wide"]):
         assert one["needs"] <= one["width"]
         assert one["overflow"] == 0
         assert (one["veiled"], one["unveiled"]) == ("veiled", "")
         assert one["answers"] == ["", "right", ""]
-        assert one["names"] == [longest.model, *(story.model for story in others)]
+        assert one["names"] == [longest.model, *(analysis.model for analysis in others)]
         assert row_label(longest)[1] in one["text"][0]
         assert min(one["sizes"]) >= 12
         assert min(one["marks"]) >= 0.4
         assert one["opened"] > 20
         assert (one["files"], one["alone"], one["reset"]) == (2, 1, 0)
-        assert re.match(rf"{longest.model}, \d+\.\d ms\. Client \d ", one["step"])
+        assert re.match(rf"{longest.model}, \d+\.\d ms\. Client \d\b", one["step"])
         assert "client" in one["tip"]
         assert "answered after" in one["tip"]
         assert one["file"].startswith("<svg")
@@ -178,12 +178,12 @@ def test_the_keys_play_step_and_zoom(looked: tuple[dict[str, Any], list[str]]) -
     assert (seen["at its end"]["cursor"], seen["at its end"]["button"]) == (None, paused)
 
 
-def test_all_twelve_models_stay_below_2_mb(stories: list[Story]) -> None:
-    assert len(render([*stories] * 4).encode()) < 2_000_000
+def test_all_twelve_models_stay_below_2_mb(analyses: list[SceneAnalysis]) -> None:
+    assert len(render([*analyses] * 4).encode()) < 2_000_000
 
 
-def test_every_figure_is_in_the_page_and_the_parts_sum_to_the_time(stories: list[Story]) -> None:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', render(stories))
+def test_every_figure_is_in_the_page_and_the_parts_sum_to_the_time(analyses: list[SceneAnalysis]) -> None:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', render(analyses))
     assert found
     data = json.loads(found[1])
     assert {model["name"] for model in data["models"]} == {"gevent", "threads", "prefork"}
@@ -194,13 +194,13 @@ def test_every_figure_is_in_the_page_and_the_parts_sum_to_the_time(stories: list
             parts = request["parts"]
             total = sum(ended - began for _, _, _, began, ended, *_ in parts)
             assert total == pytest.approx(request["ended_us"] - request["began_us"], abs=0.01)
-    gevent = next(story for story in stories if story.model == "gevent")
+    gevent = next(analysis for analysis in analyses if analysis.model == "gevent")
     assert re.search(r"client \d waited \d+ ms because client 1's BURN 300 had the only greenlet", sentence(gevent))
     assert data["summary"][0] == data["models"][0]["sentence"]
 
 
-def test_a_wait_for_several_clients_is_told_of_all_of_them(stories: list[Story]) -> None:
-    held = replace(stories[0], wait_ns=10**8, why=Why.HELD, who=(1, 3))
+def test_a_wait_for_several_clients_is_told_of_all_of_them(analyses: list[SceneAnalysis]) -> None:
+    held = replace(analyses[0], wait_ns=10**8, why=Why.HELD, who=(1, 3))
     assert "because clients 1 and 3, busy or idle, kept a process of the pool until they left" in sentence(held)
     assert "because client 3, busy or idle, kept a process of the pool until it left" in sentence(
         replace(held, who=(3,))
@@ -210,12 +210,12 @@ def test_a_wait_for_several_clients_is_told_of_all_of_them(stories: list[Story])
 
 
 def test_a_page_of_a_busy_machine_says_so_above_its_picture(
-    stories: list[Story], monkeypatch: pytest.MonkeyPatch
+    analyses: list[SceneAnalysis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     for share, said in ((0.02, False), (0.4, True)):
         monkeypatch.setattr("kvss_gevent.trace.page.data.coreless_share", lambda _, share=share: share)
-        page = render(stories)
+        page = render(analyses)
         assert (
             "without a core for 40% of their time, hatched in grey" in page.partition('<div class="stage">')[0]
         ) is said
@@ -228,12 +228,19 @@ def test_a_machine_that_is_late_leaves_no_request_out() -> None:
     assert all(one.codes == {"404": 1} for one in asked)
 
 
-def test_the_trace_is_in_chromes_form(stories: list[Story]) -> None:
-    trace = json.loads(json.dumps(chrome_trace(page_data(stories))))
+def test_only_the_begin_of_a_reply_is_taken_for_its_code() -> None:
+    scene = SCENES["slow"]
+    reader = replace(scene.clients[0], deaf_ms=scene.clients[1].deaf_ms)
+    asked = record(replace(scene, clients=(reader,), length_ms=0), "select").played.asked
+    assert [set(one.codes) for one in asked] == [{"404"}, {"200"}]
+
+
+def test_the_trace_is_in_chromes_form(analyses: list[SceneAnalysis]) -> None:
+    trace = json.loads(json.dumps(chrome_trace(page_data(analyses))))
     events = trace["traceEvents"]
     assert {event["ph"] for event in events} == {"M", "X"}
     assert {event["args"]["name"] for event in events if event["name"] == "process_name"} == {
-        story.model for story in stories
+        analysis.model for analysis in analyses
     }
     burns = [event for event in events if event["name"] == "BURN 300"]
     assert len(burns) == 3
@@ -304,7 +311,7 @@ def test_a_wrong_word_is_told_with_what_there_is(
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("kvss_gevent.trace.page.scene_files.told", lambda *_: pytest.fail("recorded"))
+    monkeypatch.setattr("kvss_gevent.trace.page.scene_files.record_and_analyse", lambda *_: pytest.fail("recorded"))
     (tmp_path / "file").write_text("")
     assert main(["show", "half", "--models", "select", "--out", str(tmp_path / "file")]) == 2
     assert "cannot write" in capsys.readouterr().err

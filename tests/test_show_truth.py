@@ -11,7 +11,7 @@ import pytest
 from kvss_gevent import models
 from kvss_gevent.trace.analysis.causes import Why
 from kvss_gevent.trace.analysis.parts import Owner, UnpairedError, requests_of
-from kvss_gevent.trace.analysis.scene_verdict import SceneVerdict, Story, named_share, tell
+from kvss_gevent.trace.analysis.scene_verdict import SceneAnalysis, SceneVerdict, analyse, named_share
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.recording import record
 
@@ -20,11 +20,11 @@ pytestmark = [pytest.mark.server, pytest.mark.full, pytest.mark.timeout(600)]
 LOOPS = ("select", "asyncio", "protocol", "uvloop", "twisted", "trio", "gevent-plain", "gevent")
 
 
-def owned_ms(story: Story, label: str) -> dict[Owner, float]:
+def owned_ms(analysis: SceneAnalysis, label: str) -> dict[Owner, float]:
     """Return how the time of the request with this label is divided."""
-    number = next(number for number, one in enumerate(story.requests) if one.asked.label == label)
+    number = next(number for number, one in enumerate(analysis.requests) if one.asked.label == label)
     owners: dict[Owner, float] = {}
-    for stretch in story.stretches[number]:
+    for stretch in analysis.stretches[number]:
         lacked = sum(ns for _, ns, _ in stretch.shares)
         owners[stretch.owner] = owners.get(stretch.owner, 0) + (stretch.ns - lacked) / 1e6
         for owner, ns, _ in stretch.shares:
@@ -37,80 +37,86 @@ def near(ms: float) -> object:
     return pytest.approx(ms, abs=max(1.0, 0.02 * ms))
 
 
-def spans_of(stories: list[Story]) -> list[int]:
-    return [span.ns for story in stories for request in story.requests for span in request.spans]
+def spans_of(analyses: list[SceneAnalysis]) -> list[int]:
+    return [span.ns for analysis in analyses for request in analysis.requests for span in request.spans]
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, list[Story]]:
-    return {name: [tell(record(scene, model)) for model in models.MODULES] for name, scene in SCENES.items()}
+def analysed() -> dict[str, list[SceneAnalysis]]:
+    return {name: [analyse(record(scene, model)) for model in models.MODULES] for name, scene in SCENES.items()}
 
 
 @pytest.fixture(scope="module")
-def burned(told: dict[str, list[Story]]) -> list[Story]:
-    return told["burn"]
+def burned(analysed: dict[str, list[SceneAnalysis]]) -> list[SceneAnalysis]:
+    return analysed["burn"]
 
 
-def test_every_request_of_every_model_is_paired_and_its_parts_sum_to_its_time(told: dict[str, list[Story]]) -> None:
-    for story in chain(*told.values()):
-        assert story.recording.lost == 0
-        assert len(story.requests) == len(story.recording.played.asked)
-        for request, stretches in zip(story.requests, story.stretches, strict=True):
+def test_every_request_is_paired_and_its_parts_sum_to_its_time(
+    analysed: dict[str, list[SceneAnalysis]],
+) -> None:
+    for analysis in chain(*analysed.values()):
+        assert analysis.recording.lost == 0
+        assert len(analysis.requests) == len(analysis.recording.played.asked)
+        for request, stretches in zip(analysis.requests, analysis.stretches, strict=True):
             assert sum(one.ns for one in stretches) == request.total_ns
             assert {one.began_ns for one in stretches[1:]} == {one.ended_ns for one in stretches[:-1]}
 
 
-def test_no_part_is_below_minus_5_us(told: dict[str, list[Story]]) -> None:
-    for name, stories in told.items():
-        spans = spans_of(stories)
+def test_no_part_is_below_minus_5_us(analysed: dict[str, list[SceneAnalysis]]) -> None:
+    for name, analyses in analysed.items():
+        spans = spans_of(analyses)
         assert sum(ns < -5_000 for ns in spans) <= 0.001 * len(spans), name
 
 
-def test_a_burn_has_as_much_processor_as_it_asked_for_in_every_model(burned: list[Story]) -> None:
-    for story in burned:
-        assert owned_ms(story, "BURN 300")[Owner.SERVED] == near(300)
+def test_a_burn_has_as_much_processor_as_it_asked_for_in_every_model(burned: list[SceneAnalysis]) -> None:
+    for analysis in burned:
+        assert owned_ms(analysis, "BURN 300")[Owner.SERVED] == near(300)
 
 
-def test_loops_are_held_up_by_client_1_and_processes_are_not(burned: list[Story]) -> None:
-    stories = {story.model: story for story in burned}
+def test_loops_are_held_up_by_client_1_and_processes_are_not(burned: list[SceneAnalysis]) -> None:
+    analyses = {analysis.model: analysis for analysis in burned}
     for model in LOOPS:
-        assert (stories[model].verdict, stories[model].why, stories[model].who) == (SceneVerdict.HELD, Why.TURN, (1,))
-    assert (stories["sequential"].verdict, stories["sequential"].why) == (SceneVerdict.HELD, Why.HELD)
+        assert (analyses[model].verdict, analyses[model].why, analyses[model].who) == (
+            SceneVerdict.HELD,
+            Why.TURN,
+            (1,),
+        )
+    assert (analyses["sequential"].verdict, analyses["sequential"].why) == (SceneVerdict.HELD, Why.HELD)
     for model in ("threads", "pool"):
-        assert stories[model].verdict is SceneVerdict.TURNS
-        assert stories[model].why is Why.LOCK
+        assert analyses[model].verdict is SceneVerdict.TURNS
+        assert analyses[model].why is Why.LOCK
     for model in ("fork", "prefork"):
-        assert stories[model].verdict is not SceneVerdict.HELD
+        assert analyses[model].verdict is not SceneVerdict.HELD
 
 
-def test_waits_above_1_ms_have_a_named_cause(told: dict[str, list[Story]]) -> None:
+def test_waits_above_1_ms_have_a_named_cause(analysed: dict[str, list[SceneAnalysis]]) -> None:
     """Over all scenes: one with 16 such waits knows no twentieth of them."""
-    shares = {name: [named_share(story) for story in stories] for name, stories in told.items()}
+    shares = {name: [named_share(analysis) for analysis in analyses] for name, analyses in analysed.items()}
     named, seen = map(sum, zip(*chain(*shares.values()), strict=True))
     assert seen > 200
     assert named >= 0.95 * seen, shares
 
 
-def test_an_event_that_is_missing_fails_the_scene(burned: list[Story]) -> None:
+def test_an_event_that_is_missing_fails_the_scene(burned: list[SceneAnalysis]) -> None:
     recording = burned[0].recording
     with pytest.raises(UnpairedError, match="3 events were lost"):
         requests_of(replace(recording, lost=3), [])
     with pytest.raises(UnpairedError, match="no call answers"):
-        tell(replace(recording, noted=recording.noted[:-1]))
+        analyse(replace(recording, noted=recording.noted[:-1]))
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize("model", ["threads", "gevent"])
 def test_a_sleep_takes_as_long_as_it_was_asked_for(model: str) -> None:
-    assert owned_ms(tell(record(SCENES["sleep"], model)), "SLEEP 300")[Owner.BLOCKED] == near(300)
+    assert owned_ms(analyse(record(SCENES["sleep"], model)), "SLEEP 300")[Owner.BLOCKED] == near(300)
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize(("model", "verdict"), [("asyncio", SceneVerdict.HELD), ("gevent", SceneVerdict.FREE)])
 def test_a_store_takes_as_long_as_it_was_asked_for(model: str, verdict: SceneVerdict) -> None:
-    story = tell(record(SCENES["stall"], model))
-    assert owned_ms(story, "GET of 200 ms")[Owner.STORE] == near(200)
-    assert story.verdict is verdict
+    analysis = analyse(record(SCENES["stall"], model))
+    assert owned_ms(analysis, "GET of 200 ms")[Owner.STORE] == near(200)
+    assert analysis.verdict is verdict
 
 
 @pytest.mark.timing
@@ -131,8 +137,8 @@ def test_a_server_that_is_stopped_in_the_middle_lacks_as_much(model: str) -> Non
     scene = SCENES["burn"]
     # Somebody must wake the clients while the server computes: a client that asks nothing of it.
     waker = replace(scene.clients[1], asks=(), connects_ms=110.0)
-    story = tell(record(replace(scene, clients=(*scene.clients, waker)), model, stop))
-    owners = owned_ms(story, "BURN 300")
+    analysis = analyse(record(replace(scene, clients=(*scene.clients, waker)), model, stop))
+    owners = owned_ms(analysis, "BURN 300")
     # This process may lose its core beside a signal: the server was stopped for one of these times or one between.
     least_ms, most_ms = (ns / 1e6 for ns in stopped[0])
     assert owners[Owner.STOPPED] == near(min(max(owners[Owner.STOPPED], least_ms), most_ms))
@@ -153,14 +159,14 @@ def test_a_client_that_wakes_late_is_told_from_a_server_that_answers_late() -> N
     asks = (*scene.clients[0].asks[:1], replace(scene.clients[0].asks[1], packet=b"KV/1.0 SLEEP 50\n", at_ms=90.0))
     waker = replace(scene.clients[1], asks=(), connects_ms=101.0)
     clients = (replace(scene.clients[0], asks=asks), waker)
-    story = tell(record(replace(scene, clients=clients), "select", oversleep))
-    request = next(one for one in story.requests if one.asked.label == "BURN 300")
+    analysis = analyse(record(replace(scene, clients=clients), "select", oversleep))
+    request = next(one for one in analysis.requests if one.asked.label == "BURN 300")
     expected_ms = (request.asked.received_ns - request.calls[0].noted.ended_ns) / 1e6
-    assert owned_ms(story, "BURN 300")[Owner.CLIENT] == near(expected_ms)
+    assert owned_ms(analysis, "BURN 300")[Owner.CLIENT] == near(expected_ms)
     assert 40 < expected_ms < 100
 
 
 @pytest.mark.parametrize("model", models.MODULES)
 def test_the_verdict_is_the_same_in_20_of_20_repeats(model: str) -> None:
-    verdicts = {tell(record(SCENES["burn"], model)).verdict for _ in range(20)}
+    verdicts = {analyse(record(SCENES["burn"], model)).verdict for _ in range(20)}
     assert len(verdicts) == 1

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kvss_gevent.trace.analysis.causes import Stretch, Why
 from kvss_gevent.trace.analysis.parts import Owner
-from kvss_gevent.trace.analysis.scene_verdict import tell
+from kvss_gevent.trace.analysis.scene_verdict import analyse
 from kvss_gevent.trace.events import What
 from kvss_gevent.trace.ring import Noted
 from kvss_gevent.trace.scenes.catalogue import SCENES
@@ -37,7 +37,7 @@ def stretches(
 ) -> list[Stretch]:
     """Return what is said of one request of an event loop."""
     played = Played(0, 10_000 * US, requests, {}, {}, [(at_us * US, times) for at_us, times in looks])
-    return tell(Recording("select", SCENES["steady"], played, events, 0)).stretches[number]
+    return analyse(Recording("select", SCENES["steady"], played, events, 0)).stretches[number]
 
 
 def shares_us(found: list[Stretch], owner: Owner) -> dict[Why, int]:

@@ -175,13 +175,13 @@ def _show_scenes(journal: "Journal") -> None:
     models = [name for name in dict.fromkeys(map(model_of, journal.settings["contestants"])) if name in MODULES]
     for name in names if sys.platform == "linux" else ():
         _tell(f"scene {name}")
-        told = [scene_files.told(CATALOGUE[name], model) for model in models]
-        for why in (one for one in told if isinstance(one, str)):
+        recorded = [scene_files.record_and_analyse(CATALOGUE[name], model) for model in models]
+        for why in (one for one in recorded if isinstance(one, str)):
             _tell(f"scene {name}: {why}")
-        stories = [one for one in told if not isinstance(one, str)]
+        analyses = [one for one in recorded if not isinstance(one, str)]
         try:
-            if stories:
-                scene_files.write(journal.directory / SCENES, CATALOGUE[name], stories)
+            if analyses:
+                scene_files.write(journal.directory / SCENES, CATALOGUE[name], analyses)
         except OSError as error:
             raise _cannot_write(journal, error) from None
 

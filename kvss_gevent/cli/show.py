@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     """Record and analyse a scene and write its page; returns the exit code."""
     if args.scene is None:
         for scene in SCENES.values():
-            print(f"{scene.name:8} {scene.title}: {scene.told}")
+            print(f"{scene.name:8} {scene.title}: {scene.description}")
         return Exit.OK
     if args.scene.endswith(".json") or (args.scene not in SCENES and Path(args.scene).exists()):
         return _show_flight(Path(args.scene), args.out)
@@ -56,27 +56,27 @@ def run(args: Namespace) -> int:
     scene = SCENES[args.scene]
     names = _models(args.models)
     _make(args.out)  # before the recordings, which take long
-    stories = []
+    analyses = []
     for name in names:
         _progress(f"{scene.name}: {name} ...")
-        story = scene_files.told(scene, name)
+        analysis = scene_files.record_and_analyse(scene, name)
         _progress("")
-        if isinstance(story, str):
-            print(f"kvss show: {story}", file=sys.stderr)
+        if isinstance(analysis, str):
+            print(f"kvss show: {analysis}", file=sys.stderr)
         else:
-            stories.append(story)
-    if not stories:
+            analyses.append(analysis)
+    if not analyses:
         raise Fail("no model could be recorded", "The lines above say why.", Exit.FAILED)
-    for story in sorted(stories, key=lambda story: -story.wait_ns):
-        print(sentence(story))
+    for analysis in sorted(analyses, key=lambda analysis: -analysis.wait_ns):
+        print(sentence(analysis))
     try:
-        page = scene_files.write(args.out, scene, stories)
+        page = scene_files.write(args.out, scene, analyses)
     except OSError as error:
         raise _cannot_write(error) from None
-    if said := warning(stories):
+    if said := warning(analyses):
         print(f"kvss show: {said}", file=sys.stderr)
     print(f"Written: {page} and {page.with_suffix('.trace.json').name} for Perfetto.")
-    return Exit.OK if len(stories) == len(names) else Exit.FAILED
+    return Exit.OK if len(analyses) == len(names) else Exit.FAILED
 
 
 def _show_flight(file: Path, directory: Path) -> int:

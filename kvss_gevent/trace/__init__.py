@@ -1,4 +1,4 @@
-"""Who waits for whom: events at the session seam (`events`, `conversation`), and what keeps them (`ring`, `flight`).
+"""Records which client waits for which: events of conversations, a ring in shared memory, the flight recorder.
 
 May import: protocol, stores, core.
 """

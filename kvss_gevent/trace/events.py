@@ -1,7 +1,7 @@
-"""What an event is: one call at the session seam that has ended, or one thing that happened inside of it.
+"""An event: one call of a conversation that has ended, or one thing that happened inside it.
 
-An event is noted once, when it is over, as a plain tuple: to build an object of a class would cost three times as much
-as all the rest. Whoever reads events (a ring, a slow log, a flight recorder) is a function that takes such a tuple.
+An event is noted once, when it has ended, as a plain tuple: an object of a class costs three times as much as all the
+rest. A reader of events (a ring, a flight recorder) is a function that takes such a tuple.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from enum import IntEnum
 from typing import Any
 
 HEAD_BYTES = 64
-"""How much of what was received an event carries: enough for a verb and a key that is not long."""
+"""How many of the received bytes an event holds: enough for a verb and a key of usual length."""
 
 
 class What(IntEnum):
-    """What took place. The first three are calls of a conversation; the others happened inside one or beside them."""
+    """What happened. The first three are calls of a conversation; the others happened inside or outside of them."""
 
     OPEN = 1
-    """A conversation was made: bytes_in is the thread's id as the kernel knows it, bytes_out the process's."""
+    """A conversation was made: bytes_in is the kernel's id of the thread, bytes_out that of the process."""
     RECEIVE = 2
-    """`receive`: bytes_in were given, bytes_out were returned, head is the begin of what was given."""
+    """`receive`: bytes_in were received, bytes_out returned; head is the first bytes received."""
     PROCEED = 3
     """`proceed`: the next slice of a long pipeline."""
     STORE = 4
@@ -26,20 +26,20 @@ class What(IntEnum):
     COMPUTE = 5
     """The laboratory's BURN."""
     BLOCK = 6
-    """The laboratory's SLEEP: the thread waited in a call that knows of nobody else."""
+    """The laboratory's SLEEP: the thread waited in a blocking call."""
     FORK = 7
-    """This process made another one."""
+    """This process forked another one."""
     BORN = 8
-    """This process was made: it ended when its first statement ran."""
+    """This process was forked; the event ends when its first statement runs."""
 
 
 Stamp = Any
-"""A time: nanoseconds of the monotonic clock, or (those, CPU nanoseconds of the thread, its run delay)."""
+"""A time: nanoseconds of the monotonic clock; or a tuple of these, the thread's CPU time and its run delay, in ns."""
 
 Event = tuple[What, int, Stamp, Stamp, int, int, bytes]
 """(what, conversation, began, ended, bytes_in, bytes_out, head).
 
-conversation is a number that is used once in a process, 0 where there is none.
+conversation is a number that is unique in its process; 0 if there is none.
 """
 
 Note = Callable[[Event], None]

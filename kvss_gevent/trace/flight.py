@@ -1,8 +1,8 @@
-"""The flight recorder: a running server's last seconds in memory, written to a file on demand or when a call is slow.
+"""The flight recorder: keeps a server's last seconds in memory, and writes them on demand or after a slow call.
 
-The server's path pays for one tuple and one append for each call. Writing happens on a thread of its own, a piece at a
-time: to make one text of all takes half a second, in which the loop cannot run. A server alone does not know when a
-request arrived, so a recording shows who held the loop and what was taken up right after.
+Each call costs one tuple and one append. A separate thread writes the file, piece by piece: to format all events at
+once takes half a second, in which the loop cannot run. A server does not know when a request arrived, so a recording
+shows which call held the loop and which calls began right after it.
 """
 
 import contextlib
@@ -32,22 +32,20 @@ FORM = "kvss flight recording 1"
 MOST_EVENTS = 100_000
 """About 30 MB. At 10,000 requests a second it is the last ten seconds."""
 AFTER_S = 0.5
-"""Between something slow and the writing: what is taken up right after belongs to it."""
+"""Time from a slow call to the writing, so that the recording has the calls right after it."""
 PAUSE_S = 60.0
-"""Between two recordings that nobody asked for."""
+"""Shortest time between two recordings that slow calls start."""
 MOST_FILES = 10
-"""So many recordings that nobody asked for are written; then only the log tells."""
+"""So many recordings are written because of slow calls; later slow calls are only logged."""
 
 PIECE_EVENTS = 200
-"""Written in one go: the loop waits 1 ms for that, and has PIECE_PAUSE_S for itself before the next."""
+"""Events written together: this holds the loop for 1 ms. The thread then sleeps for PIECE_PAUSE_S."""
 PIECE_PAUSE_S = 0.001
-
-_WAITS = (What.STORE,)
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A recording as it is read back: what was noted, by the time at which it ended, and where and when."""
+    """A recording that was read from a file: events in the order of their ends, the model, the process, the cause."""
 
     model: str
     process: int
@@ -58,14 +56,14 @@ class Flight:
 
 
 class FlightError(Exception):
-    """A file is no recording; the message says why."""
+    """A file is not a recording; the message says why."""
 
 
 class FlightRecorder:
-    """Keeps the events of the last `seconds`, at most MOST_EVENTS; `converse` is for a Service, to make conversations.
+    """Keeps the events of the last `seconds`, at most MOST_EVENTS. A Service makes conversations with `converse`.
 
-    slow_ms: a call that held its thread longer than that is logged and has a recording written; 0 is never.
-    directory: where recordings go.
+    slow_ms: a call that held its thread longer is logged and starts a recording; 0 for never. directory: where
+    recordings are written.
     """
 
     def __init__(self, model: str, seconds: float, slow_ms: float = 0.0, directory: Path = Path()) -> None:
@@ -85,12 +83,12 @@ class FlightRecorder:
             self._look_at(event)
 
     def _look_at(self, event: Event) -> None:
-        """Tell of a call that took long, if it held its thread and did not wait for a store."""
+        """Log a long call and start a recording, unless it waited for a store most of the time."""
         waited_ns = 0
         for one in reversed(self._kept):
             if one[3] < event[2]:
                 break
-            if one[0] in _WAITS and one[1] == event[1] and one[2] >= event[2]:
+            if one[0] is What.STORE and one[1] == event[1] and one[2] >= event[2]:
                 waited_ns += one[3] - one[2]
         held_ns = event[3] - event[2] - waited_ns
         now_s = time.monotonic()
@@ -104,13 +102,13 @@ class FlightRecorder:
             self.write(said, AFTER_S)
 
     def dump(self, number: int) -> None:
-        """Have the recording written because a signal asked for it."""
+        """Start a recording because a signal asked for it."""
         self.write(f"asked for by {signal.Signals(number).name}")
 
     def write(self, why: str, after_s: float = 0.0) -> threading.Thread:
-        """Have the recording written in the background and its path logged; returns the thread that does it.
+        """Write a recording in the background after after_s, and log its path; returns the thread.
 
-        While one is being written others are not: this is logged.
+        While a recording is being written no other one is; this is logged.
         """
         writer = self._writer = threading.Timer(after_s, self._write, (why,))
         writer.daemon = True
@@ -124,7 +122,7 @@ class FlightRecorder:
 
     def _write(self, why: str) -> None:
         if not self._writing.acquire(blocking=False):
-            logger.warning("a flight recording is being written; there is no other one for: %s", why)
+            logger.warning("a flight recording is being written already, so none is made for: %s", why)
             return
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = _free_name(self._directory / f"kvss-flight-{stamp}-{os.getpid()}.json")
@@ -158,7 +156,7 @@ class FlightRecorder:
         }
         events = list(self._kept)
         first = bisect_left(events, time.monotonic_ns() - int(self._seconds * 1e9), key=itemgetter(3))
-        # It holds keys and addresses, and its name can be guessed: the file is new, and its owner's alone.
+        # It has keys of clients and its name can be guessed, so it must be a new file that only its owner can read.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(_text(recording)[: -len("]}")])
@@ -171,7 +169,7 @@ class FlightRecorder:
 
 
 def _free_name(path: Path) -> Path:
-    """Return the path, with a number behind its name where there is a file already."""
+    """Return the path; if there is such a file already, with a number after its name."""
     names = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
     return next(name for name in chain((path,), names) if not name.exists())
 

@@ -1,7 +1,7 @@
-"""A conversation that notes every call: another object with the six members of a session, made where sessions are.
+"""A conversation that notes every call: an object with the six members of a session, which a Service makes instead.
 
-With the wall clock alone an event costs 0.4 us. With CPU clocks it costs 2 us, and tells who had a processor; that is
-for scenes only. Where tracing is off nothing of this exists: no wrapper, no `if`.
+With the wall clock alone an event costs 0.4 us. With CPU clocks it costs 2 us and shows which thread had a processor;
+only scenes use this. While tracing is off nothing of this is on the path: no wrapper and no `if`.
 """
 
 import copy
@@ -20,22 +20,22 @@ from kvss_gevent.trace.timed import TimedLab, TimedStore
 
 OPEN, RECEIVE, PROCEED = What.OPEN, What.RECEIVE, What.PROCEED
 CPU_READ_NS = 20_000
-"""A thread's CPU time is read at most this often: the system call costs as much as all the rest of an event."""
+"""Shortest time between two readings of a thread's CPU time: the system call costs as much as the rest of an event."""
 DELAY_READ_NS = 200_000
-"""A thread's run delay is read at most this often: a look into /proc costs 1.4 us."""
+"""Shortest time between two readings of a thread's run delay: reading /proc costs 1.4 us."""
 
 
 def wall_clock() -> Clock:
-    """Return the clock of the cheap level: nanoseconds, the same clock in every process."""
+    """Return the cheap clock: nanoseconds, the same in every process."""
     return time.monotonic_ns
 
 
 def cpu_clock() -> Clock:
     """Return a clock of the calling thread: (monotonic, CPU time, run delay) in nanoseconds.
 
-    CPU time is taken to have gone on since it was read, if that was less than CPU_READ_NS ago; it may be too much by
-    as much, and by no more, as each step begins at a reading. Run delay is the time for which the thread was ready
-    and had no core, as the kernel counts it; it may be DELAY_READ_NS old.
+    If CPU time was read less than CPU_READ_NS ago, the thread is assumed to have run since then. So CPU time is at
+    most CPU_READ_NS too high, and the error does not add up. Run delay is the time in which the thread was ready but
+    had no core, counted by the kernel; it may be DELAY_READ_NS old.
     """
     thread = threading.get_native_id()
     descriptor = os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
@@ -57,9 +57,9 @@ def cpu_clock() -> Clock:
 
 
 class Tracer:
-    """Makes traced conversations: Service calls it in place of the plain conversation's class.
+    """Makes traced conversations. A Service calls it instead of the class of plain conversations.
 
-    note is called with every event. clock is called once in each thread, in each process, and returns its clock.
+    note is called with every event. clock is called once in each thread of each process and returns its clock.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Tracer:
         now = clock()
         note((OPEN, number, now, now, thread, os.getpid(), b""))
         if service.store.blocks or service.lab:
-            # What waits is told from what works by events of its own, and these must know whose they are: the
-            # conversation sees its own view of the service. Stores that never wait are left alone.
+            # Waits inside a call have their own events, which name the conversation. So the conversation gets its own
+            # copy of the service, with a timed store and timed commands. A store that never waits is not wrapped.
             service = copy.copy(service)
             if service.store.blocks:
                 service.store = TimedStore(service.store, number, note, clock)
@@ -92,7 +92,7 @@ class Tracer:
 
 
 class NotedConversation:
-    """Notes every call of a conversation; see Conversation for what its members are."""
+    """Notes every call of a conversation; see Conversation for its members."""
 
     __slots__ = ("_clock", "_conversation", "_note", "_number", "closed", "more", "receive")
 
@@ -103,7 +103,7 @@ class NotedConversation:
         self.receive = self._noting()
 
     def _noting(self) -> Callable[[bytes], bytes]:
-        """Return `receive`: a function and not a method, as to look up five attributes of self costs 0.1 us a call."""
+        """Return `receive` as a function: in a method, the look-ups of five attributes of self cost 0.1 us a call."""
         conversation, number, note, clock = self._conversation, self._number, self._note, self._clock
         inner = conversation.receive
 
@@ -127,12 +127,12 @@ class NotedConversation:
 
     @property
     def partial(self) -> Sized | None:
-        """The line whose end has not arrived."""
+        """The received part of a line whose end has not arrived; None if there is none."""
         return self._conversation.partial
 
     @property
     def quiet(self) -> bool:
-        """For the caller to set; false again after the next receive."""
+        """See Conversation."""
         return self._conversation.quiet
 
     @quiet.setter

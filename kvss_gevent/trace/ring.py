@@ -1,7 +1,7 @@
-"""Events in memory that processes share: made before the first fork, a slot for each process, read at the end.
+"""Events in memory that processes share. It is made before the first fork and has a slot for each process.
 
-A process that is killed leaves its events behind, without a last word. A slot is a ring: where it is full the oldest
-event goes, and the reader says how many went. Sequence numbers tell it: they grow by one in each slot.
+If a process is killed, its events stay in its slot. A slot is a ring: when it is full, a new event replaces the oldest.
+The events of a slot have consecutive numbers, from which the reader knows how many are lost.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from typing import Any
 from kvss_gevent.trace.events import Event, What
 
 RECORD = struct.Struct("<QIIII6Q32s")
-"""Sequence number, what, conversation, bytes in and out, two stamps, and as much of the head as has room."""
+"""Sequence number, what, conversation, bytes in and out, two stamps, and the first 32 bytes of the head."""
 RECORD_BYTES, pack_into = RECORD.size, RECORD.pack_into
 SLOTS = 64
 SLOT_EVENTS = 4096
@@ -24,7 +24,7 @@ SLOT_EVENTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """An event as it is read back. Times are nanoseconds; cpu and delay are those of the thread."""
+    """An event that was read from a ring. Times are nanoseconds; cpu and delay are those of the thread."""
 
     process: int
     what: What
@@ -46,15 +46,15 @@ class Noted:
 
     @property
     def cpu_ns(self) -> int:
-        """How much processor the thread had meanwhile."""
+        """The thread's CPU time in it."""
         return self.ended_cpu_ns - self.began_cpu_ns
 
 
 class Ring:
-    """The writers' side: made by the first process, used by it and by all that it forks.
+    """Writes events. The first process makes it, and the processes that it forks use it too.
 
-    Every process writes into a slot of its own, which it takes when it is born (see follow_forks). One for which there
-    is no slot left ends at once.
+    Every process writes into its own slot, which it takes when it is forked (see follow_forks). If no slot is left, the
+    process ends at once.
     """
 
     def __init__(self, path: Path, slots: int = SLOTS, slot_events: int = SLOT_EVENTS) -> None:
@@ -62,12 +62,12 @@ class Ring:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, size)
-            # Pages that exist already: a page fault in the middle of a request would be seen as a wait.
+            # Populated, because a page fault in a request would look like a wait.
             self._memory = mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         finally:
             os.close(descriptor)
         self._slot_events = slot_events
-        # Taking a slot is reading a byte: the kernel hands out each of them once.
+        # A process takes a slot by reading a byte from a pipe: the kernel gives each byte to one process only.
         self._free, free_end = os.pipe()
         os.write(free_end, bytes(range(slots)))
         os.close(free_end)
@@ -75,8 +75,8 @@ class Ring:
         self._take_slot()
 
     def follow_forks(self) -> None:
-        """Give a slot to every process that this one forks from now on, and note what a fork took; for good."""
-        os.register_at_fork(before=self._before_fork, after_in_parent=self._made_child, after_in_child=self._born)
+        """Give a slot to every process that this one forks from now on, and note each fork. It cannot be undone."""
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._forked, after_in_child=self._born)
 
     def put(self, event: Event) -> None:
         """Write one event whose stamps are those of a CPU clock."""
@@ -96,7 +96,7 @@ class Ring:
     def _before_fork(self) -> None:
         self._forked_ns = time.monotonic_ns()
 
-    def _made_child(self) -> None:
+    def _forked(self) -> None:
         self._put_fork(What.FORK)
 
     def _born(self) -> None:
@@ -108,7 +108,7 @@ class Ring:
 
 
 def read(path: Path, slot_events: int = SLOT_EVENTS) -> tuple[list[Noted], int]:
-    """Return all events of a ring's file by the time at which they began, and how many are lost."""
+    """Return all events of a ring's file, in the order of their begins, and the number of lost events."""
     noted: list[Noted] = []
     lost = 0
     data = path.read_bytes()

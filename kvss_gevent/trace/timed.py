@@ -1,4 +1,4 @@
-"""What may wait inside a call, as one conversation sees it: the store and the laboratory's commands, each timed."""
+"""Timed wrappers for what may wait inside a call: the store and the laboratory's commands, for one conversation."""
 
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.stores.base import Batch, Store
@@ -41,7 +41,7 @@ class TimedLab:
         self._lab, self._number, self._note, self._clock = lab, number, note, clock
 
     def run(self, line: bytes) -> bytes | None:
-        """Run a request line and return its reply line; None where it is no well-formed lab command."""
+        """Run a request line and return its reply line; None if it is not a well-formed lab command."""
         began = self._clock()
         reply = self._lab.run(line)
         if reply is not None:

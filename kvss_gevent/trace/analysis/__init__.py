@@ -1,4 +1,4 @@
-"""What a recording says: the owners of every request's time (`parts`), who was waited for (`causes`), and in words.
+"""Analyses a recording: the parts of every request's time, the causes of its waits, a verdict, and sentences.
 
 May import: protocol, models, trace, trace.scenes.
 """

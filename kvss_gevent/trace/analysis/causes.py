@@ -1,8 +1,8 @@
-"""Says for every part of a request who was waited for, and claims no more than was measured.
+"""Finds for every part of a request which client it waited for, and names only causes that were measured.
 
-A cause is claimed only where it can be one: another call on the same thread, a thread that held the lock of the same
-process, a client that kept the thread though it was idle, a run delay that the kernel counted. What was served
-meanwhile in another process is no cause. What nothing accounts for is called the loop's own time where it is short.
+These are causes: another call on the same thread, a thread that held the lock of the same process, an idle client that
+kept the thread, a run delay that the kernel counted, and work of the loop itself. A call in another process is never a
+cause. A wait that nothing explains is called unknown, or, if it is long, a stop of the server.
 """
 
 from bisect import bisect_left, bisect_right
@@ -18,41 +18,41 @@ from kvss_gevent.trace.events import What
 from kvss_gevent.trace.scenes.recording import Recording
 
 SHORT_NS = 1_000_000
-"""Up to here a wait is the loop's and the kernel's own business; above it wants a cause."""
+"""A shorter wait may come from the loop and the kernel; a longer one needs a cause."""
 OFF_NS = 150_000
-"""A call that had this much less processor than it took was interrupted; less is the clocks' own time."""
+"""A call whose CPU time was so much less than its length was interrupted; a smaller difference is the clocks' error."""
 LARGE_REPLY_BYTES = 64 << 10
 
 
 class Why(StrEnum):
-    """In which way somebody is waited for."""
+    """The kind of cause for which a request waited."""
 
     SELF = "self"
-    """Nobody else: it is the request's own time."""
+    """No wait for others: it is the request's own time."""
     TURN = "turn"
-    """The thread serves somebody else."""
+    """The thread served another client."""
     HELD = "held"
-    """The thread belongs to somebody else, who may be idle."""
+    """The thread belonged to another client, which may have been idle."""
     LOCK = "lock"
-    """Another thread of the process has the lock, the interpreter's or the model's."""
+    """Another thread of the process had the lock, the interpreter's or the model's."""
     CORE = "core"
-    """The thread was ready and had no core; the kernel counted it."""
+    """The thread was ready and had no core; the kernel counts this."""
     START = "start"
     """The process or the thread for this client was being made."""
     LOOP = "loop"
-    """The thread worked, but in no conversation: it accepted, received, sent, or looked who is ready."""
+    """The thread worked outside of conversations: it accepted, received, sent, or polled."""
     OFF = "off"
-    """The thread was there, had no lock to wait for and a core, and did not run: it was stopped from outside."""
+    """The thread did not run although it waited for no lock and no core: it was stopped from outside."""
     UNKNOWN = "unknown"
-    """Nothing that was measured accounts for it: wake-ups and what the clocks cannot resolve."""
+    """Nothing that was measured explains it: wake-ups, and times below the clocks' resolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A piece of a request's time with its owner and who was waited for; who 0 is nobody.
+    """A piece of a request's time: its owner, why it waited, and for which client (who, 0 for none).
 
-    shares: of a call that was interrupted, nanoseconds without lock, core or anything: where in the stretch they lie is
-    not known.
+    shares: for a call that was interrupted, (owner, nanoseconds, client) without the lock, without a core, or stopped;
+    where they lie in the stretch is not known.
     """
 
     owner: Owner
@@ -69,17 +69,17 @@ class Stretch:
 
 
 ONE_AT_A_TIME = ("sequential", "threads", "pool", "fork", "prefork")
-"""The models in which a thread belongs to one client until it leaves. In a loop a client that is idle keeps nobody."""
+"""The models in which a thread belongs to one client until it leaves. In an event loop an idle client holds nothing."""
 
 MAKES = ("threads", "fork")
 """The models that make a thread or a process for each client."""
 
 Thread = tuple[int, int]
-"""A thread's place: (slot of the process, thread's id)."""
+"""A thread: (slot of its process, its id)."""
 
 
 class Causes:
-    """What one recording knows about threads, and the stretches of a request that follow from it."""
+    """Knows what the threads of one recording did, and cuts requests into stretches with causes."""
 
     def __init__(self, recording: Recording, calls: list[Call]) -> None:
         self._model = recording.model
@@ -130,7 +130,7 @@ class Causes:
             self._forks[process] = [Hold(f.began_ns, f.ended_ns, whose.get(f.began_ns, 0)) for f in forks]
 
     def stretches(self, request: TracedRequest) -> list[Stretch]:
-        """Return a request's time from end to end, with causes."""
+        """Return the stretches of a request; they cover its whole time."""
         return [stretch for span in request.spans for stretch in self._of(request, span)]
 
     def _of(self, request: TracedRequest, span: Span) -> Iterator[Stretch]:
@@ -145,7 +145,7 @@ class Causes:
             yield Stretch(span.owner, Why.SELF, who, span.began_ns, span.ended_ns)
 
     def _shares(self, span: Span) -> tuple[tuple[Owner, int, int], ...]:
-        """Return what a call lacked; all of it is put down to the longest of its own parts."""
+        """Return the shares of an interrupted call, if this span is the longest of its own parts; else none."""
         call = span.call
         assert call is not None
         own = [one for one in inside(call) if one.owner is Owner.SERVED]
@@ -164,16 +164,16 @@ class Causes:
         return tuple(share for share in shares if share[1] > 0)
 
     def _late(self, span: Span, call: Call) -> tuple[tuple[Owner, int, int], ...]:
-        """Return for how long a call that waited was over and its thread had no core to go on."""
+        """Return the share of a wait inside a call in which its thread was ready again but had no core."""
         place = (call.noted.process, call.thread)
         if overlaps(self._holds[place], span.began_ns, span.ended_ns, call.client):
-            return ()  # the thread did other things meanwhile: its run delay is not this call's
+            return ()  # the thread served others meanwhile, so its run delay does not belong to this call
         noted = next(one for one in call.carved if one.began_ns == span.began_ns)
         delay_ns = min(noted.ended_delay_ns - noted.began_delay_ns, span.ns)
         return ((Owner.CORE, delay_ns, 0),) if delay_ns > OFF_NS else ()
 
     def _waiting(self, who: int, span: Span, call: Call) -> Iterator[Stretch]:
-        """Yield the stretches of a wait: first what can be placed in time, then run delay, then what is left."""
+        """Yield the stretches of a wait: first causes whose time is known, then run delay, then the rest."""
         place = (call.noted.process, call.thread)
         found: list[Stretch] = []
         if span.owner is Owner.QUEUE:
@@ -185,10 +185,10 @@ class Causes:
         yield from self._with_late_delay(span, call, sorted(found, key=lambda one: one.began_ns))
 
     def _with_late_delay(self, span: Span, call: Call, found: list[Stretch]) -> Iterator[Stretch]:
-        """Yield stretches, of those without a cause as much for a core as the kernel counted in the whole span.
+        """Yield the stretches; those without a cause become waits for a core, as long as the kernel's count allows.
 
-        A thread's run delay is read less often than it changes, so that the sum over a span is known better than what
-        lies in one of its gaps.
+        A thread's run delay is read less often than it changes, so its sum over a span is known better than its part
+        in one gap.
         """
         readings = self._readings[call.noted.process, call.thread]
         before = bisect_right(readings, (span.began_ns, 1 << 63, 0)) - 1
@@ -208,13 +208,13 @@ class Causes:
                 yield Stretch(one.owner, why, whose, until_ns, one.ended_ns)
 
     def _unplaced(self, who: int, span: Span, call: Call, began_ns: int, ended_ns: int) -> Iterator[Stretch]:
-        """Yield what the thread's clocks say of a gap in which it served nobody: amounts, one behind the other."""
+        """Yield the stretches of a gap in which the thread served no client: amounts from its clocks, in a row."""
         readings = self._readings[call.noted.process, call.thread]
         before = bisect_right(readings, (began_ns, 1 << 63, 0)) - 1
         after = bisect_left(readings, (ended_ns, 0, 0))
         amounts: list[tuple[Why, int, int]] = []
         if before < 0 and span.owner is Owner.QUEUE:
-            # The thread was not there yet, or had not been looked at: its run delay counts from its own beginning.
+            # The thread did not exist yet, or its clocks had not been read: its run delay counts from its start.
             delay_ns = readings[after][1] if after < len(readings) else 0
             rest = (Why.START, who) if self._model in MAKES else (Why.UNKNOWN, 0)
             amounts = [(Why.CORE, 0, delay_ns), (*rest, ended_ns)]
@@ -240,7 +240,7 @@ class Causes:
         return (Why.OFF, 0) if left_ns > SHORT_NS and span.owner is Owner.QUEUE else (Why.UNKNOWN, 0)
 
     def _before_made(self, who: int, span: Span, call: Call) -> list[Stretch]:
-        """Return the stretches until the conversation was made: somebody held its thread, or its process was made."""
+        """Return the stretches until the conversation was made: a client held its thread, or its process was forked."""
         noted = call.noted
         made_ns = min(self._made_ns[noted.process, noted.conversation], span.ended_ns)
         if made_ns <= span.began_ns:
@@ -258,7 +258,7 @@ class Causes:
         return _filled(until, [], [hold for hold in self._keepers(place, made_ns) if hold.client != who], Why.HELD)
 
     def _keepers(self, place: Thread, made_ns: int) -> Iterator[Hold]:
-        """Yield who kept a thread, from its conversation's making to the next, with nobody else served there."""
+        """Yield the clients that kept a thread, each from its own conversation's start to the start of the next one."""
         opened = [one for one in self._opened[place] if one.began_ns <= made_ns]
         for holder, following in pairwise(opened):
             others = overlaps(self._holds[place], holder.began_ns, following.began_ns, holder.client)
@@ -267,12 +267,12 @@ class Causes:
                 yield Hold(holder.began_ns, following.began_ns, holder.client)
 
     def _others(self, call: Call) -> list[Hold]:
-        """Return what other threads of the same process had the lock for."""
+        """Return when other threads of the same process held the lock, and for which clients."""
         return [hold for hold, thread in self._inside[call.noted.process] if thread != call.thread]
 
 
 def _gaps(span: Span, found: Iterable[Stretch]) -> Iterator[tuple[int, int]]:
-    """Yield what stretches leave open of a span."""
+    """Yield the times of a span that no stretch covers."""
     at_ns = span.began_ns
     for one in sorted(found, key=lambda one: one.began_ns):
         if one.began_ns > at_ns:
@@ -283,7 +283,7 @@ def _gaps(span: Span, found: Iterable[Stretch]) -> Iterator[tuple[int, int]]:
 
 
 def _filled(span: Span, found: list[Stretch], holds: list[Hold], why: Why) -> list[Stretch]:
-    """Return the stretches with those added that holds account for, where none has done so yet."""
+    """Return the stretches, and new ones for holds in the gaps between them."""
     for hold in sorted(holds, key=lambda one: one.began_ns):
         for began_ns, ended_ns in list(_gaps(span, found)):
             from_ns, to_ns = max(began_ns, hold.began_ns), min(ended_ns, hold.ended_ns)

@@ -1,4 +1,4 @@
-"""Who held what, when: spans of time in which a thread served one client, and what of them lies in another span."""
+"""Holds: spans of time in which a client had a thread or a lock, and their overlaps with another span."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from kvss_gevent.trace.ring import Noted
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One client had something from began_ns to ended_ns."""
+    """One client had a thread or a lock from began_ns to ended_ns."""
 
     began_ns: int
     ended_ns: int
@@ -19,7 +19,7 @@ class Hold:
 
 
 def busy(call: Call, began_ns: list[int]) -> Iterator[Hold]:
-    """Yield when a call held its thread: all the time, but not while the store lets other calls of the thread begin.
+    """Yield when a call held its thread: its whole time, without waits for the store in which other calls began.
 
     began_ns: when the calls of the thread began, in order.
     """
@@ -32,7 +32,7 @@ def busy(call: Call, began_ns: list[int]) -> Iterator[Hold]:
 
 
 def locked(call: Call) -> Iterator[Hold]:
-    """Yield when a call kept other threads of its process out: not while it waited in a call of the laboratory."""
+    """Yield when a call held the lock of its process: its whole time, without the laboratory's blocking calls."""
     yield from _without(call, [one for one in call.inner if one.what is What.BLOCK])
 
 
@@ -45,7 +45,7 @@ def _without(call: Call, events: Iterable[Noted]) -> Iterator[Hold]:
 
 
 def overlaps(holds: Iterable[Hold], began_ns: int, ended_ns: int, but: int) -> list[Hold]:
-    """Return holds by others than `but`, cut to a time."""
+    """Return the parts of holds within a time, without those of the client `but`."""
     return [
         Hold(max(hold.began_ns, began_ns), min(hold.ended_ns, ended_ns), hold.client)
         for hold in holds

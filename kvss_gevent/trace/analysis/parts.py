@@ -1,7 +1,7 @@
-"""Cuts the time of a request into parts with an owner each. The parts lie end to end: their sum is the whole time.
+"""Cuts the time of a request into parts, each with an owner. They follow each other, so their sum is the whole time.
 
-Bytes pair a client's packet with the calls that answered it: what a connection has received and returned up to a call
-says which packet the call was about, wherever the stream was cut.
+A client's packet is paired with the calls that answered it by counting bytes: how much a connection has received and
+returned before a call says which packet the call was about, wherever TCP has cut the stream.
 """
 
 from collections import defaultdict
@@ -16,37 +16,37 @@ from kvss_gevent.trace.scenes.recording import Recording
 
 
 class Owner(StrEnum):
-    """To whom a part of a request's time belongs."""
+    """What a part of a request's time was spent on."""
 
     UNSENT = "unsent"
-    """Half of it is sent; the client keeps the rest."""
+    """The client has sent half of it and waits before it sends the rest."""
     WAY = "way"
     """On its way to the server."""
     QUEUE = "queue"
-    """Arrived, not taken up."""
+    """It has arrived and waits to be handled."""
     SERVED = "served"
-    """Being handled, on a processor."""
+    """The server handles it, on a processor."""
     BLOCKED = "blocked"
-    """Being handled, in a call that blocks (SLEEP)."""
+    """The server handles it, in a blocking call (SLEEP)."""
     LOCK = "lock"
-    """In the middle of being handled, without the interpreter's lock."""
+    """The server handles it, but waits for the interpreter's lock."""
     CORE = "core"
-    """In the middle of being handled, without a core."""
+    """The server handles it, but has no core."""
     STOPPED = "stopped"
-    """In the middle of being handled, while the process did not run at all."""
+    """The server handles it, but its process does not run at all."""
     STORE = "store"
-    """Waiting for the store."""
+    """It waits for the store."""
     SLICE = "slice"
-    """Between two slices of its replies."""
+    """It waits between two slices of its replies."""
     REPLY = "reply"
-    """The reply is on its way."""
+    """The reply is on its way to the client."""
     CLIENT = "client"
-    """The reply is there, and the client does not read or is not awake."""
+    """The reply has arrived, and the client does not read or is not awake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a conversation, with what happened inside it. own_ns: wall time less the events inside."""
+    """One call of a conversation, with the events inside it."""
 
     noted: Noted
     client: int
@@ -55,23 +55,23 @@ class Call:
 
     @property
     def own_ns(self) -> int:
-        """How long it took, less what was inside: store and blocking calls."""
+        """How long it took, without the waits inside: store and blocking calls."""
         return self.noted.wall_ns - sum(one.wall_ns for one in self.carved)
 
     @property
     def own_cpu_ns(self) -> int:
-        """How much processor it had, less what others had while it waited inside."""
+        """Its CPU time, without that of other calls on the thread while it waited inside."""
         return self.noted.cpu_ns - sum(one.cpu_ns for one in self.carved)
 
     @property
     def carved(self) -> tuple[Noted, ...]:
-        """The events inside that waited."""
+        """The waits inside: store and blocking calls."""
         return tuple(one for one in self.inner if one.what in (What.STORE, What.BLOCK))
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part: whose it is, from when until when, and the call in which it lies or that ended it."""
+    """A part of a request's time: its owner, begin and end, and the call that it is in or that ended it."""
 
     owner: Owner
     began_ns: int
@@ -80,7 +80,7 @@ class Span:
 
     @property
     def ns(self) -> int:
-        """How long it is; a little below 0 where two clocks were read in another order."""
+        """How long it is; a little below 0 if two clocks were read in the other order."""
         return self.ended_ns - self.began_ns
 
 
@@ -94,16 +94,16 @@ class TracedRequest:
 
     @property
     def total_ns(self) -> int:
-        """From before sending to the last byte of the reply."""
+        """The time from before the sending to the last byte of the reply."""
         return self.asked.received_ns - self.asked.began_ns
 
 
 class UnpairedError(Exception):
-    """A packet has no calls that answer it: events are missing, and the recording cannot be trusted."""
+    """No calls answer a packet: events are missing, and the recording cannot be trusted."""
 
 
 def calls_of(recording: Recording) -> list[Call]:
-    """Return all calls, with the client and the thread of each; client 0 is nobody of the scene."""
+    """Return all calls, each with its client and thread; client 0 does not belong to the scene."""
     threads: dict[tuple[int, int], int] = {}
     clients: dict[tuple[int, int], int] = {}
     inner: dict[tuple[int, int], list[Noted]] = defaultdict(list)
@@ -133,7 +133,7 @@ def _named_in(head: bytes) -> int:
 
 
 def requests_of(recording: Recording, calls: list[Call]) -> list[TracedRequest]:
-    """Return every packet with its parts. Raises UnpairedError."""
+    """Return every packet with its parts. Raises UnpairedError if events were lost or a packet has no call."""
     if recording.lost:
         raise UnpairedError(f"{recording.lost} events were lost")
     by_client: dict[int, list[Call]] = defaultdict(list)
@@ -151,7 +151,7 @@ def requests_of(recording: Recording, calls: list[Call]) -> list[TracedRequest]:
 
 
 def _calls_about(asked: Asked, calls: list[Call]) -> Iterator[Call]:
-    """Yield the calls that took the packet's bytes or returned bytes of its reply; none where they do not add up."""
+    """Yield the calls that received the packet's bytes or returned bytes of its reply; none if bytes are missing."""
     taken = returned = 0
     found = []
     for call in calls:
@@ -191,7 +191,7 @@ def _spans(request: TracedRequest, deaf_ns: tuple[int, int]) -> Iterator[Span]:
 
 
 def inside(call: Call) -> Iterator[Span]:
-    """Yield a call's parts: its own time, cut by what waited inside."""
+    """Yield the parts of a call: its own time, and the waits inside it."""
     at_ns = call.noted.began_ns
     for one in call.carved:
         yield Span(Owner.SERVED, at_ns, one.began_ns, call)
@@ -201,7 +201,7 @@ def inside(call: Call) -> Iterator[Span]:
 
 
 def _split(span: Span, deaf_ns: tuple[int, int]) -> Iterator[Span]:
-    """Give to the client what lies in the time in which it does not read."""
+    """Yield the span; the part of it in which the client does not read becomes the client's."""
     from_ns, to_ns = max(span.began_ns, deaf_ns[0]), min(span.ended_ns, deaf_ns[1])
     if from_ns >= to_ns:
         yield span

@@ -1,4 +1,4 @@
-"""What one recording says in words: the longest wait, for whom, and whether the busy client held the others up."""
+"""Analyses one recording: the longest wait, its cause, and whether the busy client held the others up."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from kvss_gevent.trace.analysis.parts import Owner, TracedRequest, calls_of, req
 from kvss_gevent.trace.scenes.recording import Recording
 
 TURNS_NS = 700_000
-"""Of the median wait beside a busy client, run delay left out: threads at a lock have 5 ms, processes 0.1 ms."""
+"""Lowest median wait, without run delay, for the verdict TURNS: threads at a lock have 5 ms, processes 0.1 ms."""
 SHORT_WAIT_NS = 1_000_000
 
 
 class SceneVerdict(StrEnum):
-    """What became of the patient clients, by thresholds: the same at every repeat."""
+    """How long the patient clients waited, by thresholds that give the same verdict in every repeat."""
 
     HELD = "held up"
-    """The longest of them waited at least half as long as the busy client's request took."""
+    """The longest wait took at least half as long as the busy client's request."""
     TURNS = "in turns"
-    """They were delayed, not held up."""
+    """They were delayed, but not held up."""
     FREE = "hardly delayed"
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """A recording with everything that is known about it."""
+class SceneAnalysis:
+    """A recording with all results of its analysis."""
 
     recording: Recording
     requests: list[TracedRequest]
     stretches: list[list[Stretch]]
-    """Those of each request, in the same order."""
+    """The stretches of each request, in the order of `requests`."""
     longest: int
-    """The number in `requests` of the one that waited longest."""
+    """The index in `requests` of the request that waited longest."""
     wait_ns: int
     why: Why
     who: tuple[int, ...]
@@ -45,7 +45,7 @@ class Story:
         return self.recording.model
 
 
-def tell(recording: Recording) -> Story:
+def analyse(recording: Recording) -> SceneAnalysis:
     """Analyse a recording. Raises UnpairedError."""
     calls = calls_of(recording)
     requests = requests_of(recording, calls)
@@ -61,11 +61,11 @@ def tell(recording: Recording) -> Story:
     why, who = blame(stretches[longest])
     delays = _Delays(stretches, requests)
     verdict = _verdict(recording, [delays.caused_ns(stretches[number]) for number in waits])
-    return Story(recording, requests, stretches, longest, waits[longest], why, who, verdict)
+    return SceneAnalysis(recording, requests, stretches, longest, waits[longest], why, who, verdict)
 
 
 def wait_ns(stretches: list[Stretch]) -> int:
-    """Return how long a request waited: its time less what was spent on itself, on a processor or in the store."""
+    """Return how long a request waited: its time without that on a processor, in the store, or in its own calls."""
     total = 0
     for one in stretches:
         own = one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT)
@@ -74,7 +74,7 @@ def wait_ns(stretches: list[Stretch]) -> int:
 
 
 def blame(stretches: list[Stretch]) -> tuple[Why, tuple[int, ...]]:
-    """Return for what a request waited longest, and for which clients, those with a small share left out."""
+    """Return the main cause for which a request waited, and the clients with more than an eighth of that wait."""
     found: Counter[tuple[Why, int]] = Counter()
     for one in stretches:
         if one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT):
@@ -93,7 +93,7 @@ _SHARES = {Owner.LOCK: Why.LOCK, Owner.CORE: Why.CORE, Owner.STOPPED: Why.OFF}
 
 
 def _watched(recording: Recording, requests: list[TracedRequest]) -> list[int]:
-    """Return the numbers of the requests that a scene is about: the patient clients', beside what the busy ones do."""
+    """Return the indexes of the requests that a scene is about: those of patient clients while a busy one is served."""
     clients = recording.scene.clients
     busy = [request.asked for request in requests if clients[request.asked.client - 1].busy]
     if not busy:
@@ -116,14 +116,14 @@ def _watched(recording: Recording, requests: list[TracedRequest]) -> list[int]:
 
 
 def _is_greeting(recording: Recording, request: TracedRequest) -> bool:
-    """Tell the first request of a client that has others: where it waits for its process, that is not the scene's."""
+    """Tell whether a request is the first of several of its client; its wait for a new process is not the scene's."""
     return request.asked.first_byte == 0 and len(recording.scene.clients[request.asked.client - 1].asks) > 1
 
 
 class _Delays:
-    """Tells what waits would have been on a machine that does nothing else: run delay is measured, so it is left out.
+    """Computes how long the waits would be on an otherwise idle machine, by leaving out the measured run delay.
 
-    A verdict is about the model. A client that waits for somebody who has no core is not held up by the model.
+    A verdict is about the model. If a client waits for another one that has no core, the model is not the cause.
     """
 
     def __init__(self, stretches: list[list[Stretch]], requests: list[TracedRequest]) -> None:
@@ -135,7 +135,7 @@ class _Delays:
         ]
 
     def caused_ns(self, stretches: list[Stretch]) -> float:
-        """Return for how long a request waited for somebody, or for something that the server did."""
+        """Return how long a request waited for another client or for the server's own work."""
         caused = 0.0
         for one in stretches:
             if one.owner in (Owner.QUEUE, Owner.SLICE, Owner.REPLY) and one.why is not Why.CORE:
@@ -154,10 +154,10 @@ def _verdict(recording: Recording, waits: list[float]) -> SceneVerdict:
     return SceneVerdict.TURNS if median(waits) >= TURNS_NS else SceneVerdict.FREE
 
 
-def named_share(story: Story, above_ns: int = SHORT_WAIT_NS) -> tuple[int, int]:
-    """Return how many waits longer than above_ns have a named cause for nine tenths of them, and how many there are."""
+def named_share(analysis: SceneAnalysis, above_ns: int = SHORT_WAIT_NS) -> tuple[int, int]:
+    """Return how many waits longer than above_ns have a named cause for 90 % of their time, and how many there are."""
     named = seen = 0
-    for request, stretches in zip(story.requests, story.stretches, strict=True):
+    for request, stretches in zip(analysis.requests, analysis.stretches, strict=True):
         for span in request.spans:
             if span.owner in (Owner.QUEUE, Owner.SLICE, Owner.REPLY) and span.ns > above_ns:
                 inside = [one for one in stretches if span.began_ns <= one.began_ns and one.ended_ns <= span.ended_ns]

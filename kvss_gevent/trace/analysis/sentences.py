@@ -1,10 +1,10 @@
-"""Sentences made from a recording's data: who waited, how long, for whom, and what that one had."""
+"""Makes sentences from an analysis: which client waited, how long, for which client, and why."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kvss_gevent.trace.analysis.causes import Why
-from kvss_gevent.trace.analysis.scene_verdict import SHORT_WAIT_NS, SceneVerdict, Story
+from kvss_gevent.trace.analysis.scene_verdict import SHORT_WAIT_NS, SceneAnalysis, SceneVerdict
 
 KEPT: Final[Mapping[str, str]] = {
     "sequential": "the only place there is",
@@ -21,24 +21,24 @@ KEPT: Final[Mapping[str, str]] = {
     "gevent-plain": "the only greenlet that runs",
     "gevent": "the only greenlet that runs",
 }
-"""What a client has of a model while it is served."""
+"""What a client occupies in a model while it is served."""
 
 
 MADE: Final[Mapping[str, str]] = {"threads": "thread"}
-"""What is made for a client where it is no process."""
+"""What a model makes for each client, if it is not a process."""
 
 
 def milliseconds(ns: float) -> str:
-    """Return a time as it is read: 297 ms, 5.7 ms, 0.3 ms."""
+    """Return a time in words: 297 ms, 5.7 ms, 0.3 ms."""
     ms = ns / 1e6
     return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
 
 
-def whose(story: Story, client: int) -> str:
-    """Return what a client was about while the longest wait lasted: `client 1's BURN 300`."""
-    waiting = story.requests[story.longest].asked
+def whose(analysis: SceneAnalysis, client: int) -> str:
+    """Return a client with its request during the longest wait, such as `client 1's BURN 300`."""
+    waiting = analysis.requests[analysis.longest].asked
     best, label = 0, ""
-    for request in story.requests:
+    for request in analysis.requests:
         asked = request.asked
         shared = min(asked.received_ns, waiting.received_ns) - max(asked.began_ns, waiting.began_ns)
         if asked.client == client and shared > best:
@@ -46,26 +46,26 @@ def whose(story: Story, client: int) -> str:
     return f"client {client}'s {label}" if label else f"client {client}"
 
 
-def others(story: Story) -> str:
-    """Return for whom the longest wait was, with what it asked where it is one: `client 1's BURN 300`."""
-    return whose(story, story.who[0]) if len(story.who) == 1 else clients(story.who)
+def others(analysis: SceneAnalysis) -> str:
+    """Return the clients for which the longest wait was; a single one with its request: `client 1's BURN 300`."""
+    return whose(analysis, analysis.who[0]) if len(analysis.who) == 1 else clients(analysis.who)
 
 
-def row_label(story: Story) -> tuple[str, str]:
-    """Return the few words at the right end of a model's row, in two lines."""
-    wait = milliseconds(story.wait_ns)
-    if story.wait_ns < SHORT_WAIT_NS:
+def row_label(analysis: SceneAnalysis) -> tuple[str, str]:
+    """Return the text at the right end of a model's row, in two lines."""
+    wait = milliseconds(analysis.wait_ns)
+    if analysis.wait_ns < SHORT_WAIT_NS:
         return f"longest wait {wait}", ""
     reasons = {
-        Why.TURN: f"for {others(story)}",
-        Why.HELD: f"until {clients(story.who)} left",
-        Why.LOCK: f"for the lock: {others(story)}",
+        Why.TURN: f"for {others(analysis)}",
+        Why.HELD: f"until {clients(analysis.who)} left",
+        Why.LOCK: f"for the lock: {others(analysis)}",
         Why.CORE: "for a core: all were taken",
-        Why.START: f"for its own {MADE.get(story.model, 'process')}",
+        Why.START: f"for its own {MADE.get(analysis.model, 'process')}",
         Why.LOOP: "for the loop's own work",
-        Why.OFF: "while the server stood still",
+        Why.OFF: "while the server was stopped",
     }
-    return f"longest wait {wait}", reasons.get(story.why, "at the client's own side")
+    return f"longest wait {wait}", reasons.get(analysis.why, "at the client's own side")
 
 
 def clients(who: Sequence[int]) -> str:
@@ -78,36 +78,36 @@ def clients(who: Sequence[int]) -> str:
     return f"clients {', '.join(most)} and {last}"
 
 
-def sentence(story: Story) -> str:
+def sentence(analysis: SceneAnalysis) -> str:
     """Return one sentence about a model."""
-    client = story.requests[story.longest].asked.client
-    wait, model = milliseconds(story.wait_ns), story.model
-    if story.wait_ns < SHORT_WAIT_NS:
+    client = analysis.requests[analysis.longest].asked.client
+    wait, model = milliseconds(analysis.wait_ns), analysis.model
+    if analysis.wait_ns < SHORT_WAIT_NS:
         return f"With {model} nobody waited longer than {wait}."
-    left, thread = ("it left", "the thread") if len(story.who) == 1 else ("they left", "the threads")
+    left, thread = ("it left", "the thread") if len(analysis.who) == 1 else ("they left", "the threads")
     reasons = {
-        Why.TURN: f"because {others(story)} had {KEPT[model]}",
-        Why.HELD: f"because {clients(story.who)}, busy or idle, kept {KEPT[model]} until {left}",
-        Why.LOCK: f"for the lock, which {thread} of {clients(story.who)} had",
+        Why.TURN: f"because {others(analysis)} had {KEPT[model]}",
+        Why.HELD: f"because {clients(analysis.who)}, busy or idle, kept {KEPT[model]} until {left}",
+        Why.LOCK: f"for the lock, which {thread} of {clients(analysis.who)} had",
         Why.CORE: "for a core: all of them were taken",
         Why.START: f"while its own {MADE.get(model, 'process')} was made",
         Why.LOOP: "while the server accepted, received and sent for others",
         Why.OFF: "while the server's process did not run at all",
     }
-    return f"With {model} client {client} waited {wait} {reasons.get(story.why, 'on its own side and on the way')}."
+    return f"With {model} client {client} waited {wait} {reasons.get(analysis.why, 'on its own side and on the way')}."
 
 
-def summary(stories: Sequence[Story]) -> list[str]:
-    """Return the two sentences below the picture: the model in which somebody waited longest, and the other end."""
-    ranked = sorted(stories, key=lambda story: story.wait_ns)
+def summary(analyses: Sequence[SceneAnalysis]) -> list[str]:
+    """Return the two sentences below the picture: about the model with the longest wait, and that with the shortest."""
+    ranked = sorted(analyses, key=lambda analysis: analysis.wait_ns)
     if len(ranked) == 1:
         return [sentence(ranked[0])]
     return [sentence(ranked[-1]), sentence(ranked[0])]
 
 
-def counted(stories: Sequence[Story]) -> str:
-    """Return how many models held their patient clients up."""
-    held = [story.model for story in stories if story.verdict is SceneVerdict.HELD]
+def counted(analyses: Sequence[SceneAnalysis]) -> str:
+    """Return a sentence that names the models in which the patient clients were held up."""
+    held = [analysis.model for analysis in analyses if analysis.verdict is SceneVerdict.HELD]
     if not held:
         return "No model held the others up."
-    return f"Held up for at least half of the time: {', '.join(held)} ({len(held)} of {len(stories)})."
+    return f"Held up for at least half of the time: {', '.join(held)} ({len(held)} of {len(analyses)})."

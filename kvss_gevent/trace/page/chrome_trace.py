@@ -1,14 +1,14 @@
-"""A scene as a trace in Chrome's JSON form, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""A scene as a trace in Chrome's JSON format, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
-Every model is a process there. Each client has a track with its requests and, inside them, their parts; each thread of
-the server has a track with the calls it ran. Times are microseconds, as the form wants it.
+In the trace, every model is a process. Each client has a track with its requests and their parts; each thread of the
+server has a track with its calls. Times are microseconds, as the format requires.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 SERVER_TRACK = 100
-"""The first track of the server's threads; clients have the tracks of their numbers."""
+"""The number of the first track of the server's threads; a client's track has the client's number."""
 
 
 def chrome_trace(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,7 +17,11 @@ def chrome_trace(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "traceEvents": events,
         "displayTimeUnit": "ms",
-        "otherData": {"scene": data["scene"]["name"], "told": data["scene"]["told"], "conditions": data["conditions"]},
+        "otherData": {
+            "scene": data["scene"]["name"],
+            "description": data["scene"]["description"],
+            "conditions": data["conditions"],
+        },
     }
 
 

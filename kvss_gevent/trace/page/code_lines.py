@@ -1,4 +1,4 @@
-"""Where in a model's code a request waits: the line is looked for in the source, so that it is always the right one."""
+"""Finds the line of a model's code at which a request waits. It is searched in the source, so it is always right."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ AROUND = 5
 
 @dataclass(frozen=True, slots=True)
 class CodeLine:
-    """One line of the package's source. excerpt: it with its neighbours; first: the number of the excerpt's first."""
+    """One line of the package's source. excerpt: the lines around it, from the line with the number `first` on."""
 
     file: str
     number: int
@@ -19,7 +19,7 @@ class CodeLine:
     first: int
 
     def as_data(self) -> dict[str, str | int]:
-        """Return it for a page's data."""
+        """Return it as data for a page."""
         return {**asdict(self), "file": f"kvss_gevent/{self.file}"}
 
 
@@ -38,11 +38,11 @@ WAITS: Final[Mapping[str, tuple[str, str]]] = {
     "gevent-plain": ("models/gevent_plain.py", "sock.recv("),
     "gevent": ("server/connection_loop.py", "recv(room)"),
 }
-"""For each model the file, and what stands in the line at which a request waits to be taken up."""
+"""The file of each model, and a text in the line at which a request waits before it is handled."""
 
 
 def line_of(model: str) -> CodeLine:
-    """Return the line at which a model's requests wait. Raises LookupError where the source has no such line."""
+    """Return the line at which a model's requests wait. Raises LookupError if the source has no such line."""
     file, words = WAITS[model]
     path = files("kvss_gevent")
     for part in file.split("/"):

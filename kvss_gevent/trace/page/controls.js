@@ -4,7 +4,7 @@ const whole = { from: 0, to: DATA.end_us };
 const state = { view: { ...whole }, open: new Set(), only: false, cursor: null, playing: false, frame: 0, step: -1 };
 const SHOW_S = 12;
 const watched = () => DATA.models.filter((model) => state.open.has(model.name));
-const told = () => watched()[0] ?? DATA.models[0];
+const current = () => watched()[0] ?? DATA.models[0];
 
 const stage = $(".stage"), tip = $(".tip");
 const holders = DATA.models.map((model, index) => {
@@ -36,7 +36,7 @@ const draw = () => {
     holder.classList.toggle("open", open);
     holder.querySelector(".picture").innerHTML = asSvg(one, frame, `${model.name}: ${model.sentence}`);
   }
-  const shown = watched().length ? watched().slice(0, 2) : [told()];
+  const shown = watched().length ? watched().slice(0, 2) : [current()];
   $(".queue").innerHTML = DATA.flight ? "" : shown.map((model) => asSvg(queue(model, frame, state.view), frame, `${model.name}: how many requests wait`)).join("");
   $(".code").innerHTML = shown.map(codeOf).join("");
 };
@@ -77,7 +77,7 @@ const show = (us) => {
 };
 
 const step = (by) => {
-  const model = told(), events = eventsOf(model);
+  const model = current(), events = eventsOf(model);
   setPlaying(false);
   if (state.step < 0 && state.cursor !== null) state.step = events.findIndex((event) => event[0] >= state.cursor) - (by > 0 ? 1 : 0);
   state.step = Math.min(Math.max(state.step + by, 0), events.length - 1);
@@ -102,8 +102,8 @@ const play = () => {
   const frame = (now) => {
     state.cursor += Math.max(now - last, 0) / 1000 / SHOW_S * (state.view.to - state.view.from);
     last = now;
-    const event = eventsOf(told()).findLast((one) => one[0] <= state.cursor);
-    if (event) $(".step").innerHTML = `<b>${told().name}, ${(state.cursor / 1000).toFixed(0)} ms.</b> ${escaped(event[1])}`;
+    const event = eventsOf(current()).findLast((one) => one[0] <= state.cursor);
+    if (event) $(".step").innerHTML = `<b>${current().name}, ${(state.cursor / 1000).toFixed(0)} ms.</b> ${escaped(event[1])}`;
     if (state.cursor >= state.view.to) { state.cursor = null; setPlaying(false); }
     else state.frame = requestAnimationFrame(frame);
     moveCursor();
@@ -142,15 +142,15 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   if (document.body.classList.contains("veiled")) { if (/^[123]$/.test(event.key)) predict(+event.key - 1); return; }
   const name = event.target.closest?.(".name");
-  if (name && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); return toggle(told_by(name)); }
+  if (name && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); return toggle(modelOf(name)); }
   if (event.target.tagName === "BUTTON" && event.key === " ") return;
   const act = { " ": play, ArrowRight: () => step(1), ArrowLeft: () => step(-1), "+": DO.in, "=": DO.in, "-": DO.out, Escape: reset, c: only }[event.key];
   if (act) { event.preventDefault(); act(); }
   else if (/^[1-9]$/.test(event.key) && holders[+event.key - 1]) toggle(holders[+event.key - 1].model);
 });
-const told_by = (element) => DATA.models.find((model) => model.name === element.closest(".strip").dataset.model);
+const modelOf = (element) => DATA.models.find((model) => model.name === element.closest(".strip").dataset.model);
 
-stage.addEventListener("click", (event) => { const name = event.target.closest(".name"); if (name) toggle(told_by(name)); });
+stage.addEventListener("click", (event) => { const name = event.target.closest(".name"); if (name) toggle(modelOf(name)); });
 stage.addEventListener("wheel", (event) => {
   if (!event.ctrlKey && !event.shiftKey) return; // the page scrolls
   event.preventDefault();
@@ -174,7 +174,7 @@ stage.addEventListener("pointermove", (event) => {
   }
   const mark = event.target.closest?.("[data-r]");
   if (!mark) { tip.style.display = "none"; return; }
-  tip.innerHTML = tipOf(told_by(mark), +mark.dataset.r, +mark.dataset.p, +(mark.dataset.n ?? 1));
+  tip.innerHTML = tipOf(modelOf(mark), +mark.dataset.r, +mark.dataset.p, +(mark.dataset.n ?? 1));
   tip.style.display = "block";
   tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
   tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 12 : event.clientY + 18}px`;

@@ -6,7 +6,7 @@ const pictureOf = (model) => {
   const height = 74 + scale.height + one.height + 34;
   const content = `<rect width="${FILE_WIDTH}" height="${height}" fill="#fff"/>` +
     `<text x="20" y="32" font-size="20" font-weight="600" fill="${INK}">${escaped(DATA.scene.title)}: ${model.name}</text>` +
-    `<text x="20" y="54" font-size="14" fill="${MUTED}">${escaped(DATA.scene.told)}</text>` +
+    `<text x="20" y="54" font-size="14" fill="${MUTED}">${escaped(DATA.scene.description)}</text>` +
     `<g transform="translate(20 66)">${scale.content}</g><g transform="translate(20 ${68 + scale.height})">${one.content}</g>` +
     `<text x="20" y="${height - 12}" font-size="12" fill="${MUTED}">${escaped(DATA.conditions)}</text>`;
   return asSvg({ height, defs: one.defs, content }, { width: FILE_WIDTH }, `${DATA.scene.title}: ${model.name}. ${model.sentence}`);

@@ -1,4 +1,4 @@
-"""The page of a scene: one HTML file that opens offline. The pictures are drawn by its scripts from the data inside."""
+"""The page of a scene: one HTML file that opens offline. Its scripts draw the pictures from the data in the page."""
 
 from collections.abc import Sequence
 from html import escape
@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from kvss_gevent.pages import shell
-from kvss_gevent.trace.analysis.scene_verdict import Story
+from kvss_gevent.trace.analysis.scene_verdict import SceneAnalysis
 from kvss_gevent.trace.page.data import page_data
 
 SCRIPTS = ("strips.js", "steps.js", "files.js", "controls.js")
@@ -20,9 +20,9 @@ HOW = (
     ("store", 1, "", "in the store"),
     ("blocked", 1, "", "in a call that blocks"),
     ("start", 1, "", "its process is being made"),
-    ("client", 1, "", "reply not taken"),
+    ("client", 1, "", "reply not read yet"),
 )
-"""The patterns: name, number of the colour shown, opacity, what it says."""
+"""The patterns of the legend: name, number of the colour, opacity, meaning."""
 
 KEYS = "space, arrows, + and -, 1 to 9 open a model, c compares, Esc resets; shift and wheel zooms"
 
@@ -33,20 +33,20 @@ BUTTONS = (
     ("in", "+", "zoom in"),
     ("out", "&minus;", "zoom out"),
     ("only", "only the open ones", "show only the models that are open, side by side"),
-    ("reset", "reset", "everything as at the start"),
+    ("reset", "reset", "show everything as at the start"),
 )
 
 
-def render(stories: Sequence[Story]) -> str:
+def render(analyses: Sequence[SceneAnalysis]) -> str:
     """Return the page about one scene."""
-    data = page_data(stories)
+    data = page_data(analyses)
     scene = data["scene"]
     answers = "".join(f'<button type="button">{escape(answer)}</button>' for answer in scene["answers"])
     warning = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
     body = f"""
 <script>document.body.classList.add("veiled")</script>
 <h1>{escape(scene["title"])}</h1>
-<p class="told">{escape(scene["told"])}</p>
+<p class="description">{escape(scene["description"])}</p>
 <section class="predict" aria-label="question">
 <p class="question">{escape(scene["question"])}</p>
 <div class="answers">{answers}<button type="button" class="skip">show it without a guess</button></div>
@@ -72,7 +72,7 @@ def page(title: str, body: str, data: dict[str, Any]) -> str:
 
 
 def picture(buttons: Sequence[tuple[str, str, str]], keys: str = "", patterns: bool = False) -> str:
-    """Return the place in which the scripts draw, with some of BUTTONS, what keys do, and what the patterns say."""
+    """Return the element in which the scripts draw, with these buttons, a line about keys, and a legend."""
     tools = "".join(
         f'<button type="button" data-do="{name}" title="{title}" aria-label="{title}">{shown}</button>'
         for name, shown, title in buttons

@@ -2,51 +2,51 @@
 const WAITS = ["queue", "slice"];
 const requestOf = (model, client, us) => model.requests.find((one) => one.client === client && one.began_us <= us && us <= one.ended_us);
 
-// `client 1's BURN 300`, where client 1 was about something at that time.
+// `client 1's BURN 300`, if client 1 had a request at that time.
 const whoseAt = (model, client, us) => {
   const request = client ? requestOf(model, client, us) : undefined;
   return request ? `client ${client}'s ${request.asks}` : client ? `client ${client}` : "nobody";
 };
 
 const reasonOf = (model, [owner, why, who, from]) => {
-  if (owner === "served") return "it is being handled";
+  if (owner === "served") return "the server handles it";
   if (owner === "store") return "it waits for the store";
-  if (owner === "blocked") return "its handler is in a call that blocks: no processor is needed, and its thread can do nothing else";
-  if (owner === "unsent") return "half of its line is here; the client keeps the rest";
-  if (owner === "client") return "its reply is there; the client does not take it";
+  if (owner === "blocked") return "its handler is in a blocking call: it needs no processor, but its thread can do nothing else";
+  if (owner === "unsent") return "half of its line has arrived; the client keeps the rest";
+  if (owner === "client") return "its reply has arrived; the client does not read it";
   if (owner === "way") return "it is on its way";
   const other = whoseAt(model, who, from);
   return {
-    turn: `nobody takes it up: the thread serves ${other}`,
-    held: `nobody takes it up: client ${who} keeps the place, busy or idle`,
+    turn: `it waits because the thread serves ${other}`,
+    held: `it waits because client ${who} keeps the place, busy or idle`,
     lock: `its thread waits for the lock that the thread of ${other} has`,
     core: "its thread is ready and has no core",
-    start: "its own thread or process is being made",
-    loop: "the thread accepts, receives and sends for others",
+    start: "its own thread or process is being started",
+    loop: "it waits because the thread accepts, receives and sends for others",
     off: "the server's process does not run at all",
-  }[why] ?? "it is about to be taken up";
+  }[why] ?? "the server is about to handle it";
 };
 
 // The events of one model in order: [time in us, sentence, number of the request].
 const eventsOf = (model) => {
   const found = [];
   if (DATA.flight) {
-    return model.requests.map((one, index) => [one.began_us, `${one.asks} of ${one.codes} is taken up, for ${shownMs(one.ended_us - one.began_us)}.`, index]);
+    return model.requests.map((one, index) => [one.began_us, `${one.asks} of ${one.codes} is handled for ${shownMs(one.ended_us - one.began_us)}.`, index]);
   }
   model.requests.forEach((request, index) => {
     const who = `Client ${request.client}`;
     const waiting = request.parts.find((part) => part[0] !== "way" && part[4] - part[3] > 20);
-    found.push([request.began_us, `${who} sends ${request.asks}: ${waiting ? reasonOf(model, waiting) : "it is taken up at once"}.`, index]);
+    found.push([request.began_us, `${who} sends ${request.asks}: ${waiting ? reasonOf(model, waiting) : "the server handles it at once"}.`, index]);
     const taken = request.parts.find((part) => part[0] === "served");
     if (taken && taken[3] - request.began_us > 300) {
-      found.push([taken[3], `${who}'s ${request.asks} is taken up, ${shownMs(taken[3] - request.began_us)} after it was sent.`, index]);
+      found.push([taken[3], `${who}'s ${request.asks} is handled from now on, ${shownMs(taken[3] - request.began_us)} after it was sent.`, index]);
     }
     found.push([request.ended_us, `${who} has the reply to ${request.asks}, ${shownMs(request.ended_us - request.began_us)} after it asked.`, index]);
   });
   return found.sort((a, b) => a[0] - b[0]);
 };
 
-// How many requests wait, and for whom: [time, Map from whom to number] at each change.
+// How many requests wait for each client: [time, Map from client to number] at each change.
 const queueOf = (model) => {
   const changes = [];
   for (const request of model.requests) {
@@ -65,7 +65,7 @@ const queueOf = (model) => {
   return steps;
 };
 
-// The queue panel of one model: a stack of blocks, one for each request that waits, coloured by who is waited for.
+// The queue panel of one model: a stack of blocks, one for each request that waits, in the colour of the client it waits for.
 const QUEUE_ROW = 9;
 const queue = (model, frame, view) => {
   const steps = queueOf(model), x = placeOf(frame, view), out = [], top = frame.narrow ? 18 : 4;

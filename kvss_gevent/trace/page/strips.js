@@ -135,7 +135,7 @@ const shares = (part, from, to, y, h, at, fill) => {
 };
 
 // Direct labels, where there is room for them: white on what is solid, with a halo elsewhere.
-const SAID = { store: "in the store", unsent: "half a line is here", client: "does not read" };
+const SAID = { store: "in the store", unsent: "half a line has arrived", client: "does not read" };
 const words = (request, part, from, to, y, h) => {
   if (h < 13) return "";
   const [owner, why, who] = part, own = owner === "served" || owner === "blocked";

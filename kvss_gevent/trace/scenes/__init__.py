@@ -1,4 +1,4 @@
-"""Scenes: small workloads that show one thing (`catalogue`), the clients that play them, servers that note events.
+"""Scenes: small workloads that each show one thing, the clients that play them, and servers that note events.
 
 May import: protocol, settings, stores, core, server, models, measure, trace.
 """

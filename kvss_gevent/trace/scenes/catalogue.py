@@ -1,4 +1,4 @@
-"""The scenes there are. To add one, write it here: `kvss show`, its help, the docs and the tests find it."""
+"""All scenes. To add one, write it here: `kvss show`, its help, the docs and the tests find it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,12 +17,12 @@ def lab(words: str) -> bytes:
 
 
 def stall_key(number: int, wait_ms: int) -> bytes:
-    """Return a key whose batch waits that long in the store of a scene."""
+    """Return a key for which the store of a scene waits wait_ms."""
     return b"stall:%d:%d" % (wait_ms, number)
 
 
 def patient(first: int, last: int, until_ms: float, connects_ms: float = 0.0) -> tuple[SceneClient, ...]:
-    """Return clients that ask every EVERY_MS, one after the other, 3 ms apart."""
+    """Return clients that ask every EVERY_MS, each 3 ms after the one before."""
     return tuple(
         asking(number, connects_ms + 20 + 3 * (number - 1), EVERY_MS, until_ms, connects_ms=connects_ms)
         for number in range(first, last + 1)
@@ -30,17 +30,17 @@ def patient(first: int, last: int, until_ms: float, connects_ms: float = 0.0) ->
 
 
 def busy(ask: Ask) -> SceneClient:
-    """Return client 1, to whom something happens."""
+    """Return client 1, the one that makes the others wait."""
     return SceneClient((named(1), ask), busy=True)
 
 
 def once(number: int, packet: bytes, label: str, at_ms: float = 20.0) -> SceneClient:
-    """Return a client that sends one packet beside its name."""
+    """Return a client that sends one packet after its first request."""
     return SceneClient((named(number, 1 + number / 2), Ask(at_ms, packet, label)))
 
 
 def at_once(number: int) -> SceneClient:
-    """Return a client of the storm: it connects and asks at the same moment, and leaves with its reply."""
+    """Return a client of the storm: it connects and asks at the same time as all others, and leaves after its reply."""
     return SceneClient((named(number, 50),), connects_ms=50, leaves_ms=50)
 
 

@@ -1,7 +1,7 @@
-"""Plays the clients of a scene against a server, all in one thread that waits in select, and notes when what happened.
+"""Plays the clients of a scene against a server and notes the times of what happens.
 
-A client that spins would take the core away that a server needs. The kernel stamps each packet when it arrives: that
-tells a reply that is late from a client that wakes late.
+All clients are in one thread that waits in select, because a client that polls would take a core from the server. The
+kernel stamps each packet when it arrives, so that a late reply and a late client can be told apart.
 """
 
 import contextlib
@@ -19,13 +19,14 @@ SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
 RECV_BYTES = 256 << 10
 DRAIN_MS = 20_000.0
-"""After the scene's length, for replies that are still to come."""
+"""How long to wait for replies after the end of the scene."""
 SETUP_LIMIT_S = 20.0
 WARM_UP = build_request(Verb.GET, b"warm-up")
 LEAD_MS = 30.0
-"""Between the setup and the clock's zero, for the server to come to rest."""
+"""Time between the setup and the start of the scene, in which the server becomes idle."""
 LOOK_NS = 1_000_000
-"""After a reply that took longer the server's threads are looked at: 0.04 ms for one thread, 0.4 ms for nine."""
+"""After a reply that took longer, the times of the server's threads are read: 0.04 ms for one thread, 0.4 ms for nine.
+"""
 
 ThreadTimes = dict[int, tuple[int, int]]
 """(run delay, CPU time) in nanoseconds, by thread."""
@@ -37,11 +38,11 @@ class PlayError(Exception):
 
 @dataclass(slots=True)
 class Asked:
-    """What became of one packet. Times are nanoseconds of the monotonic clock, 0 where it did not come to that.
+    """One packet of a client and its replies. Times are nanoseconds of the monotonic clock, 0 for what did not happen.
 
     Bytes are counted from the connection's first byte: [first_byte, end_byte) is the packet, reply_end_byte the end of
-    its replies. rest_ns: when the sending of the second half began. delivered_ns: when the last packet of the reply
-    arrived at the client's kernel.
+    its replies. rest_ns: when the client began to send the second half. delivered_ns: when the last packet of the
+    replies arrived at the client's kernel. codes: how many receives began with a reply of this code.
     """
 
     client: int
@@ -61,9 +62,9 @@ class Asked:
 
 @dataclass(slots=True)
 class Played:
-    """What the clients saw of a scene, by the client's number: deaf_ns, when it did not read; left_ns, when it left.
+    """What the clients saw of a scene. By the client's number: deaf_ns, when it did not read; left_ns, when it left.
 
-    looks: when the server's threads were looked at, and what was seen. Their own notes end before they send a reply.
+    looks: readings of the server's threads, each with its time. The threads' own events end before they send a reply.
     """
 
     start_ns: int
@@ -86,11 +87,12 @@ class _Player:
         self.rest = memoryview(b"")
         self.sent_bytes = self.received_bytes = 0
         self.lines_due = 0
+        self.at_line_start = True
         self.left_ns = 0
         self.gone = False
 
     def due_ms(self) -> float | None:
-        """Return when this client has to do something by itself, in ms of the scene; None where it only waits."""
+        """Return when this client must act, in ms of the scene; None while it only waits for the server."""
         if self.gone:
             return None
         if self.sock is None:
@@ -102,11 +104,11 @@ class _Player:
         return self.asks[0].at_ms if self.asks else self.plan.leaves_ms
 
     def has_asked(self) -> bool:
-        """Tell whether all is answered that it has to ask, however late: a busy machine does not shorten a scene."""
+        """Tell whether all its requests that are not optional are answered: a busy machine must not shorten a scene."""
         return not self.lines_due and all(ask.optional for ask in self.asks)
 
     def is_deaf(self) -> bool:
-        """Tell whether it does not read now."""
+        """Tell whether it does not read at this time."""
         first_ms, last_ms = self.plan.deaf_ms
         return first_ms <= (time.monotonic_ns() - self.start_ns) / 1e6 < last_ms
 
@@ -164,9 +166,9 @@ class _Player:
             asked.sent_ns = now_ns
 
     def receive(self, to_monotonic_ns: int) -> int:
-        """Receive what has come; return how long a reply took that is whole now, in ns, and 0 for none.
+        """Receive; if the replies are complete now, return how long they took, in ns, else 0.
 
-        Raises PlayError where the server has ended the connection.
+        Raises PlayError if the server has ended the connection.
         """
         assert self.sock is not None
         try:
@@ -184,9 +186,10 @@ class _Player:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                 seconds, nanoseconds = _TIMESPEC.unpack(content[: _TIMESPEC.size])
                 asked.delivered_ns = min(seconds * 10**9 + nanoseconds + to_monotonic_ns, now_ns)
-        if len(asked.codes) < 8:
+        if self.at_line_start and len(asked.codes) < 8:
             code = data[:3].decode("ascii", "replace")
             asked.codes[code] = asked.codes.get(code, 0) + 1
+        self.at_line_start = data.endswith(b"\n")
         self.lines_due -= data.count(b"\n")
         if self.lines_due:
             return 0
@@ -203,7 +206,7 @@ class _Player:
 
 
 def realtime_to_monotonic_ns() -> int:
-    """Return what must be added to the kernel's stamps: the smallest of a few tries, as each may be interrupted."""
+    """Return what must be added to the kernel's stamps, from the quickest of several tries: each may be interrupted."""
     tries = []
     for _ in range(20):
         before = time.monotonic_ns()
@@ -222,9 +225,9 @@ def play(
 ) -> Played:
     """Play a scene and return what the clients saw. Raises PlayError, OSError.
 
-    at_once: as many processes of the server wait for clients, and the scene begins when all of them do.
+    at_once: the number of server processes that wait for clients; the scene begins when all of them are ready.
     look returns the times of the server's threads.
-    at, where given, is called with the time in ms whenever the clients have woken up; for tests that disturb a scene.
+    at, if given, is called with the time in ms whenever the clients wake up; tests use it to disturb a scene.
     """
     address = ("127.0.0.1", port)
     _set_up(scene.setup or WARM_UP, address, at_once)
@@ -254,7 +257,7 @@ def _run(
     look: Callable[[], ThreadTimes],
     at: Callable[[float], None] | None,
 ) -> list[tuple[int, ThreadTimes]]:
-    """Play until all have left; return what the looks at the server's threads have seen."""
+    """Play until all clients have left; return the readings of the server's threads."""
     to_monotonic_ns = realtime_to_monotonic_ns()
     looks: list[tuple[int, ThreadTimes]] = []
     while True:
@@ -280,7 +283,7 @@ def _run(
 
 
 def _wait(players: list[_Player], timeout_s: float, to_monotonic_ns: int) -> bool:
-    """Wait and do what is possible; tell whether a reply is whole that took longer than LOOK_NS."""
+    """Wait, then send and receive; tell whether replies were completed that took longer than LOOK_NS."""
     slow = False
     with selectors.DefaultSelector() as selector:
         for player in players:
@@ -298,7 +301,7 @@ def _wait(players: list[_Player], timeout_s: float, to_monotonic_ns: int) -> boo
 
 
 def _set_up(packet: bytes, address: tuple[str, int], at_once: int) -> None:
-    """Have a packet answered on so many connections at the same time: a process that has one takes no other."""
+    """Have a packet answered on at_once connections at the same time: a process with a client accepts no other."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(socket.create_connection(address, SETUP_LIMIT_S)) for _ in range(at_once)]
         for sock in socks:

@@ -1,4 +1,4 @@
-"""Runs a scene against one model: starts its server, plays the clients, reads the events back."""
+"""Records a scene with one model: starts its server, plays the clients, and reads the events."""
 
 import contextlib
 import os
@@ -22,12 +22,12 @@ START_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 RING = "events"
 PREFORKED = "prefork"
-"""The model whose processes are there before the clients."""
+"""The model whose processes exist before the clients come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What clients and server noted of one scene with one model. lost: events that did not fit into the ring."""
+    """What clients and server noted in one scene with one model. lost: the number of events that the ring lost."""
 
     model: str
     scene: Scene
@@ -37,9 +37,9 @@ class Recording:
 
 
 def record(scene: Scene, model: str, at: Callable[[int, float], None] | None = None) -> Recording:
-    """Play a scene with a model. Raises PlayError, saying what went wrong.
+    """Play a scene with a model. Raises PlayError; its message says what went wrong.
 
-    at, where given, is called with the server's process and the time in ms whenever the clients have woken up.
+    at, if given, is called with the server's process and the time in ms whenever the clients wake up.
     """
     with tempfile.TemporaryDirectory(prefix="kvss-show-") as directory:
         try:

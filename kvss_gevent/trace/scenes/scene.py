@@ -1,4 +1,4 @@
-"""What a scene is: clients that do what is written for them, a question to predict, and what the server is given."""
+"""What a scene is: clients with their requests, a question whose answer students predict, and the server's settings."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ HOUR_MS = 3_600_000.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One packet of whole request lines, sent at a time, to be answered before the client sends its next.
+    """One packet of whole request lines with the time at which it is sent. The client waits for its replies.
 
-    rest_at_ms: from when on the second half of the packet is sent; None sends it whole. optional: left out where the
-    client is still waiting when its time has come.
+    rest_at_ms: when the second half of the packet is sent; None sends it whole. optional: left out if the client still
+    waits for an earlier reply at this time.
     """
 
     at_ms: float
@@ -24,10 +24,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class SceneClient:
-    """One connection. It leaves at leaves_ms, or when the scene is over, but not before it has its replies.
+    """One client with one connection. It leaves at leaves_ms or at the end of the scene, but only after its replies.
 
-    busy: it is the one to whom something happens; the others are patient, and the scene is about their wait.
-    deaf_ms: from when until when it does not read. receive_bytes: the size of its receive buffer; 0 is the kernel's.
+    busy: it is the client that makes others wait; the others are patient, and the scene is about their waits.
+    deaf_ms: from when until when it does not read. receive_bytes: the size of its receive buffer; 0 for the kernel's
+    default.
     """
 
     asks: tuple[Ask, ...]
@@ -40,15 +41,16 @@ class SceneClient:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One workload. The first of the answers that `right` counts from 0 is the right one for most event loops.
+    """One workload. right: the number, from 0, of the answer that is right for most event loops.
 
-    hold_ms: how long the busy client's request holds what it holds; waits are judged against it. setup: packets that
-    are answered before the clock starts. pool_size: for the models that have one. told: what is happening, in a line.
+    description: what happens, in one line. hold_ms: how long the busy client's request holds the thread, lock or place
+    in a pool; waits are compared with it. setup: packets that are answered before the scene starts. pool_size: for the
+    models that have a pool.
     """
 
     name: str
     title: str
-    told: str
+    description: str
     question: str
     answers: tuple[str, str, str]
     right: int
@@ -61,12 +63,12 @@ class Scene:
 
 
 def named(number: int, at_ms: float = 2.0) -> Ask:
-    """Return the first request of a client: it asks for its own name, by which the recording knows it."""
+    """Return the first request of a client: a GET of its own name, by which the recording knows it."""
     return Ask(at_ms, build_request(Verb.GET, b"client:%d" % number), f"GET client:{number}")
 
 
 def asking(number: int, first_ms: float, every_ms: float, until_ms: float, connects_ms: float = 0.0) -> SceneClient:
-    """Return a patient client that asks for its name at a steady pace, one request at a time."""
+    """Return a patient client that sends a GET of its name every every_ms, one request at a time."""
     packet = named(number).packet
     count = int((until_ms - first_ms) / every_ms) + 1
     times = [first_ms + turn * every_ms for turn in range(count)]

@@ -1,6 +1,7 @@
-"""A server of any model that notes its events in a ring: what `kvss serve` does, as far as a scene needs it.
+"""A server of any model that notes its events in a ring: a small `kvss serve` for scenes.
 
-Run as `python -m kvss_gevent.trace.scenes.scene_server MODEL SCENE DIRECTORY`; prints its port, serves until SIGTERM.
+Run as `python -m kvss_gevent.trace.scenes.scene_server MODEL SCENE DIRECTORY`, it prints its port and serves until
+SIGTERM.
 """
 
 import gc
@@ -45,14 +46,14 @@ def main(model_name: str, scene_name: str, directory: str) -> None:
     stalls = needs_stalling(scene)
 
     def open_service(wait: Callable[[float], object] = time.sleep) -> Service:
-        # A first reading of the serving thread's clocks: without it a loop's first wait would have no cause.
+        # The first reading of the serving thread's clocks: without it, the first wait in a loop would have no cause.
         now = cpu_clock()()
         ring.put((What.OPEN, 0, now, now, threading.get_native_id(), os.getpid(), b""))
         opened: Store = open_store(config)
         return Service(StallingStore(opened, wait) if stalls else opened, lab=Lab(), converse=trace)
 
     if shared:
-        open_store(config).close()  # what it imports is there before the first fork
+        open_store(config).close()  # so that its modules are imported before the first fork
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -68,14 +69,14 @@ def main(model_name: str, scene_name: str, directory: str) -> None:
 
 
 def needs_stalling(scene: Scene) -> bool:
-    """Tell whether a scene is about a store that waits; the others keep the fast way to the memory store."""
+    """Tell whether a scene needs a store that waits; the others keep the fast path to the store in memory."""
     return any(b" stall:" in ask.packet for client in scene.clients for ask in client.asks)
 
 
 def serve_product(
     listener: socket.socket, config: Config, open_service: Callable[[Callable[[float], object]], Service]
 ) -> None:
-    """Serve with the product's own server, whose stores wait in the event loop."""
+    """Serve with the gevent server, in which a store's wait lets the event loop go on."""
     import gevent
     import gevent.event
 

@@ -1,4 +1,4 @@
-"""A store that waits where a key says so, over any other store."""
+"""A wrapper of a store that waits for some keys."""
 
 import re
 from collections.abc import Callable
@@ -9,16 +9,16 @@ _STALL = re.compile(rb"stall:(\d+):")
 
 
 class StallingStore:
-    """Waits for each key `stall:MS:...` of a batch before it runs the batch.
+    """Waits MS milliseconds for each key `stall:MS:...` of a batch, then runs the batch.
 
-    wait_s is a function that waits: time.sleep, as a driver that blocks does, or one that lets a loop go on.
+    wait_s is the function that waits: time.sleep, like a driver that blocks, or one that lets an event loop go on.
     """
 
     blocks = True
     run = None
 
     def __init__(self, store: Store, wait_s: Callable[[float], object]) -> None:
-        self.replies = ReplyTable()  # every key is looked at
+        self.replies = ReplyTable()  # empty, so that every request comes to apply
         self._store, self._wait_s = store, wait_s
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
