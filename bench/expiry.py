@@ -1,25 +1,35 @@
 """Two million keys that end in the same second: how long it takes to forget them, and what others feel of it.
 
-Run as `python -m bench.expiry [KEYS [STORE]]`; three minutes. A server stores keys with PUTEX over one connection.
+Run as `python -m bench.expiry [KEYS [STORE]]`; four minutes. A server stores keys with PUTEX over one connection.
 Another asks for a permanent key every millisecond, before the keys end and while they are forgotten; a third asks for
-keys that end, and knows of each reply whether it was due. The last lines are of the memory store alone, without a
-server: the processor time of each step, which other programs on the machine disturb less, and the memory of a key with
-a deadline and without.
+keys that end, and knows of each reply whether it was due. The last lines are of the memory store, in processor time,
+which other programs on the machine disturb less: for how long each turn of a server's event loop holds it, and how long
+each step of the store alone takes. The last one is the memory of a key with a deadline and without.
 """
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
+
+import gevent
 
 from kvss_gevent import KVClient
+from kvss_gevent.core.service import Service
 from kvss_gevent.measure.launch import kvss, launched
 from kvss_gevent.measure.process_usage import resident_bytes
+from kvss_gevent.protocol.errors import KVError
 from kvss_gevent.protocol.wire import PUT, PUTEX
+from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.timeouts import RECLAIM_KEYS
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
 
 KEYS = 2_000_000
@@ -132,25 +142,72 @@ def served(keys: int, store_url: str) -> None:
 
 
 class Clock:
-    """A clock that is put forward by hand."""
+    """The monotonic clock, put forward."""
 
-    now_ns = 10**12
+    ahead_ns = 0
 
     def __call__(self) -> int:
         """Return nanoseconds."""
-        return self.now_ns
+        return time.monotonic_ns() + self.ahead_ns
+
+
+def filled(keys: int, verb: int, clock: Clock) -> MemoryStore:
+    """Return a store with keys; those stored with PUTEX end in an hour."""
+    store = MemoryStore(clock=clock)
+    front = b"3600 " if verb == PUTEX else b""
+    for number in range(keys):
+        store.run(verb, b"key:%08d" % number, front + VALUE + b"\n")
+    return store
+
+
+def keep_asking(port: int) -> None:
+    """Ask a server until it ends: for a key every millisecond, and every 50 ms for STATS."""
+    with contextlib.suppress(KVError), KVClient("127.0.0.1", port) as client:
+        for number in itertools.count():
+            client.get(b"none")
+            if number % 50 == 0:
+                client.stats()
+            time.sleep(ASK_INTERVAL_S)
+
+
+def turns(keys: int, told: Connection) -> None:
+    """Run a server whose keys end all at once; tell the processor time of its loop's turns before, and meanwhile."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    asker = multiprocessing.Process(target=keep_asking, args=(listener.getsockname()[1],), daemon=True)
+    asker.start()
+    clock = Clock()
+    store = filled(keys, PUTEX, clock)
+    server = KVServer(listener, Service(store), Config())
+    server.start()
+    loop = gevent.get_hub().loop
+    took_ms: list[float] = []
+    began_ns = time.thread_time_ns()
+
+    def begin() -> None:
+        nonlocal began_ns
+        began_ns = time.thread_time_ns()
+
+    watchers = loop.check(), loop.prepare()  # called right after and right before the loop waits for events
+    watchers[0].start(begin)
+    watchers[1].start(lambda: took_ms.append((time.thread_time_ns() - began_ns) / 1e6))
+    gevent.sleep(1)
+    before_ms = max(took_ms)
+    took_ms.clear()
+    clock.ahead_ns = 3602 * 10**9
+    while store.expired_keys < keys:
+        gevent.sleep(0.01)
+    told.send((before_ms, took_ms))
+    server.drain(1)
 
 
 def alone(keys: int, verb: int, told: Connection) -> None:
     """Fill a store, and let all keys end where they do."""
     clock = Clock()
-    store = MemoryStore(clock=clock)
     before_bytes = resident_bytes(os.getpid())
-    front = b"60 " if verb == PUTEX else b""
-    for number in range(keys):
-        store.run(verb, b"key:%08d" % number, front + VALUE + b"\n")
+    store = filled(keys, verb, clock)
     bytes_a_key = (resident_bytes(os.getpid()) - before_bytes) / keys
-    clock.now_ns += 62 * 10**9
+    clock.ahead_ns = 3602 * 10**9
     steps = []
     more = True
     while more:
@@ -160,17 +217,26 @@ def alone(keys: int, verb: int, told: Connection) -> None:
     told.send((bytes_a_key, steps))
 
 
+def told_by(measure: Callable[..., None], *args: int) -> Any:
+    """Run a function in a process of its own; return what it tells."""
+    here, there = multiprocessing.Pipe()
+    multiprocessing.Process(target=measure, args=(*args, there)).start()
+    there.close()
+    return here.recv()
+
+
 def main() -> None:
     """Run, and print."""
     keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
     served(keys, sys.argv[2] if len(sys.argv) > 2 else "memory:")
-    found = {}
-    for verb in (PUT, PUTEX):
-        here, there = multiprocessing.Pipe()
-        process = multiprocessing.Process(target=alone, args=(keys, verb, there))
-        process.start()
-        found[verb] = here.recv()
-        process.join()
+    before_ms, took_ms = told_by(turns, keys)
+    took_ms.sort()
+    print(
+        f"the loop meanwhile: {len(took_ms)} turns; a turn: median {took_ms[len(took_ms) // 2]:.2f} ms of processor "
+        f"time, 99 % {took_ms[len(took_ms) * 99 // 100]:.2f} ms, longest {took_ms[-1]:.2f} ms "
+        f"(before: {before_ms:.2f} ms)"
+    )
+    found = {verb: told_by(alone, keys, verb) for verb in (PUT, PUTEX)}
     steps = sorted(found[PUTEX][1])
     print(
         f"the store alone: {len(steps)} steps of {RECLAIM_KEYS} keys, {sum(steps) / 1000:.2f} s of processor time; "
