@@ -1,5 +1,7 @@
 """The disk store where something does not end: each wait has a bound, and then the answer is 500."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -117,6 +119,46 @@ def test_a_transaction_that_does_not_end_keeps_the_next_waiting_for_so_long(
         assert time.monotonic() - started_s < 2
         assert store.read(GET, NO_LIMIT) == [b"200 OK 1\n"]
     assert store.transact([(PUT, NO_LIMIT)]) == [[b"200 OK\n"]]
+
+
+HOLDER = """
+import sys, lmdb
+environment = lmdb.open(sys.argv[1], subdir=False, lib_version=0)
+for _ in sys.stdin:
+    with environment.begin(write=True) as txn:
+        print("begun", flush=True)
+        sys.stdin.readline()
+    print("ended", flush=True)
+"""
+
+
+def test_a_transaction_of_another_process_keeps_a_writer_waiting_for_so_long(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(disk_store, "HELD_INLINE_S", 0.1)
+    command = [sys.executable, "-c", HOLDER, str(store.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as other:
+        assert other.stdin
+        assert other.stdout
+        for _ in range(2):  # the second transaction is another one, and gets a wait of its own
+            other.stdin.write("begin\n")
+            assert other.stdout.readline() == "begun\n"
+            started_s = time.monotonic()
+            assert store.transact([(PUT, NO_LIMIT)]) == [[SERVER_ERROR]]
+            assert time.monotonic() - started_s >= 0.1
+            monkeypatch.setattr(disk_store, "HELD_INLINE_S", 60.0)
+            assert store.transact([(PUT, NO_LIMIT)] * 100) == [[SERVER_ERROR]] * 100, "only the first one waits"
+            monkeypatch.setattr(disk_store, "HELD_INLINE_S", 0.1)
+            assert store.read(GET, NO_LIMIT) != [SERVER_ERROR]
+            other.stdin.write("end\n")
+            assert other.stdout.readline() == "ended\n"
+            assert store.transact([(PUT, NO_LIMIT)]) == [[b"200 OK\n"]]
+        other.stdin.write("begin\n")
+        assert other.stdout.readline() == "begun\n"
+        other.kill()  # a process that has died holds nothing
+        other.wait(10)
+        assert store.transact([(PUT, NO_LIMIT)]) == [[b"200 OK\n"]]
+    assert "another process has not ended its transaction for 0.1 s" in caplog.text
 
 
 def test_readers_of_a_file_that_grew_do_not_each_wait_for_a_writer_that_hangs(

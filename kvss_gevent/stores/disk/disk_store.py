@@ -45,6 +45,11 @@ LOG_INTERVAL_S = 10.0
 TURN_S = 10.0
 """The longest wait for a checkpoint or another transaction to end before a transaction begins."""
 
+HELD_S = 9.0
+"""The longest wait for another process's transaction. GroupCommit gives up later, so the log has this cause."""
+HELD_INLINE_S = 2.0
+"""The same without a thread (sync none), when no client is served meanwhile."""
+
 RESERVED_PAGES = 32
 """Pages that PUT leaves free under --max-disk, because LMDB needs new pages to delete, too."""
 
@@ -116,6 +121,10 @@ class DiskStore:
         if cause:
             return [self._refuse(job, cause) for job in jobs]
         try:
+            mutex = environment.write_mutex
+            if mutex and mutex.word[0] and environment.writer_hangs(held_s := self._held_s()):
+                cause = f"another process has not ended its transaction for {held_s:g} s"
+                return [self._refuse(job, cause) for job in jobs]
             replies = self._commit(jobs)
         except (lmdb.Error, _NoRoom) as error:
             fault = error
@@ -127,6 +136,9 @@ class DiskStore:
         finally:
             writing.release()
         return self._after_fault(fault, jobs, tries - 1)
+
+    def _held_s(self) -> float:
+        return HELD_INLINE_S if self._sync == "none" else HELD_S
 
     def _after_fault(self, fault: "lmdb.Error | _NoRoom", jobs: Sequence[Job], tries: int) -> list[list[bytes]]:
         """Mend what made a transaction fail and run its jobs again, together or apart; refuse them where that fails."""

@@ -16,6 +16,7 @@ from kvss_gevent.stores.disk.deadlines import Clock, Deadlines
 from kvss_gevent.stores.disk.file import DataFile
 from kvss_gevent.stores.disk.map_lock import MapLock
 from kvss_gevent.stores.disk.reserve import Reserve
+from kvss_gevent.stores.disk.write_mutex import WriteMutex
 
 logger = logging.getLogger("kvss")
 
@@ -36,11 +37,13 @@ class DiskEnvironment:
     handle, deadlines: use them while holding a lock of `map`; they may be replaced afterwards. lost: why nothing can be
     written until the server is started again. unreadable: whether reading is unsafe, too. unsyncable: why nothing can
     be written until a sync succeeds. unsynced: whether something is committed and not synced; set by the committer.
-    most_pages: how many pages the file may have. Raises CannotOpen.
+    most_pages: how many pages the file may have. write_mutex: None where nothing
+    is written. Raises CannotOpen.
     """
 
     handle: Any
     deadlines: Deadlines
+    write_mutex: WriteMutex | None
 
     def __init__(self, path: Path, sync: str, max_bytes: int, clock: Clock) -> None:
         self._given_path = path
@@ -70,6 +73,7 @@ class DiskEnvironment:
         self._file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
         self.path = self._file.real
         self.handle = self._file.environment
+        self.write_mutex = self._file.write_mutex
         self.deadlines = Deadlines(self.handle, self._clock)
         self._checkpoints = Checkpoints(self.path, self.handle, self.map.writing)
         if self.handle.flags()["readonly"]:
@@ -87,6 +91,14 @@ class DiskEnvironment:
     def identity(self) -> tuple[int, int]:
         """Device and inode of the file."""
         return self._file.identity
+
+    def writer_hangs(self, held_s: float) -> bool:
+        """Wait while another process writes; tell whether its transaction has not ended for held_s.
+
+        Call it with map.writing held.
+        """
+        mutex = self.write_mutex
+        return mutex is not None and mutex.is_stuck(lambda: self.handle.info()["last_txnid"], held_s)
 
     def look(self, work: Callable[[Any], Result]) -> Result:
         """Return what `work` makes of a read transaction of the last committed state. Raises StoreError."""

@@ -13,6 +13,7 @@ from lmdb.verify import VerifyError, verify
 from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.checkpoint import recover, sync_directory
 from kvss_gevent.stores.disk.inode_lock import InodeLock
+from kvss_gevent.stores.disk.write_mutex import WriteMutex
 
 logger = logging.getLogger("kvss")
 
@@ -64,6 +65,8 @@ class DataFile:
         self.readonly = real.exists() and not os.access(real, os.W_OK)
         lock_file = Path(f"{real}-lock")
         self._lock = None
+        self.write_mutex: WriteMutex | None = None
+        """None where nothing is written."""
         if not self.readonly or os.access(lock_file, os.R_OK):
             self._lock = InodeLock(real, lock_file, readonly=self.readonly)
         try:
@@ -72,6 +75,8 @@ class DataFile:
                 _allocate_lock(lock_file)
             self.environment = _open(real, synced, max_bytes, self.readonly)
             try:
+                if self._lock and not self.readonly:
+                    self.write_mutex = WriteMutex(self._lock.beside)
                 _check_whole(self.path, real, self.environment)
                 _check_marker(self.path, real, self.environment, self.readonly)
             except BaseException:
@@ -112,6 +117,8 @@ class DataFile:
         self._unlock()
 
     def _unlock(self) -> None:
+        if self.write_mutex is not None:
+            self.write_mutex.close()
         if self._lock is not None:
             self._lock.close()
 

@@ -28,17 +28,17 @@ class InodeLock:
         self._descriptors: list[int] = []
         flags = os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT
         try:
-            self.data, beside = self._open(data, flags), self._open(lock, flags)
-            bytes_ = [_BASE + os.fstat(descriptor).st_ino % _BASE for descriptor in (beside, self.data)]
+            self.data, self.beside = self._open(data, flags), self._open(lock, flags)
+            bytes_ = [_BASE + os.fstat(descriptor).st_ino % _BASE for descriptor in (self.beside, self.data)]
             # A server first locks, then looks. So if two start at once, at least one sees the other.
-            for descriptor, byte in zip((self.data, beside), bytes_, strict=True):
+            for descriptor, byte in zip((self.data, self.beside), bytes_, strict=True):
                 fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
             if _is_locked_beside(self.data, bytes_[0]):
                 raise CannotOpen(
                     f"another server has {data} open under another name, or its lock file was removed",
                     "Stop that server first, and give every server the same path.",
                 )
-            if _is_locked_beside(beside, bytes_[1]):
+            if _is_locked_beside(self.beside, bytes_[1]):
                 raise CannotOpen(
                     f"{data} was replaced while another server has the old file open", "Stop that server first."
                 )
