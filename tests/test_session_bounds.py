@@ -1,8 +1,11 @@
 """A session's bounds where a short way is tempting: whole lines, one line alone, lines while others wait."""
 
+import itertools
+
 import pytest
 from plain_stores import BatchStore, FailingMemoryStore
 
+from kvss_gevent.core import session as session_module
 from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.wire import GET
@@ -146,3 +149,11 @@ def test_a_put_alone_in_its_packet_is_a_500_where_the_store_fails() -> None:
     session = Service(FailingMemoryStore()).open()
     assert session.receive(b"KV/1.0 PUT k 1\n") == b"500 SERVER_ERROR\n"
     assert b"commands_processed: 1; get_requests: 0; put_requests: 1;" in session.receive(b"KV/1.0 STATS\n")
+
+
+def test_a_slice_ends_soon_behind_commands_that_cost_much(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=session_module.SLICE_S / 4)
+    monkeypatch.setattr(session_module, "monotonic", lambda: next(clock))
+    answered = [reply.splitlines() for reply in calls(Service(store).open(), b"KV/1.0 GET a\nKV/1.0 STATS\n" * 100)]
+    assert [line[:3] for lines in answered for line in lines] == [b"404", b"200"] * 100
+    assert max(map(len, answered)) <= 10
