@@ -70,6 +70,17 @@ def test_lost_output_is_never_a_result_and_no_traceback(name: str) -> None:
     assert [line for line in done.stderr.splitlines()[1:] if not line.startswith("  ")] == []
 
 
+@pytest.mark.full
+def test_lost_output_of_locust_has_the_same_message_and_exit_code() -> None:
+    done = shell(
+        "kvss load run --version >/dev/full; echo $? >&2; exec 4>&2; { kvss load run --help; echo $? >&4; } | true"
+    )
+    first, remedy, *codes = done.stderr.splitlines()
+    assert first == "kvss load: standard output cannot be written: No space left on device"
+    assert remedy.startswith("  ")
+    assert codes == ["3", str(READER_LEFT)]
+
+
 def test_a_closed_output_and_a_reader_that_has_left_are_no_tracebacks() -> None:
     done = shell("kvss models >&-; echo $? >&2; exec 4>&2; { kvss models; echo $? >&4; } | true")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]

@@ -118,6 +118,7 @@ def test_the_start_of_locust_ends_without_a_traceback(
         raise raised
 
     monkeypatch.setattr(sys, "argv", ["start_locust.py"])
+    monkeypatch.setattr("kvss_gevent.settings.streams.prepare", lambda: None)  # pytest has the streams
     monkeypatch.setitem(sys.modules, "locust", SimpleNamespace())  # type: ignore[arg-type]
     parsers = SimpleNamespace(LocustArgumentParser=type("FakeParser", (), {}))
     monkeypatch.setitem(sys.modules, "locust.argument_parser", parsers)  # type: ignore[arg-type]

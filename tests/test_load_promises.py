@@ -339,3 +339,14 @@ def test_a_hang_in_the_middle_marks_percentiles_and_fails(tmp_path: Path) -> Non
     assert requests["unaccounted"] == 0
     assert done.results["response"]["p99_us"] > 500_000
     assert ">=" in done.out
+
+
+@pytest.mark.full
+def test_a_report_that_is_lost_is_no_success() -> None:
+    with serving() as port, Path("/dev/full").open("w") as full:
+        load = ("-H", f"127.0.0.1:{port}", "-u", "1", "-t", "1", "--kv-keys", "20", "--kv-warmup", "0s")
+        command = [sys.executable, "-m", "kvss_gevent", "load", "--headless", "--only-summary", *load]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "kvss load: standard output cannot be written: No space left on device\n  " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,9 +17,9 @@ from importlib import import_module
 from typing import Any
 
 from kvss_gevent.cli.parser import MISTYPED, Parser, add_subcommand, sentence
-from kvss_gevent.cli.streams import READER_LEFT, OutputLost, prepare
 from kvss_gevent.settings import variables
 from kvss_gevent.settings.fail import Exit, Fail, escaped
+from kvss_gevent.settings.streams import OutputLost, prepare
 
 COMMANDS = {
     "serve": "run the server",
@@ -65,14 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OutputLost as lost:
-        if lost.reader_left:
-            code = READER_LEFT
-        else:
-            code = _show(
-                command,
-                f"standard output cannot be written: {lost}",
-                "The rest of the output is lost: send it to another place.",
-            )
+        code = lost.show(command)
     except OSError as error:
         where = f": {os.fsdecode(error.filename)}" if error.filename else ""
         code = _show(command, f"{error.strerror or error}{where}", _remedy(error))

@@ -11,8 +11,8 @@ from kvss_gevent.measure.process_usage import Usage, usage
 from kvss_gevent.protocol.wire import MAX_LINE_BYTES
 from kvss_gevent.server.accepting.descriptors import raise_limit
 from kvss_gevent.settings.addresses import only_endpoint
-from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import number, whole
 
 RESERVED_DESCRIPTORS = 64
 

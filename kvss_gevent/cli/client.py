@@ -15,8 +15,8 @@ from kvss_gevent.client.terminal.printing import Code, fail, note, show
 from kvss_gevent.client.terminal.repl import TerminalConversation
 from kvss_gevent.protocol.errors import KVError, server_name
 from kvss_gevent.settings.addresses import FORMS, Endpoint, take_endpoint
-from kvss_gevent.settings.arguments import seconds, whole
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.kinds import seconds, whole
 
 if TYPE_CHECKING:
     import ssl

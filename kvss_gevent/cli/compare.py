@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvss_gevent.cli.parser import add_subcommand
-from kvss_gevent.settings.arguments import whole
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import whole
 
 if TYPE_CHECKING:
     from kvss_gevent.compare.rows import Journal

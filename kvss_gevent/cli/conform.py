@@ -25,8 +25,8 @@ from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.addresses import only_endpoint
-from kvss_gevent.settings.arguments import seconds
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import seconds
 
 INTERRUPTED = 130
 WEIGHTS = '{"framing": 2, "put-new": 3}'

@@ -17,8 +17,8 @@ from kvss_gevent.grading.folder import (
 )
 from kvss_gevent.grading.grader import Graded, grade_class
 from kvss_gevent.grading.outcome import Outcome
-from kvss_gevent.settings.arguments import seconds, whole
 from kvss_gevent.settings.fail import Exit, Fail, escaped
+from kvss_gevent.settings.kinds import seconds, whole
 
 INTERRUPTED = 130
 MAX_JOBS = 64

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kvss_gevent.cli.streams import OutputLost
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
@@ -19,6 +18,7 @@ from kvss_gevent.settings.kinds import STORE_FORMS
 from kvss_gevent.settings.log import set_up
 from kvss_gevent.settings.reference import print_config
 from kvss_gevent.settings.sources import Settings, add_options, read_settings
+from kvss_gevent.settings.streams import OutputLost
 from kvss_gevent.stores.open import OPENERS, is_shared, open_store, opener, refuse_password
 
 if TYPE_CHECKING:

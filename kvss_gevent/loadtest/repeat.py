@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kvss_gevent.loadtest.command import locust_command, why_it_failed
-from kvss_gevent.settings.arguments import whole
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import whole
 
 _SHOWN = (
     ("answered/s", "requests", "answered_per_s"),

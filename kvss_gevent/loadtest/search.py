@@ -23,8 +23,8 @@ from kvss_gevent.loadtest.command import locust_command, why_it_failed
 from kvss_gevent.loadtest.report import thresholds
 from kvss_gevent.loadtest.report.figures import FEW, PERCENTILES
 from kvss_gevent.loadtest.report.thresholds import Requirement
-from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import number, whole
 
 EXIT_UNCLEAR = 4
 TOO_BUSY = "the machine is too busy to tell"

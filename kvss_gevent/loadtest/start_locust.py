@@ -15,11 +15,19 @@ def main() -> None:
         from locust.exception import RPCError
         from locust.main import main as locust
 
+        from kvss_gevent.settings.streams import OutputLost, prepare
+
+        prepare()
         LocustArgumentParser.exit = _leave
         try:
-            locust()  # type: ignore[no-untyped-call]
+            try:
+                locust()  # type: ignore[no-untyped-call]
+            finally:
+                sys.stdout.flush()
         except RPCError as error:
             _refuse(str(error), "End what uses this port, or give another with --master-bind-port.")
+        except OutputLost as lost:
+            sys.exit(lost.show("kvss load"))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,6 +1,7 @@
 """Kinds of option values: how each is read from text, shown as text, and described to people."""
 
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,6 +55,39 @@ def _seconds(least: float) -> Callable[[str], float]:
         return seconds
 
     return read
+
+
+def number(least: float, most: float, what: str = "number") -> Callable[[str], float]:
+    """Return the argparse type of a number between two bounds, whose error says what is allowed."""
+
+    def parse(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = float("nan")
+        if not least <= found <= most:
+            raise ArgumentTypeError(f"{text!r} is not a {what} from {least:g} to {most:.15g}")
+        return found
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """Return the argparse type of a time in seconds."""
+    return number(least, most, "number of seconds")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return the argparse type of a whole number."""
+    read = _whole(least, most)
+
+    def parse(text: str) -> int:
+        try:
+            return read(text)
+        except ValueError:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}") from None
+
+    return parse
 
 
 def read_size(text: str, least: int = 1) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from math import inf
 from typing import Any
@@ -27,6 +28,7 @@ from kvss_gevent.loadtest.locust_plugin.workers import SLACK_S, Workers
 from kvss_gevent.loadtest.report import files, results, thresholds
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.streams import OutputLost
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +204,8 @@ class Coordinator:
         if web_ui is None:
             self.runner.quit()
             return
-        files.show(self.results or {}, sys.stdout)
+        with suppress(OutputLost):  # the page has the results
+            files.show(self.results or {}, sys.stdout)
         if self._fatal:
             files.complain(self._fatal)
         self.runner.stop()
@@ -281,7 +284,10 @@ class Coordinator:
     def on_quit(self, **_: Any) -> None:
         """Print the report last, below Locust's own tables; beside --json on stderr, so that stdout is JSON alone."""
         if self.results is not None and self.environment.web_ui is None:
-            files.show(self.results, sys.stderr if self.environment.parsed_options.json else sys.stdout)
+            try:
+                files.show(self.results, sys.stderr if self.environment.parsed_options.json else sys.stdout)
+            except OutputLost as lost:
+                sys.exit(lost.show("kvss load"))
             if self._fatal:
                 files.complain(self._fatal)
 

@@ -14,15 +14,19 @@ from kvss_gevent.loadtest.report import hdr_log, run_page, text
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.plot import Curve
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.streams import OutputLost
 
 _LEAST_INTERVAL_US = 20
 """Bounds how many requests are taken to have been missed while one lasted."""
 
 
 def show(results: dict[str, Any], out: TextIO) -> None:
-    """Print the report."""
-    out.write(text.text(results))
-    out.flush()
+    """Print the report. Raises OutputLost."""
+    try:
+        out.write(text.text(results))
+        out.flush()
+    except OSError as error:  # of `locust -f`, whose output is Python's own
+        raise OutputLost(error) from None
 
 
 def complain(cause: str) -> None:

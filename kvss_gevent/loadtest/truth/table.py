@@ -9,8 +9,8 @@ from pathlib import Path
 from kvss_gevent.loadtest.truth import knee
 from kvss_gevent.loadtest.truth.cells import LOADS, QUICK, Cell, Load, all_cells
 from kvss_gevent.loadtest.truth.harness import CellOutcome, attempt, repeat
-from kvss_gevent.settings.arguments import number, whole
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.kinds import number, whole
 
 _BEGIN, _END = "<!-- truth: made by `kvss load truth --write` -->", "<!-- end of truth -->"
 

@@ -11,6 +11,8 @@ import select
 import sys
 from typing import Any, Final
 
+from kvss_gevent.settings.fail import Exit, Fail
+
 READER_LEFT: Final = 128 + 13
 """Exit code of a command whose reader has closed the pipe: the same as if SIGPIPE had ended it."""
 
@@ -22,6 +24,14 @@ class OutputLost(Exception):
         super().__init__(error.strerror or str(error))
         self.reader_left = error.errno in (errno.EPIPE, errno.ESHUTDOWN)
         self.closed = error.errno == errno.EBADF
+
+    def show(self, command: str) -> int:
+        """Tell on standard error, unless it is the reader that has left; return the exit code."""
+        if self.reader_left:
+            return READER_LEFT
+        remedy = "The rest of the output is lost: send it to another place."
+        Fail(f"standard output cannot be written: {self}", remedy).show(command)
+        return Exit.UNREACHABLE
 
 
 class _Output(io.FileIO):
