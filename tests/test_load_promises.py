@@ -224,7 +224,7 @@ def test_tasks_that_cannot_follow_a_rate_and_tags_that_leave_none_are_refused_by
         paced = run(port, "-t", "1", "--kv-rate", "50", locustfile=str(tmp_path / "mine.py"))
         tagged = run(port, "-t", "1", "--tags", "foo")
     assert (paced.code, tagged.code) == (2, 2)
-    assert "Mine: its tasks Slowly wait for a time of their own, not for --kv-rate" in paced.err
+    assert "Mine: its tasks Slowly have their own wait_time and do not follow --kv-rate" in paced.err
     assert "KvssMix has no task with the tags foo" in tagged.err
     assert "Traceback" not in paced.err + tagged.err
 

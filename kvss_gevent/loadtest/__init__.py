@@ -1,4 +1,4 @@
-"""The load tester on Locust. `options` declares its flags, `search` finds the highest rate that keeps a promise.
+"""The load tester on Locust: its options, the search for the highest rate, repeated runs, and starting Locust.
 
 May import: protocol, settings, loadtest.workload, loadtest.engine, loadtest.report, loadtest.locust_plugin.
 """

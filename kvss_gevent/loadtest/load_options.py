@@ -1,7 +1,7 @@
-"""The load tester's options: one dataclass, from which command line, environment and web form are derived.
+"""The load tester's options: one dataclass, from which the command line, the variables and the web form are derived.
 
-Locust hands texts over (and the web form knows nothing else), so a text is checked where it enters and read where it is
-used; both by the same function.
+Locust passes options on as texts. So each text is checked when it is entered and read when it is used, by the same
+function.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from kvss_gevent.protocol import wire
 
 
 class LoadParser(Protocol):
-    """What of Locust's argument parser is used here."""
+    """The part of Locust's argument parser that is used here."""
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
         """Add one option."""
 
     def set_defaults(self, **defaults: Any) -> None:
-        """Change the defaults of options there are."""
+        """Change the defaults of existing options."""
 
 
 def _option(default: str, read: Callable[[str], Any], help_text: str, web: bool = True) -> Any:
@@ -92,7 +92,7 @@ _on_off.words = ("on", "off")  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `--kv-*` ask for; times in seconds, sizes in bytes, rates in requests per second over all users."""
+    """The values of --kv-*: times in seconds, sizes in bytes, rates in requests per second over all users."""
 
     mix: workload_mix.Mix = _option("80:15:5", workload_mix.parse_mix, "shares of GET:PUT:DEL, or get=80,put=20")  # noqa: RUF009  a field of dataclasses
     keys: int = _option("10000", _whole(1, 10_000_000), "number of keys")
@@ -157,7 +157,7 @@ class Options:
 
     @property
     def open_loop(self) -> bool:
-        """Whether requests come by a schedule and not one after the other."""
+        """Whether requests follow a schedule instead of waiting for the reply before."""
         return self.rates is not None
 
     @property
@@ -167,9 +167,9 @@ class Options:
 
 
 def read_options(texts: Mapping[str, str]) -> Options:
-    """Read options from {field name: text}; a missing or empty text is the default.
+    """Read options from {field name: text}; for a missing or empty text the default is used.
 
-    Raises ValueError naming the option and saying what is wrong.
+    Raises ValueError; its message names the option and says what is wrong.
     """
     values: dict[str, Any] = {}
     for option in fields(Options):
@@ -194,7 +194,7 @@ def _check(options: Options) -> None:
 
 
 def flag(name: str) -> str:
-    """Return the command line's name of a field."""
+    """Return the command line option of a field."""
     return "--kv-" + name.replace("_", "-")
 
 
@@ -209,12 +209,12 @@ def variables() -> list[str]:
 
 
 def add_arguments(parser: LoadParser) -> None:
-    """Add every option to Locust's parser, and make its web page and its master listen on loopback only."""
+    """Add all options to Locust's parser, and let its web page and its master listen on loopback only."""
     parser.set_defaults(web_host=wire.DEFAULT_HOST, master_bind_host=wire.DEFAULT_HOST)
     for option in fields(Options):
         meta = option.metadata
         words = getattr(meta["read"], "words", None)
-        # Locust shows in its web form what was added to the parser itself and not to a group of it.
+        # Locust's web form shows only options of the parser itself, and none of an argument group.
         parser.add_argument(
             flag(option.name),
             dest=f"kv_{option.name}",

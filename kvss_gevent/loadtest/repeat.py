@@ -1,4 +1,4 @@
-"""`kvss load repeat N ...`: the same run several times, and intervals over what came out."""
+"""`kvss load repeat N ...`: makes the same run several times, and prints intervals over the results."""
 
 import argparse
 import json
@@ -23,10 +23,10 @@ _SHOWN = (
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return an interval that holds the median of all runs there could be, and with what probability.
+    """Return an interval for the true median of all possible runs, and the probability that it contains it.
 
-    The interval goes from the least to the greatest value. It misses only if all values lie on one side of the median,
-    which happens with 2 * 0.5**n.
+    The interval goes from the least to the greatest value. It misses the median only if all n values lie on one side
+    of it, which has the probability 2 * 0.5**n.
     """
     return min(values), max(values), 1 - 2 * 0.5 ** len(values)
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     for number in range(1, args.times + 1):
         out = args.out / str(number)
         options = [*args.options, "--headless", "--only-summary", "--kv-out", str(out)]
-        with suppress(OSError):  # The results of an earlier run are not those of this one.
+        with suppress(OSError):  # Else the results of an earlier run would count as those of this one.
             (out / "results.json").unlink()
         done = subprocess.run(locust_command(options), capture_output=True, text=True, check=False)
         if not (out / "results.json").exists():

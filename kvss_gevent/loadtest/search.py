@@ -1,13 +1,13 @@
-"""`kvss load search`: the highest open-loop rate at which a server keeps what is required, such as p99<5ms.
+"""`kvss load search`: finds the highest open-loop rate at which a server meets requirements such as p99<5ms.
 
-Each trial is one headless run of the load tester. The rate doubles until the server breaks, then the gap is halved
-until it is narrower than --precision; at the end the best rate must hold once more. A rate holds when every requirement
-is met; unless --slo speaks of them, no request may fail and 99 % of the offered rate must be answered.
+Each trial is one headless run of the load tester. The rate is doubled until the server fails. Then the gap is halved
+until it is narrower than --precision. At the end the best rate must hold once more. A rate holds if every requirement
+is met. Unless --slo contains other limits, no request may fail and 99 % of the offered rate must be answered.
 
-One trial is no fact. A rate breaks when two trials say so whose figures can be trusted; a trial in which the generator
-itself was late, stopped or out of CPU is repeated. A generator that is late makes response times longer and never
-shorter, so that one trial which holds is enough, until the end. Where no trial of a rate can be trusted the search ends
-with exit code 4: the machine is too busy to tell.
+One failed trial is not enough: a rate fails if two trials with trusted figures fail. A trial in which the generator was
+late, stopped or out of CPU is repeated. One trial that holds is enough, because a late generator makes response times
+longer and never shorter. If no trial of a rate can be trusted, the search ends with exit code 4: the machine is too
+busy to tell.
 """
 
 import argparse
@@ -31,14 +31,14 @@ TOO_BUSY = "the machine is too busy to tell"
 
 _MOST_RATE = 1_000_000.0
 _TRIALS = 5
-"""Trials of one rate at most."""
+"""Trials of one rate, at most."""
 _LONGEST_S = 60
 _ALWAYS = ("errors<=0", "rate>=0.99", "measured")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTrial:
-    """One run at a rate: why it does not hold, if so, and why its figures are in doubt, if they are."""
+    """One run at a rate. why_not: why the rate does not hold; doubt: why the figures cannot be trusted; else empty."""
 
     rate: float
     found: str
@@ -52,11 +52,11 @@ class SearchTrial:
 
 
 class UnclearError(Exception):
-    """No trial of a rate can be trusted; the text is the last doubt."""
+    """No trial of a rate can be trusted; the message is the last doubt."""
 
 
 def read_slo(text: str) -> tuple[Requirement, ...]:
-    """Read requirements and add what always holds unless they speak of it. Raises ValueError saying what is wrong."""
+    """Read requirements, and add those of _ALWAYS that they do not contain. Raises ValueError."""
     asked = thresholds.parse(text)
     if not asked:
         raise ValueError("it is empty: write such as p99<5ms")
@@ -65,7 +65,7 @@ def read_slo(text: str) -> tuple[Requirement, ...]:
 
 
 def judge(rate: float, results: dict[str, Any], requirements: tuple[Requirement, ...]) -> SearchTrial:
-    """Return what one run's results say."""
+    """Judge the results of one run."""
     judged = [thresholds.judge(one, results) for one in requirements]
     few = results["response"]["few"]
     doubts = [one["text"] for one in results["verdict"]["findings"] if not one["ok"] and "the generator" in one["text"]]
@@ -75,7 +75,7 @@ def judge(rate: float, results: dict[str, Any], requirements: tuple[Requirement,
 
 
 def search(try_rate: Callable[[float], SearchTrial], start: float, precision: float) -> float:
-    """Return the highest rate that holds, 0 where none does. Raises UnclearError."""
+    """Return the highest rate that holds, 0 if none does. Raises UnclearError."""
     held: list[float] = []
     breaks = 0.0
     while True:
@@ -97,7 +97,7 @@ def search(try_rate: Callable[[float], SearchTrial], start: float, precision: fl
 
 
 def holds(try_rate: Callable[[float], SearchTrial], rate: float) -> bool:
-    """Return whether a rate holds, after as many trials as that takes. Raises UnclearError."""
+    """Return whether a rate holds, after as many trials as needed. Raises UnclearError."""
     broken = 0
     doubt = ""
     for _ in range(_TRIALS):
@@ -114,7 +114,7 @@ def holds(try_rate: Callable[[float], SearchTrial], rate: float) -> bool:
 
 
 def seconds_for(rate: float, requirements: tuple[Requirement, ...], least_s: float) -> float:
-    """Return how long to measure so that no required percentile rests on fewer than 10 requests beyond it."""
+    """Return how long to measure, so that at least 10 requests lie beyond each required percentile."""
     percents = [PERCENTILES.get(f"{one.name}_us", 0.0) for one in requirements]
     needed = max(FEW / (1 - percent / 100) for percent in percents)
     return min(max(least_s, 1.05 * needed / rate), _LONGEST_S)
@@ -126,7 +126,7 @@ def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirem
     with tempfile.TemporaryDirectory() as out:
         command = locust_command(["--headless", "--only-summary", "-H", args.host, "-u", str(args.users)])
         command += ["-r", str(max(args.users, 100)), "-t", f"{seconds:.0f}", "--kv-rate", str(rate)]
-        # What a second does not work off was too much.
+        # A server that does not finish the backlog within a second was overloaded.
         command += ["--kv-drain", "1s", "--kv-out", out, *args.options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
         path = Path(out) / "results.json"

@@ -1,6 +1,6 @@
-"""`python -m kvss_gevent.loadtest.start_locust`: Locust under the name of `kvss load`, without tracebacks at its start.
+"""`python -m kvss_gevent.loadtest.start_locust`: runs Locust under the name `kvss load`, without tracebacks at start.
 
-Locust comes first of all: nothing that it patches may be imported before it.
+Locust is imported before all other modules, because it patches modules when it is imported.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""How requests are sent and counted in one process: connection, users, loops, clock, histograms.
+"""Sends and counts requests in one process: connection, users, loops, clock, histograms.
 
 May import: protocol, settings, measure, loadtest, loadtest.workload.
 """

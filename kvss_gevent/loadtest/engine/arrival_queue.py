@@ -1,8 +1,8 @@
-"""Hands due requests to connections: to each user its own, or all of them from one queue to whoever is free.
+"""Gives due requests to users: from a queue for each user, or from one queue to any free user.
 
-With a queue for each user a request belongs to one connection from its due time on and waits for that one, as the work
-of a client that has one connection does. With a shared queue it takes the next connection that is free, as behind a
-connection pool; more connections are opened while none is free, one for each user at most.
+With a queue for each user, a request waits for one connection from its due time on, like in a client with one
+connection. With a shared queue, it takes the next free connection, like in a client with a connection pool. If none is
+free, another connection is opened, at most one for each user.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from kvss_gevent.loadtest.workload.arrivals import Arrivals
 
 
 class UserQueue:
-    """The due times that wait for one user, and the user's greenlet while it waits for one."""
+    """The due times that wait for one user, and the user's greenlet while it waits for a due time."""
 
     __slots__ = ("connected", "due", "greenlet")
 
@@ -30,10 +30,10 @@ class UserQueue:
 
 
 class ArrivalQueue:
-    """The backlog of one process: requests that are due and not yet sent. A full queue drops what comes."""
+    """The backlog of one process: requests that are due and not yet sent. A full queue drops further requests."""
 
     def __init__(self, arrivals: Arrivals, bound: int, shared: bool, rng: Random | None = None) -> None:
-        """Without rng users take turns; with it they are chosen at random, which keeps Poisson arrivals Poisson."""
+        """Without rng, users take turns. With rng they are chosen at random, so that Poisson arrivals stay Poisson."""
         self.arrivals = arrivals
         self.due = self.dropped = 0
         """How many requests were due in the window, and how many of them were dropped."""
@@ -50,7 +50,7 @@ class ArrivalQueue:
         self._hub: Any = gevent.get_hub()
 
     def join(self) -> UserQueue:
-        """Return the queue of a user that begins."""
+        """Return the queue of a new user."""
         queue = UserQueue(deque() if self._shared is None else self._shared)
         self._queues.append(queue)
         if self._shared is None and self._nobodys:
@@ -59,7 +59,7 @@ class ArrivalQueue:
         return queue
 
     def leave(self, queue: UserQueue) -> None:
-        """Hand what waits for a user that ends to the others."""
+        """Remove a user's queue, and give its due times to the other users."""
         if queue not in self._queues:
             return
         self._queues.remove(queue)
@@ -71,7 +71,7 @@ class ArrivalQueue:
             self._wake_soon()
 
     def set_window(self, begin: float, end: float) -> None:
-        """Count what is due from begin to end, times of clock(), and let nothing be due afterwards."""
+        """Count requests due from begin to end, times of clock(); none is due after that."""
         if begin != self._window[0]:
             self.due = self.dropped = 0
         self._window = (begin, end)
@@ -82,7 +82,7 @@ class ArrivalQueue:
             self._wake_soon()
 
     def take(self, queue: UserQueue) -> float:
-        """Return the oldest due time that waits for a user, and wait for one; 0.0 when nothing will be due any more."""
+        """Wait for a due time of this user and return the oldest; 0.0 if no request will be due any more."""
         while True:
             if queue.due:
                 return queue.due.popleft()
@@ -99,7 +99,7 @@ class ArrivalQueue:
             self._wait(queue)
 
     def advance(self, now: float) -> int:
-        """Hand out what has become due; returns the length of the backlog."""
+        """Put all due requests into queues; returns the length of the backlog."""
         begin, end = self._window
         for due in self.arrivals.take_until(now):
             if begin <= due < end:
@@ -150,7 +150,7 @@ class ArrivalQueue:
         return self._queues[self._turn % len(self._queues)]
 
     def _free(self) -> UserQueue | None:
-        """Return the user that has waited for the shortest time, among those that are connected if there are any."""
+        """Return the user that began to wait last, among the connected ones if there are any."""
         fresh = None
         for queue in reversed(self._idle):
             if queue.connected:
@@ -179,7 +179,7 @@ class ArrivalQueue:
     def _wake(self) -> None:
         woken, self._woken = self._woken, []
         for queue in woken:
-            # A greenlet that was killed since it was chosen does not wait any more.
+            # A greenlet that was killed after it was chosen no longer waits.
             if queue.greenlet is not None:
                 queue.greenlet.switch()
 

@@ -1,7 +1,7 @@
-"""The clock of the load tester, a timer that is not late, and how long this process has waited for a CPU.
+"""The clock of the load tester, and a timer that is more exact than gevent.sleep.
 
-gevent.sleep rounds up to epoll's millisecond and wakes 1 ms late (measured: median 0.94 ms); a timerfd wakes after
-0.05 to 0.1 ms.
+gevent.sleep rounds up to epoll's milliseconds and wakes 1 ms late (measured: median 0.94 ms). A timerfd is 0.05 to
+0.1 ms late.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 
 clock = time.monotonic
-"""The clock of every time in the load tester: the one that the timerfd counts in."""
+"""The clock of all times in the load tester; a timerfd uses the same clock."""
 
 _CLOCK_MONOTONIC = 1
 _ABSOLUTE = 1
@@ -22,11 +22,11 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Timer:
-    """Calls a function in the hub at a time; the function must not wait."""
+    """Calls a function in the hub at a given time; the function must not wait."""
 
     def __init__(self, fire: Callable[[], None]) -> None:
-        # Python has os.timerfd_create from 3.13 on; one way for every version is less to keep. PyDLL keeps the GIL,
-        # which costs less than to give it away for a call that never waits.
+        # Python has os.timerfd_create from 3.13 on; ctypes works with all versions. PyDLL keeps the GIL during a call:
+        # this costs less than to release it, and the calls never wait.
         libc: Any = ctypes.PyDLL(None, use_errno=True)
         self._fd: int = libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
         if self._fd < 0:
@@ -41,7 +41,7 @@ class Timer:
         self._watcher.start(self._ring)
 
     def arm(self, when: float) -> None:
-        """Fire once clock() has reached `when` and not before; inf is never."""
+        """Fire as soon as clock() has reached `when`; never if it is inf."""
         if when == self._armed:
             return
         self._armed = when
@@ -51,9 +51,9 @@ class Timer:
         else:
             whole = int(when)
             spec[2] = whole
-            # Rounded up: a timer that is early by a nanosecond fires before anything is due.
+            # Rounded up: a timer that fires a nanosecond too early finds nothing due.
             spec[3] = min(int((when - whole) * 1e9) + 1, 999_999_999)
-        # Arming also takes back that the timer has expired, which saves reading it.
+        # Arming also clears an earlier expiration, so that the descriptor need not be read.
         self._settime(self._fd, _ABSOLUTE, self._spec_at, None)
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Timer:
             self._watcher = None
 
     def _ring(self) -> None:
-        self._armed = -inf  # Expired: it must be armed again, also for the same time, or it rings for ever.
+        self._armed = -inf  # Expired: unless it is armed again, even for the same time, it fires for ever.
         self._fire()
         if self._armed == -inf:
             self.arm(inf)

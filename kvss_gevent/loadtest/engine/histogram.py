@@ -1,4 +1,4 @@
-"""HdrHistogram's bucket layout over microseconds, as one dict.
+"""A histogram of microseconds with the buckets of HdrHistogram, as one dict.
 
 Values from 0 to one hour, 3 significant digits, unit 1 us: the layout of HdrHistogram(1, 3_600_000_000, 3).
 """
@@ -11,7 +11,7 @@ LOWEST_US: Final = 1
 HIGHEST_US: Final = 3_600_000_000
 SIGNIFICANT_DIGITS: Final = 3
 SUB_BUCKETS: Final = 2048
-"""The least power of two that tells 2 * 10**3 values apart."""
+"""The smallest power of two that is at least 2 * 10**3."""
 HALF: Final = SUB_BUCKETS // 2
 HALF_BITS: Final = 10
 _MASK: Final = SUB_BUCKETS - 1
@@ -50,7 +50,7 @@ BUCKETS: Final = (HIGHEST_US.bit_length() - _MASK_BITS + 2) << HALF_BITS
 
 
 class Histogram:
-    """Counts by bucket. Two histograms merge by addition, so that a merge of parts is exactly the whole."""
+    """Counts by bucket. Histograms are merged by addition, so merged parts are exactly the whole."""
 
     __slots__ = ("counts",)
 
@@ -81,10 +81,10 @@ class Histogram:
             yield lowest_us(index), count
 
     def corrected(self, interval_us: int) -> "Histogram":
-        """Return what would have been counted had a request been sent every interval_us microseconds, answered or not.
+        """Return what would have been counted if a request had been sent every interval_us microseconds.
 
-        Behind a value above the interval stand the requests that would have been due while it lasted: they would have
-        waited for the rest of it. This is HdrHistogram's correction for coordinated omission.
+        While a request took longer than the interval, further requests would have been due, and each would have waited
+        for the rest of this time. This is HdrHistogram's correction for coordinated omission.
         """
         whole = Histogram(self.counts)
         for index, count in self.counts.items():
@@ -111,7 +111,7 @@ class Histogram:
 
     @property
     def mean_us(self) -> float:
-        """The mean, every value taken as the middle of its bucket; 0 when empty."""
+        """The mean, with the middle of its bucket for every value; 0 when empty."""
         total = self.total
         return sum(_middle(index) * count for index, count in self.counts.items()) / total if total else 0.0
 
@@ -145,7 +145,7 @@ class Histogram:
 
 
 def target(percent: float, total: int) -> int:
-    """Return how many values must be seen to have seen `percent` of them, rounded as HdrHistogram does."""
+    """Return how many values are `percent` of all, rounded like in HdrHistogram."""
     return max(int(min(percent, 100.0) * total / 100 + 0.5), 1)
 
 

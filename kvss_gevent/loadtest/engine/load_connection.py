@@ -1,8 +1,8 @@
-"""One connection: one send per batch, one buffered reply reader. What replies mean is decided in request_stream.py.
+"""One connection: one send for each batch, and one buffered reader of replies. request_stream.py judges the replies.
 
-gevent's own sock.recv pays for a failed recv, a Waiter, and a watcher started and stopped on every request. Here one
-watcher wakes the greenlet that holds the connection, which costs half; the rule that goes with it: the watcher runs
-only while its greenlet waits for nothing else (`hold` and `release` around a burst of requests).
+For every request, gevent's own sock.recv costs a failed recv, a Waiter, and a watcher that is started and stopped. Here
+one watcher wakes the greenlet that holds the connection, which costs half. There is a rule: the watcher may run only
+while its greenlet waits for nothing else (`hold` and `release` around a burst of requests).
 """
 
 import socket
@@ -19,7 +19,7 @@ from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.settings.addresses import parse_endpoint
 
 _SMALL_RECEIVE_BYTES = 448
-"""Comes from Python's own allocator; a buffer that was full is larger the next time."""
+"""Python's own allocator has blocks of this size. If the buffer was full, the next one is larger."""
 _RECEIVE_BYTES = 1 << 18
 _MAX_REPLY_BYTES = (1 << 20) + 4096
 _READ, _WRITE = 1, 2
@@ -28,13 +28,13 @@ _LOCUST_SCHEMES = ("tcp", "kv")
 
 
 class ConnectionLost(Exception):
-    """The connection is gone, could not be made, or is of no use any more; the text is a failure's name."""
+    """The connection is lost, could not be made, or cannot be used any more; the message is the name of a failure."""
 
 
 def address_of(host: str) -> tuple[str, int]:
-    """Read a host of Locust's: an address as every command takes it, or one behind `tcp://` or `kv://`.
+    """Read a host as Locust has it: an address as in every command, or one after `tcp://` or `kv://`.
 
-    Raises ValueError saying what is wrong.
+    Raises ValueError; its message says what is wrong.
     """
     scheme, _, place = host.strip().rpartition("://")
     endpoint = parse_endpoint(place.rstrip("/") if scheme in _LOCUST_SCHEMES else host.strip())
@@ -68,7 +68,7 @@ class LoadConnection:
     )
 
     def __init__(self, address: tuple[str, int], connect_timeout_s: float = 5.0) -> None:
-        """Connect. Raises Lost."""
+        """Connect. Raises ConnectionLost."""
         self.address = address
         try:
             made = gevent_socket.create_connection(address, connect_timeout_s)
@@ -101,9 +101,9 @@ class LoadConnection:
         self._hold_again = self.hold
 
     def attend(self) -> None:
-        """As `hold`, but while no reply is owed the greenlet may wait for something else than the server.
+        """Like `hold`, but while no reply is open the greenlet may wait for something else.
 
-        What then comes all the same, such as the end of the connection, is left for the next request to find.
+        What arrives then, such as the end of the connection, is noticed by the next request.
         """
         self._watcher.start(self._ready, getcurrent().switch)
         self._held = True
@@ -122,9 +122,9 @@ class LoadConnection:
             self._watcher.stop()
 
     def exchange(self, line: bytes) -> bytes:
-        """Send one request line and return its reply line without the line feed. Raises Lost.
+        """Send one request line and return its reply line without the line feed. Raises ConnectionLost.
 
-        sent_at and done_at say when. What nearly always happens is written out here: that saves six calls, 0.7 us.
+        sent_at and done_at are the times. The usual case is written out here, which saves six calls, 0.7 us.
         """
         self.waiting += 1
         self.sent_at = clock()
@@ -151,9 +151,9 @@ class LoadConnection:
         return reply
 
     def send(self, data: bytes, replies: int) -> None:
-        """Send request lines; afterwards `waiting` replies are owed and sent_at says since when. Raises Lost."""
+        """Send request lines; `waiting` counts the open replies, sent_at is the time. Raises ConnectionLost."""
         self.waiting += replies
-        self.sent_at = self.done_at = clock()  # A reply that came unasked before has taken no time.
+        self.sent_at = self.done_at = clock()  # A reply that arrived before its request took no time.
         try:
             sent = self._send(data)
         except BlockingIOError:
@@ -164,7 +164,7 @@ class LoadConnection:
             self._send_rest(memoryview(data)[sent:])
 
     def reply(self) -> bytes:
-        """Return the next reply line without the line feed; done_at says when its end had come. Raises Lost."""
+        """Return the next reply line without the line feed; done_at is when its end arrived. Raises ConnectionLost."""
         lines = self._lines
         while not lines:
             self._fill()
@@ -172,7 +172,7 @@ class LoadConnection:
         return lines.popleft()
 
     def close(self, quit_first: bool = False) -> None:
-        """Close; with quit_first say QUIT and wait 0.5 s at most, unless replies are owed. Twice does nothing."""
+        """Close. With quit_first, and if no reply is open, send QUIT first and wait up to 0.5 s. Twice does nothing."""
         sock, self._sock = self._sock, None
         if sock is None:
             return
@@ -184,16 +184,16 @@ class LoadConnection:
                 with gevent.Timeout(0.5, False):
                     self._hub.wait(watcher)
         except OSError:
-            pass  # The server was faster: the connection is closed, as it is to be.
+            pass  # The server has already closed the connection.
         finally:
             watcher.close()
             sock.close()
 
     def expire(self) -> None:
-        """End a wait from another greenlet: whoever waits for a reply gets Lost."""
+        """End a wait from another greenlet: the greenlet that waits for a reply gets ConnectionLost."""
         self.expired = True
         if self._sock is not None:
-            with suppress(OSError):  # It is closed already, which ends the wait as well.
+            with suppress(OSError):  # It may be closed already, which also ends the wait.
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def _wait(self) -> None:
@@ -215,7 +215,7 @@ class LoadConnection:
         self._add(data)
 
     def _receive(self) -> bytes | None:
-        """Return what has arrived, None where nothing has. Raises Lost."""
+        """Return the bytes that have arrived, None if there are none. Raises ConnectionLost."""
         try:
             data: bytes = self._recv(self._room)
         except BlockingIOError:
@@ -240,7 +240,7 @@ class LoadConnection:
         self._lines.extend(lines)
 
     def _send_rest(self, rest: memoryview) -> None:
-        """Send what did not fit, and read meanwhile: a server that waits for us to read would wait for ever."""
+        """Send the rest, and read meanwhile: else a server that waits for us to read would wait for ever."""
         held = self._held
         self.release()
         both = self._hub.loop.io(self._fd, _READ | _WRITE)

@@ -1,4 +1,4 @@
-"""One process's part of a run: what its users share, its measured window, its counts."""
+"""One process's part of a run: its users, what they share, the measured window, and the counts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 from kvss_gevent.measure.process_usage import cpu_wait_s
 
 TICK_S = 0.25
-"""How often counts leave the hot path's dicts."""
+"""How often the counts are taken from the dicts of the hot path."""
 
 _IN_VAIN_S = 0.1
 NO_REPLY = "no reply until the run ended"
 
 
 class RunUser(Protocol):
-    """What a run asks of its users."""
+    """What a run needs from its users."""
 
     connection: LoadConnection | None
     down_since: float | None
@@ -71,7 +71,7 @@ class Run:
         self._due_told = 0
         self._backlog_at_begin = 0
         self._noted_at = self._cpu_at_begin = self._wait_at_begin = 0.0
-        # A full collection pauses for 20 to 35 ms with all of Locust imported; frozen, for 0.01 ms.
+        # With all of Locust imported, a full garbage collection pauses for 20 to 35 ms; after a freeze, for 0.01 ms.
         gc.collect()
         gc.freeze()
         self.standstill = StandstillWatch()
@@ -79,13 +79,13 @@ class Run:
         self._greenlets = [gevent.spawn(self._ticking), gevent.spawn(self._sweeping)]
 
     def _join_columns(self) -> SharedColumns | None:
-        """Return what this process shares with the others of the run; None where there is nothing to share."""
+        """Return the columns that the processes of the run share; None if they share nothing."""
         if self.workers == 1 or not self.plan.loaded or not self.options.verify:
             return None
         try:
             return SharedColumns(self.plan.token, self.options.keys, self.worker, self.workers)
         except OSError:
-            return None  # Without shared memory each process proves its own keys.
+            return None  # Without shared memory, each process verifies only its own keys.
 
     def next_user(self) -> tuple[int, Random]:
         """Return a new user's number in this process and its own random stream."""
@@ -99,7 +99,7 @@ class Run:
             return None
         rng = Random(f"{options.seed}/{self.worker}/arrivals") if options.arrival == "poisson" else None
         step = poisson_steps(rng) if rng else constant_steps
-        # The processes begin at different parts of a step, so that their requests are evenly spaced together.
+        # The processes begin at different parts of a step, so that all requests together are evenly spaced.
         phase = 1.0 if rng else (self.worker + 0.5) / self.workers
         arrivals = Arrivals(options.rates, step, clock(), 1 / self.workers, phase)
         bound = options.backlog * (max(self.plan.users // self.workers, 1) if options.shares_queue else 1)
@@ -113,7 +113,7 @@ class Run:
             self.arrival_queue.arrivals.set_share(share, now)
 
     def measure(self, begin: float, measure_s: float, is_dead: Callable[[], bool]) -> float:
-        """Measure from a time on, and drain, or end early where is_dead says so; returns the length of the drain."""
+        """Measure from `begin` on, then drain; end early if is_dead() is true. Returns the length of the drain."""
         self.open_window(begin, measure_s)
         end = self.recorder.end
         while clock() < end and not self.closed and not is_dead():
@@ -131,7 +131,7 @@ class Run:
     def open_window(self, begin: float, measure_s: float) -> None:
         """Count requests due from `begin`, a time of clock(), for measure_s seconds."""
         now = clock()
-        # What is due until now was handed out without being counted, so that the window cannot begin before.
+        # Requests due until now were handed out without being counted, so the window cannot begin earlier.
         begin = max(begin, now)
         end = begin + measure_s
         if self.arrival_queue is not None:
@@ -144,9 +144,9 @@ class Run:
         gevent.spawn_later(max(begin - clock(), 0), self._note_begin)
 
     def reset(self, resets: int) -> None:
-        """Begin the measured window anew: what was due until now is not counted. Its end stays where it is.
+        """Restart the measured window now. Requests due before are not counted; the end stays the same.
 
-        Before the window nothing has been counted, and after its end there is nothing left to count: no change then.
+        Before the window and after its end this changes nothing.
         """
         now = clock()
         self.resets = resets
@@ -161,7 +161,7 @@ class Run:
         self._note_begin()
 
     def end_window(self) -> None:
-        """Offer nothing more; requests under way may still end."""
+        """Let no further request become due; requests under way may still end."""
         self.recorder.end = min(self.recorder.end, clock())
         if self.arrival_queue is not None:
             self.arrival_queue.advance(self.recorder.end)
@@ -170,10 +170,10 @@ class Run:
         self.closing = True
 
     def summary(self) -> dict[str, float]:
-        """Return what the window shows besides counts, so far or at its end, as plain data for a message.
+        """Return the figures of the window besides counts, so far or at its end, as plain data for a message.
 
-        Shares are of one core; `owed` is how many requests are due or under way, `under_way_s` how long those that
-        have been sent have waited for their replies, added up; `offered` is how many requests the rate asked for, of
+        Shares are of one core. `owed`: the number of requests that are due or under way. `under_way_s`: the sum of the
+        times for which sent requests have waited for replies. `offered`: the number of requests due by the rate, in
         all processes together.
         """
         if self.closing:
@@ -210,15 +210,15 @@ class Run:
         return backlog + sum(len(user.owed()) for user in self.users)
 
     def abort(self, user: RunUser) -> None:
-        """Count what a user that is stopped has under way."""
+        """Count the requests that a user has under way when it is stopped."""
         now = clock()
         tally = self.recorder.tally
-        # Sent before the drain, or a moment ago: only the first has waited in vain.
+        # Only a request that was sent before the drain, and not a moment ago, has waited in vain.
         waited_s = now - user.connection.sent_at if user.connection is not None else 0.0
         in_vain = self._drained and waited_s >= max(self.options.drain, _IN_VAIN_S)
         begin = self.recorder.begin
         for owed in user.owed():
-            # What was due before the window has then waited through all of it, and counts from its beginning.
+            # A request due before the window has then waited for the whole window, and counts from its begin.
             due = max(owed, begin) if in_vain else owed
             if not self.recorder.counts(due):
                 continue
@@ -228,11 +228,11 @@ class Run:
                 tally.failures[NO_REPLY] += 1
             else:
                 tally.aborted += 1
-            # In closed loop a request counts as due when it is sent, which nobody has noted yet.
+            # In a closed loop a request is due when it is sent, and this one has not been counted as due yet.
             tally.due += self.arrival_queue is None or owed < begin
 
     def close(self) -> None:
-        """Count what is left, and deliver the last counts. A second call does nothing."""
+        """Count the remaining requests, and deliver the last counts. A second call does nothing."""
         if self.closed:
             return
         if not self.closing:
@@ -277,7 +277,7 @@ class Run:
         tally = self._take()
         down = [now - user.down_since for user in self.users if user.down_since is not None]
         down_s = min(down) if down and len(down) == len(self.users) else 0.0
-        # What is taken now was counted since the last tick: the middle of that time says which second it belongs to.
+        # These counts are of the time since the last tick; the middle of that time decides to which second they belong.
         begin = self.recorder.begin
         second = int(max(now - begin - TICK_S / 2, 0)) if begin < now else -1
         self._deliver(Update(second, tally, backlog, len(self.users), down_s, self.resets, self.summary()))
@@ -301,7 +301,7 @@ class Run:
                 user.connection.received_bytes = 0
 
     def _sweeping(self) -> None:
-        """End waits that last longer than the timeout: one greenlet a second costs less than a timer per request."""
+        """End waits longer than the timeout. One look a second costs less than a timer for each request."""
         limit_s = self.options.timeout
         while not self.closed:
             gevent.sleep(min(1.0, limit_s / 2))

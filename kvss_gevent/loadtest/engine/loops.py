@@ -1,6 +1,6 @@
 """The loops that send a virtual user's requests: closed or open, one or several at a time.
 
-A loop does a burst of requests and returns; a lost connection ends it early, with everything that is owed counted.
+A loop sends a burst of requests and returns. A lost connection ends it early; all its open requests are counted then.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _PART_ERROR = {_GET: SERIES_INDEX["RMW GET", ERROR], _PUT: SERIES_INDEX["RMW PUT
 
 
 def work(user: VirtualUser, stream: RequestStream) -> None:
-    """Do one burst of requests, or wait for one to be due; returns soon when the run is closing."""
+    """Send one burst of requests, or wait for a due one; returns soon when the run is closing."""
     if user.queue is None:
         connection = user.connect()
         if connection is not None:
             (closed if user.depth == 1 else closed_deep)(user, connection, stream)
         return
     if user.connection is None and user.run.options.shares_queue and not user.queue.due:
-        due = user.take_due()  # A connection is opened when no other is free for a request that is due.
+        due = user.take_due()  # A connection is opened only if no other is free for a due request.
         if not due:
             gevent.sleep(0.02)
             return
@@ -54,7 +54,7 @@ def work(user: VirtualUser, stream: RequestStream) -> None:
 
 
 def once(user: VirtualUser, stream: RequestStream) -> None:
-    """Connect, send one request and close; connecting is part of its time."""
+    """Connect, send one request and close; the time to connect is part of the request."""
     due = 0.0
     if user.queue is not None:
         due = user.take_due()
@@ -64,7 +64,7 @@ def once(user: VirtualUser, stream: RequestStream) -> None:
     begun = clock()
     free_at = user.free_at
     connection = user.connect()
-    user.free_at = free_at  # Connecting is part of the request, and not of what was before it.
+    user.free_at = free_at  # The time to connect is part of this request, and not a wait before it.
     if connection is None:
         user.connect_failed(due or begun)
         return
@@ -87,9 +87,9 @@ def once(user: VirtualUser, stream: RequestStream) -> None:
 
 
 def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:  # noqa: PLR0912  written out to be fast
-    """Send steps one after the other, each when the one before is answered: the hot loop.
+    """Send steps one after the other, each after the reply to the one before: the hot loop.
 
-    What can be done for a whole burst is done so: between two system calls the same code is cold, and costs twice.
+    All possible work is done for a whole burst: between two system calls the same code is cold and costs twice as much.
     """
     run, ledger, many = user.run, stream.ledger, stream.first_new
     exchange, code = connection.exchange, hash
@@ -102,7 +102,7 @@ def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream)
             if op == _GET and key < many:
                 floor = floors[key]
                 reply = exchange(line)
-                # What judge_read finds nearly always, without the call.
+                # The usual results of judge_read, without the call.
                 if code(reply) == proven[key]:
                     series = GET_HIT
                 elif reply == NOT_FOUND and deleted[key] > floor:
@@ -136,7 +136,7 @@ def closed(user: VirtualUser, connection: LoadConnection, stream: RequestStream)
 
 
 def open_singly(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:
-    """Send requests one by one, each when it is due and the one before is answered: the hot loop of low depth."""
+    """Send requests one by one, each when it is due and the one before is answered: the hot loop at depth 1."""
     recorder, exchange = user.recorder, connection.exchange
     prepare, judge, take_due = stream.prepare, stream.judge, user.take_due
     op, due = _GET, 0.0
@@ -169,7 +169,7 @@ def open_singly(user: VirtualUser, connection: LoadConnection, stream: RequestSt
 
 
 def closed_deep(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:
-    """Send several requests together, and the next when all of them are answered."""
+    """Send several requests together, and the next ones when all of them are answered."""
     for _ in range(max(BURST // user.depth, 1)):
         _send(user, connection, stream, [(op, key, 0.0) for op, key in stream.steps(user.depth)])
         if user.connection is None or user.run.closing:
@@ -177,7 +177,7 @@ def closed_deep(user: VirtualUser, connection: LoadConnection, stream: RequestSt
 
 
 def open_deep(user: VirtualUser, connection: LoadConnection, stream: RequestStream) -> None:
-    """Send what is due, several together; where nothing is, wait until something is."""
+    """Send due requests, several together; if none is due, wait for one."""
     assert user.queue is not None
     for _ in range(BURST):
         due = user.take_due()
@@ -194,7 +194,7 @@ def open_deep(user: VirtualUser, connection: LoadConnection, stream: RequestStre
 
 
 def _send(user: VirtualUser, connection: LoadConnection, stream: RequestStream, items: list[Item]) -> None:
-    """Send items: together what goes together, then the read-modify-writes one by one."""
+    """Send items: first the plain requests together, then the read-modify-writes one by one."""
     single = [item for item in items if item[0] == _RMW]
     plain = [item for item in items if item[0] != _RMW] if single else items
     if user.queue is not None:
@@ -219,7 +219,7 @@ def _send(user: VirtualUser, connection: LoadConnection, stream: RequestStream, 
 
 
 def _batch(user: VirtualUser, connection: LoadConnection, stream: RequestStream, items: list[Item]) -> None:
-    """Send items together and read their replies; in closed loop they are due when they are sent."""
+    """Send items together and read their replies; in a closed loop they are due when they are sent."""
     prepared = [stream.prepare(op, key) for op, key, _ in items]
     is_open = user.queue is not None
     free_at = user.free_at
@@ -230,11 +230,11 @@ def _batch(user: VirtualUser, connection: LoadConnection, stream: RequestStream,
         sent = connection.sent_at
         for (_, expectation), (_, _, due) in zip(prepared, items, strict=True):
             reply = connection.reply()
-            # Not now: what the loop does with the replies before this one is no time of the server's.
+            # done_at and not now: the time for judging earlier replies is not the server's.
             done = connection.done_at
             position += 1
             series, failure = stream.judge(expectation, reply)
-            user.free_at = free_at  # The batch goes out at once: no request of it waits for another.
+            user.free_at = free_at  # The whole batch is sent at once: no request in it waits for another.
             user.count(series, due if is_open else sent, sent, done)
             user.ended += 1
             if failure:
@@ -253,7 +253,7 @@ def _batch(user: VirtualUser, connection: LoadConnection, stream: RequestStream,
 
 
 def _modify(user: VirtualUser, connection: LoadConnection, stream: RequestStream, key: int, due: float) -> None:
-    """Read a key and write it: counted as RMW from the GET's due time, and its two requests as the parts of it."""
+    """Read a key and write it: counted as one RMW from the GET's due time, and its two requests as parts."""
     failed = ""
     first = 0.0
     for op in (_GET, _PUT):

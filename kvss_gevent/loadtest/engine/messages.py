@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other, as plain data that Locust's messages can carry."""
+"""The messages between the processes of a run, as plain data that Locust can send."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from kvss_gevent.loadtest.engine.recorder import Tally
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What every process of a run must know alike; plain data, so that Locust can send it."""
+    """What every process of a run must know, as plain data, so that Locust can send it."""
 
     token: str
     workers: tuple[str, ...] = ()
@@ -21,15 +21,16 @@ class RunPlan:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> "RunPlan":
-        """Return the plan that `dataclasses.asdict` wrote down."""
+        """Return the plan from the dict that `dataclasses.asdict` made."""
         return cls(data["token"], tuple(data["workers"]), data["users"], data["loaded"])
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The measured window, as the master tells its workers: when it begins by its own clock, and how soon that is.
+    """The measured window, which the master sends to its workers: its begin by the master's clock, and in how long.
 
-    Clocks of processes on one machine agree, so that their windows are one. Elsewhere it is as late as the message.
+    Processes on one machine have the same clock, so their windows are the same. On another machine the window is later
+    by the time that the message takes.
     """
 
     begins: float
@@ -38,12 +39,12 @@ class Window:
     boot: str
 
     def begin_here(self) -> float:
-        """Return when it begins by this process's clock."""
+        """Return its begin by this process's clock."""
         return self.begins if self.boot == boot_id() else clock() + self.in_s
 
 
 def boot_id() -> str:
-    """Return what tells this machine's clock from others: they count from the start of their machine."""
+    """Return an id of this machine's clock, which counts from the start of the machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -52,9 +53,9 @@ def boot_id() -> str:
 
 @dataclass(slots=True)
 class Update:
-    """What a process tells once a tick: the second of the window it is about, counts, and what it looks like now.
+    """What a process reports once a tick: a second of the window, its counts, and its present state.
 
-    `reset` is how many resets of the statistics the process had heard of; `summary` is Run.summary() as it stands.
+    `reset` is how many resets of the statistics the process knows of; `summary` is the present Run.summary().
     """
 
     second: int
@@ -76,6 +77,6 @@ class Update:
 
     @classmethod
     def unpack(cls, data: dict[str, Any]) -> "Update":
-        """Return the update that `pack` wrote down."""
+        """Return the update from the data that `pack` made."""
         backlog, users, down_s, reset = data["gauges"]
         return cls(data["second"], Tally.unpack(data["tally"]), backlog, users, down_s, reset, data["summary"])

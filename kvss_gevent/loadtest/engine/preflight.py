@@ -1,4 +1,4 @@
-"""Before the users start: is a KV/1.0 server there, and are its keys loaded. It blocks."""
+"""What is done before the users start: checks for a KV/1.0 server, and stores the keys. These calls block."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ _STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
 
 
 def read_address(host: str | None) -> tuple[str, int]:
-    """Return host and port. Raises Fail where there is no host, or one that names no server."""
+    """Return host and port. Raises Fail if no host is given, or if it is not an address."""
     remedy = "Give its address, such as --host 127.0.0.1:5050."
     if not host:
         raise Fail("no server to load was given", remedy)
@@ -33,7 +33,7 @@ def read_address(host: str | None) -> tuple[str, int]:
 
 
 def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
-    """Ask for STATS once. Raises Fail where nothing answers, or not in KV/1.0."""
+    """Send STATS once. Raises Fail if there is no answer, or if it is not KV/1.0."""
     where = f"{address[0]}:{address[1]}"
     remedy = f"Start a server there: kvss serve {address[0]} {address[1]}, or name another with --host."
     try:
@@ -45,7 +45,7 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
 
 
 def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
-    # The loop's clock stood still while modules were imported: the timeout would be short by that.
+    # The loop's clock is not updated while modules are imported, which would shorten the timeout.
     gevent.get_hub().loop.update_now()
     connection = LoadConnection(address, timeout_s)
     try:
@@ -91,12 +91,12 @@ def _send_all(connection: LoadConnection, lines: Iterator[bytes], timeout_s: flo
 
 
 def new_token() -> str:
-    """Return what tells this run's values from those of other runs."""
+    """Return a token that distinguishes this run's values from those of other runs."""
     return os.urandom(4).hex()
 
 
 def check_web_port(host: str, port: int) -> None:
-    """Raise Fail where the web page could not listen: Locust itself would print three tracebacks."""
+    """Raise Fail if the web page cannot listen; Locust itself would print three tracebacks."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

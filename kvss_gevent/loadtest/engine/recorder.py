@@ -1,7 +1,7 @@
-"""Counting in one process: histograms for each command and outcome, failures by name, and where every request ended.
+"""Counts requests in one process: histograms for each command and outcome, failures by name, and all other ends.
 
-The hot path adds one to a plain dict of microseconds, 0.1 us; once in a while `take` turns those into HdrHistogram's
-buckets, so that what travels between processes is small and adds up exactly.
+The hot path adds one in a plain dict of microseconds, which takes 0.1 us. `take` then converts these counts into the
+buckets of HdrHistogram, so that messages between processes are small and add up exactly.
 """
 
 from collections import Counter, defaultdict
@@ -15,10 +15,10 @@ HIT, MISS, ERROR = "hit", "miss", "error"
 
 RESPONSE, SERVICE, LAG = "response", "service", "lag"
 KINDS = (RESPONSE, SERVICE, LAG)
-"""From the intended start; from the actual send; how late the generator was."""
+"""Time from the intended start; time from the actual send; lateness of the generator."""
 
 PARTS = ("RMW GET", "RMW PUT")
-"""The two requests of a read-modify-write. All sums leave them out: RMW, the operation as a whole, is in them."""
+"""The two requests of a read-modify-write. Sums do not contain them, because they contain RMW, the whole operation."""
 
 SERIES: tuple[tuple[str, str], ...] = tuple(
     (command, outcome) for command in ("GET", "PUT", "DEL", "RMW", "OTHER", *PARTS) for outcome in (HIT, MISS, ERROR)
@@ -37,13 +37,13 @@ _TOTALS = ("due", "unanswered", "aborted", "dropped", "unsent", "connect_failed"
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted in one stretch of time; tallies of other processes and times merge into it by addition.
+    """The counts of one period of time. Tallies of other processes and periods are merged into it by addition.
 
-    due: requests whose time had come, counted where they are made. Each of them ends in one place: in a histogram of
-    the kind RESPONSE, or in unanswered (sent, and no reply until the run ended), aborted (under way when their user was
-    stopped), dropped (the backlog was full), unsent, or connect_failed. shifted: answers in the window to requests due
-    before it, less answers after it to requests due in it. censored: for how long requests without a reply had waited.
-    connect_errors: attempts to connect that failed, by name, also those that no request was waiting for.
+    due: the number of requests that became due. Each of them ends in exactly one place: in a histogram of the kind
+    RESPONSE, or in unanswered (sent, but no reply until the run ended), aborted (under way when its user was stopped),
+    dropped (the backlog was full), unsent, or connect_failed. shifted: the replies in the window to requests due before
+    it, minus the replies after it to requests due in it. censored: how long requests without a reply had waited.
+    connect_errors: failed attempts to connect, by name, even if no request waited for them.
     """
 
     counts: Counts = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Tally:
     bytes: int = 0
 
     def histogram(self, kind: str, command: str, outcome: str) -> Histogram:
-        """Return a series' histogram, empty where nothing was counted."""
+        """Return the histogram of a series; it is empty if nothing was counted."""
         return self.counts.setdefault((kind, command, outcome), Histogram())
 
     def merge(self, other: "Tally") -> None:
@@ -88,17 +88,17 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """How many good replies came in the time that was counted, whenever their requests were due."""
+        """How many good replies arrived in the period, whenever their requests were due."""
         return self.requests((HIT, MISS)) + self.shifted
 
     @property
     def failed(self) -> int:
-        """How many requests failed: a wrong reply, an error, a lost connection, or none until the run ended."""
+        """How many requests failed: a wrong reply, an error, a lost connection, or no reply until the run ended."""
         return self.requests((ERROR,)) + self.unanswered
 
     @property
     def unaccounted(self) -> int:
-        """How many due requests are in none of the columns; 0 in a run that has ended."""
+        """How many due requests did not end in any of the places; 0 after a run."""
         ended = self.requests() + self.unanswered + self.connect_failed
         return self.due - ended - self.aborted - self.dropped - self.unsent
 
@@ -114,7 +114,7 @@ class Tally:
 
     @classmethod
     def unpack(cls, data: dict[str, Any]) -> "Tally":
-        """Return the tally that `pack` wrote down."""
+        """Return the tally from the data that `pack` made."""
         counts: Counts = {}
         for name, buckets in data["counts"].items():
             kind, command, outcome = name.split("/")
@@ -132,7 +132,7 @@ class Recorder:
     def __init__(self) -> None:
         self.begin = inf
         self.end = inf
-        # The hot loops keep references to these dicts: `take` empties them and puts no new ones in their places.
+        # The hot loops keep references to these dicts, so `take` empties them and does not replace them.
         self.response: list[defaultdict[int, int]] = [defaultdict(int) for _ in SERIES]
         self.service: list[defaultdict[int, int]] = [defaultdict(int) for _ in SERIES]
         self.lag: list[defaultdict[int, int]] = [defaultdict(int) for _ in SERIES]
@@ -154,9 +154,9 @@ class Recorder:
             self.tally.shifted += IS_ANSWER[series]
 
     def count_closed(self, series: int, sent: float, done: float, held_s: float = 0.0) -> None:
-        """Count one request of a closed loop, in seconds: it is due when it is sent, so response is service time.
+        """Count one request of a closed loop, in seconds. It is due when it is sent, so response time is service time.
 
-        held_s is for how long the generator stood still meanwhile.
+        held_s: how long the generator stood still meanwhile.
         """
         if self.begin <= sent < self.end:
             self.response[series][int((done - sent) * 1e6)] += 1
@@ -169,7 +169,7 @@ class Recorder:
             self.tally.shifted += IS_ANSWER[series]
 
     def count_part(self, series: int, due: float, begun: float, done: float) -> None:
-        """Count a request that is part of a read-modify-write which was due at a time."""
+        """Count a request that is part of a read-modify-write; due is the due time of the whole operation."""
         if self.begin <= due < self.end:
             self.response[series][int((done - begun) * 1e6)] += 1
 
@@ -188,17 +188,17 @@ class Recorder:
         done.clear()
 
     def fail(self, name: str, due: float) -> None:
-        """Count the reason of a failure whose latency is counted apart."""
+        """Count the reason of a failure; its latency is counted separately."""
         if self.begin <= due < self.end:
             self.tally.failures[name] += 1
 
     def censor(self, due: float, now: float) -> None:
-        """Count that a request which was due has had no reply until now."""
+        """Count that a due request has no reply until now."""
         if self.begin <= due < self.end:
             self.tally.censored.record(int((now - due) * 1e6))
 
     def take(self) -> Tally:
-        """Return what was counted since the last time, and begin anew."""
+        """Return the counts since the last call, and start again at 0."""
         tally, self.tally = self.tally, Tally()
         for kind in KINDS:
             for (command, outcome), values_us in zip(SERIES, getattr(self, kind), strict=True):

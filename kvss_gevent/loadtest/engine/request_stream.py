@@ -1,4 +1,4 @@
-"""One user's requests: from steps of a workload to request lines, and from reply lines to outcomes. No socket, no time.
+"""One user's requests: makes request lines from the steps of a workload, and judges reply lines. It uses no sockets.
 
 Rule numbers are those of docs/protocol.md.
 """
@@ -19,7 +19,7 @@ NOT_KV = "reply is not KV/1.0"
 NOT_AN_ANSWER = "reply does not answer this command"
 
 BURST = 64
-"""Requests between two looks at whether the user is to stop, and between two switches of Locust's own."""
+"""Requests between two checks whether the user must stop; Locust switches greenlets as often."""
 
 GET_HIT = SERIES_INDEX["GET", HIT]
 GET_MISS = SERIES_INDEX["GET", MISS]
@@ -34,7 +34,7 @@ RMW_ERROR = SERIES_INDEX["RMW", ERROR]
 
 _GET, _PUT, _DEL, _INSERT = int(Op.GET), int(Op.PUT), int(Op.DEL), int(Op.INSERT)
 ERRORS = {_GET: GET_ERROR, _PUT: PUT_ERROR, _DEL: DEL_ERROR, _INSERT: PUT_ERROR}
-"""The series that counts a failed request of an Op; whether a write that got no reply took effect stays unknown."""
+"""The series that counts failed requests of an Op. It is unknown whether a write without a reply took effect."""
 
 _STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
 _NO_CONTENT = REPLY[Status.NO_CONTENT]
@@ -46,11 +46,11 @@ _PUT_LINE = VERSION + b" PUT user%d %s\n"
 _DEL_LINE = VERSION + b" DEL user%d\n"
 
 Expectation = tuple[int, int, int, int, bool, bytes]
-"""What a reply is judged by: Op, key number, floor; version of a write; whether a DEL may find the key deleted before;
-the reply that a GET of what a PUT writes will have."""
+"""What a reply is compared with: Op, key number, floor; version of a write; whether a DEL's key may be deleted already;
+the reply to a GET of the value that a PUT writes."""
 
 Outcome = tuple[int, str]
-"""An index into recorder.SERIES, and the name of the failure or nothing."""
+"""An index into recorder.SERIES, and the name of the failure, "" for none."""
 
 _GET_HIT: Outcome = (GET_HIT, "")
 _GET_MISS: Outcome = (GET_MISS, "")
@@ -59,7 +59,7 @@ _DEL_HIT: Outcome = (DEL_HIT, "")
 
 
 class RequestStream:
-    """Draws steps, builds lines, judges replies. A ledger shared by the process's users tells what reads may return."""
+    """Draws steps, builds lines, and judges replies with the ledger, which all users of the process share."""
 
     __slots__ = ("_batch", "_put_line", "_size", "ahead", "first_new", "ledger", "verify")
 
@@ -68,7 +68,7 @@ class RequestStream:
     ) -> None:
         self.ledger = ledger
         self.verify = ledger.verifies
-        # Steps may be drawn long before they are due, except where the keys they want depend on what there is by then.
+        # Steps can be drawn long before they are due, except for `latest`, whose keys depend on the newest key then.
         self.ahead = 1 if workload.distribution.kind == "latest" else BURST
         self._batch: Callable[[int], tuple[list[int], list[int]]] = batches(workload, key_count, rng, ledger.newest)
         self._size = size_chooser(sizes, rng)
@@ -80,16 +80,16 @@ class RequestStream:
         return list(zip(*self._batch(size), strict=True))
 
     def burst(self) -> Iterable[tuple[int, int, bytes]]:
-        """Return the next steps of the user's stream: Op, key number, and what a GET of that key looks like."""
+        """Return the next steps of the user's stream: Op, key number, and the line of a GET of that key."""
         ops, keys = self._batch(BURST)
         return zip(ops, keys, [_GET_LINE % key for key in keys], strict=True)
 
     def prepare(self, op: int, key: int) -> tuple[bytes, Expectation]:
-        """Return the request line of a step and what its reply is judged by; a write is noted in the ledger."""
+        """Return the request line of a step and the expectation for its reply; a write is noted in the ledger."""
         ledger = self.ledger
         if op == _GET:
             if key >= self.first_new:
-                # Inserted keys of other processes may not be there yet: ask for this process's nearest.
+                # Keys that other processes insert may not exist yet, so the nearest key of this process is used.
                 key -= (key - ledger.worker) % ledger.share
             return _GET_LINE % key, (_GET, key, ledger.floor[key], 0, False, b"")
         key = ledger.grow() if op == _INSERT else ledger.own(key)
@@ -127,7 +127,7 @@ class RequestStream:
         return _refused(op, reply)
 
     def judge_read(self, key: int, floor: int, reply: bytes) -> Outcome:
-        """Return the outcome of a GET's reply, given the key's floor when it was sent."""
+        """Return the outcome of a GET's reply; floor is the key's floor when the GET was sent."""
         ledger = self.ledger
         if hash(reply) == ledger.proven[key]:
             return _GET_HIT

@@ -1,4 +1,4 @@
-"""A virtual user of the engine: its connection, its queue of due requests, its counts. loops.py sends its requests."""
+"""A virtual user: its connection, its queue of due requests, and its counts. loops.py sends its requests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kvss_gevent.loadtest.engine.standstill import LEAST_S
 _BACKOFF_LEAST_S, _BACKOFF_MOST_S = 0.05, 1.0
 NOTHING_SENT = "the task sent no request"
 _LATE_S = 0.001
-"""Lateness from here on is carried to the requests behind; in overload, that of many small ones would add up."""
+"""Only lateness from this on is passed to the next requests; in overload, many small ones would add up."""
 
 
 class VirtualUser:
-    """One user. In closed loop it sends when the reply before is there; in open loop when a request is due."""
+    """One user. In a closed loop it sends after the reply before; in an open loop when a request is due."""
 
     def __init__(self, run: Run, address: tuple[str, int]) -> None:
         self.run = run
@@ -30,12 +30,12 @@ class VirtualUser:
         self.queue: UserQueue | None = None
         self.down_since: float | None = None
         self.free_at = 0.0
-        """When the connection was free again; earlier by what the generator's lateness has cost until then."""
+        """When the connection was free again, without the delay that the generator's lateness has caused."""
         self.depth = 0
         self.due = 0.0
-        """The due time of the request under way in open loop; 0.0 where there is none."""
+        """The due time of the request under way in an open loop; 0.0 if there is none."""
         self.batch: list[float] = []
-        """The due times of the requests under way where several are sent together, of which `ended` have ended."""
+        """The due times of requests that were sent together; `ended` of them have ended."""
         self.ended = 0
         self.series: list[int] = []
         self.sent: list[float] = []
@@ -45,7 +45,7 @@ class VirtualUser:
         run.users.add(self)
 
     def start(self) -> None:
-        """Connect, and take part in the open loop if it is one. With a shared queue the first request connects."""
+        """Connect, and join the queue of an open loop. With a shared queue, the first request connects."""
         if self.run.arrival_queue is None or not self.run.options.shares_queue:
             self.connect()
         if self.run.arrival_queue is not None:
@@ -53,7 +53,7 @@ class VirtualUser:
             self.queue.connected = self.connection is not None
 
     def connect(self) -> LoadConnection | None:
-        """Return the connection, made anew where there is none; None after a failure, counted and waited off."""
+        """Return the connection, a new one if there is none. After a failure, count it, wait, and return None."""
         if self.connection is not None:
             return self.connection
         try:
@@ -63,7 +63,7 @@ class VirtualUser:
             self.down_since = self.down_since or now
             if self.recorder.counts(now):
                 self.recorder.tally.connect_errors[str(lost)] += 1
-            # Users that lost one server at the same moment must not all come back at the same moment.
+            # Users that lost a server at the same time must not all reconnect at the same time.
             gevent.sleep(self._backoff_s * (0.5 + self._rng.random()))
             self._backoff_s = min(self._backoff_s * 2, _BACKOFF_MOST_S)
             return None
@@ -78,7 +78,7 @@ class VirtualUser:
         return self.connection
 
     def stop(self) -> None:
-        """Say QUIT, count what is still owed as aborted, and leave the run."""
+        """Send QUIT, count the requests under way as aborted, and leave the run."""
         if self not in self.run.users:
             return
         self.flush()
@@ -92,7 +92,7 @@ class VirtualUser:
             connection.close(quit_first=True)
 
     def drop(self) -> None:
-        """Give up the connection: nothing that still comes on it can be trusted."""
+        """Close the connection: replies that still arrive on it cannot be trusted."""
         connection, self.connection = self.connection, None
         if connection is not None:
             self.recorder.tally.bytes += connection.received_bytes
@@ -102,14 +102,14 @@ class VirtualUser:
             self.queue.connected = False
 
     def take_due(self) -> float:
-        """Wait until a request is due, and return when it was; 0.0 when none will be due any more."""
+        """Wait until a request is due, and return its due time; 0.0 if none will be due any more."""
         assert self.queue is not None
         assert self.run.arrival_queue is not None
         self.due = self.run.arrival_queue.take(self.queue)
         return self.due
 
     def owed(self) -> list[float]:
-        """Return the due times of requests that were taken and have not ended, in closed loop when they were sent."""
+        """Return the due times of requests that have begun and not ended; in a closed loop, the times of sending."""
         if self.batch:
             return self.batch[self.ended :]
         if self.due:
@@ -118,7 +118,7 @@ class VirtualUser:
         return [connection.sent_at] * connection.waiting if connection is not None and self.queue is None else []
 
     def flush(self) -> None:
-        """Hand over what the closed loop has counted to the recorder."""
+        """Give the counts of the closed loop to the recorder."""
         if not self.series:
             return
         watch = self.run.standstill
@@ -131,7 +131,7 @@ class VirtualUser:
             self.recorder.count_many(self.series, self.sent, self.done)
 
     def count(self, series: int, due: float, sent: float, done: float) -> None:
-        """Count one request, in seconds; in closed loop it is due when it is sent."""
+        """Count one request, in seconds; in a closed loop it is due when it is sent."""
         held_s = self.run.standstill.overlap_s(sent, done) if done - sent > LEAST_S else 0.0
         if self.queue is None:
             self.recorder.count_closed(series, due, done, held_s)
@@ -143,7 +143,7 @@ class VirtualUser:
         self.due = 0.0
 
     def connect_failed(self, due: float) -> None:
-        """Count a request that needed a connection of its own and got none."""
+        """Count a request that needed a new connection and got none."""
         if self.recorder.counts(due):
             self.recorder.tally.connect_failed += 1
             self.recorder.tally.due += self.queue is None
@@ -151,14 +151,14 @@ class VirtualUser:
         self.free_at = clock()
 
     def unused(self) -> None:
-        """Count a request that was due and for which a task sent nothing."""
+        """Count a due request for which the task sent nothing."""
         if self.recorder.counts(self.due):
             self.recorder.tally.unanswered += 1
             self.recorder.tally.failures[NOTHING_SENT] += 1
         self.due = 0.0
 
     def lost(self, reason: str, owed: list[tuple[int, float]], sent: float) -> None:
-        """Count what a connection owed, as (series, due) and sent at a time, as failed, and give the connection up."""
+        """Count the requests of a lost connection, (series, due) sent at `sent`, as failed, and close it."""
         done = clock()
         no_reply = self.connection is not None and self.connection.expired
         for series, due in owed:

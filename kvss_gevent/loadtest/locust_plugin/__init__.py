@@ -1,4 +1,4 @@
-"""The load tester inside Locust: its events, master and workers, statistics, web tab.
+"""Connects the load tester with Locust: its events, master and workers, statistics, and web tab.
 
 May import: protocol, settings, measure, loadtest, loadtest.workload, loadtest.engine, loadtest.report.
 """

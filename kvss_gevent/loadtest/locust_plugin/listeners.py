@@ -1,4 +1,4 @@
-"""Ties the load tester to Locust's events; importing this module is enough."""
+"""Connects the load tester with Locust's events when this module is imported."""
 
 import atexit
 import signal
@@ -19,7 +19,7 @@ from kvss_gevent.settings.fail import Fail
 
 
 def run_of(environment: Any) -> Run:
-    """Return the run that a user of this environment takes part in. Raises RuntimeError outside of a run."""
+    """Return the run of this environment's users. Raises RuntimeError if there is no run."""
     run = environment.kvss.run
     if run is None:
         raise RuntimeError("a KvssUser needs a run: start it with locust")
@@ -28,7 +28,7 @@ def run_of(environment: Any) -> Run:
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: Any, **_: Any) -> None:
-    """Add --kv-* and put Locust's listeners on loopback."""
+    """Add --kv-*, and let Locust listen on loopback."""
     options.add_arguments(parser)
 
 
@@ -55,7 +55,7 @@ def _end_once_on_ctrl_c() -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def start(environment: Any, runner: Any, web_ui: Any, **_: Any) -> None:
-    """Make this process's side of the runs; bad options and a missing server end the process with one clear line."""
+    """Make this process's side of the runs. Wrong options and a missing server end the process with a message."""
     statistics.install()
     _end_once_on_ctrl_c()
     try:

@@ -1,4 +1,4 @@
-"""One line every second while a run goes on: rate, percentiles, backlog, failures and the verdict so far."""
+"""Prints a line every second during a run: rate, percentiles, backlog, failures, and the verdict so far."""
 
 from typing import Any, Protocol, TextIO
 
@@ -15,7 +15,7 @@ _LINES_A_HEAD = 20
 
 
 class LiveSource(Protocol):
-    """What is looked at: the collector changes where the statistics are reset."""
+    """What is shown. The collector is another one after a reset of the statistics."""
 
     collector: Collector
     options: Options
@@ -23,7 +23,7 @@ class LiveSource(Protocol):
 
 
 class LiveLines:
-    """Prints on a terminal, or with --kv-live on also elsewhere."""
+    """Prints lines to a terminal; with `--kv-live on` also to a file or pipe."""
 
     def __init__(self, shown: Any, out: TextIO) -> None:
         self._shown: LiveSource = shown
@@ -44,7 +44,7 @@ class LiveLines:
                 print(line, file=self._out, flush=True)
 
     def line(self) -> str:
-        """Return the line about the last whole second; nothing before the first."""
+        """Return the line about the last complete second; "" before there is one."""
         collector = self._shown.collector
         intervals = collector.intervals()
         if len(intervals) < 2:

@@ -1,4 +1,4 @@
-"""Locust users for KV/1.0 to build on: KvssUser for tasks written by hand, WorkloadUser for a stream of requests."""
+"""Base classes of Locust users for KV/1.0: KvssUser for hand-written tasks, WorkloadUser for a stream of requests."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from kvss_gevent.protocol.wire import Status, Verb
 
 
 class RequestFailed(Exception):
-    """A request of a hand-written task got no reply, or one that is an error; it has been counted as a failure."""
+    """A request of a hand-written task got no reply or an error; it has been counted as a failure."""
 
 
 class KvssClient:
-    """get, put, delete and stats for tasks written by hand; every call is counted, and waits for its reply.
+    """get, put, delete and stats for hand-written tasks. Every call waits for its reply and is counted.
 
-    In open loop the first request of a task is due when the schedule says so; the following ones when they are sent.
+    In an open loop the schedule says when the first request of a task is due; further requests are due when sent.
     """
 
     def __init__(self, user: VirtualUser) -> None:
         self._user = user
 
     def get(self, key: str | bytes) -> bytes | None:
-        """Return the value, or None where there is none. Raises RequestFailed, ValueError for an impossible key."""
+        """Return the value, or None if there is none. Raises RequestFailed, ValueError for an impossible key."""
         status, value = self.request(Verb.GET, _bytes(key))
         return value if status is Status.OK else None
 
@@ -45,7 +45,7 @@ class KvssClient:
         return self.request(Verb.PUT, _bytes(key), _bytes(value))[0] is Status.CREATED
 
     def delete(self, key: str | bytes) -> bool:
-        """Forget a key; returns whether it was there. Raises RequestFailed, ValueError."""
+        """Delete a key; returns whether it existed. Raises RequestFailed, ValueError."""
         return self.request(Verb.DEL, _bytes(key))[0] is Status.NO_CONTENT
 
     def stats(self) -> bytes:
@@ -57,7 +57,7 @@ class KvssClient:
         line = wire.build_request(verb, key, value)
         user = self._user
         while user.run.closing and not user.due:
-            gevent.sleep(0.05)  # The window is over: nothing is counted any more, Locust is about to stop the user.
+            gevent.sleep(0.05)  # After the window nothing is counted, and Locust is about to stop the user.
         connection = user.connect()
         if connection is None:
             raise RequestFailed("not connected")
@@ -98,17 +98,16 @@ class KvssUser(User):
     abstract = True
     wait_time = constant(0)
     uses_keys: ClassVar[bool] = False
-    """Whether the keys of the workload options must be there before the user starts."""
+    """Whether the keys of the workload options must be stored before the user starts."""
     by_name_only: ClassVar[bool] = False
-    """Whether the user runs only when the command line names its class."""
+    """Whether the user runs only if the command line names its class."""
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.run_state = listeners.run_of(environment)
         self.virtual_user = VirtualUser(self.run_state, address_of(self.host or ""))
         self.client = KvssClient(self.virtual_user)
-        # What must happen at the beginning and at the end happens also where a subclass has an on_start or an on_stop
-        # of its own that does not call this class's.
+        # _begin and _end also run if a subclass defines on_start or on_stop and does not call those of this class.
         self.on_start = partial(self._begin, self.on_start)  # type: ignore[method-assign]
         self.on_stop = partial(self._end, self.on_stop)  # type: ignore[method-assign]
 
@@ -125,14 +124,14 @@ class KvssUser(User):
             self.virtual_user.stop()
 
     def follow_schedule(self) -> None:
-        """Start tasks when a request is due and not when `wait_time` says so."""
+        """Start each task when a request is due, instead of after `wait_time`."""
         self.wait_time = self._until_due  # type: ignore[method-assign]  # Locust asks the instance
         self._until_due()
 
     def _until_due(self) -> float:
         user = self.virtual_user
         if user.due:
-            # The task before was due, and has sent nothing.
+            # The task before sent nothing for its due request.
             user.unused()
         while not user.take_due():
             gevent.sleep(0.02)
@@ -140,19 +139,19 @@ class KvssUser(User):
 
 
 class WorkloadUser(KvssUser):
-    """A user that draws its requests from a workload and not from tasks written by hand."""
+    """A user that draws its requests from a workload instead of hand-written tasks."""
 
     abstract = True
     uses_keys = True
     ycsb: ClassVar[str] = ""
     depth: ClassVar[int] = 1
-    """Requests sent together where `--kv-depth` asks for no more."""
+    """Requests sent together, unless `--kv-depth` is above 1."""
     connects_per_request: ClassVar[bool] = False
-    """Whether each request has a connection of its own."""
+    """Whether each request uses a new connection."""
 
     @classmethod
     def sizes(cls, options: Options) -> Sizes:
-        """Return the sizes of the values this user writes, and finds when it starts."""
+        """Return the sizes of the values that this user writes and that are stored before it starts."""
         return Sizes(((YCSB_VALUE_BYTES, YCSB_VALUE_BYTES),), (1,)) if cls.ycsb else options.value_size
 
     def __init__(self, environment: Any) -> None:
@@ -165,11 +164,11 @@ class WorkloadUser(KvssUser):
         self.stream = RequestStream(workload, self.sizes(options), options.keys, user.rng, ledger, options.ttl)
 
     def follow_schedule(self) -> None:
-        """Nothing to do: the engine follows the schedule request by request."""
+        """Do nothing: the engine follows the schedule for each request."""
 
     @task
     def requests(self) -> None:
-        """Send one burst of requests, or nothing more where the run is closing."""
+        """Send one burst of requests; send none if the run is closing."""
         if self.run_state.closing and self.virtual_user.queue is None:
             gevent.sleep(0.05)
         elif self.connects_per_request:
@@ -178,5 +177,5 @@ class WorkloadUser(KvssUser):
             self.burst()
 
     def burst(self) -> None:
-        """Send a few requests, and return often, so that Locust can stop the user."""
+        """Send a few requests and return, so that Locust can stop the user."""
         loops.work(self.virtual_user, self.stream)

@@ -1,6 +1,6 @@
-"""The phases of a run: loading keys, ramp-up, warm-up, measured window, drain, results.
+"""The phases of a run: storing keys, ramp-up, warm-up, measured window, drain, results.
 
-Locust's master decides about them, or the only process.
+Locust's master controls them, or the single process.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def read_environment(environment: Any) -> Options:
 
 
 class Coordinator:
-    """The runs of one Locust environment, one after the other, in the process that decides about them."""
+    """Controls the runs of one Locust environment, one after the other, in the master or in the single process."""
 
     def __init__(self, environment: Any, runner: Any, web_ui: Any) -> None:
-        """Hook into Locust. Raises Fail for options that cannot be and, without a web page, for a missing server."""
+        """Connect to Locust's events. Raises Fail for wrong options and, without a web page, for a missing server."""
         self._workers: Workers | None = None
         if isinstance(runner, MasterRunner):
-            # First of all: while this waits for anything, workers come.
+            # This comes first: workers may connect during any wait.
             self._workers = Workers(runner, bool(environment.parsed_options.processes), one_run=web_ui is None)
             runner.register_message("kvss_update", self.on_update)
         self.environment = environment
@@ -87,11 +87,11 @@ class Coordinator:
         events.worker_report.add_listener(self.on_worker_report)
 
     def host(self) -> str | None:
-        """Return the server's host and port as they were given, on the command line, in the form or by the users."""
+        """Return the server's address as given on the command line, in the web form, or by the user classes."""
         return user_classes.host_of(self.environment)
 
     def _take_run_time(self, parsed: Any) -> None:
-        """Make -t the measured window: Locust's own timer includes load, ramp-up and warm-up, and stays as a guard."""
+        """Use -t for the measured window only. Locust's timer, which includes all phases, becomes a long guard."""
         if self.options.shape is not None:
             parsed.run_time = self.options.shape.total_s
         if parsed.run_time and parsed.run_time != self._guard_s:
@@ -101,7 +101,7 @@ class Coordinator:
             parsed.run_time = self._guard_s
 
     def on_test_start(self, environment: Any, **_: Any) -> None:
-        """Load the keys and set up what the users share; users start afterwards."""
+        """Store the keys and set up what the users share; the users start afterwards."""
         self.options = options = read_environment(environment)
         self.finishing = False
         self._phases = None
@@ -130,7 +130,7 @@ class Coordinator:
             try:
                 self._load_s = preflight.load_keys(address, options, sizes, token)
             except Fail as fail:
-                # Locust goes on after an exception in a listener: the run must end in another way.
+                # Locust continues after an exception in a listener, so the run is ended in another way.
                 self._fatal = fail.cause
                 loaded = False
                 gevent.spawn_later(0.1, self._end)
@@ -138,9 +138,9 @@ class Coordinator:
         return RunPlan(token, workers, max(self.runner.target_user_count, 1), loaded)
 
     def on_spawned(self, **_: Any) -> None:
-        """Begin the warm-up once all users are there. When their number changes later, the rate stays what it is.
+        """Begin the warm-up when all users have started. If their number changes later, the rate stays the same.
 
-        With --reset-stats Locust has just reset its own numbers, also where users were added later.
+        With --reset-stats Locust has just reset its own numbers; it does so each time users are added.
         """
         if self.finishing:
             return
@@ -155,10 +155,10 @@ class Coordinator:
             self.on_reset()
 
     def on_reset(self, **_: Any) -> None:
-        """Begin the measured window anew, as Locust is about to do with its own numbers: what was counted is gone.
+        """Restart the measured window and drop its counts, as Locust does with its own numbers.
 
-        Before the window nothing has been counted. While the last replies are waited for nothing could be counted
-        anew, so that nothing is forgotten. Once the run has ended its files are written, and only the page forgets it.
+        Before the window there are no counts to drop. In the drain the counts are kept, because no new ones would
+        follow. After the run, when its files are written, only the web page drops its results.
         """
         if self.finishing:
             self.collector, self.results = Collector(), None
@@ -182,7 +182,7 @@ class Coordinator:
         self._server = ServerWatch(options.server_pid)
         self._server.begin_in(options.warmup)
         self._started_at = time.time() + options.warmup
-        # A worker that has left its window must not hear of a reset: a message takes less than that.
+        # A worker whose window has ended must not get a reset; a message takes less than this margin.
         self._window = (begins, begins + measure_s - (0.5 if self._workers is not None else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
         gevent.spawn_later(options.warmup, statistics.begin, self.environment.stats, self._started_at)
@@ -198,7 +198,7 @@ class Coordinator:
         self._end()
 
     def _end(self) -> None:
-        """Finish the run, and end the process or leave the page to the next run."""
+        """Finish the run, then end the process or wait for the next run from the web page."""
         self._finish()
         web_ui, parsed = self.environment.web_ui, self.environment.parsed_options
         if web_ui is None:
@@ -221,7 +221,7 @@ class Coordinator:
             gevent.sleep(0.05)
 
     def _is_dead(self) -> bool:
-        """Tell whether there has been no server for --kv-give-up seconds, or a requirement can no longer be met."""
+        """Tell whether no server was reached for --kv-give-up seconds, or a requirement can no longer be met."""
         down = self.collector.down_s
         if down and min(down.values()) >= self.options.give_up:
             self._fatal = f"the server could not be reached for {self.options.give_up:g} s; the results so far are kept"
@@ -238,7 +238,7 @@ class Coordinator:
         statistics.add(self.environment.stats, update.tally, self._started_at + self.measure_s)
 
     def on_worker_report(self, **_: Any) -> None:
-        """Master: a worker's statistics were merged; they begin earlier than the measured window."""
+        """Master: correct Locust's start time after it merged a worker's statistics, which begin before the window."""
         statistics.begin(self.environment.stats, self._started_at)
 
     def on_update(self, msg: Any, **_: Any) -> None:
@@ -248,12 +248,12 @@ class Coordinator:
             self.collector.add(msg.node_id, update)
 
     def on_test_stop(self, **_: Any) -> None:
-        """The users are gone: close what the window did not close itself."""
+        """Finish the run if the users were stopped before its end."""
         if self._workers is None:
             self._finish()
 
     def on_quitting(self, **_: Any) -> None:
-        """The process is about to end, maybe by Ctrl-C: get the workers' last counts and keep what was measured."""
+        """Before the process ends, maybe by Ctrl-C, get the workers' last counts and write the results."""
         self._finish()
         if self._fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
@@ -262,7 +262,7 @@ class Coordinator:
 
     @property
     def _is_spoilt(self) -> bool:
-        """Whether the run that has ended lost a worker, missed a requirement, or has books that do not balance."""
+        """Whether the run lost a worker, missed a requirement, or has requests that are not accounted for."""
         if self.results is None:
             return False
         met = all(one["met"] for one in self.results["requirements"])
@@ -282,7 +282,7 @@ class Coordinator:
         files.write(self.results, self.collector, self.options)
 
     def on_quit(self, **_: Any) -> None:
-        """Print the report last, below Locust's own tables; beside --json on stderr, so that stdout is JSON alone."""
+        """Print the report last, below Locust's tables; with --json on stderr, so that stdout has only JSON."""
         if self.results is not None and self.environment.web_ui is None:
             try:
                 files.show(self.results, sys.stderr if self.environment.parsed_options.json else sys.stdout)

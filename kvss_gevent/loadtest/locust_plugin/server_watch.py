@@ -1,4 +1,4 @@
-"""The server's own cost where it runs on this machine: CPU and memory of a process and its children."""
+"""Measures a server on this machine: CPU and memory of its process and of the process's children."""
 
 import gevent
 
@@ -7,24 +7,24 @@ from kvss_gevent.settings.fail import Fail
 
 
 def check(pid: int) -> None:
-    """Raise Fail where a process is asked for that there is not."""
+    """Raise Fail if there is no process with this id; 0 is allowed."""
     if pid and not _sample(pid):
         raise Fail(f"--kv-server-pid: there is no process {pid}", "Give the server's process id, or remove the option.")
 
 
 class ServerWatch:
-    """Watches the process of `--kv-server-pid`; with 0, or a process that is gone, there is nothing to tell."""
+    """Watches the process of `--kv-server-pid`. With 0, or if the process has ended, it has no figures."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._cpu_s_before = 0.0
 
     def begin_in(self, delay_s: float) -> None:
-        """Count CPU from a time to come on."""
+        """Count CPU from delay_s seconds later on."""
         gevent.spawn_later(delay_s, self.restart)
 
     def usage(self) -> dict[str, float]:
-        """Return cpu_s since the beginning and rss_bytes now, of process and children; nothing if it is gone."""
+        """Return cpu_s since the begin and rss_bytes now, of process and children; {} if it has ended."""
         usage = _sample(self._pid)
         if usage:
             usage["cpu_s"] -= self._cpu_s_before

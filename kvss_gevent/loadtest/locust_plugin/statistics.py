@@ -1,8 +1,8 @@
-"""Locust's own statistics with what they lose: times under a millisecond, and a last row in its CSV files.
+"""Adds to Locust's own statistics what they lose: times below a millisecond, and a last row in the CSV files.
 
-Locust 2.47 rounds response times under 100 ms to whole milliseconds, truncates percentiles in CSV to whole numbers and
-writes no row at the end. Counts are added a tick's worth at a time through StatsEntry.extend, 0.5 us a request, where
-firing the request event costs 3 us or more.
+Locust 2.47 rounds response times below 100 ms to whole milliseconds, truncates percentiles in CSV to whole numbers, and
+writes no row at the end. The counts of each tick are added together with StatsEntry.extend, which costs 0.5 us for a
+request; Locust's request event costs 3 us or more.
 """
 
 import time
@@ -16,27 +16,27 @@ from kvss_gevent.loadtest.engine.histogram import highest_us
 from kvss_gevent.loadtest.engine.recorder import ERROR, HIT, PARTS, RESPONSE, Tally
 
 _SHORT = len(b"404 NOT_FOUND\n")
-"""About what a reply without a value has: 7 to 17 bytes."""
+"""The approximate size of a reply without a value, which has 7 to 17 bytes."""
 
 _WIDTHS = "{:<8} {:<40} {:>9} {:>14} |{:>10.3f}{:>10.3f}{:>10.3f}{:>10.3f} |{:>10.2f}{:>11.2f}"
 
 
 def begin(target: Any, now: float) -> None:
-    """Let Locust's rates count from now on, the beginning of the measured window, in seconds since the epoch."""
+    """Let Locust's rates count from `now` on, the begin of the measured window, in seconds since the epoch."""
     target.total.start_time = now
 
 
 def add(target: Any, tally: Tally, ends_at: float = inf) -> None:
-    """Add a tally's counts to Locust's RequestStats: type is the command, name the outcome, times in milliseconds.
+    """Add a tally's counts to Locust's RequestStats: the type is the command, the name is the outcome, times are in ms.
 
-    ends_at: the end of the measured window, in seconds since the epoch; Locust's rates count up to there.
+    ends_at: the end of the measured window, in seconds since the epoch; Locust's rates end there.
     """
     now = time.time()
     for (kind, command, outcome), histogram in tally.counts.items():
         count = histogram.total
         if kind != RESPONSE or not count:
             continue
-        entry: Any = stats.StatsEntry(target, outcome, command)  # Locust calls times int, and takes floats
+        entry: Any = stats.StatsEntry(target, outcome, command)  # Locust declares times as int, but floats work
         entry.num_requests = count
         entry.num_reqs_per_sec = {int(now): count}
         entry.last_request_timestamp = min(now, ends_at)
@@ -53,7 +53,7 @@ def add(target: Any, tally: Tally, ends_at: float = inf) -> None:
         if command in PARTS:
             continue
         if outcome == ERROR:
-            # A failure's time must not be part of the percentiles over all requests.
+            # The times of failures must not be in the percentiles over all requests.
             entry.num_none_requests = count
             entry.response_times = {}
             entry.total_response_time = entry.max_response_time = 0
@@ -64,7 +64,7 @@ def add(target: Any, tally: Tally, ends_at: float = inf) -> None:
 
 
 def _reply_bytes(tally: Tally, command: str, outcome: str, count: int) -> int:
-    """Return how many bytes the replies of a series had: those without a value are known, the rest are values."""
+    """Return the bytes of a series' replies: the sizes of those without a value are known, the rest are values."""
     sizes = {(HIT, "PUT"): len(b"200 OK\n"), (HIT, "DEL"): len(b"204 NO_CONTENT\n")}
     if outcome == HIT and command in ("GET", "RMW GET", "OTHER"):
         values = (HIT, "GET"), (HIT, "RMW GET"), (HIT, "OTHER")
@@ -89,7 +89,7 @@ def _add_failure(target: Any, name: str, count: int, now: float) -> None:
 
 
 def install() -> None:
-    """Replace the few functions of Locust that round; a second call does nothing."""
+    """Replace the functions of Locust that round; a second call does nothing."""
     entry: Any = stats.StatsEntry
     if getattr(entry, "kvss_installed", False):
         return
@@ -165,7 +165,7 @@ def _percentile_fields(self: Any, stats_entry: Any, use_current: bool = False) -
 
 
 def _write_last_rows(writer: Any) -> None:
-    """Write the rows that Locust's own writer, once a second, has not come to write."""
+    """Write the rows that Locust's writer, which runs once a second, has not written yet."""
     handle = writer.requests_csv_filehandle
     if handle.closed:
         return

@@ -1,4 +1,4 @@
-"""What the locustfile and the command line chose: which user classes run, against which host."""
+"""Finds the user classes that run, and their host, from the locustfile and the command line."""
 
 from inspect import isclass
 from typing import Any
@@ -9,12 +9,12 @@ from kvss_gevent.settings.fail import Fail
 
 
 def ours(environment: Any) -> list[Any]:
-    """Return the user classes for KV/1.0; a locustfile may hold users of other protocols, too."""
+    """Return the user classes for KV/1.0; a locustfile may also have users of other protocols."""
     return [user for user in environment.user_classes if hasattr(user, "by_name_only")]
 
 
 def leave_out_unnamed(environment: Any) -> None:
-    """Leave out the ready-made users that run only when the command line names their class."""
+    """Remove the user classes that run only when the command line names them."""
     classes = environment.user_classes
     if not environment.parsed_options.user_classes:
         kept = [user for user in classes if not getattr(user, "by_name_only", False)]
@@ -28,7 +28,7 @@ def host_of(environment: Any) -> str | None:
 
 
 def check_tasks(environment: Any, open_loop: bool) -> None:
-    """Raise Fail for a class that --tags left without a task, or whose tasks cannot follow an open loop."""
+    """Raise Fail for a class that has no task after --tags, or whose tasks cannot follow an open loop."""
     environment._filter_tasks_by_tags()
     for user in ours(environment):
         if not user.tasks:
@@ -37,5 +37,7 @@ def check_tasks(environment: Any, open_loop: bool) -> None:
             raise Fail(cause, "Remove --tags and --exclude-tags, or name other tags, or give the class a task.")
         for task in user.tasks:
             if open_loop and isclass(task) and issubclass(task, TaskSet) and task.wait_time is not TaskSet.wait_time:
-                cause = f"{user.__name__}: its tasks {task.__name__} wait for a time of their own, not for --kv-rate"
+                cause = (
+                    f"{user.__name__}: its tasks {task.__name__} have their own wait_time and do not follow --kv-rate"
+                )
                 raise Fail(cause, f"Remove the wait_time of {task.__name__}, or remove --kv-rate.")

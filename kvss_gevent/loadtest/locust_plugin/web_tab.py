@@ -1,4 +1,4 @@
-"""The tab "KVSS latency" in Locust's web page, and what the form does with the --kv options."""
+"""The tab "KVSS latency" in Locust's web page, and the --kv options in its start form."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from kvss_gevent.settings.fail import Fail
 KEY = "kvss-latency"
 _COLUMN = "KVSS panel"
 _SCRIPT = """<script>
-// Locust's page shows tables in a tab of one's own: in the place of this one comes a panel with plots.
+// Locust's page can only show a table in an additional tab; a panel with plots replaces this table.
 setInterval(() => {
   const head = [...document.querySelectorAll("th")].find((one) => one.textContent.includes("%s"));
   const table = head && head.closest("table");
@@ -31,7 +31,7 @@ setInterval(() => {
 
 
 def install(web_ui: Any, coordinator: Coordinator) -> None:
-    """Add the tab, and a check before each start that answers as Locust's own checks do. Raises Fail."""
+    """Add the tab, and a check of the form before each start, which answers like Locust's own checks. Raises Fail."""
     preflight.check_web_port(web_ui.host, web_ui.port)
     web_ui.template_args["extended_tabs"] = [{"title": "KVSS latency", "key": KEY}]
     web_ui.template_args["extended_tables"] = [{"key": KEY, "structure": [{"key": "name", "title": _COLUMN}]}]
@@ -72,7 +72,7 @@ def install(web_ui: Any, coordinator: Coordinator) -> None:
 
 
 def _keep_form(web_ui: Any, coordinator: Coordinator) -> None:
-    """Let the form show what was asked for last, and -t as it was given and not as Locust's own timer has it."""
+    """Let the form show the last options, and -t as it was given instead of the time of Locust's own timer."""
     plain_update = web_ui.update_template_args
 
     def update() -> None:
@@ -88,7 +88,7 @@ def _keep_form(web_ui: Any, coordinator: Coordinator) -> None:
 
 
 def check_form(coordinator: Coordinator, form: dict[str, str]) -> str:
-    """Return what is wrong with a start form: an option, the host, or a server that is not there; else nothing."""
+    """Return what is wrong with a start form: an option, the host, or a missing server; "" if nothing is."""
     texts = texts_of(coordinator.environment.parsed_options)
     texts.update({name.removeprefix("kv_"): text for name, text in form.items() if name.startswith("kv_")})
     try:

@@ -1,4 +1,4 @@
-"""The side of a run that a Locust worker process has: it does what the coordinator says, and tells what came of it."""
+"""A Locust worker process's side of a run: it follows the messages of the coordinator, and sends its counts."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from kvss_gevent.loadtest.locust_plugin import statistics, user_classes
 from kvss_gevent.loadtest.locust_plugin import worker_admission as admission
 
 _MASTER_GONE_S = 10.0
-"""Locust's master sends a heartbeat every second."""
+"""A master that was silent for so long is gone; Locust's master sends a heartbeat every second."""
 
 
 class Worker:
@@ -41,18 +41,18 @@ class Worker:
         gevent.spawn(self._watch_master)
 
     def on_test_start(self, environment: Any, **_: Any) -> None:
-        """Set up what the users of this process share; users start afterwards."""
+        """Set up what the users of this process share; the users start afterwards."""
         options = read_options(texts_of(environment.parsed_options))
         plan = RunPlan.from_plain(environment.parsed_options.kv_plan)
         self.run = Run(options, plan, self._runner.client_id, self.deliver)
 
     def deliver(self, update: Update) -> None:
-        """Tell the coordinator, and this process's part of Locust's own statistics."""
+        """Send an update to the coordinator, and add it to Locust's own statistics of this process."""
         statistics.add(self._environment.stats, update.tally, self._ends_at)
         self._runner.send_message("kvss_update", update.pack())
 
     def on_window(self, msg: Any, **_: Any) -> None:
-        """Warm up, measure and drain, then tell."""
+        """Warm up, measure and drain, then send the last counts."""
         assert self.run is not None
         window = Window(**msg.data)
         begin = window.begin_here()
@@ -67,22 +67,22 @@ class Worker:
         self._tell_done(run)
 
     def on_reset(self, msg: Any, **_: Any) -> None:
-        """The statistics were reset: what Locust has counted here and not yet reported goes with ours."""
+        """Reset the counts of this process, also Locust's own counts that were not reported yet."""
         self._environment.stats.reset_all()
         if self.run is not None:
             self.run.reset(msg.data)
 
     def on_shares(self, msg: Any, **_: Any) -> None:
-        """The users are spread anew: this process offers its share of the rate."""
+        """Set this process's share of the rate, after users were distributed again."""
         if self.run is not None:
             self.run.set_share(msg.data.get(self._runner.client_id, 0.0))
 
     def on_refused(self, msg: Any, **_: Any) -> None:
-        """The master does not let this process take part."""
+        """End this process, because the master has refused it."""
         gevent.spawn(admission.leave, self._runner, msg.data)
 
     def _watch_master(self) -> None:
-        """End this process when its master is gone, so that nobody goes on loading the server."""
+        """End this process when its master is gone, so that it does not continue to load the server."""
         while True:
             gevent.sleep(1)
             heard_at = self._runner.last_heartbeat_timestamp
@@ -92,16 +92,16 @@ class Worker:
                 return
 
     def close(self, **_: Any) -> None:
-        """End the run here, unless it has ended, and tell."""
+        """End the run in this process, unless it has ended, and send the last counts."""
         run = self.run
         if run is not None and not run.closed:
             run.close()
             self._tell_done(run)
 
     def on_quitting(self, **_: Any) -> None:
-        """The process is about to end, maybe by Ctrl-C."""
+        """Send the last counts before the process ends, maybe by Ctrl-C."""
         self.close()
-        # Locust's own statistics of the last seconds would be lost where this process itself got the Ctrl-C.
+        # Without this, Locust's own statistics of the last seconds are lost if this process itself got the Ctrl-C.
         self._runner._send_stats()
 
     def _tell_done(self, run: Run) -> None:

@@ -1,9 +1,9 @@
-"""Which worker processes take part in a run. Locust lets anybody join at any time; their traffic would count nowhere.
+"""Decides which worker processes take part in a run. Locust lets any worker join at any time; its counts would be lost.
 
-A worker process asks to be let in, with the token of the command line that started it: `--processes` forks workers, and
-they inherit it. The master answers in one of three ways. A worker of another command line is refused where either
-belongs to workers of its own (`--processes`), because then it is a stranger's. One that comes while a run goes on waits
-for the next run where there is a web page, and is refused where there is none, since then there is no next run.
+A worker asks the master to admit it. It sends the token of the command that started it; workers that `--processes`
+forks inherit this token. The master refuses a worker of another command if one of the two commands has forked workers
+of its own, because then the worker belongs to another run. If a run has begun, a worker waits for the next run; without
+a web page there is no next run, and the worker is refused. All others are admitted.
 """
 
 import logging
@@ -17,31 +17,31 @@ from locust.runners import MasterRunner
 from kvss_gevent.settings.fail import Exit
 
 FAMILY = os.urandom(8).hex()
-"""The token of this command line. Processes that it forks have the same."""
+"""The token of this command; processes that it forks have the same token."""
 _FIRST_PID = os.getpid()
 
 logger = logging.getLogger(__name__)
 
 
 def application() -> dict[str, Any]:
-    """Return what this worker tells when it asks to be let in."""
+    """Return what this worker sends when it asks to be admitted."""
     forked = os.getpid() != _FIRST_PID
     alone = "--worker" in sys.argv or os.environ.get("LOCUST_MODE_WORKER", "").lower() in ("1", "true", "yes")
     return {"family": FAMILY, "has_own_master": forked and not alone}
 
 
 def leave(runner: Any, reason: str) -> None:
-    """Worker: end this process, saying why in one line."""
+    """Worker: print the reason in one line, and end this process."""
     print(f"kvss load: the master at {runner.master_host}:{runner.master_port} {reason}", file=sys.stderr, flush=True)
     runner.environment.process_exit_code = int(Exit.FAILED)
     runner.quit()
 
 
 class WorkerAdmission:
-    """The master's side: it keeps Locust from counting on a worker before it has been let in."""
+    """The master's side: Locust does not see a worker before it is admitted."""
 
     def __init__(self, runner: MasterRunner, forks: bool, one_run: bool) -> None:
-        """forks: this command line has workers of its own. one_run: nothing comes after the first run."""
+        """forks: this command forks its own workers. one_run: there is no second run."""
         self._runner = runner
         self._forks = forks
         self._one_run = one_run
@@ -54,11 +54,11 @@ class WorkerAdmission:
         runner.register_message("kvss_join", self._on_join)
 
     def begin(self) -> None:
-        """A run begins: who comes now is late."""
+        """Note that a run begins; workers that come now are late."""
         self._running = True
 
     def end(self) -> None:
-        """The run has ended: who was late takes part in the next."""
+        """Note that the run has ended; admit the workers that were late to the next one."""
         self._running = False
         waiting, self._waiting = self._waiting, []
         for client_id in waiting:
@@ -66,7 +66,7 @@ class WorkerAdmission:
 
     def _filter(self, client_id: str, msg: Any) -> None:
         if msg.type == "client_ready" and client_id not in self._let_in:
-            # The worker needs this answer to come to the point where it asks to be let in.
+            # Without this answer the worker does not get to the point where it asks.
             self._send("ack", {"index": -1}, client_id)
             self._ready[client_id] = msg
         elif client_id in self._let_in or msg.type == "kvss_join":
@@ -95,5 +95,5 @@ class WorkerAdmission:
         self._send("kvss_refused", reason, client_id)
 
     def _send(self, kind: str, data: Any, client_id: str) -> None:
-        # Locust sends to workers that it knows; these it does not know yet.
+        # Locust's own send_message reaches only workers that it knows, and it does not know these yet.
         self._runner.server.send_to_client(Message(kind, data, client_id))  # type: ignore[no-untyped-call]

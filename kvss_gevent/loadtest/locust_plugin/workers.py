@@ -1,4 +1,4 @@
-"""The master's view of its worker processes: which take part in a run, their shares of the rate, their last words."""
+"""The master's side of its worker processes: which take part in a run, their shares of the rate, their last counts."""
 
 from typing import Any
 
@@ -9,31 +9,31 @@ from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.locust_plugin.worker_admission import WorkerAdmission
 
 SLACK_S = 10.0
-"""How much longer than planned the master waits for its workers' last counts, which take seconds on a busy machine."""
+"""How long after the planned end the master waits for its workers' last counts; a busy machine takes seconds."""
 
 
 class Workers:
-    """The worker processes of one run after the other."""
+    """The worker processes of each run."""
 
     def __init__(self, runner: MasterRunner, forks: bool, one_run: bool) -> None:
-        """As in Admission."""
+        """See WorkerAdmission."""
         self._runner = runner
         self._admission = WorkerAdmission(runner, forks, one_run)
         self.present: tuple[str, ...] = ()
-        """Those that take part in the run."""
+        """The workers that take part in the run."""
         self.done: dict[str, dict[str, float]] = {}
-        """What each said at its end: Run.summary() and drain_s."""
+        """What each worker reported at its end: Run.summary() and drain_s."""
         runner.register_message("kvss_done", self.on_done)
 
     def begin(self) -> tuple[str, ...]:
-        """A run begins with the workers that are ready; who comes later is late."""
+        """Begin a run with the workers that are ready; later ones are late."""
         self._admission.begin()
         self.done = {}
         self.present = tuple(node.id for node in self._runner.clients.ready)
         return self.present
 
     def share_rate(self) -> None:
-        """Give each worker the part of the rate that it has of the users."""
+        """Send each worker its share of the rate, which is its share of the users."""
         users = {node.id: sum(node.user_classes_count.values()) for node in self._runner.clients.all}
         total = sum(users.values())
         if total:
@@ -44,15 +44,15 @@ class Workers:
         self._send("kvss_window", window)
 
     def reset(self, resets: int) -> None:
-        """Tell the workers that the statistics begin anew."""
+        """Tell the workers that the statistics restart."""
         self._send("kvss_reset", resets)
 
     def on_done(self, msg: Any, **_: Any) -> None:
-        """A worker has delivered its last counts."""
+        """Note that a worker has sent its last counts."""
         self.done[msg.node_id] = msg.data
 
     def gather(self) -> None:
-        """Get the last counts of workers that have not told yet, and let in those that were late."""
+        """Get the last counts of workers that have not sent them yet, and admit those that were late."""
         if self.owing:
             self._send("kvss_stop", None)
         ends = clock() + SLACK_S
@@ -62,12 +62,12 @@ class Workers:
 
     @property
     def lost(self) -> int:
-        """How many have not said how the run ended for them."""
+        """How many workers have not sent their last counts."""
         return len(self.present) - len(self.done)
 
     @property
     def owing(self) -> bool:
-        """Whether a worker that is still there has not told yet how the run ended for it."""
+        """Whether a worker that is still connected has not sent its last counts yet."""
         nodes = [self._runner.clients.get(worker) for worker in self.present if worker not in self.done]
         return any(node is not None and node.state != STATE_MISSING for node in nodes)
 

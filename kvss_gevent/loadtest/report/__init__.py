@@ -1,4 +1,4 @@
-"""What a run says: figures, verdict, thresholds, text, page and files.
+"""Reports on a run: figures, verdict, thresholds, text, page and files.
 
 May import: protocol, settings, pages, loadtest, loadtest.workload, loadtest.engine.
 """

@@ -1,4 +1,4 @@
-"""Puts the updates of all processes of a run together: the whole, and one row for each second."""
+"""Combines the updates of all processes of a run: the whole, and one row for each second."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,15 +8,15 @@ from kvss_gevent.loadtest.engine.recorder import LAG, RESPONSE, SERVICE, Tally
 from kvss_gevent.loadtest.report import hdr_log
 
 _OPEN_ROWS = 10
-"""Seconds after which a row's histograms are boiled down: updates of slow processes arrive within that."""
+"""Seconds after which a row's histograms are reduced to figures; updates of slow processes arrive before that."""
 _MAX_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One second of the window (the last ones are the drain's); latencies in microseconds, 0 where nothing ended.
+    """One second of the window or, at the end, of the drain. Latencies are microseconds, 0 if no request ended in it.
 
-    answered: good replies that came in it. failed, latencies: of requests that ended in it.
+    answered: good replies that arrived in it. failed, latencies: of requests that ended in it.
     """
 
     second: int
@@ -40,7 +40,7 @@ class _OpenInterval:
 
 
 class Collector:
-    """The whole of a run so far, whatever the number of processes."""
+    """The counts of all processes of a run so far."""
 
     def __init__(self) -> None:
         self.whole = Tally()
@@ -74,11 +74,11 @@ class Collector:
 
     @property
     def backlog(self) -> int:
-        """How many requests are due and not yet sent, as far as the processes have told."""
+        """How many requests are due and not yet sent, by the last reports of the processes."""
         return sum(self._backlogs.values())
 
     def finish(self) -> None:
-        """Close every row; nothing is added afterwards."""
+        """Close all rows; no update may be added afterwards."""
         for second in sorted(self._open):
             self._close_row(second)
 
@@ -90,7 +90,7 @@ class Collector:
         return tally
 
     def intervals(self) -> list[Interval]:
-        """Return the rows so far, the open ones as they stand."""
+        """Return all rows so far, including the open ones."""
         return [*self.rows, *(self._interval(second, self._open[second]) for second in sorted(self._open))]
 
     def _close_row(self, second: int) -> None:

@@ -1,9 +1,9 @@
-"""`kvss load diff A B`: two runs side by side, and which of their differences are more than chance.
+"""`kvss load diff A B`: compares two runs, or two sets of runs, and shows which differences are more than chance.
 
-A and B are directories of --kv-out, or of `kvss load repeat` with several runs each, whose median is shown.
-A difference counts as real when all runs of one side lie beyond all of the other. With n runs each that happens
-by chance in 2 of (2n)! / n!^2 orders: 10 % for three runs, 1 % for five.
-With one run there is no telling how much another run would differ.
+A and B are directories of --kv-out, or of `kvss load repeat` with several runs each; then the medians are shown. A
+difference counts as real if all runs of one side are above all runs of the other. With n runs on each side, chance does
+this in 2 of (2n)! / n!^2 orders: 10 % for three runs, 1 % for five. With one run it is unknown how much another run
+would differ.
 """
 
 import argparse
@@ -27,34 +27,34 @@ _CURVE = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The runs of one side."""
+    """The runs of one of the two sides."""
 
     name: str
     runs: tuple[dict[str, Any], ...]
 
     def values(self, part: str, key: str) -> list[float]:
-        """Return a figure of every run."""
+        """Return one figure of every run."""
         return [run[part][key] for run in self.runs]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure of both sides: medians, and whether all runs of one side lie beyond all of the other."""
+    """One figure of both sides: the medians, and whether all runs of one side are above all runs of the other."""
 
     name: str
     left: float
     right: float
     real: bool | None
-    """None where one run a side cannot tell."""
+    """None if a side has only one run."""
 
     @property
     def change(self) -> str:
-        """Return by how much the right side is greater."""
+        """Return by how much the right side is greater, in percent."""
         return f"{(self.right - self.left) / self.left:+.1%}" if self.left else ""
 
 
 def read_side(path: Path) -> Side:
-    """Read one run, or the runs below a directory. Raises Fail where there is none."""
+    """Read one run, or the runs in the folders of a directory. Raises Fail if there is none."""
     files = [path / "results.json"] if (path / "results.json").exists() else sorted(path.glob("*/results.json"))
     runs = []
     for file in files:
@@ -89,7 +89,7 @@ def compare(left: Side, right: Side) -> Iterator[Difference]:
 
 
 def unlike(left: Side, right: Side) -> Iterator[str]:
-    """Yield the options in which the sides differ: a comparison means something where only one of them does."""
+    """Yield the options in which the sides differ; a comparison is useful only if no more than one differs."""
     ours, theirs = left.runs[0]["options"], right.runs[0]["options"]
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name) and name not in ("out", "server_pid", "live"):
@@ -167,7 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the differences, and write the page where asked. Raises Fail."""
+    """Print the differences, and write the page if --page is given; returns the exit code. Raises Fail."""
     left, right = read_side(args.left), read_side(args.right)
     print(text(left, right), end="")
     if args.page:

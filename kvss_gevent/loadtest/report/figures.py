@@ -1,4 +1,4 @@
-"""The percentiles of a histogram as plain data, and how far each of them can be believed."""
+"""The percentiles of a histogram as plain data, with marks for those that are not certain."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ PERCENTILES = {"p50_us": 50.0, "p90_us": 90.0, "p99_us": 99.0, "p99.9_us": 99.9,
 MAX = "max_us"
 
 FEW = 10
-"""A percentile with fewer values beyond it than this rests on luck."""
+"""A percentile with fewer values beyond it depends on chance."""
 
 
 def figures(histogram: Histogram, censored: Histogram | None = None) -> dict[str, Any]:
     """Return count, percentiles, min, mean and max of a histogram, in microseconds.
 
-    censored: for how long requests without a reply had waited. They are in all figures with that time, which is a lower
-    bound. `at_least` names the figures that would be greater if these requests had never been answered. `few` names the
-    percentiles beyond which lie fewer than 10 values.
+    censored: how long requests without a reply had waited. All figures contain them with that time, which is a lower
+    bound. `at_least` names the figures that would be greater if these requests never got a reply. `few` names the
+    percentiles with fewer than 10 values beyond them.
     """
     whole = Histogram(histogram.counts)
     missing = censored.total if censored is not None else 0
@@ -27,7 +27,7 @@ def figures(histogram: Histogram, censored: Histogram | None = None) -> dict[str
     values[MAX] = whole.max_us
     at_least = []
     if missing:
-        # The other bound: whoever had no reply never gets one.
+        # The upper bound: these requests never get a reply.
         for name, percent in {**PERCENTILES, MAX: 100.0}.items():
             rank = max(int(percent * total / 100 + 0.5), 1)
             if rank > histogram.total or _at_rank(histogram, rank) > values[name]:

@@ -1,4 +1,4 @@
-"""Where results go: the terminal and the files of --kv-out."""
+"""Writes the results to the terminal and into the files of --kv-out."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from kvss_gevent.settings.fail import Fail
 from kvss_gevent.settings.streams import OutputLost
 
 _LEAST_INTERVAL_US = 20
-"""Bounds how many requests are taken to have been missed while one lasted."""
+"""Limits how many requests are added for the time of one slow request."""
 
 
 def show(results: dict[str, Any], out: TextIO) -> None:
@@ -30,12 +30,12 @@ def show(results: dict[str, Any], out: TextIO) -> None:
 
 
 def complain(cause: str) -> None:
-    """Print why the run ended early on stderr."""
+    """Print on stderr why the run ended early."""
     print(f"kvss load: {cause}", file=sys.stderr, flush=True)
 
 
 def prepare(options: Options) -> None:
-    """Make the directory of --kv-out before there is anything to lose. Raises Fail where it cannot be written to."""
+    """Create the directory of --kv-out before the run. Raises Fail if it cannot be written to."""
     if not options.out:
         return
     directory = Path(options.out)
@@ -49,7 +49,7 @@ def prepare(options: Options) -> None:
 
 
 def write(results: dict[str, Any], collector: Collector, options: Options) -> None:
-    """Write results.json, rows.csv, one .hgrm per kind, response.hlog and report.html where --kv-out asks for them."""
+    """Write results.json, rows.csv, one .hgrm for each kind, response.hlog and report.html, if --kv-out is given."""
     if not options.out:
         return
     directory = Path(options.out)
@@ -68,7 +68,7 @@ def write(results: dict[str, Any], collector: Collector, options: Options) -> No
 
 
 def _together(collector: Collector, kind: str) -> Histogram:
-    """Return all good requests' times of a kind; response times with those that had no reply, as they are reported."""
+    """Return the times of a kind of all good requests; response times also of requests without a reply."""
     whole = collector.whole.together(kind)
     if kind == RESPONSE:
         whole.merge(collector.whole.censored)
@@ -78,7 +78,7 @@ def _together(collector: Collector, kind: str) -> Histogram:
 def _percentiles(collector: Collector, results: dict[str, Any]) -> dict[str, Curve]:
     whole = {kind: _together(collector, kind) for kind in KINDS}
     if results["loop"] == "closed" and results["requests"]["answered_per_s"]:
-        # Each user would have sent a request in this time, as it did on average.
+        # The mean time between two requests of one user.
         interval_us = int(1e6 * results["environment"]["users"] / results["requests"]["answered_per_s"])
         whole["an open loop's response"] = whole[RESPONSE].corrected(max(interval_us, _LEAST_INTERVAL_US))
     return {

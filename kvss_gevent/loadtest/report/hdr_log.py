@@ -1,4 +1,4 @@
-"""HdrHistogram's file forms .hgrm and .hlog, written so that its own tools read them.
+"""Writes HdrHistogram's file formats .hgrm and .hlog, which its own tools can read.
 
 Sources: HdrHistogram's outputPercentileDistribution (.hgrm), histogram log format 1.2 and V2 encoding (.hlog).
 """
@@ -27,7 +27,7 @@ _BUCKET_COUNT = HIGHEST_US.bit_length() - HALF_BITS
 
 
 def hgrm(histogram: Histogram, unit_us: float = 1.0) -> str:
-    """Return the percentile distribution as text, values in units of `unit_us` microseconds."""
+    """Return the percentile distribution as text; values are in units of unit_us microseconds."""
     lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
     for percent, value_us, seen in distribution(histogram):
         line = f"{value_us / unit_us:12.3f} {percent / 100:2.12f} {seen:10d}"
@@ -42,7 +42,7 @@ def hgrm(histogram: Histogram, unit_us: float = 1.0) -> str:
 
 
 def distribution(histogram: Histogram) -> Iterator[tuple[float, int, int]]:
-    """Yield (percent, value in microseconds, values up to there), denser towards 100 percent, which comes last."""
+    """Yield (percent, value in microseconds, number of values up to it); steps get smaller up to 100, the last one."""
     total = histogram.total
     level = 0.0
     seen = 0
@@ -58,7 +58,7 @@ def distribution(histogram: Histogram) -> Iterator[tuple[float, int, int]]:
 
 
 def encode(histogram: Histogram) -> str:
-    """Return the compressed V2 encoding in base64, as one log line carries it."""
+    """Return the compressed V2 encoding in base64, as in a line of the log."""
     counts = histogram.counts
     payload = bytearray()
     position = 0
@@ -83,7 +83,7 @@ def write_log(out: TextIO, started_at: float, intervals: Iterable[tuple[float, f
 
 
 def _varint(value: int) -> bytes:
-    """Return one count in ZigZag LEB128; a negative one is a run of that many empty buckets."""
+    """Return one count in ZigZag LEB128; a negative number stands for so many empty buckets."""
     number = (value << 1) ^ (value >> 63)
     out = bytearray()
     while number >= 0x80 and len(out) < 8:

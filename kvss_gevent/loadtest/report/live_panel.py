@@ -1,4 +1,4 @@
-"""The panel about a run that goes on or has ended: verdict, figures, plots, latencies; a page that renews itself."""
+"""The panel about a current or finished run: verdict, figures, plots, latencies. The page updates itself."""
 
 from collections.abc import Iterator
 from html import escape
@@ -26,7 +26,7 @@ setInterval(async () => {
     if (!answer.ok) return;
     const renewed = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.querySelector("main").replaceWith(renewed.querySelector("main"));
-  } catch { /* The process has ended: the last figures stay. */ }
+  } catch { /* The process has ended: keep the last figures. */ }
 }, 1000);
 """
 
@@ -47,7 +47,7 @@ def page(shown: Any) -> str:
 
 
 def verdict(shown: PanelSource) -> tuple[str, list[TrustFinding]]:
-    """Return the verdict: the finished run's, or a provisional one while it goes on; empty where there is no run."""
+    """Return the verdict: that of the finished run, or a provisional one during a run; empty if there is no run."""
     if shown.results is not None:
         found = shown.results["verdict"]
         return f"Verdict: {text.head(found['trusted'])}", [TrustFinding(**one) for one in found["findings"]]
@@ -68,7 +68,7 @@ def _parts(shown: PanelSource) -> Iterator[str]:
     yield f'<div class="cards-row">{"".join(_card(name, value) for name, value in _cards(shown))}</div>'
     yield shell.checks((one.ok, one.text) for one in findings)
     intervals = collector.intervals()
-    # The last second is not over while the run goes on.
+    # During a run the last second is not complete.
     whole = intervals if shown.results is not None else intervals[:-1]
     seconds = [one.second for one in whole]
     if seconds:

@@ -15,7 +15,7 @@ _NOTHING = "<p>Nothing was measured.</p>"
 
 
 def curves(named: Mapping[str, Curve]) -> str:
-    """Return percentile curves: across, each step to the right is one nine more; upwards, latency on a log scale."""
+    """Return percentile curves: each step to the right is one nine more; latency goes up on a logarithmic scale."""
     points = {name: [(p, max(v, 1)) for p, v in curve if p < 100] for name, curve in named.items()}
     points = {name: curve for name, curve in points.items() if curve}
     if not points:
@@ -33,7 +33,7 @@ def curves(named: Mapping[str, Curve]) -> str:
 
 
 def series(seconds: Sequence[float], named: Mapping[str, Sequence[float]], unit: str) -> str:
-    """Return values over seconds, from zero upwards."""
+    """Return curves of values over seconds; the axis of values begins at 0."""
     if not seconds:
         return _NOTHING
     last = max(*seconds, 1)

@@ -1,8 +1,8 @@
-"""The figures of a run as plain data: the versioned JSON.
+"""The figures of a run as plain data, for the JSON file, which has a version.
 
-Every figure is named with its unit. `response` is from the intended start, `service` from the actual send, `lag` is how
-late the generator was; at the top they are those of all good requests (hits and misses) together, and of requests that
-had no reply, for as long as they had waited.
+The name of every figure has its unit. `response` counts from the intended start, `service` from the actual send; `lag`
+is the lateness of the generator. At the top level they are of all good requests (hits and misses) together; `response`
+also has the requests without a reply, with the time that they had waited.
 """
 
 import os
@@ -25,12 +25,12 @@ VERSION = 2
 
 _RESET = "the statistics were reset: all figures are those since the last reset"
 _LONG_SHARE = 0.05
-"""Replies that take this share of the window or more make Little's law wrong at its ends."""
+"""If replies take this share of the window or more, Little's law is wrong because of the window's ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How the run was made; times in seconds."""
+    """The conditions of a run; times in seconds."""
 
     host: str
     open_loop: bool
@@ -41,28 +41,28 @@ class Conditions:
     load_s: float
     warmup_s: float
     planned_s: float
-    """How long was to be measured; inf where only the user ends the run."""
+    """How long the measured window was to be; inf if only the user ends the run."""
     options: Mapping[str, str]
     processes: Mapping[str, Mapping[str, float]]
-    """What each process said at its end: Run.summary() and drain_s."""
+    """What each process reported at its end: Run.summary() and drain_s."""
     server: Mapping[str, float] = field(default_factory=dict)
     ended_because: str = ""
     resets: int = 0
     workers_lost: int = 0
-    """Worker processes that did not say how the run ended for them."""
+    """The number of worker processes that did not send their last counts."""
     users_changed: bool = False
 
     def most(self, name: str) -> float:
-        """Return the greatest of the processes' figures of that name, 0 where there is none."""
+        """Return the greatest figure of this name over all processes, 0 if there is none."""
         return max((figures[name] for figures in self.processes.values()), default=0.0)
 
     def each(self, name: str) -> dict[str, float]:
-        """Return every process's figure of that name."""
+        """Return the figure of this name of every process."""
         return {process: figures[name] for process, figures in self.processes.items()}
 
 
 def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
-    """Return the whole of a run's results, ready for json.dump."""
+    """Return all results of a run, ready for json.dump."""
     collector.finish()
     whole = collector.whole
     if not conditions.open_loop:
@@ -123,7 +123,7 @@ def build(collector: Collector, conditions: Conditions) -> dict[str, Any]:
 
 
 def provisional(collector: Collector, open_loop: bool, resets: int = 0) -> list[TrustFinding]:
-    """Return the verdict on a run that goes on, from what its processes have told so far; nothing before the window."""
+    """Return the verdict on a current run, from what its processes have reported so far; [] before the window."""
     summaries = [summary for summary in collector.summaries.values() if summary]
     if not any(summary["measured_s"] for summary in summaries) or not collector.whole.requests():
         return []
@@ -138,10 +138,10 @@ def weigh(
     users_changed: bool = False,
     goes_on: bool = False,
 ) -> Evidence:
-    """Return what the verdict rests on.
+    """Return the evidence for the verdict.
 
-    While a run goes on, what is under way is held neither against the server nor against the generator: each connection
-    may owe its replies, and the time for which they have been owed was not spent in the generator.
+    goes_on: during a run, requests under way count neither against the server nor against the generator. The server
+    may still answer them, and the time for which they have waited was not spent in the generator.
     """
     summaries = list(summaries)
     whole = collector.whole
@@ -193,7 +193,7 @@ def weigh(
 
 
 def environment(conditions: Conditions) -> dict[str, Any]:
-    """Return what the figures depend on besides the options."""
+    """Return what else the figures depend on, besides the options."""
     return {
         "host": conditions.host,
         "users": conditions.users,
@@ -223,7 +223,7 @@ def _about_the_run(conditions: Conditions, evidence: Evidence) -> list[TrustFind
 
 
 def _mirror_service(collector: Collector) -> None:
-    """In closed loop a request is due when it is sent: its service time is its response time, counted once."""
+    """Copy the response times of a closed loop, which are counted once, to the service times: they are the same."""
     counts = collector.whole.counts
     for (kind, command, outcome), histogram in list(counts.items()):
         if kind == RESPONSE:

@@ -1,4 +1,4 @@
-"""The self-contained HTML page of a run: tables and SVG plots; it opens offline."""
+"""The HTML page of a run, with tables and SVG plots in one file that opens offline."""
 
 from collections.abc import Mapping
 from html import escape

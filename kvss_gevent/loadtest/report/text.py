@@ -1,4 +1,4 @@
-"""The report for the terminal, in microseconds, from the results' plain data."""
+"""The report for the terminal, made from the plain data of the results. Times are microseconds."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +12,11 @@ COLUMNS = (
     ("max", "max_us"),
 )
 BOOKS = ("answered", "failed", "connect_failed", "aborted", "dropped", "unsent")
-"""Where a request that was due can end; the columns add up to all that were due."""
+"""The places where a due request can end; their sum is the number of due requests."""
 
 _NOTES = {
     ">=": "at least this: some requests had no reply, and count with the time they had waited",
-    "*": "fewer than 10 requests took longer: another run may well show another figure",
+    "*": "fewer than 10 requests took longer: another run may show a different figure",
 }
 
 
@@ -65,7 +65,7 @@ def head(is_trusted: bool) -> str:
 
 
 def loop(results: Mapping[str, Any]) -> str:
-    """Return which loop was run, and what its response times mean."""
+    """Return the kind of loop, and what its response times mean."""
     if results["loop"] == "closed":
         return "closed loop: each user waits for its reply, response time is service time"
     requests, options = results["requests"], results["options"]
@@ -92,7 +92,7 @@ def latency_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
 
 
 def cell(figures: Mapping[str, Any], key: str) -> str:
-    """Return one figure, marked where it is a lower bound or rests on few requests."""
+    """Return one figure, with a mark if it is a lower bound or based on few requests."""
     return (
         f"{'>=' if key in figures['at_least'] else ''}{figures[key]:,.0f}"
         f"{'*' if key in figures['few'] and figures['count'] else ''}"
@@ -100,7 +100,7 @@ def cell(figures: Mapping[str, Any], key: str) -> str:
 
 
 def notes(shown: Any) -> Iterator[str]:
-    """Yield what the marks in a table mean, for the marks that are in it."""
+    """Yield the meaning of each mark that is in a table."""
     shown = list(shown)
     if any(figures["at_least"] for figures in shown):
         yield f">=  {_NOTES['>=']}"
@@ -109,7 +109,7 @@ def notes(shown: Any) -> Iterator[str]:
 
 
 def rates(results: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the throughput and the books: where each request that was due has ended."""
+    """Yield the throughput, and the places where all due requests have ended."""
     requests = results["requests"]
     is_open = results["loop"] == "open"
     offered = f" of {requests['offered_per_s']:,.1f}/s offered" if is_open else ""
@@ -123,6 +123,6 @@ def rates(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def failures(results: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return the ten most frequent failures, those to connect among them."""
+    """Return the ten most frequent failures, including those to connect."""
     both = {**results["failures"], **results["connect_errors"]}
     return sorted(both.items(), key=lambda item: -item[1])[:10]

@@ -1,12 +1,12 @@
-"""What a run must keep to, as code: `p99<5ms, errors<0.1%, rate>=0.99, trusted`.
+"""Requirements that a run must meet, such as `p99<5ms, errors<0.1%, rate>=0.99, trusted`.
 
-The load tester's --kv-require and the search's --slo read the same grammar: requirements with commas between them, each
+--kv-require and the search's --slo have the same grammar: requirements with commas between them. Each is one of
 
 - a latency and a limit: p50, p90, p99, p99.9, p99.99, max or mean, such as `p99<5ms` (response time, in open loop from
-  the intended start; requests without a reply count with the time they had waited, and keep a limit from being met);
-- `errors`, as a share of the requests that were due or as a number: `errors<0.1%`, `errors<=3`;
-- `rate`, what was answered as a share of what was offered, or a second: `rate>=0.99`, `rate>=1000/s`;
-- `trusted`: every finding of the verdict lets the figures stand; `measured`: there is anything to judge.
+  the intended start; requests without a reply count with the time that they had waited, and can break a limit);
+- `errors`, as a share of the due requests or as a number: `errors<0.1%`, `errors<=3`;
+- `rate`, the answered requests as a share of the offered ones or for each second: `rate>=0.99`, `rate>=1000/s`;
+- `trusted`: the verdict has no doubt about the figures; `measured`: at least one request has ended.
 """
 
 import re
@@ -28,7 +28,7 @@ _HELP = "write such as p99<5ms, errors<0.1%, rate>=0.99, trusted"
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One requirement: what is compared how with which limit; microseconds, a share, a number or a rate per second."""
+    """One requirement: a figure, an operator, and a limit in microseconds, a share, a number, or a rate per second."""
 
     text: str
     name: str
@@ -39,14 +39,14 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Whether a requirement was met; the text says what was found."""
+    """Whether a requirement was met; text has the requirement and the figure."""
 
     met: bool
     text: str
 
 
 def parse(text: str) -> tuple[Requirement, ...]:
-    """Read requirements; empty is none. Raises ValueError saying what is wrong."""
+    """Read requirements; none for an empty text. Raises ValueError; its message says what is wrong."""
     return tuple(_parse_one(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -74,7 +74,7 @@ def _parse_one(text: str) -> Requirement:
 
 
 def judge(requirement: Requirement, results: Mapping[str, Any]) -> Judged:
-    """Judge a finished run by one requirement."""
+    """Tell whether a finished run meets a requirement."""
     text, requests = requirement.text, results["requests"]
     if requirement.name == "trusted":
         return Judged(results["verdict"]["trusted"], text)
@@ -105,9 +105,9 @@ def judge(requirement: Requirement, results: Mapping[str, Any]) -> Judged:
 
 
 def hopeless(requirement: Requirement, collector: Collector, planned: float) -> str:
-    """Return why a requirement can no longer be met while a run goes on, or nothing.
+    """Return why a current run can no longer meet a requirement; "" if it still can.
 
-    planned: how many requests will have been due at the end; 0 where that is not known, as in closed loop.
+    planned: how many requests will be due in the whole run; 0 if this is not known, as in a closed loop.
     """
     whole = collector.whole
     if requirement.name == "trusted":

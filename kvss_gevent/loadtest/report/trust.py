@@ -1,4 +1,4 @@
-"""Whether the figures of a run can be trusted, and which not. Pure: numbers in, sentences out."""
+"""Decides which figures of a run can be trusted. It has only pure functions from numbers to sentences."""
 
 from dataclasses import dataclass, field
 
@@ -12,10 +12,10 @@ FAILED_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verdict rests on; times in microseconds, rates per second, CPU as share of one core.
+    """The evidence for a verdict; times in microseconds, rates per second, CPU as a share of one core.
 
-    concurrency: requests that may be under way at once; 0 where Little's law says nothing about the generator, because
-    users think, send several together, came or went, or waited for replies that took long against the window.
+    concurrency: how many requests can be under way at once; 0 if Little's law says nothing about the generator, because
+    users pause, send several requests together, were added or removed, or because replies were long for the window.
     """
 
     open_loop: bool
@@ -45,7 +45,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class TrustFinding:
-    """One sentence of a verdict; `ok` is false where a figure should not be trusted."""
+    """One sentence of a verdict; ok is False if a figure should not be trusted."""
 
     ok: bool
     text: str
@@ -69,7 +69,7 @@ def judge(evidence: Evidence) -> list[TrustFinding]:
 
 
 def trusted(findings: list[TrustFinding]) -> bool:
-    """Tell whether every finding lets the figures stand."""
+    """Tell whether no finding puts the figures in doubt."""
     return all(finding.ok for finding in findings)
 
 
@@ -130,8 +130,8 @@ def _closed(evidence: Evidence) -> list[TrustFinding]:
     ]
     if not evidence.concurrency:
         return found
-    # Little's law: requests under way = throughput * response time. What is missing to the users there are was spent
-    # in the generator, between a reply and the next request.
+    # Little's law: requests under way = throughput * response time. The difference to the number of users was spent in
+    # the generator, between a reply and the next request.
     under_way = evidence.answered_per_s * evidence.mean_response_us / 1e6
     share = under_way / evidence.concurrency
     text = f"by Little's law {under_way:.2f} of {evidence.concurrency} requests were under way on average ({share:.0%})"

@@ -1,4 +1,4 @@
-"""Servers whose truth is known, and the load tester run against them: what it reports against what they logged.
+"""Tests the load tester with servers of known behaviour: compares its reports with the servers' logs.
 
 May import: protocol, settings, measure, loadtest, loadtest.workload, loadtest.engine, loadtest.report.
 """

@@ -1,4 +1,4 @@
-"""What the known servers do: when they answer, what they answer, and what they do to the connection."""
+"""The behaviours of the known servers: when and what they answer, and what they do to the connection."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 Store = dict[bytes, bytes]
 
 CONNECTION = "connection"
-"""The fault of a request with which the connection ends."""
+"""The fault of a request that ends the connection."""
 
 WHOLE, DRIP, BYTES, NEVER, RESET, CLOSE = "whole", "drip", "bytes", "never", "reset", "close"
-"""How a reply is sent: whole, in pieces, byte by byte, or not at all; or the connection ends instead, or after it."""
+"""How a reply is sent: whole, in pieces, byte by byte, or never; or a reset instead of it, or a close after it."""
 
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """A request as a server sees it; `number` counts the requests of all connections, `nth` those of its own.
+    """A request as a server sees it. number counts the requests of all connections, nth those of this connection.
 
-    A connection's requests are served one after the other: one is begun when the one before it is answered.
+    The requests of a connection are served one after the other; begun is when the reply before was due.
     """
 
     verb: bytes
@@ -30,7 +30,7 @@ class ReceivedRequest:
 
 @dataclass(slots=True)
 class Answer:
-    """What a server does: the reply line, when, how, and the name of the fault if it is one."""
+    """What a server does: the reply line, when and how it is sent, and the name of the fault, if it is one."""
 
     reply: bytes
     at: float
@@ -40,17 +40,17 @@ class Answer:
 
 @dataclass(slots=True)
 class State:
-    """What a server keeps: values, the values before them, when each was stored, and when it is free again."""
+    """The state of a server: values, the values before them, when each was stored, and when it is free again."""
 
     data: Store = field(default_factory=dict)
     before: Store = field(default_factory=dict)
     stored_at: dict[bytes, float] = field(default_factory=dict)
     lost_at: dict[bytes, float] = field(default_factory=dict)
-    """From when on a value that was acknowledged is gone."""
+    """The time from which an acknowledged value is lost."""
     free_at: float = 0.0
     begun: float = 0.0
     chances: int = 0
-    """How often a fault could have struck."""
+    """The number of requests so far in which a fault was possible."""
 
 
 Behaviour = Callable[[State, ReceivedRequest], Answer]
@@ -63,7 +63,7 @@ def right(state: State, request: ReceivedRequest) -> bytes:
         return b"200 OK " + data[key] if key in data else b"404 NOT_FOUND"
     if request.verb == b"PUT":
         known = key in data
-        # Of two writes that were under way together nobody knows which came first, so that neither is stale.
+        # The order of two writes that were under way together is unknown, so neither value is stale.
         if known and request.received - state.stored_at.get(key, 0.0) > 0.1:
             state.before[key] = data[key]
         else:
@@ -115,7 +115,7 @@ def sending(how: str, delay_s: float = 0.001) -> Behaviour:
 def sometimes(
     every: int, fault: Callable[[State, ReceivedRequest], Answer | None], delay_s: float = 0.001
 ) -> Behaviour:
-    """Answer rightly, but with a fault once in so many requests that it could strike."""
+    """Answer correctly, but make the fault in every `every`-th request in which it is possible."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         wrong = fault(state, request)
@@ -149,7 +149,7 @@ def swapped(state: State, request: ReceivedRequest) -> Answer | None:
 
 
 def stale(state: State, request: ReceivedRequest) -> Answer | None:
-    """Return the value before the last, where the last was stored so long ago that its client knows."""
+    """Return the value before the last, if the last one was surely acknowledged long ago."""
     old = request.key in state.before and request.received - state.stored_at[request.key] > 0.3
     if not _is_read(state, request) or not old:
         return None
@@ -164,7 +164,7 @@ def vanished(state: State, request: ReceivedRequest) -> Answer | None:
 
 
 def loses(every: int, keeps_s: float, delay_s: float = 0.001) -> Behaviour:
-    """Lose one in so many values that were stored, a while after: each read of it until the next PUT is a fault."""
+    """Lose every `every`-th stored value after keeps_s: each read of it until the next PUT is a fault."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         at = request.begun + delay_s
@@ -181,7 +181,7 @@ def loses(every: int, keeps_s: float, delay_s: float = 0.001) -> Behaviour:
 
 
 def foreign(state: State, request: ReceivedRequest) -> Answer | None:
-    """Return a value that nobody has written."""
+    """Return a value that no client has written."""
     return Answer(b"200 OK nobody wrote this", 0, fault="torn value") if _is_read(state, request) else None
 
 
@@ -201,7 +201,7 @@ def silent(_: State, request: ReceivedRequest) -> Answer:
 
 
 def hangs_after(seconds: float) -> Behaviour:
-    """Answer rightly for a time, and then nothing any more."""
+    """Answer correctly for a time, and then never again."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
         if request.received - state.begun < seconds:

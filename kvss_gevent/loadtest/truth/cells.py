@@ -1,4 +1,4 @@
-"""The cells of the table of known truths: which servers, under which loads, and what must come out."""
+"""The cells of the table of known truths: servers, loads, and the expected results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Load:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests come at a rate."""
+        """Whether requests are sent at a fixed rate."""
         return self.loop != "closed"
 
     def __str__(self) -> str:
@@ -39,10 +39,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What must come out of a server.
+    """The expected results for a server.
 
-    failures: the names that its faults may have. exact: every fault is one failure, and no other; else a fault costs a
-    connection, and with it all requests under way on it. keeps_up: it does all that is offered.
+    failures: the names that its faults may have. exact: every fault is exactly one failure; else a fault ends a
+    connection and with it all requests under way on it. keeps_up: the server can answer the whole offered rate.
     """
 
     failures: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ assert TRUTHS.keys() == BEHAVIOURS.keys()
 
 FIXED = "fixed delay of 2 ms"
 USER_CLASSES = ("YcsbA", "YcsbB", "YcsbC", "YcsbD", "YcsbF", "Pipelining", "ConnectPerRequest", "Idle")
-"""Run against the server with a fixed delay: what they send must be what it received."""
+"""User classes that run against the server with a fixed delay: it must receive exactly what they send."""
 
 QUICK = (
     ("fixed delay of 2 ms", Load("constant", 1, 1)),
@@ -93,7 +93,7 @@ QUICK = (
     ("vanished values", Load("closed", 2, 1)),
     ("hangs after 1 s", Load("poisson", 1, 16)),
 )
-"""The short form, for a test."""
+"""The cells of --quick, also for a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +111,21 @@ class Cell:
 
     @property
     def truth(self) -> Truth:
-        """What must come out."""
+        """The expected results."""
         return TRUTHS[self.server]
 
     @property
     def rate(self) -> float:
-        """The rate that is offered, 0 in closed loop."""
+        """The offered rate; 0 in a closed loop."""
         if not self.load.is_open:
             return 0.0
         return OVERLOAD if self.server == "does 500/s" else RATE
 
     @property
     def users(self) -> int:
-        """How many users send: in closed loop so few that neither the server nor the generator is ever busy.
+        """The number of users. In a closed loop there are so few that neither server nor generator is ever busy.
 
-        What waits in the socket of a busy server is not in the server's log yet.
+        A request that waits in the socket of a busy server is not in its log yet.
         """
         return USERS if self.load.is_open or self.user else self.load.processes
 

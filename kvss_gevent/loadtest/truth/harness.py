@@ -1,4 +1,4 @@
-"""Runs one cell: a known server, the load tester against it, and what one says against what the other logged."""
+"""Runs one cell: a known server and the load tester against it, and compares the report with the server's log."""
 
 import json
 import socket
@@ -19,14 +19,14 @@ from kvss_gevent.loadtest.truth.behaviours import CONNECTION
 from kvss_gevent.loadtest.truth.cells import USERS, Cell
 
 ATTEMPTS = 3
-"""Runs of a cell at most: one that the machine disturbed is repeated."""
+"""Runs of a cell, at most: a run that the machine disturbed is repeated."""
 HUNG_SHARE = 0.01
-"""With so many requests without a reply, p99 is a lower bound."""
+"""If this share of requests has no reply, p99 is a lower bound."""
 _LIMIT_S = 60
 _SLACK_US = 500
-"""What loopback and two event loops take between a server's log and the load tester, on a quiet machine."""
+"""The time between a server's log and the load tester, for loopback and two event loops on an idle machine."""
 _EDGE_S = 0.03
-"""How near the edge of the window a fault may lie to count on either side."""
+"""A fault so near to an edge of the window may count on either side."""
 
 
 class Row(NamedTuple):
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CellOutcome:
-    """What came of a cell: what does not agree, after how many runs, and whether the machine disturbed the last."""
+    """The outcome of a cell: what does not agree, the number of runs, whether the machine disturbed the last run."""
 
     cell: Cell
     complaints: tuple[str, ...]
@@ -76,7 +76,7 @@ def attempt(cell: Cell, number: int = 1) -> CellOutcome:
 
 @contextmanager
 def serving(name: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run a known server; yields its port and its process, which prints its log when its input is closed."""
+    """Run a known server; yields its port and its process, which prints its log when its standard input is closed."""
     command = [sys.executable, "-m", "kvss_gevent.loadtest.truth.server", name]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
@@ -90,7 +90,7 @@ def serving(name: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def _measure(cell: Cell) -> tuple[int, dict[str, Any], list[Row]]:
     """Run the load tester against the server once; returns its exit code and results, and the server's log.
 
-    Raises RuntimeError where it leaves no results, and TimeoutExpired.
+    Raises RuntimeError if it leaves no results, and TimeoutExpired.
     """
     with serving(cell.server) as (port, server), tempfile.TemporaryDirectory() as out:
         options = [*cell.options(), "--headless", "--only-summary", "-H", f"127.0.0.1:{port}", "--kv-out", out]
@@ -113,16 +113,16 @@ def _free_port() -> str:
 
 
 def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> Iterator[str]:
-    """Yield what the report and the server's log do not agree about."""
+    """Yield each point in which the report and the server's log do not agree."""
     truth, requests = cell.truth, results["requests"]
     windows = results["window"]["clock_s"].values()
     if not windows:
-        yield "no process told of a window: " + "; ".join(one["text"] for one in results["verdict"]["findings"])
+        yield "no process reported a window: " + "; ".join(one["text"] for one in results["verdict"]["findings"])
         return
-    # A process that heard of the window late has a shorter one: some lie in all windows, others only in one.
+    # A process that got the message late has a shorter window, so a request may lie in all windows or only in some.
     begin, end = max(one[0] for one in windows), min(one[1] for one in windows)
     first, last = min(one[0] for one in windows), max(one[1] for one in windows)
-    # At each edge of the window the requests under way belong to one side or to the other.
+    # At each edge of the window, the requests under way may count on either side.
     edge = 2 * cell.users * cell.load.depth
     if code != truth.exit_code:
         yield f"exit code {code}, expected {truth.exit_code}"
@@ -130,13 +130,13 @@ def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> I
         yield f"{requests['unaccounted']} requests are in no column"
     if cell.load.is_open and abs(requests["offered_per_s"] - cell.rate) > 0.001 * cell.rate:
         yield f"offered {requests['offered_per_s']}/s, asked for {cell.rate:g}/s"
-    # A request without a reply that was due before the window counts in it.
+    # A request that was due before the window and has no reply counts in the window.
     least_due = cell.rate * sum(one[1] - one[0] for one in windows) / len(windows)
     most_due = least_due + (edge if NO_REPLY in truth.failures else 0)
     tolerance = 2 * cell.load.processes + 4
     if cell.load.loop == "constant" and not least_due - tolerance <= requests["due"] <= most_due + tolerance:
         yield f"{requests['due']} requests were due, expected {least_due:.0f}"
-    # A reply behind which the server closes is a good one; the fault is that the connection ends.
+    # A reply after which the server closes is a good one; the fault is the end of the connection.
     good = [row.replied for row in log if row.replied is not None and row.fault in ("", CONNECTION)]
     answered = [sum(since <= replied < until for replied in good) for since, until in ((begin, end), (first, last))]
     reported = requests["answered_per_s"] * results["window"]["measured_s"] + _of("RMW", results)
@@ -151,12 +151,12 @@ def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> I
     if not cell.user and cell.load.loop == "constant" and cell.load.depth == 1 and truth.keeps_up and truth.exact:
         yield from _response(cell, results, log, begin, end)
     wrong_data = truth.failures and truth.exact
-    # Near the bound of trust either answer is right.
+    # Near the limit of trust both verdicts are right.
     many_failed = sum(bool(row.fault) for row in received) > 1.2 * FAILED_SHARE * len(received)
     overload = cell.load.is_open and not truth.keeps_up
     if results["verdict"]["trusted"] and (wrong_data or overload or many_failed):
         yield "the verdict trusts the figures"
-    # A client in closed loop that has no reply sends no more: these may be too few for the percentile.
+    # In a closed loop a client without a reply sends no more, so such requests may be too few for the percentile.
     hung = sum(row.replied is None for row in log if row.received < end)
     many_hung = overload or hung > HUNG_SHARE * (hung + answered[0])
     if NO_REPLY in truth.failures and many_hung and "p99_us" not in results["response"]["at_least"]:
@@ -164,7 +164,7 @@ def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> I
 
 
 def _of(command: str, results: dict[str, Any]) -> int:
-    """Return how many requests of a command the report has, however they ended."""
+    """Return the number of requests of a command in the report, with any outcome."""
     return sum(kinds["response"]["count"] for kinds in results["commands"].get(command, {}).values())
 
 
@@ -173,7 +173,7 @@ def _span(least: int, most: int) -> str:
 
 
 def _commands(results: dict[str, Any], inside: list[Row], around: list[Row], edge: int) -> Iterator[str]:
-    """Compare how often each command was sent in the window, which in closed loop is when it counts."""
+    """Compare how often each command was sent in the window; in a closed loop exactly these are counted."""
     for verb, reported in (
         *((one, _of(one, results) + _of(f"RMW {one}", results)) for one in ("GET", "PUT", "DEL")),
         ("STATS", _of("OTHER", results)),
@@ -186,12 +186,12 @@ def _commands(results: dict[str, Any], inside: list[Row], around: list[Row], edg
 def _failures(
     cell: Cell, results: dict[str, Any], log: list[Row], begins: tuple[float, float], ends: tuple[float, float]
 ) -> Iterator[str]:
-    """Compare failures: begins and ends are those of what is in every process's window, and in any."""
+    """Compare failures. begins, ends: the times between which requests are in all windows, and in any window."""
     truth, failures = cell.truth, results["failures"]
     unknown = failures.keys() - set(truth.failures)
     if unknown:
         yield f"failures of other names: {', '.join(sorted(unknown))}"
-    # A request counts when it was due, which is up to its response time before the server received it.
+    # A request counts by its due time, which is up to its response time before the server received it.
     early_s = results["response"]["max_us"] / 1e6 if cell.load.is_open else 0.0
     faulty = [row.received for row in log if row.fault]
     inside = sum(begins[0] + early_s + _EDGE_S <= at < ends[0] - _EDGE_S for at in faulty)
@@ -203,10 +203,10 @@ def _failures(
 
 
 def _slack_us(results: dict[str, Any], percent: float) -> float:
-    """Return by how much a percentile may be longer than the server's log says.
+    """Return by how much a percentile may be longer than in the server's log.
 
-    That is what loopback takes, and what the generator itself waited for a core. Markov's inequality bounds the latter
-    by its mean: at most one request in a hundred waits longer than a hundred times the mean.
+    It is the time for loopback, and the time for which the generator waited for a core. Markov's inequality bounds the
+    latter by its mean: at most one request in a hundred waits longer than a hundred times the mean.
     """
     waited_s: float = sum(results["generator"]["wait_shares"].values()) * results["window"]["measured_s"]
     mean_us: float = waited_s * 1e6 / max(results["requests"]["due"], 1)
@@ -214,15 +214,15 @@ def _slack_us(results: dict[str, Any], percent: float) -> float:
 
 
 def _service(results: dict[str, Any], rows: list[Row], edge: int) -> Iterator[str]:
-    """Compare service times, those of the good replies."""
+    """Compare the service times of good replies."""
     yield from _percentiles("service", results, [(row, row.received) for row in rows], edge)
 
 
 def _response(cell: Cell, results: dict[str, Any], log: list[Row], begin: float, end: float) -> Iterator[str]:
     """Compare response times with those that follow from the schedule and from the server's log.
 
-    Users take turns, so that on each connection a request is due every users / rate seconds. None is sent before that:
-    the one that came earliest against this grid says where the grid lies.
+    Users take turns, so on each connection a request is due every users / rate seconds. No request is sent before its
+    due time, so the earliest request, compared with this grid, shows where the grid begins.
     """
     period_s = USERS / cell.rate
     since: list[tuple[Row, float]] = []
@@ -235,7 +235,7 @@ def _response(cell: Cell, results: dict[str, Any], log: list[Row], begin: float,
 
 
 def _percentiles(kind: str, results: dict[str, Any], since: list[tuple[Row, float]], edge: int) -> Iterator[str]:
-    """Compare percentiles with those of the good replies, each counted from its time; see truth/server.py for ends."""
+    """Compare percentiles with those of good replies, counted from the given times (see truth/server.py)."""
     least_times, most_times = Histogram(), Histogram()
     for row, begun in since:
         if row.leaving is not None and row.replied is not None and not row.fault:

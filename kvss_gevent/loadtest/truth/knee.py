@@ -1,4 +1,4 @@
-"""`kvss load truth --search`: the search, three times, on a server whose highest rate is known."""
+"""`kvss load truth --search`: runs the search three times against a server whose highest rate is known."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from kvss_gevent.settings.fail import Exit
 
 SERVER, KNEE_PER_S = "does 500/s", 500.0
 STARTS = (210, 270, 330)
-"""First rates: searches that begin at one rate would try the same rates."""
+"""Different first rates, because searches that begin at the same rate try the same rates."""
 WITHIN = 0.05
 SLO = "p99<50ms"
 _FOUND = re.compile(r"^highest rate that holds .*: ([0-9,]+) requests/s$", re.MULTILINE)
@@ -20,8 +20,8 @@ _FOUND = re.compile(r"^highest rate that holds .*: ([0-9,]+) requests/s$", re.MU
 def run(minutes: float) -> int:
     """Search three times and print the answers.
 
-    Returns 0 where they agree with each other and with the server, 1 where they do not, and EXIT_UNCLEAR where a search
-    says that the machine is too busy to tell, or the time is over.
+    Returns 0 if they agree with each other and with the server, 1 if they do not, and EXIT_UNCLEAR if a search says
+    that the machine is too busy to tell, or if the time is over.
     """
     ends = time.monotonic() + minutes * 60
     answers: list[float] = []

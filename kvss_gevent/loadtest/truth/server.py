@@ -1,10 +1,10 @@
 """A known server as a process: `python -m kvss_gevent.loadtest.truth.server NAME` prints its port, and then its log.
 
-It ends when its standard input does. The log is JSON: one row for each data request and each STATS, [connection,
-received, leaving or null, replied or null, fault, verb], in seconds of the machine's monotonic clock, which is the load
-tester's, too. Received is when the kernel had the request, by its own stamp: what the server waits for a core is in the
-log, too. Leaving is just before the reply's last bytes are given to the kernel, replied just after: a server that loses
-its core there may have been heard at either time.
+It ends when its standard input ends. The log is JSON with a row for each data request and each STATS: [connection,
+received, leaving or null, replied or null, fault, verb]. Times are seconds of the machine's monotonic clock, which the
+load tester uses too. received: when the kernel received the request, by the kernel's stamp, so that the log contains
+the server's waits for a core. leaving, replied: just before and just after the last bytes of the reply are given to the
+kernel; a server that loses its core in between may have sent them at either time.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ _PIECE_S = 0.002
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 _STAMP = struct.Struct("qq")
 _SO_TIMESTAMPNS = 35
-"""Linux's number of the option that stamps what is received; Python has no name for it."""
+"""Linux's number of the socket option that stamps received packets; Python has no name for it."""
 
 
 class StampedSocket(socket.socket):
-    """A socket that tells when the kernel received what `recv` returns; accepted ones inherit the kernel's option."""
+    """A socket that knows when the kernel received what `recv` returns; accepted sockets inherit the option."""
 
     received = 0.0
-    """When what was read last, from any of these sockets, had come: seconds of the monotonic clock."""
+    """When the kernel received the last data read from any of these sockets, in seconds of the monotonic clock."""
 
     @classmethod
     def bound(cls) -> Self:
@@ -40,12 +40,12 @@ class StampedSocket(socket.socket):
         return sock
 
     def accept(self) -> tuple[Self, Any]:
-        """Accept a connection whose socket is of this class, too."""
+        """Accept a connection; its socket is of this class too."""
         plain, address = super().accept()
         return type(self)(fileno=plain.detach()), address
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """Read, and note in `received` when it had come."""
+        """Read, and note in `received` when the data arrived."""
         data, notes, _, _ = self.recvmsg(size, socket.CMSG_SPACE(_STAMP.size), flags)
         now = time.monotonic()
         StampedSocket.received = now
@@ -57,7 +57,7 @@ class StampedSocket(socket.socket):
 
 
 class Log:
-    """What the server did."""
+    """The log of a server, with its behaviour and state."""
 
     def __init__(self, name: str) -> None:
         self.behaviour = BEHAVIOURS[name]
@@ -76,7 +76,7 @@ class TruthConversation(asyncio.Protocol):
         self._nth = 0
         self._ended = False
         self._pieces: deque[bytes] = deque()
-        """What is left of the reply that is on its way."""
+        """The pieces of the present reply that are not sent yet."""
         self._pending: deque[tuple[bytes, str, list[Any]]] = deque()
 
     def connection_made(self, transport: Any) -> None:
@@ -103,7 +103,7 @@ class TruthConversation(asyncio.Protocol):
             self._transport.write(b"200 OK bye\n")
             self._transport.close()
         elif verb == b"PUT" and b".L " in words[3]:
-            self._log.state.data[words[2]] = words[3]  # Stored before the run, which is no part of the truth.
+            self._log.state.data[words[2]] = words[3]  # Stored before the run, so it is not in the log.
             self._transport.write(b"201 CREATED\n")
         elif not self._ended:
             self._answer(verb, words, now)
@@ -121,14 +121,14 @@ class TruthConversation(asyncio.Protocol):
         if answer.how == NEVER:
             return
         self._ended = answer.how in (RESET, CLOSE)
-        # The loop does not keep the order of calls for one time; this queue does.
+        # asyncio may run calls for the same time in any order; this queue keeps it.
         self._pending.append((answer.reply, answer.how, row))
         self._loop.call_at(self._free_at, self._send_next)
         if answer.how in (DRIP, BYTES):
             self._free_at += 3 * _PIECE_S if answer.how == DRIP else 0.0
 
     def _send_next(self) -> None:
-        if self._pieces:  # the loop is late, and the reply before is not out yet
+        if self._pieces:  # the loop is late, and the reply before is not sent yet
             self._loop.call_later(_PIECE_S, self._send_next)
             return
         self._send(*self._pending.popleft())
@@ -157,7 +157,7 @@ class TruthConversation(asyncio.Protocol):
 
     def _write(self, piece: bytes, row: list[Any]) -> None:
         row[2] = self._loop.time()
-        if not self._transport.is_closing():  # else asyncio would complain, on standard error, for each piece
+        if not self._transport.is_closing():  # else asyncio prints a warning for each piece
             self._transport.write(piece)
         row[3] = self._loop.time()
 

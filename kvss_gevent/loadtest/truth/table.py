@@ -1,4 +1,4 @@
-"""`kvss load truth`: the table of known truths, printed and, with --write, put into a page."""
+"""`kvss load truth`: prints the table of known truths and, with --write, puts it into a page."""
 
 import argparse
 import time
@@ -20,7 +20,7 @@ Marks = dict[tuple[str, Load], str]
 
 
 def markdown(outcomes: Iterable[CellOutcome], others: Marks | None = None) -> str:
-    """Return the table: a row for each server, a column for each load; `others` are the marks of cells not run."""
+    """Return the table: a row for each server, a column for each load. others: the marks of cells that were not run."""
     marks = (others or {}) | {(outcome.cell.row, outcome.cell.load): outcome.mark for outcome in outcomes}
     heads = [f"{load.loop} {load.processes}p d{load.depth}" for load in LOADS]
     lines = ["| server | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
@@ -30,7 +30,7 @@ def markdown(outcomes: Iterable[CellOutcome], others: Marks | None = None) -> st
 
 
 def _parts(page: Path) -> tuple[str, str, str]:
-    """Return a page's text before, between and behind the marks. Raises Fail where it has none, or cannot be read."""
+    """Return a page's text before, between and after the marks. Raises Fail if it has none or cannot be read."""
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -44,7 +44,7 @@ def _parts(page: Path) -> tuple[str, str, str]:
 
 
 def read(page: Path) -> Marks:
-    """Return the marks of the table that a page has. Raises Fail where it has no place for one."""
+    """Return the entries of a page's table. Raises Fail if the page has no place for a table."""
     marks: Marks = {}
     for line in _parts(page)[1].splitlines():
         row, *entries = [entry.strip() for entry in line.strip("|").split("|")]
@@ -54,7 +54,7 @@ def read(page: Path) -> Marks:
 
 
 def write(page: Path, table: str) -> None:
-    """Put the table between the marks of a page. Raises Fail where it has none."""
+    """Put the table between the marks of a page. Raises Fail if it has none."""
     before, _, after = _parts(page)
     page.write_text(f"{before}\n\n{table}\n\n{after}", encoding="utf-8")
 
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         for done in as_completed([pool.submit(_once, cell, ends) for cell in cells]):
             if outcome := done.result():
                 progress.add(outcome)
-        # Whoever ran beside another cell runs again alone.
+        # A cell that does not agree ran beside another cell; it runs again alone.
         for outcome in progress.wrong():
             if time.monotonic() < ends:
                 progress.add(repeat(outcome))
@@ -131,7 +131,7 @@ def _once(cell: Cell, ends: float) -> CellOutcome | None:
 
 
 class Progress:
-    """What the cells have come to so far: printed, and put into a page where one is named."""
+    """The outcomes so far; it prints them, and writes them into a page if one is named."""
 
     def __init__(self, cells: list[Cell], page: Path | None) -> None:
         self.begun = time.monotonic()
@@ -145,7 +145,7 @@ class Progress:
             write(page, markdown([], self._others))
 
     def add(self, outcome: CellOutcome) -> None:
-        """Note and print an outcome, in place of an earlier one of its cell."""
+        """Note and print an outcome; it replaces an earlier one of its cell."""
         cell = outcome.cell
         self._outcomes[cell] = outcome
         if self._page:

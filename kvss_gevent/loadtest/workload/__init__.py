@@ -1,4 +1,4 @@
-"""What is asked for, and when: keys, mix, values, arrivals, shapes. No socket.
+"""Which requests are sent and when: keys, mix, values, arrivals, shapes. It uses no sockets.
 
 May import: protocol.
 """

@@ -1,4 +1,4 @@
-"""When requests are due in open loop: absolute times that follow the integral of the rate."""
+"""The times at which requests are due in an open loop. They follow the integral of the rate."""
 
 from collections.abc import Callable, Iterator
 from math import inf
@@ -8,11 +8,11 @@ from kvss_gevent.loadtest.workload.shapes import Shape
 
 
 class Arrivals:
-    """One process's due times, in seconds of one clock. They never depend on when requests were sent or answered.
+    """The due times of one process, in seconds of one clock. They never depend on when requests were sent or answered.
 
-    A request is due each time another step's worth of the rate's integral has passed: steps of 1 are evenly spaced,
-    exponential ones are a Poisson process, whatever the shape (D. Cox, P. Lewis: The Statistical Analysis of Series of
-    Events, 1966). The shape begins at `origin`; until that is known, its first rate holds.
+    A request is due each time the rate's integral has grown by another step. Steps of 1 give evenly spaced requests;
+    exponential steps give a Poisson process, for any shape (D. Cox, P. Lewis: The Statistical Analysis of Series of
+    Events, 1966). The shape begins at `origin`; until that is known, its first rate is used.
     """
 
     __slots__ = ("_last", "_missing", "_origin", "_shape", "_share", "_step", "ends", "next_due")
@@ -20,7 +20,7 @@ class Arrivals:
     def __init__(
         self, shape: Shape, step: Callable[[], float], now: float, share: float = 1.0, phase: float = 1
     ) -> None:
-        """Begin now; share is this process's part of the rate, phase the part of a step before the first arrival."""
+        """Begin now. share is this process's part of the rate; phase is the part of a step before the first arrival."""
         self._shape = shape
         self._step = step
         self._share = share
@@ -31,7 +31,7 @@ class Arrivals:
         self.next_due = self._find()
 
     def take_until(self, now: float) -> Iterator[float]:
-        """Yield the times up to now at which a request has become due."""
+        """Yield the times up to now at which a request was due."""
         while (due := self.next_due) <= now and due < self.ends:
             self._last = due
             self._missing = self._step()
@@ -39,7 +39,7 @@ class Arrivals:
             yield due
 
     def set_origin(self, origin: float, now: float) -> None:
-        """Let the shape begin at a time."""
+        """Set the time at which the shape begins."""
         self._change(now)
         self._origin = origin
         self.next_due = self._find()
@@ -51,14 +51,14 @@ class Arrivals:
         self.next_due = self._find()
 
     def expected(self, begin: float, end: float) -> float:
-        """Return how many requests the whole rate, of all processes, asks for in a time."""
+        """Return how many requests of all processes together are due in a time."""
         if self._shape.is_flat or self._origin == inf:
             return (end - begin) * self._shape.stages[0].first
         origin = self._origin
         return self._shape.arrivals_until(end - origin) - self._shape.arrivals_until(begin - origin)
 
     def _change(self, now: float) -> None:
-        """Take what has passed since the last arrival from the current step."""
+        """Subtract what has passed since the last arrival from the current step."""
         if now > self._last:
             self._missing = max(self._missing - self._share * self.expected(self._last, now), 0.0)
             self._last = now
@@ -80,6 +80,6 @@ def constant_steps() -> float:
 
 
 def poisson_steps(rng: Random) -> Callable[[], float]:
-    """Return a function that draws the steps of requests that come independently of each other."""
+    """Return a function that draws the steps of a Poisson process."""
     draw = rng.expovariate
     return lambda: draw(1.0)

@@ -1,4 +1,4 @@
-"""Which key comes next: uniform, zipfian, latest, hotspot, sequential. A key is a number here."""
+"""Chooses the next key: uniform, zipfian, latest, hotspot or sequential. A key is a number here."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from random import Random
 KINDS = ("uniform", "zipfian", "latest", "hotspot", "sequential")
 
 Chooser = Callable[[int], list[int]]
-"""Called with a number of keys, returns that many key numbers."""
+"""Takes a number of keys and returns that many key numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDistribution:
-    """A kind and its parameters: theta for zipfian and latest, (share of keys, share of requests) for hotspot."""
+    """A kind and its parameters: theta for zipfian and latest, shares of keys and of requests for hotspot."""
 
     kind: str
     theta: float = 0.99
@@ -46,7 +46,7 @@ def parse(text: str) -> KeyDistribution:
 
 
 def chooser(distribution: KeyDistribution, count: int, rng: Random, newest: Callable[[], int] | None = None) -> Chooser:
-    """Return a function that draws key numbers in 0..count-1; `newest` tells the last key there is, for `latest`."""
+    """Return a function that draws key numbers in 0..count-1; for `latest`, `newest` returns the newest key."""
     if distribution.kind == "uniform":
         draw = rng.random
         return lambda size: [int(draw() * count) for _ in range(size)]
@@ -65,15 +65,15 @@ def chooser(distribution: KeyDistribution, count: int, rng: Random, newest: Call
 
 @lru_cache(maxsize=4)
 def zipf_cumulative(count: int, theta: float) -> list[float]:
-    """Return the running sums of 1 / rank ** theta: the exact distribution, not YCSB's approximation of it.
+    """Return the running sums of 1 / rank ** theta. This is the exact distribution; YCSB uses an approximation.
 
-    A million keys take 0.15 s and 32 MB, once a process.
+    A million keys take 0.15 s and 32 MB, once in each process.
     """
     return list(accumulate(rank**-theta for rank in range(1, count + 1)))
 
 
 def scatter_step(count: int) -> int:
-    """Return a stride without a common factor with count, near the golden ratio: hot keys are not neighbours."""
+    """Return a stride near the golden ratio without a common factor with count: it separates hot keys."""
     step = max(int(count * 0.6180339887), 1)
     while math.gcd(step, count) != 1:
         step += 1

@@ -1,8 +1,8 @@
-"""When a value that was written with a time to live may have ended, and when it must have (rule 15).
+"""Knows when a value with a time to live may have expired, and when it must have expired (rule 15).
 
-A key's deadline is its write's time at the server, which lies between request and reply, plus the time to live. Where
-it is not known which of several writes counts, the earliest may and the latest must: the check is then weaker for the
-key, and never wrong.
+The server runs a write at some time between its request and its reply. The key's deadline is this time plus the time
+to live. If several writes are in question, the value may have expired after the earliest deadline, and must have
+expired after the latest. So the check can be weaker than possible, but it is never wrong.
 """
 
 import time
@@ -10,20 +10,20 @@ from collections.abc import Callable
 
 
 class Lifetimes:
-    """The writes of one process's keys. late_s: how long a reply may be under way; clock returns seconds."""
+    """The writes of one process's keys. late_s: how long a reply can take at most; clock returns seconds."""
 
     def __init__(self, ttl_s: int, late_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._ttl_s = ttl_s
         self._late_s = late_s
         self._clock = clock
         self._group_s: dict[int, float] = {}
-        """When the first of the writes of a key was sent that are under way at the same time, or were last."""
+        """When the first write was sent of those that are, or last were, under way at the same time."""
         self._since_s: dict[int, float] = {}
-        """When the oldest write was sent whose value may still be the key's; none where no write had a time to live."""
+        """When the oldest write was sent whose value may still be stored; no entry if no write had a time to live."""
         self._answered_s: dict[int, float] = {}
 
     def begun(self, key: int, alone: bool) -> None:
-        """Note that a write is being sent; alone tells that no other of the key is under way."""
+        """Note that a write is being sent. alone: no other write of the key is under way."""
         if alone:
             self._group_s[key] = self._clock()
         self._since_s.setdefault(key, self._group_s[key])
@@ -37,11 +37,11 @@ class Lifetimes:
         self._answered_s[key] = self._clock()
 
     def may_have_ended(self, key: int) -> bool:
-        """Tell whether a reply of now may truly say that the key's value has ended."""
+        """Tell whether a reply may correctly say now that the key's value has expired."""
         since_s = self._since_s.get(key)
         return since_s is not None and self._clock() >= since_s + self._ttl_s
 
     def must_have_ended(self, key: int) -> bool:
-        """Tell whether the value of the last answered write had ended when a GET was sent that is answered now."""
+        """Tell whether the value of the last answered write had expired when a GET was sent that is answered now."""
         answered_s = self._answered_s.get(key)
         return answered_s is not None and self._clock() > answered_s + self._ttl_s + self._late_s

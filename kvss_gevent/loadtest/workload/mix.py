@@ -1,4 +1,4 @@
-"""What a user asks for: a reproducible stream of (operation, key number). Nothing is sent here."""
+"""The requests of a user: a reproducible stream of (operation, key number). Nothing is sent here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class Op(IntEnum):
 
 
 Step = tuple[int, int]
-"""An Op and a key number; the key number of an INSERT means nothing, the key is new."""
+"""An Op and a key number. The number of an INSERT is ignored, because its key is new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of the operations, in the order of Op; they need not add up to anything."""
+    """Shares of the operations, in the order of Op. Their sum may be any number."""
 
     shares: tuple[float, ...]
 
@@ -42,18 +42,18 @@ class Sizes:
 
     @property
     def least_bytes(self) -> int:
-        """The smallest value there can be."""
+        """The size of the smallest possible value."""
         return min(low for low, _ in self.ranges)
 
     @property
     def greatest_bytes(self) -> int:
-        """The largest value there can be."""
+        """The size of the largest possible value."""
         return max(high for _, high in self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One YCSB core workload or the user's own choice."""
+    """One core workload of YCSB, or the user's own choice."""
 
     mix: Mix
     distribution: keys.KeyDistribution
@@ -69,7 +69,7 @@ YCSB: dict[str, Workload] = {
 """YCSB's workloads (github.com/brianfrankcooper/YCSB, workloads/). E scans key ranges: KV/1.0 has no scan."""
 
 YCSB_VALUE_BYTES = 1000
-"""10 fields of 100 bytes; KV/1.0 has no fields, so an update writes the record whole."""
+"""10 fields of 100 bytes. KV/1.0 has no fields, so an update writes the whole record."""
 
 
 def parse_mix(text: str) -> Mix:
@@ -111,7 +111,7 @@ def parse_sizes(text: str) -> Sizes:
 
 
 def user_seed(seed: int, worker: int, user: int) -> str:
-    """Return the seed of one user: the same on every run, another for every worker and user."""
+    """Return the seed of one user: the same in every run, and different for every worker and user."""
     return f"{seed}/{worker}/{user}"
 
 
@@ -120,7 +120,7 @@ def batches(
 ) -> Callable[[int], tuple[list[int], list[int]]]:
     """Return a function that draws the next `size` steps of a stream: their Ops and their key numbers.
 
-    Steps are drawn many at a time because `choices` costs 0.1 us a step in a batch and 1 us alone.
+    Many steps are drawn together, because `choices` costs 0.1 us for a step in a batch and 1 us for a single one.
     """
     draw_keys = keys.chooser(workload.distribution, key_count, rng, newest)
     used = [(int(op), share) for op, share in zip(Op, workload.mix.shares, strict=False) if share]

@@ -1,16 +1,15 @@
-"""Values that prove themselves, and the ledger of what the server has acknowledged.
+"""Values that can be verified, and the ledger of the writes that the server has acknowledged.
 
-A value is `checksum key writer version floor filler`. Versions count the writes of one key. Each key is written by one
-process only (key number modulo the number of processes), so that its versions are in one hand. The rule for a read:
+A value is `checksum key writer version floor filler`. Versions count the writes of one key. Only one process writes a
+key (key number modulo the number of processes), so only it assigns the key's versions. The rule for a read:
 
-- `floor` of a key: every write up to that version has been superseded, since a later write, sent after they were all
-  answered, has itself been answered. A GET sent after that must not return them.
-- A write that got no answer may take effect at any time: it stays in flight for ever and stops the floor. That makes
-  the check weaker for its key, and never wrong.
+- `floor` of a key: every write up to this version is superseded, because a later write was sent after all their
+  replies and has been answered. A GET that is sent after that must not return them.
+- A write without a reply may take effect at any time. It stays in flight for ever, and the floor cannot pass it. So
+  the check becomes weaker for its key, but it is never wrong.
 
-Where all processes are on one machine they share floors and deletions, so that each proves its reads of the others'
-keys, too: it reads the floor before it sends a GET, and the deletions, which are noted before a DEL is sent, after the
-reply.
+If all processes are on one machine, they share floors and deletions, so that each can verify its reads of all keys. It
+reads the floor before it sends a GET, and the deletions after the reply; a deletion is noted before its DEL is sent.
 """
 
 from array import array
@@ -21,7 +20,7 @@ from kvss_gevent.loadtest.workload.lifetimes import Lifetimes
 from kvss_gevent.loadtest.workload.shared_columns import SharedColumns
 
 NOT_PROVEN = -1
-"""No hash of Python's is -1."""
+"""No hash in Python is -1."""
 
 NO_READ = ""
 TORN = "torn value"
@@ -30,7 +29,7 @@ STALE = "stale value"
 LOST = "acknowledged value is gone"
 OUTLIVED = "value outlived its deadline"
 WRONG_DATA = (TORN, WRONG_KEY, STALE, LOST, OUTLIVED)
-"""The failures that mean that a server does not keep what it has acknowledged."""
+"""The failures of a server that has lost or damaged data which it had acknowledged."""
 
 Column: TypeAlias = "array[int] | memoryview"
 """A number for each key."""
@@ -45,15 +44,15 @@ def key_bytes(number: int) -> bytes:
 
 
 def least_bytes(key_count: int) -> int:
-    """Return the size under which a value has no room for what verification needs."""
+    """Return the smallest size of a value that has room for the fields of the verification."""
     return 8 + 1 + len(key_bytes(key_count * 10)) + 1 + 10 + 1 + 8 + 1 + 8 + 1 + 1
 
 
 def make_value(key: bytes, writer: bytes, version: int, floor: int, size: int) -> bytes:
-    """Return a value of `size` bytes, or a few more where its head does not fit in them."""
+    """Return a value of `size` bytes, or a few more if its head is longer."""
     head = b"%s %s %d %d " % (key, writer, version, floor)
     room = size - len(head) - 9
-    # The usual case without the call of filler().
+    # The usual case is written out, to save the call of filler().
     body = head + (_FILLER[:room] if 0 < room <= _FILLER_BYTES else filler(max(room, 1)))
     return b"%08x %s" % (crc32(body), body)
 
@@ -66,9 +65,9 @@ def filler(size: int) -> bytes:
 
 
 class Ledger:
-    """What one process knows of every key. Key numbers at or over `count` come from inserts and grow the ledger.
+    """What one process knows of every key. Keys with numbers from `count` on come from inserts; the ledger grows.
 
-    Arrays and not lists: 10,000 keys then stay in a core's own cache, where lists of ints and replies cost every GET a
+    It uses arrays: 10,000 keys then fit into the cache of a core. With lists of ints and replies, every GET costs a
     dozen cache misses, 1 us.
     """
 
@@ -99,14 +98,14 @@ class Ledger:
         loaded: bool = False,
         shared: SharedColumns | None = None,
     ) -> None:
-        """Know nothing but, with loaded, that every key has version 1; part is this process's number, of how many.
+        """Begin empty, or, with loaded, with version 1 of every key. part: this process's number, number of processes.
 
-        shared: columns of all processes of the run, for keys that were loaded.
+        shared: the columns that all processes of the run share, for loaded keys.
         """
         self.worker, self.share = part
         self.verifies = True
         self.lifetimes: Lifetimes | None = None
-        """Of the values, where they are written with a time to live."""
+        """The lifetimes of the values, if they are written with a time to live."""
         self.token = token
         self.writer = b"%s.%d" % (token, self.worker)
         self.versions = array("q", [1 if loaded else 0]) * count
@@ -115,21 +114,21 @@ class Ledger:
         self.oldest = array("q", [0]) * count
         self.deleted: Column = shared.deleted if shared else array("q", [0]) * count
         self.present: Column = shared.present if shared else array("q", [i == self.worker for i in range(self.share)])
-        # The hash of a whole reply that has been proven and not superseded since; NOT_PROVEN where there is none.
+        # The hash of a whole reply that was verified and is not superseded; NOT_PROVEN if there is none.
         self.proven = array("q", [NOT_PROVEN]) * count
         self.proven_version = array("q", [0]) * count
         self.inserting: set[int] = set()
         self._count = count
 
     def own(self, key: int) -> int:
-        """Return the key of this process's own nearest to `key`: only it may be written here."""
+        """Return the key nearest to `key` that this process may write."""
         if self.share == 1:
             return key
         mine = key - key % self.share + self.worker
         return mine if mine < self._count else self.worker
 
     def grow(self) -> int:
-        """Return the number of a key that is new, this process's own."""
+        """Return the number of a new key that this process may write."""
         new = self._count
         while new % self.share != self.worker:
             new += 1
@@ -171,12 +170,12 @@ class Ledger:
         return version, version - 1
 
     def end(self, key: int, floor: int) -> None:
-        """Note that the write which `begin` gave this floor has been answered."""
+        """Note that the write to which `begin` gave this floor has been answered."""
         self.in_flight[key] -= 1
         self.supersede(key, floor)
 
     def stored(self, key: int, version: int, floor: int, reply: bytes) -> None:
-        """Note that a PUT of this version has been answered; reply is what a GET of it will get. One call for three."""
+        """Note that a PUT of this version was answered; reply is what a GET will get. It replaces three calls."""
         self.in_flight[key] -= 1
         if self.lifetimes:
             self.lifetimes.answered(key)
@@ -192,7 +191,7 @@ class Ledger:
             self.supersede(key, floor)
 
     def supersede(self, key: int, floor: int) -> None:
-        """Note that every version up to `floor` has been superseded; what was proven of them is proven no more."""
+        """Note that every version up to `floor` is superseded; a verified reply of one of them is forgotten."""
         if floor > self.floor[key]:
             self.floor[key] = floor
             if self.lifetimes and self._is_own(key):
@@ -204,32 +203,32 @@ class Ledger:
         return key % self.share == self.worker
 
     def refused(self, key: int) -> None:
-        """Note that a write was answered with a refusal that says it had no effect (400 or 426)."""
+        """Note that a write was refused with a reply that says that it had no effect (400 or 426)."""
         self.in_flight[key] -= 1
 
     def missing(self, key: int, floor: int) -> str:
         """Judge a 404 for a key whose floor was `floor` when the request was sent: "" or LOST."""
         if not self.present[key % self.share] or self.deleted[key] > floor or floor < 0:
             return NO_READ
-        # Where the floor has moved meanwhile, what was there when the request was sent is not known any more.
+        # If the floor has moved, it is not known which value was stored when the request was sent.
         if self.lifetimes and (not self._is_own(key) or self.floor[key] != floor or self.lifetimes.may_have_ended(key)):
             return NO_READ
         return LOST
 
     def missing_deleted(self, key: int, version: int, gone: bool) -> str:
-        """Judge a 404 for a DEL of this version; gone tells whether its key may have been deleted before."""
+        """Judge a 404 for a DEL of this version. gone: its key may have been deleted before."""
         if gone or self.deleted[key] > version or self.floor[key] < 0 or self.lifetimes:
             return NO_READ
         return LOST
 
     def remember(self, key: int, version: int, reply: bytes) -> None:
-        """Keep the hash of the reply that proves a version, unless a later one is known: `proven[key] == hash(reply)`.
+        """Keep the hash of a verified reply in `proven[key]`, unless that of a later version is known.
 
-        So the next reply like it is known at a glance, 0.1 us instead of 1. Of two different replies one in 2**64 pairs
-        has the same hash, where the checksum in the value has 32 bits.
+        The next equal reply is then recognised in 0.1 us instead of 1. Two different replies have the same hash with
+        the probability 2**-64; the checksum in a value has 32 bits.
         """
         if not self._is_own(key) or self.lifetimes:
-            return  # When another process supersedes it, this one does not hear of that.
+            return  # This process is not told when another one supersedes the version.
         if version > self.proven_version[key] and version > self.floor[key]:
             self.proven[key] = hash(reply)
             self.proven_version[key] = version
@@ -243,7 +242,7 @@ class Ledger:
             return WRONG_KEY
         writer = parts[4]
         if not writer.startswith(self.token):
-            # Of an earlier run: fine until this run has written or loaded the key.
+            # A value of an earlier run is right until this run has written or loaded the key.
             return STALE if floor >= 0 else NO_READ
         version = int(parts[5])
         if version <= floor:

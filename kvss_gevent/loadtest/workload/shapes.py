@@ -15,7 +15,7 @@ MAX_RATE = 10_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stretch of time in which the rate goes in a straight line from one value to another, in requests per second."""
+    """A time in which the rate changes linearly from one value to another, in requests per second."""
 
     length_s: float
     first: float
@@ -31,14 +31,14 @@ class Stage:
         return elapsed_s * (self.first + (self.last - self.first) * elapsed_s / self.length_s / 2)
 
     def time_of(self, arrivals: float) -> float:
-        """Return when so many requests are due, in seconds since it began; arrivals are over 0 and all in it."""
+        """Return when so many requests are due, in seconds since it began. arrivals is above 0 and within the stage."""
         growth = (self.last - self.first) / self.length_s
-        # The root of first * t + growth * t**2 / 2 = arrivals, in the form that is also right where growth is 0.
+        # The root of first * t + growth * t**2 / 2 = arrivals, in the form that is also right if growth is 0.
         return 2 * arrivals / (self.first + sqrt(max(self.first**2 + 2 * growth * arrivals, 0.0)))
 
 
 class Shape:
-    """A rate over time, from second 0 of the measured window on. Before it the first rate holds, after it the last."""
+    """A rate over time, from second 0 of the measured window on. The first rate is used before it, the last after."""
 
     __slots__ = ("_arrivals", "_starts_s", "is_flat", "stages")
 
@@ -74,7 +74,7 @@ class Shape:
         return self._arrivals[number] + self.stages[number].arrivals_until(rest_s)
 
     def time_of(self, arrivals: float) -> float:
-        """Return the time up to which so many requests are due: the inverse of arrivals_until; inf where never."""
+        """Return the time up to which so many requests are due: the inverse of arrivals_until; inf if never."""
         if arrivals < 0:
             return arrivals / self.stages[0].first
         number = bisect_right(self._arrivals, arrivals) - 1
@@ -91,10 +91,10 @@ def constant(rate: float) -> Shape:
 
 
 def parse(text: str) -> Shape | None:
-    """Read a shape; empty is none.
+    """Read a shape; None for an empty text.
 
-    `steps:500,1000,2000:5s` holds each rate that long. `ramp:0-2000:60s` goes from one rate to another in a straight
-    line. `spike:500,5000:10s` holds the first rate for that long, the second for a fifth of it, then the first again.
+    `steps:500,1000,2000:5s` holds each rate for 5 s. `ramp:0-2000:60s` changes the rate linearly.
+    `spike:500,5000:10s` holds the first rate for 10 s, the second for a fifth of that, then the first again.
     `soak:500:1h` holds one rate. A comma joins several: `ramp:0-2000:60s,soak:2000:5m`. Raises ValueError.
     """
     if not text:
