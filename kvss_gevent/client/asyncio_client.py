@@ -16,9 +16,9 @@ from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
     """A KV/1.0 server for asyncio: `async with AsyncKVClient("127.0.0.1", 5050) as kv: await kv.put(b"name", b"John")`.
 
-    Tasks may share a client: their calls go out together, many in one packet, and each task is woken by its own reply.
-    What KVClient says about connecting, keys, errors and options holds here too. A call that is cancelled may take
-    effect all the same; the connection stays good. A client belongs to the event loop that it is used in.
+    Tasks may share a client: their requests are sent together, many in one packet, and each task is woken by its own
+    reply. Connecting, keys, errors and options are as in KVClient. A call that is cancelled may take effect
+    nevertheless; the connection can still be used. A client belongs to the event loop in which it is used.
     """
 
     @overload
@@ -62,7 +62,7 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
 
     @classmethod
     def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[ClientOptions]) -> "AsyncKVClient[Any]":
-        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        """Return a client for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for any other text."""
         host, port = take_url(url, options)
         return cls(host, port, encoding=encoding, **options)
 
@@ -82,16 +82,16 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
         return self._opened
 
     def pipeline(self) -> "AsyncPipeline[Text]":
-        """Return an empty pipeline: many requests, one send."""
+        """Return an empty pipeline, for requests that are sent together."""
         return AsyncPipeline(self._commands, self._all)
 
     async def request(self, line: bytes) -> bytes:
-        """Send one line as it is and return the reply line as it is, as KVClient.request does."""
+        """Send one line as it is, and return the reply line as it is; see KVClient.request."""
         if b"\n" in line:
             raise ValueError("a request is one line, so it must not contain a line feed")
         reply = await self._send(raw(line))
         if ends_connection(line):
-            await self.close()  # as the server does, which may show only after the next request
+            await self.close()  # as the server does; without this, it may be noticed only after the next request
         return reply
 
     async def connect(self) -> None:
@@ -99,7 +99,7 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
         await self._connected(None)
 
     async def close(self) -> None:
-        """Close the connection, also one that is being opened. A later call opens another."""
+        """Close the connection, also while it is being opened. A later call opens another."""
         loop = asyncio.get_running_loop()
         connection, self._connection = self._connection, None
         connecting, self._connecting = self._connecting, None
@@ -163,7 +163,7 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
                 await asyncio.sleep(pause_s)
 
     async def _connected(self, command: Command[Any] | None) -> AsyncConnection:
-        """Return a connection that is ready; calls that need one at the same time share it."""
+        """Return a connection that is ready. Calls that need one at the same time share it."""
         loop = asyncio.get_running_loop()
         connection = self._connection
         if connection is not None and connection.loop is loop and await connection.wait_until_ready():
@@ -175,14 +175,14 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
             self._connecting.add_done_callback(self._keep)
         connecting = self._connecting
         try:
-            # A caller that is cancelled must not end the connecting of the others.
+            # If one caller is cancelled, the others must still get their connection.
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not connecting.cancelled() or (task is not None and task.cancelling()):
                 raise
             raise KVConnectionLost(self.host, self.port, "the client closed it", text_of(command)) from None
-        except KVError as error:  # the others have it, too, each for its own command
+        except KVError as error:  # the other callers raise it, too, each for its own command
             raise type(error)(error.host, error.port, error.detail, text_of(command)) from error
 
     def _keep(self, connecting: "asyncio.Future[AsyncConnection]") -> None:
@@ -194,7 +194,7 @@ class AsyncKVClient(AsyncCalls[Text], Generic[Text]):
         self._opened += 1
         if wanted:
             self._connection = connecting.result()
-        else:  # the client was closed in the same turn
+        else:  # the client was closed in the same turn of the event loop
             connecting.result().abandon()
 
 
@@ -227,7 +227,7 @@ class AsyncPipeline(QueuedCalls[Text], Generic[Text]):
 
 
 class _Replies:
-    """Stands in the place of a future for each reply of a pipeline: collects them and settles one future for all."""
+    """Takes the place of a future for each reply of a pipeline, and completes one future for all replies."""
 
     def __init__(self, number: int, outcomes: list[Outcome], future: "asyncio.Future[None]") -> None:
         self.all = future

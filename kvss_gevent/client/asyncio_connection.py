@@ -1,4 +1,4 @@
-"""One connection of an asyncio client: every call's line goes out with those beside it, each reply wakes its caller."""
+"""One connection of an asyncio client: sends the lines of many calls together, and wakes each caller at its reply."""
 
 import asyncio
 import os
@@ -13,17 +13,19 @@ from kvss_gevent.client.protocol import ClientProtocol
 from kvss_gevent.protocol.errors import KVConnectError, KVConnectionLost, KVError, KVStatusError, KVTimeout
 
 MAX_OWED: Final = 1 << 14
-"""How many replies may be owed to one connection; more calls wait, so that a slow server does not fill our memory."""
+"""The most requests without a reply on one connection. Further calls wait, so a slow server does not fill our
+memory."""
 
 _STALE_S: Final = 1.0
 _TURNS: Final = 4
-"""Of the event loop, until a close that came is known: one to look at the sockets, up to three for TLS and resets."""
+"""Turns of the event loop until a close that has arrived is known: one for the sockets, up to three for TLS and
+resets."""
 _RECV_BYTES: Final = 1 << 16
 _CLOSE_S: Final = 1.0
 
 
 class Waiter(Protocol):
-    """What is told an outcome: an asyncio.Future, or a pipeline in its place."""
+    """Gets an outcome: an asyncio.Future, or a pipeline in its place."""
 
     def done(self) -> bool: ...
     def set_result(self, result: Any, /) -> None: ...
@@ -31,11 +33,11 @@ class Waiter(Protocol):
 
 
 class AsyncConnection(asyncio.Protocol):
-    """A connection that is open, until ended says that it is not.
+    """An open connection. `ended` is set when it is no longer open.
 
-    Calls that are made while others are on their way are gathered and written once in each turn of the event loop.
-    timeout_s of the configuration is how long a whole reply may take, counted from the request or from the reply before
-    it; one timer for all of them sees to that.
+    If replies are still owed, new calls are gathered and written once in each turn of the event loop. timeout_s of the
+    configuration is how long a whole reply may take, counted from the request or from the reply before it. One timer
+    checks this for all requests.
     """
 
     def __init__(self, config: ClientConfig, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,7 +59,7 @@ class AsyncConnection(asyncio.Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether a call may be sent at once: it is open, has room, and was in use a moment ago."""
+        """Whether a call may be sent at once: the connection is open, has room, and was in use a moment ago."""
         if self._owed:
             return len(self._owed) < MAX_OWED and not self._room
         return self.usable and not self._protocol.refused and self.loop.time() - self._since_s < _STALE_S
@@ -72,7 +74,7 @@ class AsyncConnection(asyncio.Protocol):
         return not self.usable or self._transport.is_closing()
 
     def call(self, command: Command[T]) -> "asyncio.Future[T]":
-        """Send a command; the future is its result."""
+        """Send a command, and return a future of its result."""
         future: asyncio.Future[T] = self.loop.create_future()
         self.send(command, future)
         return future
@@ -98,7 +100,10 @@ class AsyncConnection(asyncio.Protocol):
             self.loop.call_soon(self._flush)
 
     async def wait_until_ready(self) -> bool:
-        """Wait for room, and for a close that came but is not known yet; return False for a connection that ended."""
+        """Wait for room, and for a close that has arrived and is not known yet.
+
+        Return False if the connection has ended.
+        """
         while len(self._owed) >= MAX_OWED:
             room = self.loop.create_future()
             self._room.append(room)
@@ -110,9 +115,9 @@ class AsyncConnection(asyncio.Protocol):
         return not self._ending or self._protocol.refused or self._unasked is not None
 
     def turned_away(self, commands: Sequence[Command[Any]], outcomes: list[Outcome]) -> bool:
-        """Tell whether the server is full and said so before it was asked: then outcomes has its 500, and this ends.
+        """Tell whether the server was full and sent 500 before any request.
 
-        Raises KVProtocolError where it said something else.
+        Then outcomes has the 500, and the connection ends. Raises KVProtocolError if the server sent something else.
         """
         if self._unasked is not None:
             error, self._unasked = self._unasked, None
@@ -125,30 +130,30 @@ class AsyncConnection(asyncio.Protocol):
         return True
 
     async def close(self) -> None:
-        """Close the connection; calls that still wait for a reply raise KVConnectionLost."""
+        """Close the connection. Calls that still wait for a reply raise KVConnectionLost."""
         self.abandon()
         await asyncio.wait([self.ended], timeout=_CLOSE_S)
 
     def abandon(self) -> None:
-        """Close the connection as close does, without waiting for its end."""
+        """Close the connection without waiting for its end."""
         self._end("the client closed it")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport; part of asyncio.Protocol, as the methods below."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of its subclasses
+        """Keep the transport. This method and the next ones belong to asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass of it
 
     def data_received(self, data: bytes) -> None:
-        """Wake the callers whose replies came."""
+        """Wake the callers whose replies have come."""
         done: list[tuple[Waiter, Outcome]] = []
         error = None
         idle = not self._owed
-        # Encrypted bytes are more than those they stand for, so that what is unsent is known on plain connections only.
+        # With TLS there are more encrypted bytes than plain ones. So what is unsent is known only without TLS.
         unsent = 0 if self._config.tls else self._batch_bytes + self._transport.get_write_buffer_size()
         try:
             self._protocol.receive(data, unsent, done)
         except KVError as fault:
             error = fault
-            if done and not self._owed:  # a reply too many casts doubt on the one before it
+            if done and not self._owed:  # after a surplus reply, the reply before it cannot be trusted
                 waiter, outcome = done.pop()
                 fault.results = [outcome]
                 _settle(waiter, fault)
@@ -163,16 +168,16 @@ class AsyncConnection(asyncio.Protocol):
             _settle(self._room.popleft(), None)
 
     def pause_writing(self) -> None:
-        """Keep lines back while the transport is full."""
+        """Write no more lines while the transport is full."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """Write what was kept back."""
+        """Write the lines that waited."""
         self._paused = False
         self._flush()
 
     def eof_received(self) -> None:
-        """Fail the calls that wait, one turn of the loop before connection_lost does; the transport then closes."""
+        """Fail the waiting calls, one turn of the loop earlier than connection_lost. The transport then closes."""
         self._fail(self._protocol.lost())
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -184,10 +189,10 @@ class AsyncConnection(asyncio.Protocol):
             self.ended.set_result(None)
 
     def _take_farewell(self) -> None:
-        """Take in what came before the connection broke: 500 where the server is full, 400 for a line over its limit.
+        """Receive what came before the connection broke: 500 if the server is full, 400 for a line over its limit.
 
-        A write that fails ends the transport, and it reads no more. The bytes that came earlier still lie in the
-        socket, which stays open until connection_lost returns. Encrypted bytes are of no use here.
+        A write that fails ends the transport, so it reads no more. Bytes that came earlier are still in the socket,
+        which stays open until connection_lost returns. Encrypted bytes cannot be used here.
         """
         if self._config.tls:
             return
@@ -207,7 +212,7 @@ class AsyncConnection(asyncio.Protocol):
             self._transport.write(b"".join(lines))
 
     def _look_at_the_clock(self) -> None:
-        """End the connection where the oldest reply is late, else look again when it would be."""
+        """End the connection if the oldest reply is late; otherwise check again when it would be late."""
         self._timer = None
         if not self._owed:
             return
@@ -221,7 +226,7 @@ class AsyncConnection(asyncio.Protocol):
         self._fail(self._protocol.fault(KVConnectionLost, detail))
 
     def _fail(self, error: KVError) -> None:
-        """Give the first caller the error, those behind it a lost connection, and close."""
+        """Give the first caller the error, and the others a lost connection. Close."""
         self.usable = False
         if self._timer is not None:
             self._timer.cancel()
@@ -240,7 +245,7 @@ class AsyncConnection(asyncio.Protocol):
 
 
 async def connect(config: ClientConfig) -> AsyncConnection:
-    """Connect and log in. Raises KVConnectError, KVStatusError for a login that is refused."""
+    """Connect and log in. Raises KVConnectError, and KVStatusError if the login is refused."""
     loop = asyncio.get_running_loop()
     connection = AsyncConnection(config, loop)
     try:
@@ -277,7 +282,7 @@ async def _open(config: ClientConfig, loop: asyncio.AbstractEventLoop, connectio
 
 
 def _settle(waiter: Waiter, outcome: Outcome) -> None:
-    """Tell a waiter its outcome, unless it was cancelled: the reply was then read and is dropped."""
+    """Give a waiter its outcome. If the waiter was cancelled, the outcome is dropped."""
     if not waiter.done():
         if isinstance(outcome, KVError):
             waiter.set_exception(outcome)

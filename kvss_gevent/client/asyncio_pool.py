@@ -17,12 +17,12 @@ from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
 
 class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
-    """At most size connections that tasks share, each call with a connection for itself.
+    """At most size connections that tasks share. Each call has a connection for itself.
 
     One AsyncKVClient already carries the calls of many tasks, and is faster. A pool is for calls that must not wait
-    behind the slow reply of another. `async with pool.client() as kv` keeps a connection for several calls. Where all
-    are in use, callers wait in the order in which they came, each at most wait_s: then KVBusy. A connection that is
-    still owed a reply when it comes back, as after a call that was cancelled, is closed.
+    behind the slow reply of another. `async with pool.client() as kv` keeps a connection for several calls. If all are
+    in use, callers wait in the order of their arrival, each at most wait_s; then they raise KVBusy. A connection that
+    comes back with a reply still owed, for example after a cancelled call, is closed.
 
     The keyword arguments are those of PoolOptions, and encoding as in KVClient.
     """
@@ -66,13 +66,13 @@ class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
 
     @classmethod
     def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[PoolOptions]) -> "AsyncKVPool[Any]":
-        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        """Return a pool for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for any other text."""
         host, port = take_url(url, options)
         return cls(host, port, encoding=encoding, **options)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncKVClient[Text]]:
-        """Lend a client to the block. Raises KVBusy, RuntimeError for a closed pool."""
+        """Lend a client to the block. Raises KVBusy, and RuntimeError if the pool is closed."""
         client = await self._borrow(None)
         try:
             yield client
@@ -80,11 +80,11 @@ class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
             await self._give_back(client)
 
     def pipeline(self) -> AsyncPipeline[Text]:
-        """Return an empty pipeline, which has a connection for itself while it is executed."""
+        """Return an empty pipeline. While it is executed, it has a connection for itself."""
         return AsyncPipeline(self._commands, self._all)
 
     async def close(self) -> None:
-        """Close the connections, those that are lent when they come back. The pool is then of no more use."""
+        """Close the connections; lent ones are closed when they come back. The pool cannot be used again."""
         for client in self._leases.drain():
             await client.close()
 
@@ -144,7 +144,7 @@ class AsyncKVPool(AsyncCalls[Text], Generic[Text]):
         return came.result()
 
     async def _check(self, client: AsyncKVClient[Text]) -> None:
-        """Close a connection that does not answer; the client's next call opens another."""
+        """Close a connection that does not answer. The client's next call opens another."""
         try:
             if client._connection is not None:
                 async with asyncio.timeout(self._config.connect_timeout_s):

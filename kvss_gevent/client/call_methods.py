@@ -10,9 +10,9 @@ from kvss_gevent.protocol.stats_reply import Stats
 class Calls(Protocol[Text]):
     """Calls that return their result.
 
-    All raise KVError: see protocol/errors.py for its kinds. They raise ValueError or TypeError, with nothing sent, for
-    what KV/1.0 cannot carry: a key has 1 to 511 bytes and no space, a value at least one byte, neither has a line feed,
-    both are UTF-8.
+    All raise KVError; protocol/errors.py has its kinds. They raise ValueError or TypeError, and send nothing, for what
+    KV/1.0 cannot carry. A key has 1 to 511 bytes and no space. A value has at least one byte. Both are UTF-8 without a
+    line feed.
     """
 
     _commands: Commands[Text]
@@ -20,11 +20,11 @@ class Calls(Protocol[Text]):
     def _run(self, command: Command[T]) -> T: ...
 
     def get(self, key: Text) -> Text | None:
-        """Return the value, or None where the key is not there."""
+        """Return the value, or None if there is no such key."""
         return self._run(self._commands.get(key))
 
     def put(self, key: Text, value: Text, *, ttl_s: int | None = None) -> bool:
-        """Store a value, for ttl_s seconds or for good; return True where the key is new, False where it was there."""
+        """Store a value, for ttl_s seconds or for good; return True if the key is new, False if it was there."""
         return self._run(self._commands.put(key, value, ttl_s))
 
     def delete(self, key: Text) -> bool:
@@ -36,7 +36,7 @@ class Calls(Protocol[Text]):
         return self._run(self._commands.expire(key, ttl_s))
 
     def ttl(self, key: Text) -> int | None:
-        """Return the whole seconds until a key expires, -1 where it does not, None where it is not there."""
+        """Return the whole seconds until a key expires, -1 if it does not, None if there is no such key."""
         return self._run(self._commands.ttl(key))
 
     def persist(self, key: Text) -> bool:
@@ -49,18 +49,18 @@ class Calls(Protocol[Text]):
 
 
 class AsyncCalls(Protocol[Text]):
-    """Calls to await; they raise, when awaited, what Calls raise."""
+    """Calls to await. They raise what Calls raise, when they are awaited."""
 
     _commands: Commands[Text]
 
     def _run(self, command: Command[T]) -> Awaitable[T]: ...
 
     async def get(self, key: Text) -> Text | None:
-        """Return the value, or None where the key is not there."""
+        """Return the value, or None if there is no such key."""
         return await self._run(self._commands.get(key))
 
     async def put(self, key: Text, value: Text, *, ttl_s: int | None = None) -> bool:
-        """Store a value, for ttl_s seconds or for good; return True where the key is new, False where it was there."""
+        """Store a value, for ttl_s seconds or for good; return True if the key is new, False if it was there."""
         return await self._run(self._commands.put(key, value, ttl_s))
 
     async def delete(self, key: Text) -> bool:
@@ -72,7 +72,7 @@ class AsyncCalls(Protocol[Text]):
         return await self._run(self._commands.expire(key, ttl_s))
 
     async def ttl(self, key: Text) -> int | None:
-        """Return the whole seconds until a key expires, -1 where it does not, None where it is not there."""
+        """Return the whole seconds until a key expires, -1 if it does not, None if there is no such key."""
         return await self._run(self._commands.ttl(key))
 
     async def persist(self, key: Text) -> bool:
@@ -85,9 +85,10 @@ class AsyncCalls(Protocol[Text]):
 
 
 class QueuedCalls(Protocol[Text]):
-    """Requests that wait to be sent together; each method returns the pipeline, so that calls can be chained.
+    """Requests that wait to be sent together.
 
-    A request is checked when it is queued (ValueError, TypeError as Calls).
+    Each method returns the pipeline, so calls can be chained. A request is checked when it is queued; for what is
+    raised see Calls.
     """
 
     _commands: Commands[Text]
@@ -98,15 +99,15 @@ class QueuedCalls(Protocol[Text]):
         return self._queue(self._commands.get(key))
 
     def put(self, key: Text, value: Text, *, ttl_s: int | None = None) -> Self:
-        """Queue a PUT; its result is True where the key is new."""
+        """Queue a PUT; its result is True if the key is new."""
         return self._queue(self._commands.put(key, value, ttl_s))
 
     def delete(self, key: Text) -> Self:
-        """Queue a DEL; its result is True where the key was there."""
+        """Queue a DEL; its result is True if the key was there."""
         return self._queue(self._commands.delete(key))
 
     def expire(self, key: Text, ttl_s: int) -> Self:
-        """Queue an EXPIRE; its result is True where the key was there."""
+        """Queue an EXPIRE; its result is True if the key was there."""
         return self._queue(self._commands.expire(key, ttl_s))
 
     def ttl(self, key: Text) -> Self:
@@ -114,7 +115,7 @@ class QueuedCalls(Protocol[Text]):
         return self._queue(self._commands.ttl(key))
 
     def persist(self, key: Text) -> Self:
-        """Queue a PERSIST; its result is True where the key was there."""
+        """Queue a PERSIST; its result is True if the key was there."""
         return self._queue(self._commands.persist(key))
 
     def stats(self) -> Self:
@@ -129,6 +130,6 @@ class QueuedCalls(Protocol[Text]):
         return self
 
     def _take(self) -> list[Command[Any]]:
-        """Return all that is queued and begin anew."""
+        """Return all queued commands, and empty the queue."""
         queued, self._queued = self._queued, []
         return queued

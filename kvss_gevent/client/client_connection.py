@@ -1,7 +1,7 @@
 """One TCP connection of a client for threads and greenlets: sockets, waiting and time. Replies are read in protocol.py.
 
-The modules socket, threading and ssl are used when they are called, never copied from: where gevent has patched them, a
-wait is a greenlet's.
+Functions of socket, threading and ssl are looked up at each call. So after gevent has patched these modules, a wait
+lets other greenlets run.
 """
 
 import os
@@ -30,11 +30,11 @@ _SEND_BYTES: Final = 1 << 18
 
 
 class ClientConnection:
-    """A connection that opens when it is needed and closes at the first doubt.
+    """A connection that opens when it is needed and closes after any fault.
 
     timeout_s of the configuration is how long a whole reply may take, counted from the request or from the reply before
-    it. opened counts the connections made. Threads and greenlets may share it: they take turns, and wait for theirs no
-    longer than timeout_s.
+    it. opened: the number of connections made so far. Threads and greenlets may share it. They take turns, and each
+    waits at most timeout_s for its turn.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -47,17 +47,17 @@ class ClientConnection:
         self._writable = True
 
     def open(self) -> None:
-        """Connect, unless it is connected already. Raises KVConnectError, KVStatusError for a login that is refused."""
+        """Connect, unless it is connected already. Raises KVConnectError, and KVStatusError if the login is refused."""
         with self._turn():
             self._open()
 
     def close(self) -> None:
-        """Close the socket; the next exchange opens another."""
+        """Close the socket. The next exchange opens another."""
         with self._turn():
             self._close()
 
     def is_open(self) -> bool:
-        """Tell whether there is a socket; its server may have left since the last exchange."""
+        """Tell whether there is a socket. Its server may have closed it since the last exchange."""
         return self._sock is not None
 
     def exchange(
@@ -65,9 +65,9 @@ class ClientConnection:
     ) -> None:
         """Send commands as one stream and add each one's outcome to outcomes, in order; a KVError has them as results.
 
-        Sending and receiving overlap, so that no pipeline is too long for the socket buffers. After any exception,
-        KVError or one from outside such as gevent.Timeout or a Ctrl-C, the connection is closed: a reply that comes
-        late has nowhere to go. timeout_s stands in for the configured one.
+        Sending and receiving overlap, so that no pipeline is too long for the socket buffers. After any exception, also
+        gevent.Timeout or Ctrl-C, the connection is closed, because a late reply would be taken for the next request's.
+        timeout_s replaces the configured one.
         """
         with self._turn(commands[0]):
             try:
@@ -126,7 +126,7 @@ class ClientConnection:
             if host.startswith(UNIX):
                 sock.connect(host.removeprefix(UNIX))
             else:
-                with suppress(OSError):  # a connection that is reset already: the exchange finds out
+                with suppress(OSError):  # the connection is reset already; the exchange notices it
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is None:
                 return sock
@@ -164,8 +164,8 @@ class ClientConnection:
         deadline = time.monotonic() + timeout_s
         while answered < len(ends):
             if sent < len(data) and self._writable:
-                # While a reply is owed the server may be waiting for us to read: then a full send buffer is no reason
-                # to wait for room, the reply is. Where none is owed it can only be reading.
+                # If a reply is owed, the server may wait until we read. So we wait for the reply and not for room in
+                # the send buffer. If none is owed, the server can only be reading.
                 owed = ends[answered] <= sent
                 step = self._send(data[sent : sent + _SEND_BYTES], None if owed else deadline, timeout_s)
                 sent += step
@@ -183,7 +183,7 @@ class ClientConnection:
             self._close()
 
     def _send(self, chunk: memoryview, deadline: float | None, timeout_s: float) -> int:
-        """Send some of the chunk and return how much; without a deadline, 0 where that would mean to wait."""
+        """Send a part of the chunk and return how many bytes. Without a deadline, return 0 instead of waiting."""
         assert self._sock is not None
         self._sock.settimeout(0.0 if deadline is None else self._remaining_s(deadline, timeout_s))
         try:
@@ -193,7 +193,7 @@ class ClientConnection:
         except TimeoutError as error:
             raise self._protocol.late(timeout_s) from error
         except OSError:
-            # The server has gone, perhaps with a word of farewell: 500 where it is full, 400 for a line over its limit.
+            # The server has closed. It may have sent a reply before: 500 if it is full, 400 for a line over its limit.
             self._writable = False
             return 0
 
@@ -212,10 +212,10 @@ class ClientConnection:
         return data
 
     def _forget_what_ended(self) -> None:
-        """Look, without waiting, at what came since the last reply.
+        """Check, without waiting, what came since the last reply.
 
-        A connection that the server has closed is forgotten: nothing was sent on it, so that a new one is no retry.
-        Costs one system call a request, against a reply that would be taken for that of the next request.
+        If the server has closed the connection, forget it: nothing was sent on it, so a new one is not a retry. This
+        costs one system call a request. Without it, a surplus reply would be taken for the next request's.
         """
         if self._sock is None:
             return
@@ -239,7 +239,7 @@ class ClientConnection:
 
 
 def reason(error: Exception) -> str:
-    """Return what the system says went wrong, in few words."""
+    """Return the system's words for a fault, without numbers and addresses."""
     verify = getattr(error, "verify_message", None)  # of ssl.SSLCertVerificationError
     if verify:
         return f"its certificate is not trusted: {verify}"

@@ -1,4 +1,4 @@
-"""What a client can be told: one checked configuration for all faces of the library."""
+"""The options of a client: one checked configuration for the clients and pools of threads and of asyncio."""
 
 import os
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 MAX_TIMEOUT_S: Final = 1_000_000.0
 UNIX: Final = "unix:"
-"""What a host begins with that is the path of a Unix socket; its port is 0."""
+"""A host that begins with it is the path of a Unix socket. Its port is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a call is tried again, and the pauses between.
+    """How often a call is tried again, and the pauses between tries.
 
-    Only that is tried again which can do no harm: any call for which nothing was sent (KVConnectError), and commands
-    that only read after KVTimeout or KVConnectionLost. A write that may have run is never repeated.
+    Only safe calls are tried again: any call for which nothing was sent (KVConnectError), and commands that only read,
+    after KVTimeout or KVConnectionLost. A write that may have run is never repeated.
 
     attempts counts the first try, too. The pause before try n + 1 is random, at most pause_s * 2**(n - 1) and at most
-    max_pause_s, so that many clients do not come back at once.
+    max_pause_s. So many clients do not come back at the same time.
     """
 
     attempts: int = 3
@@ -35,11 +35,11 @@ class Retry:
             raise ValueError("a retry has at least one attempt, and pauses of 0 s or more")
 
     def pause_before_next_s(self, tries: int, error: KVError, *, reads: bool) -> float | None:
-        """Return how long to wait before another try, None where there is none; reads: nothing asked for is a write."""
+        """Return the pause before another try; None for no other try. reads: whether all commands only read."""
         harmless = isinstance(error, KVConnectError) or (reads and isinstance(error, KVTimeout | KVConnectionLost))
         if not harmless or tries >= self.attempts:
             return None
-        import random  # 5 ms that most programs need not spend
+        import random  # takes 5 ms, which most programs need not spend
 
         return random.uniform(0, min(self.max_pause_s, self.pause_s * 2 ** (tries - 1)))
 
@@ -51,9 +51,9 @@ class ClientOptions(TypedDict, total=False):
     """The keyword arguments of every client and pool.
 
     user and password log every connection in (rule 12). tls is True for the system's certificate authorities, the path
-    of a file of authorities, or an ssl.SSLContext. connect_timeout_s bounds connecting (a thread's for each address of
-    the host; looking up a name is the system's own time), timeout_s the wait for each whole reply and for other calls,
-    max_reply_bytes the length of one reply. retry says what is tried again: nothing, if it is not given.
+    of a file of authorities, or an ssl.SSLContext. connect_timeout_s bounds connecting: without asyncio, to each
+    address of the host. It does not bound looking up a name. timeout_s bounds the wait for each whole reply and for
+    other calls, and max_reply_bytes the length of one reply. Without retry, nothing is tried again.
     """
 
     user: str | None
@@ -68,9 +68,8 @@ class ClientOptions(TypedDict, total=False):
 class PoolOptions(ClientOptions, total=False):
     """The keyword arguments of the pools: those of ClientOptions, and how the pool behaves.
 
-    size is how many connections there are at most. wait_s is how long a call waits for one that is free. A connection
-    that was not used for check_after_s is asked for STATS before it is used again, and replaced where it does not
-    answer within connect_timeout_s.
+    size is the largest number of connections. wait_s is the longest wait for a free one. A connection that was not used
+    for check_after_s first gets a STATS, and is replaced if it does not answer within connect_timeout_s.
     """
 
     size: int
@@ -116,14 +115,14 @@ class ClientConfig:
             _check_login(self.user, self.password)
 
     def login(self) -> Command[None] | None:
-        """Return the command that every connection begins with, None where there is no user."""
+        """Return the command that every connection begins with, or None if there is no user."""
         return None if self.user is None or self.password is None else auth(self.user, self.password)
 
     def tls_context(self) -> "ssl.SSLContext | None":
-        """Return how to speak TLS, None where it is not spoken. Raises OSError for a file that has no certificates."""
+        """Return the TLS context, or None without TLS. Raises OSError for a file that has no certificates."""
         if self.tls is False:
             return None
-        import ssl  # 10 ms that most programs need not spend
+        import ssl  # takes 10 ms, which most programs need not spend
 
         if isinstance(self.tls, ssl.SSLContext):
             return self.tls
@@ -132,7 +131,7 @@ class ClientConfig:
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """How a pool behaves, see PoolOptions; checked as ClientConfig."""
+    """How a pool behaves; see PoolOptions. It is checked as ClientConfig is."""
 
     size: int = 8
     wait_s: float = 30.0
@@ -151,14 +150,14 @@ class PoolConfig:
 
     @classmethod
     def split(cls, options: "PoolOptions") -> "tuple[PoolConfig, ClientOptions]":
-        """Take the pool's own options out of all of them."""
+        """Return the pool's own options, checked, and the other options. Raises TypeError and ValueError."""
         rest: dict[str, Any] = {**options}
         own = {name: rest.pop(name) for name in cls.__slots__ if name in rest}
         return cls(**own), cast(ClientOptions, rest)
 
 
 def codec_of(encoding: str | None) -> Codec[Any]:
-    """Return how a program's keys and values become bytes. Raises ValueError for an encoding that is not UTF-8."""
+    """Return the codec of a program's keys and values. Raises ValueError for an encoding that is not UTF-8."""
     if encoding is None:
         return BYTES
     if encoding.lower() not in ("utf-8", "utf8"):
@@ -167,7 +166,7 @@ def codec_of(encoding: str | None) -> Codec[Any]:
 
 
 def take_url(url: str, options: ClientOptions) -> tuple[str, int]:
-    """Return host and port of a URL, and put its user, if it has one, into the options. Raises ValueError."""
+    """Return host and port of a URL. A user in it is added to the options. Raises ValueError."""
     from kvss_gevent.settings.addresses import parse_endpoint  # only programs that use URLs need to load it
 
     if not isinstance(url, str):

@@ -1,6 +1,6 @@
-"""Commands as data: the line that asks, and how its reply is read. No sockets here.
+"""Commands as data: the request line, and how its reply is read.
 
-Every face of the library builds its commands here, so that all of them send the same bytes and read the same replies.
+No sockets here. All clients build their commands here, so they send the same bytes and read the same replies.
 """
 
 import re
@@ -39,14 +39,15 @@ Outcome = Any
 """A command's result, or the KVStatusError that stands for it."""
 
 PERMANENT: Final = -1
-"""What ttl returns for a key that does not expire (rule 15)."""
+"""The result of ttl for a key that does not expire (rule 15)."""
 
 
 class Command(NamedTuple, Generic[T]):
-    """One request: its line with the line feed, and read, which turns a reply line with its line feed into a result.
+    """One request.
 
-    read returns a Status for a refusal, and raises ValueError for a line that is not a reply to this command. reads is
-    true for a command that changes nothing, so that it may be sent again.
+    line has its line feed. read turns a reply line with its line feed into a result; it returns a Status for a refusal,
+    and raises ValueError for a line that is not a reply to this command. reads: whether the command changes nothing, so
+    that it may be sent again.
     """
 
     word: str
@@ -60,7 +61,7 @@ class Command(NamedTuple, Generic[T]):
 
 
 class Codec(NamedTuple, Generic[Text]):
-    """How keys and values of a program become bytes and the other way; encode's first argument names them in errors."""
+    """Turns a program's keys and values into bytes, and back. encode's first argument names them in errors."""
 
     encode: Callable[[str, Text], bytes]
     decode: Callable[[bytes], Text]
@@ -86,12 +87,12 @@ class Commands(Generic[Text]):
         self._read_value: Callable[[bytes], Text | Status | None] = read_value
 
     def get(self, key: Text) -> Command[Text | None]:
-        """The value, or None where the key is not there."""
+        """The value, or None if there is no such key."""
         data = self._key(key)
         return Command("GET", data, request_line(b"GET", data), self._read_value, True)
 
     def put(self, key: Text, value: Text, ttl_s: int | None = None) -> Command[bool]:
-        """True where the key is new, False where a value was replaced."""
+        """True if the key is new, False if a value was replaced."""
         data = self._key(key)
         content = checked_value(self._encode("value", value))
         if ttl_s is None:
@@ -99,28 +100,28 @@ class Commands(Generic[Text]):
         return Command("PUTEX", data, request_line(b"PUTEX", _seconds("ttl_s", ttl_s), data, content), _read_put)
 
     def delete(self, key: Text) -> Command[bool]:
-        """True where the key was there."""
+        """True if the key was there."""
         data = self._key(key)
         return Command("DEL", data, request_line(b"DEL", data), _read_delete)
 
     def expire(self, key: Text, ttl_s: int) -> Command[bool]:
-        """True where the key was there."""
+        """True if the key was there."""
         data = self._key(key)
         return Command("EXPIRE", data, request_line(b"EXPIRE", data, _seconds("ttl_s", ttl_s)), _read_done)
 
     def persist(self, key: Text) -> Command[bool]:
-        """True where the key was there."""
+        """True if the key was there."""
         data = self._key(key)
         return Command("PERSIST", data, request_line(b"PERSIST", data), _read_done)
 
     def ttl(self, key: Text) -> Command[int | None]:
-        """Whole seconds left, PERMANENT, or None where the key is not there."""
+        """Whole seconds left, PERMANENT, or None if there is no such key."""
         data = self._key(key)
         return Command("TTL", data, request_line(b"TTL", data), _read_ttl, True)
 
     def _key(self, key: Text) -> bytes:
         data = self._encode("key", key)
-        return data if _plain(data) else checked_key(data)  # a pattern costs a third of the checks one by one
+        return data if _plain(data) else checked_key(data)  # one pattern costs a third of three checks
 
     @staticmethod
     def stats() -> Command[Stats]:
@@ -129,23 +130,23 @@ class Commands(Generic[Text]):
 
 
 def auth(user: str, password: str) -> Command[None]:
-    """The command that logs a connection in (rule 12). Its text has the user and never the password."""
+    """The command that logs in (rule 12). Errors show its user and never its password."""
     name = user.encode()
     return Command("AUTH", name, request_line(b"AUTH", name, password.encode()), _read_auth)
 
 
 def raw(line: bytes) -> Command[bytes]:
-    """A line as it is, without its line feed; its result is the reply line as it is."""
+    """A line as it is, given without its line feed. Its result is the reply line as it is."""
     return Command("", b"", line + (b"\r\n" if line.endswith(b"\r") else b"\n"), lambda reply: reply[:-1])
 
 
 def ends_connection(line: bytes) -> bool:
-    """Tell whether the server closes after its reply to a raw line (rules 5 and 9)."""
+    """Tell whether the server closes the connection after its reply to a raw line (rules 5 and 9)."""
     return line == _QUIT or is_foreign(line)
 
 
 def text_of(command: Command[Any] | None) -> str:
-    """Return what an error says about the command, if there was one."""
+    """Return the command's text for an error; empty without a command."""
     return "" if command is None else str(command)
 
 
@@ -180,7 +181,7 @@ _REFUSALS: Final = {
 
 
 def _reader(results: Mapping[Status, T]) -> Callable[[bytes], T | Status]:
-    """Return a function that looks a whole reply line up, so that data is never taken for a bare status."""
+    """Return a function that looks up a whole reply line. So data is never taken for a status."""
     table: dict[bytes, T | Status] = {REPLY[status] + b"\n": result for status, result in results.items()}
     table.update(_REFUSALS)
 

@@ -17,10 +17,10 @@ from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
 
 class KVPool(Calls[Text], Generic[Text]):
-    """At most size connections that threads or greenlets share: `pool.get(b"name")` from as many as you like.
+    """At most size connections that threads or greenlets share: any number of them may call `pool.get(b"name")`.
 
-    Each call has a connection for itself; `with pool.client() as kv` keeps one for several calls. Where all are in use,
-    callers wait in the order in which they came, each at most wait_s: then KVBusy.
+    Each call has a connection for itself. `with pool.client() as kv` keeps one for several calls. If all are in use,
+    callers wait in the order of their arrival, each at most wait_s; then they raise KVBusy.
 
     The keyword arguments are those of PoolOptions, and encoding as in KVClient.
     """
@@ -65,13 +65,13 @@ class KVPool(Calls[Text], Generic[Text]):
 
     @classmethod
     def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[PoolOptions]) -> "KVPool[Any]":
-        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        """Return a pool for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for any other text."""
         host, port = take_url(url, options)
         return cls(host, port, encoding=encoding, **options)
 
     @contextmanager
     def client(self) -> Iterator[KVClient[Text]]:
-        """Lend a client to the block. Raises KVBusy, RuntimeError for a closed pool."""
+        """Lend a client to the block. Raises KVBusy, and RuntimeError if the pool is closed."""
         client = self._borrow(None)
         try:
             yield client
@@ -79,11 +79,11 @@ class KVPool(Calls[Text], Generic[Text]):
             self._give_back(client)
 
     def pipeline(self) -> Pipeline[Text]:
-        """Return an empty pipeline, which has a connection for itself while it is executed."""
+        """Return an empty pipeline. While it is executed, it has a connection for itself."""
         return Pipeline(self._commands, self._all)
 
     def close(self) -> None:
-        """Close the connections, those that are lent when they come back. The pool is then of no more use."""
+        """Close the connections; lent ones are closed when they come back. The pool cannot be used again."""
         with self._lock:
             idle = self._leases.drain()
         for client in idle:
@@ -142,13 +142,13 @@ class KVPool(Calls[Text], Generic[Text]):
         return client
 
     def _leave(self, turn: "_Turn[Text]") -> KVClient[Text] | None:
-        """Give up a place in the queue; return the client that came all the same."""
+        """Leave the queue; return the client that was given in the same moment, if there was one."""
         with self._lock:
             turn.over = True
             return turn.client
 
     def _check(self, client: KVClient[Text]) -> None:
-        """Close a connection that does not answer; the client's next call opens another."""
+        """Close a connection that does not answer. The client's next call opens another."""
         try:
             if client._connection.is_open():
                 client._connection.exchange([STATS], [], self._config.connect_timeout_s)
@@ -167,7 +167,7 @@ class KVPool(Calls[Text], Generic[Text]):
 
 
 class _Turn(Generic[Text]):
-    """A place in the queue: came is set when client is there, over when nobody waits for it any more."""
+    """A place in the queue. came is set when there is a client, over when the caller has stopped waiting."""
 
     def __init__(self) -> None:
         self.came = threading.Event()

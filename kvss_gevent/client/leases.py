@@ -1,4 +1,7 @@
-"""Who holds which connection of a pool, and who is next. This module neither locks nor waits: the two pools do."""
+"""Which connections of a pool are lent, and who waits for one.
+
+The two pools lock and wait; this module does neither.
+"""
 
 import time
 from collections import deque
@@ -9,9 +12,10 @@ Client = TypeVar("Client")
 
 
 class Leases(Generic[Client]):
-    """At most size clients, lent to one holder each; who waits longest is served first.
+    """At most size clients, each lent to one caller.
 
-    The client used last is lent first, so that a quiet pool keeps few connections busy.
+    The caller that has waited longest is served first. The client used last is lent first, so a quiet pool uses few
+    connections.
     """
 
     def __init__(self, size: int, make: Callable[[], Client]) -> None:
@@ -23,9 +27,9 @@ class Leases(Generic[Client]):
         self._waiting: deque[Callable[[Client], bool]] = deque()
 
     def take(self) -> tuple[Client, float] | None:
-        """Return a client that nobody holds and for how many seconds nobody did; None where all are lent.
+        """Return a free client and for how many seconds it was free; None if all are lent.
 
-        Raises RuntimeError for a pool that is closed.
+        Raises RuntimeError if the pool is closed.
         """
         if self.closed:
             raise RuntimeError("this pool is closed")
@@ -38,18 +42,18 @@ class Leases(Generic[Client]):
         return self._make(), 0.0
 
     def wait(self, offer: Callable[[Client], bool]) -> None:
-        """Stand in the queue: offer is called with a client that came back, and tells whether it is still wanted."""
+        """Join the queue. offer is called with a client that came back, and returns whether it is still wanted."""
         self._waiting.append(offer)
 
     def give_back(self, client: Client) -> None:
-        """Hand a client to who waits longest, or keep it."""
+        """Give a client to the caller that has waited longest, or keep it."""
         while self._waiting:
             if self._waiting.popleft()(client):
                 return
         self._idle.append((client, time.monotonic()))
 
     def drain(self) -> list[Client]:
-        """Close the pool and return the clients that nobody holds; those that are lent come back to give_back."""
+        """Close the pool and return the free clients. Lent ones come back by give_back."""
         self.closed = True
         idle, self._idle = self._idle, []
         return [client for client, _ in idle]

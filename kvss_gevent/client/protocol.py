@@ -1,6 +1,6 @@
-"""One connection's conversation without a socket: requests on their way, replies owed, never out of step.
+"""A client's conversation on one connection, without a socket: it matches replies with requests.
 
-Sockets, waiting and time belong to the faces: connection.py for threads, asyncio_connection.py for asyncio.
+Sockets, waiting and time are in client_connection.py for threads and in asyncio_connection.py for asyncio.
 """
 
 from collections import deque
@@ -16,14 +16,14 @@ _FULL: Final = REPLY[Status.SERVER_ERROR] + b"\n"
 _REFUSALS: Final = (b"4", b"5")
 
 Sink = TypeVar("Sink")
-"""What a face keeps beside a request to find its caller again: a future for asyncio, nothing for a thread."""
+"""What is kept beside a request to find its caller again: a future for asyncio, nothing for a thread."""
 
 
 class ClientProtocol(Generic[Sink]):
     """Matches replies with requests, in order.
 
-    max_reply_bytes bounds one reply line. refused turns true where the server said 500 before anything was asked: it is
-    full and closes (rule 10).
+    max_reply_bytes bounds one reply line. refused becomes True if the server sends 500 before any request: it is full
+    and closes (rule 10).
     """
 
     __slots__ = ("_host", "_max_reply_bytes", "_port", "_queued_bytes", "_tail", "owed", "refused")
@@ -38,15 +38,15 @@ class ClientProtocol(Generic[Sink]):
         self._tail = bytearray()
 
     def request(self, command: Command[Any], sink: Sink) -> None:
-        """Note a request whose line is sent behind those before it."""
+        """Note a request. Its line is sent after the lines of earlier requests."""
         self._queued_bytes += len(command.line)
         self.owed.append((command, self._queued_bytes, sink))
 
     def receive(self, data: bytes, unsent: int, done: list[tuple[Sink, Outcome]]) -> None:
-        """Take in bytes and add the outcomes that they bring to done.
+        """Take received bytes, and append the outcomes of the replies in them to done.
 
-        unsent is how many bytes of the noted requests have not left yet. Raises KVProtocolError, with done up to date,
-        for what is no reply, or one that nobody asked for; the connection is then of no more use.
+        unsent: bytes of the noted requests that are not sent yet. Raises KVProtocolError for a line that is not a
+        reply, and for a reply without a request; done has all outcomes before it. The connection must then be closed.
         """
         if not self.owed:
             self.refused = data == _FULL
@@ -58,7 +58,8 @@ class ClientProtocol(Generic[Sink]):
         for line in lines[:expected]:
             command, end, sink = self.owed[0]
             if unsent and end > self._queued_bytes - unsent and not line.startswith(_REFUSALS):
-                # A line over the limit may be refused before its end (rule 2); nothing else is known by then.
+                # A line over the limit may be refused before its end (rule 2). No other reply can come before the
+                # request is sent.
                 raise self.fault(KVProtocolError, f"it answered {shorten(line[:-1])} before it had the request")
             try:
                 outcome = command.read(line)
@@ -73,23 +74,23 @@ class ClientProtocol(Generic[Sink]):
             raise self.fault(KVProtocolError, f"it sent a reply too many, {shorten(extra)}", command)
 
     def turn_away(self, commands: Sequence[Command[Any]], outcomes: list[Outcome]) -> None:
-        """Give the first command the 500 of a server that is full; raises KVConnectionLost where there are others."""
+        """Give the first command the 500 of a server that is full. Raises KVConnectionLost if there are others."""
         outcomes.append(self._refusal(Status.SERVER_ERROR, commands[0]))
         if len(commands) > 1:
             raise self.fault(KVConnectionLost, "the server closed it", commands[1])
 
     def lost(self, reason: str = "") -> KVError:
-        """Return the error for a connection that ended, for a reason that the system gave or by the server."""
+        """Return the error for a connection that ended. reason: what the system said; empty if the server closed it."""
         where = "in the middle of a reply" if self._tail else "before the reply"
         return self.fault(KVConnectionLost, reason or f"the server closed it {where}")
 
     def late(self, timeout_s: float) -> KVError:
-        """Return the error for a reply that is not whole in time."""
+        """Return the error for a reply that was not complete in time."""
         what = "only a part of it came" if self._tail else "none came"
         return self.fault(KVTimeout, f"{what} within {timeout_s:g} s")
 
     def fault(self, kind: type[KVError], detail: str, command: Command[Any] | None = None) -> KVError:
-        """Return an error that names the server and a command, the one that is owed a reply if no other."""
+        """Return an error that names the server and a command; by default the oldest command without a reply."""
         if command is None and self.owed:
             command = self.owed[0][0]
         return kind(self._host, self._port, detail, text_of(command))
@@ -98,7 +99,7 @@ class ClientProtocol(Generic[Sink]):
         return status_error(status, self._host, self._port, str(command))
 
     def _cut(self, data: bytes) -> list[bytes]:
-        """Return the reply lines, with their line feeds, that are whole with these bytes."""
+        """Return the reply lines, with their line feeds, that these bytes complete."""
         # readlines looks for line feeds with memchr, split(b"\n") byte by byte: 0.3 us and 4.3 us for one of 16 KiB.
         lines = BytesIO(data).readlines()
         if self._tail:

@@ -17,13 +17,13 @@ class KVClient(Calls[Text], Generic[Text]):
     """A KV/1.0 server as an object: `with KVClient("127.0.0.1", 5050) as kv: kv.put(b"name", b"John")`.
 
     Keys and values are bytes, or str with encoding="utf-8". The first call connects, and so does the first call after a
-    failure, after close() or after the server has closed an idle connection. Nothing is ever sent twice, unless a retry
-    says so: after KVTimeout or KVConnectionLost the caller knows best whether to ask again.
+    failure, after close() or after the server has closed an idle connection. Without `retry` nothing is sent twice:
+    after KVTimeout or KVConnectionLost the caller decides whether to ask again.
 
     Threads and greenlets may share a client; their calls run one after the other. For calls at the same time use a
-    KVPool. In a program that gevent has patched a call waits without blocking other greenlets.
+    KVPool. In a program that gevent has patched, a call that waits lets other greenlets run.
 
-    The keyword arguments are those of ClientOptions. Raises ValueError or TypeError for one that cannot be.
+    The keyword arguments are those of ClientOptions. Raises ValueError or TypeError if one of them is wrong.
     """
 
     @overload
@@ -63,7 +63,7 @@ class KVClient(Calls[Text], Generic[Text]):
 
     @classmethod
     def from_url(cls, url: str, *, encoding: Any = None, **options: Unpack[ClientOptions]) -> "KVClient[Any]":
-        """Return one for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for what is none of them."""
+        """Return a client for kvss://USER@HOST:PORT, HOST:PORT or unix:PATH. Raises ValueError for any other text."""
         host, port = take_url(url, options)
         return cls(host, port, encoding=encoding, **options)
 
@@ -83,23 +83,23 @@ class KVClient(Calls[Text], Generic[Text]):
         return self._connection.opened
 
     def pipeline(self) -> "Pipeline[Text]":
-        """Return an empty pipeline: many requests, one send."""
+        """Return an empty pipeline, for requests that are sent together."""
         return Pipeline(self._commands, self._all)
 
     def request(self, line: bytes) -> bytes:
-        r"""Send one line as it is and return the reply line as it is: for prompts and for servers under test.
+        """Send one line as it is and return the reply line as it is: for prompts and for servers under test.
 
-        The version is the caller's to write, the line feed is not; a carriage return at the end is sent so that it
-        arrives (rule 1). Raises ValueError for a line with a line feed in it, and KVError, whose results hold the
-        reply where more than one came. It is never tried again.
+        The line begins with the version and has no line feed. A carriage return at its end is sent so that it arrives
+        (rule 1). Raises ValueError for a line with a line feed in it, and KVError; its results hold the reply if more
+        than one came. A line is never sent again.
         """
         [reply] = self.requests([line])
         if ends_connection(line):
-            self._connection.close()  # as the server does, which may show only after the next request
+            self._connection.close()  # as the server does; without this, it may be noticed only after the next request
         return reply
 
     def requests(self, lines: Sequence[bytes]) -> list[bytes]:
-        """Send many lines as they are, at least one, in one go and return their reply lines; otherwise as request."""
+        """Send one or more lines together, as they are, and return their reply lines; see request."""
         if any(b"\n" in line for line in lines):
             raise ValueError("a request is one line, so it must not contain a line feed")
         replies: list[bytes] = []
@@ -107,7 +107,10 @@ class KVClient(Calls[Text], Generic[Text]):
         return replies
 
     def connect(self) -> None:
-        """Connect now, unless it is connected: for a program that wants to know early. Raises KVConnectError."""
+        """Connect now, unless it is connected.
+
+        So a program knows early whether there is a server. Raises KVConnectError.
+        """
         self._connection.open()
 
     def close(self) -> None:
@@ -150,10 +153,7 @@ class KVClient(Calls[Text], Generic[Text]):
 
 
 class Pipeline(QueuedCalls[Text], Generic[Text]):
-    """Requests that are sent together: queue them with get, put, delete and the rest, then execute.
-
-    Not for several threads.
-    """
+    """Requests that are sent together: queue them with get, put, delete and so on, then execute. For one thread."""
 
     def __init__(
         self, commands: Commands[Text], execute: Callable[[Sequence[Command[Any]], list[Outcome]], None]
@@ -165,9 +165,9 @@ class Pipeline(QueuedCalls[Text], Generic[Text]):
     def execute(self, *, raise_errors: bool = True) -> list[Any]:
         """Send all that is queued and return the results in order; the pipeline is empty afterwards.
 
-        A refused request does not stop those behind it. The first refusal is raised at the end, with all results in its
-        results; with raise_errors=False the list has each refusal, a KVStatusError, in its request's place.
-        Any other KVError has the results so far; what became of the rest is unknown.
+        After a refused request the next ones still run. The first refusal is raised at the end, with all results in its
+        `results`. With raise_errors=False the list has each refusal, a KVStatusError, in the place of its request. Any
+        other KVError has the results so far; whether the other requests took effect is unknown.
         """
         commands = self._take()
         outcomes: list[Outcome] = []

@@ -1,9 +1,9 @@
 """A closed-loop load generator for saturation: many connections, a fixed pipeline depth, one process, one epoll loop.
 
-Each connection sends a packet of requests, waits for all replies, and sends the next. So a server that stalls is asked
-less meanwhile, and the stall counts once for each connection: how long clients would have waited at a given rate is not
-to be seen here. The load tester in loadtest/ sends at a rate. The loop uses epoll directly: the selectors module would
-cost as much for each reply as all the rest.
+Each connection sends a packet of requests, waits for all replies, and sends the next. So a server that stalls gets
+fewer requests meanwhile, and the stall counts once for each connection. This does not show how long clients would have
+waited at a given rate. The load tester in loadtest/ sends at a rate. The loop uses epoll directly: the selectors module
+would cost as much for each reply as all the rest.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from kvss_gevent.protocol.wire import Status
 
 RECV_BYTES = 1 << 18
 STRIDE = 37
-"""How far apart neighbouring connections begin in the packets, so that a short run meets most of them, too."""
+"""How many packets apart neighbouring connections begin, so that a short run, too, sends most of the packets."""
 
 POLL_S = 0.05
 """How often the loop looks at the clock while no replies come."""
@@ -36,16 +36,17 @@ SIGNS = {
     },
     "resp": {b"-": "an error"},
 }
-"""A byte that stands in one error reply and in no other reply: counting it works across packet borders."""
+"""For each error reply a byte that no other reply has. Counting it works across packet borders."""
 
 ERROR_BYTE = {"kv": b"_", "resp": b"-"}
-"""A byte that stands in every error reply and in no other reply."""
+"""A byte that every error reply has, and no other reply."""
 
 
 def run(host: str, port: int, load: ClosedLoad, at_edge: Callable[[], None] = lambda: None) -> LoadOutcome:
-    """Load the server and return what came of it; takes at most 3 LIMIT_S and drain_s beyond the seconds asked for.
+    """Load the server and return the result. It takes at most 3 LIMIT_S and drain_s longer than the load's own times.
 
-    at_edge is called when the time that counts begins and when it ends, to read what others have used. Raises Unusable.
+    at_edge is called when the time that counts begins and when it ends: there the caller reads what the server has
+    used. Raises Unusable.
     """
     address, family = resolve(host, port)
     store_keys(address, family, load)
@@ -72,7 +73,7 @@ class _Client:
 
 
 class _Run:
-    """One run: the clients that wait for replies are registered with epoll, the others are done."""
+    """One run. Clients that wait for replies are registered with epoll; the others are done."""
 
     def __init__(self, load: ClosedLoad) -> None:
         self.load = load
@@ -108,7 +109,7 @@ class _Run:
         served = [client.answered for client in clients if client.answered]
         return LoadOutcome(
             requests,
-            min(load.seconds, seconds),  # less where every connection was lost
+            min(load.seconds, seconds),  # less if every connection was lost
             self.times.percentile(50),
             self.times.percentile(99),
             self.times.longest_us if requests else None,
@@ -129,7 +130,7 @@ class _Run:
         self._send(client, data)
 
     def _answer(self, until_ns: int, *, counts: bool) -> None:  # noqa: PLR0912 - a call for each reply costs more
-        """Send and receive until a moment. Where it counts, packets are noted, and nothing is sent afterwards."""
+        """Send and receive until a time. If the time counts, packets are noted, and nothing is sent at the end."""
         clock, waiting, error_byte, add = time.perf_counter_ns, self.waiting, self.error_byte, self.times.add
         poll = self.poll.poll
         now_ns = clock()
@@ -175,7 +176,7 @@ class _Run:
             now_ns = clock()
 
     def _drain(self, until_ns: int) -> None:
-        """Receive what is under way, and send nothing new."""
+        """Receive the replies that are still to come, and send nothing new."""
         while self.waiting and (left_s := (until_ns - time.perf_counter_ns()) / 1e9) > 0:
             for number, _ in self.poll.poll(min(POLL_S, left_s)):
                 client = self.waiting[number]
@@ -195,14 +196,14 @@ class _Run:
                     self._forget(client)
 
     def _send(self, client: _Client, data: bytes | memoryview) -> None:
-        """Send as much as the kernel takes; epoll tells when it takes the rest."""
+        """Send as much as the kernel takes. epoll tells when it takes more."""
         view = memoryview(data)
         try:
             client.unsent = view[client.send(view) :]
         except BlockingIOError:
             client.unsent = view
         except OSError:
-            return  # receiving fails as well, and sees to it
+            return  # receiving fails, too, and ends the client
         self.poll.modify(client.sock, select.EPOLLIN | (select.EPOLLOUT if client.unsent else 0))
 
     def _lose(self, client: _Client) -> None:

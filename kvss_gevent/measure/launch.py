@@ -21,7 +21,7 @@ _ANNOUNCED = re.compile(r"listening on \S+:(\d+)$")
 
 
 class LaunchError(Exception):
-    """A server does not run; the message says why."""
+    """A server does not run. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ def launched(
 ) -> Iterator[Launched]:
     """Run a server until the block ends; it ends with this process, too. Raises LaunchError.
 
-    Without a port it is the server that chooses one, and says `listening on HOST:PORT` on its stdout, as all servers
-    here do. With one, it listens once a connection is accepted there. processors: those it may run on; all, where none
-    is given.
+    Without a port, the server chooses one and prints `listening on HOST:PORT` on its stdout, as all servers here do.
+    With a port, it counts as listening once it accepts a connection there. processors: those it may run on; None is
+    all.
     """
     # A file and not a pipe: a full pipe that nobody reads would stop the server.
     with tempfile.TemporaryFile("w+") as log:
@@ -78,7 +78,7 @@ def launched(
 
 
 def end(process: "subprocess.Popen[str]") -> None:
-    """Tell a process to stop, and kill it where it has not within STOP_LIMIT_S; nothing where it has ended."""
+    """Tell a process to stop, and kill it if it has not ended after STOP_LIMIT_S."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -98,7 +98,7 @@ def free_port() -> int:
 
 
 def kvss(*flags: str, port: int = 0) -> list[str]:
-    """Return the command of this project's server on loopback; port 0 has it choose one."""
+    """Return the command of this project's server on loopback. With port 0 the server chooses one."""
     return [sys.executable, "-m", "kvss_gevent", "serve", "--port", str(port), *flags]
 
 
@@ -108,7 +108,7 @@ def redis(port: int) -> list[str]:
 
 
 def two_processors() -> tuple[set[int], set[int]]:
-    """Return the first processor, for a server, and another, for its generator; none where there is only one."""
+    """Return the first processor, for a server, and another one for its generator; none if there is only one."""
     mine = sorted(os.sched_getaffinity(0))
     return ({mine[0]}, {mine[1]}) if len(mine) > 1 else (set(), set())
 

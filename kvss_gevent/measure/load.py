@@ -1,4 +1,4 @@
-"""What a load is, its packets in either protocol, and what came of it."""
+"""A load, its packets in either protocol, and its result."""
 
 import itertools
 import random
@@ -10,23 +10,23 @@ from typing import Final
 from kvss_gevent.protocol.wire import Verb, build_request
 
 BUSY_SHARE: Final = 0.9
-"""Of a core: a generator that used more had no time to spare, and the server may be able to do more."""
+"""Share of a core. A generator that used more was saturated, and the server may be able to do more."""
 
 PACKETS = 509
-"""Packets made beforehand, so that making them costs nothing while measuring; a prime, so that no two connections that
-begin at different ones fall into step."""
+"""Packets are made before the measurement, so they cost nothing in it. Their number is a prime, so that connections
+which begin at different packets do not fall into step."""
 
 EXACT_US = 1 << 16
 COARSE_BITS = 10
-"""Times are counted by the microsecond up to EXACT_US and by 1,024 of them from there on, an error of 1.6 % at most."""
+"""Times up to EXACT_US are counted to 1 us, and longer ones to 1,024 us: an error of at most 1.6 %."""
 
 Packet = tuple[bytes, int]
-"""Requests to send in one go, and how many line feeds their replies have."""
+"""Requests that are sent together, and the number of line feeds in their replies."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoad:
-    """What is sent: requests of a packet, percent of GETs, bytes of a value, number of keys; and for how long."""
+    """What is sent, and for how long. depth: requests of a packet."""
 
     connections: int = 50
     depth: int = 1
@@ -35,20 +35,20 @@ class ClosedLoad:
     keys: int = 1000
     seconds: float = 5.0
     warmup_s: float = 0.5
-    """Before the seconds that count."""
+    """Time before the seconds that count."""
     drain_s: float = 5.0
-    """After them, for the replies to what is under way; a connection without its replies then is given up."""
+    """Time after them for the replies still to come. A connection that has not got them by then is given up."""
     protocol: str = "kv"
     """`kv` for KV/1.0, `resp` for the protocol of redis-server."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOutcome:
-    """What came of it. Times are of packets, from before sending to the last reply, in microseconds; None without any.
+    """The result.
 
-    refused: replies other than 200 and 201, by status. lost: connections that the server ended or refused.
-    starved: connections that got no whole packet of replies in time. cpu_us: the generator's own, per request;
-    cpu_share: of one core.
+    Times are of packets, from before sending to the last reply, in microseconds; None without packets. refused: replies
+    other than 200 and 201, by status. lost: connections that the server ended or refused. starved: connections that got
+    no whole packet of replies in time. cpu_us: the generator's own, per request; cpu_share: of one core.
     """
 
     requests: int
@@ -62,7 +62,7 @@ class LoadOutcome:
     cpu_us: float | None
     cpu_share: float
     fairness: float | None = None
-    """Jain's index of the packets answered on each connection: 1 where all got the same, 1/n where one got all."""
+    """Jain's index of the packets answered on each connection: 1 if all got the same, 1/n if one got all."""
 
     @property
     def per_second(self) -> float:
@@ -71,12 +71,12 @@ class LoadOutcome:
 
     @property
     def clean(self) -> bool:
-        """Whether every request was answered as it should be, on every connection."""
+        """Whether every request on every connection got the right reply."""
         return not (self.refused or self.lost or self.starved) and self.requests > 0
 
 
 class Times:
-    """How many packets took how long; of bounded size, whatever the number of packets."""
+    """How many packets took how long. Its size is bounded."""
 
     def __init__(self) -> None:
         self.exact = [0] * EXACT_US
@@ -98,7 +98,7 @@ class Times:
         return sum(self.exact) + sum(self.coarse.values())
 
     def percentile(self, percent: float) -> int | None:
-        """Return the time that this part of the packets did not exceed, in microseconds; None without packets."""
+        """Return the time that this share of the packets did not exceed, in microseconds; None without packets."""
         wanted = self.count * percent / 100
         seen = 0
         for took_us, number in itertools.chain(enumerate(self.exact), self._coarse_us()):
@@ -113,7 +113,7 @@ class Times:
 
 
 def jain(shares: Sequence[float]) -> float | None:
-    """Return Jain's index of fairness, (sum x)^2 / (n sum x^2); None where nobody got anything.
+    """Return Jain's index of fairness, (sum x)^2 / (n sum x^2); None if nobody got anything.
 
     R. Jain, D. Chiu, W. Hawe: A Quantitative Measure of Fairness (1984).
     """
@@ -122,7 +122,7 @@ def jain(shares: Sequence[float]) -> float | None:
 
 
 def make_packets(load: ClosedLoad, seed: int = 1) -> list[Packet]:
-    """Return PACKETS packets of `depth` requests each; the same for the same load and seed."""
+    """Return PACKETS packets of `depth` requests each. The same load and seed give the same packets."""
     pick = random.Random(seed)
 
     def packet() -> Packet:

@@ -1,4 +1,4 @@
-"""Connections of a load generator: resolving, connecting, storing the keys, and who is answered at all."""
+"""Prepares the connections of a load generator: connects, stores the keys, finds out which connections get answers."""
 
 import contextlib
 import selectors
@@ -11,20 +11,20 @@ from kvss_gevent.measure.load import ClosedLoad, key_of, request
 from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
 
 LIMIT_S: Final = 5.0
-"""For storing the keys, for connecting, and for every connection to be answered once: each at most this long."""
+"""The longest time for each of three steps: connecting, storing the keys, and one answer on every connection."""
 
 QUIET_S: Final = 0.5
 SMALL_RECV_BYTES: Final = 448
 KEYS_AT_ONCE: Final = 16
 
 ASK_ONCE: Final = {"kv": build_request(Verb.STATS), "resp": b"*1\r\n$4\r\nPING\r\n"}
-"""A request whose reply is short whatever the values are."""
+"""A request whose reply is short, however long the values are."""
 
 STORED: Final = {"kv": (REPLY[Status.OK], REPLY[Status.CREATED]), "resp": (b"+OK",)}
 
 
 class Unusable(Exception):
-    """There is no server to load, or it does not take the requests; the message says why."""
+    """There is no server to load, or it refuses the requests. The message says why."""
 
 
 def resolve(host: str, port: int) -> tuple[Any, int]:
@@ -60,10 +60,10 @@ def connect_all(address: Any, family: int, number: int) -> list[socket.socket]:
 
 
 def answered_once(socks: list[socket.socket], protocol: str, note: Callable[[bytes], None]) -> list[socket.socket]:
-    """Ask once on every connection; return those on which the server did something, in good order.
+    """Send one request on every connection; return the connections on which the server did something.
 
-    A model that makes a thread or a process for each client has the time for it here. When nobody has heard anything
-    for QUIET_S, the others will not either. note takes each reply.
+    Here a model can make its thread or process for each client before the measurement begins. The wait ends when no
+    connection has got an answer for QUIET_S. note takes each reply.
     """
     heard: set[socket.socket] = set()
     deadline_s = time.monotonic() + LIMIT_S

@@ -1,9 +1,9 @@
 """What the kernel has counted for a process and its descendants: CPU, memory, threads, descriptors, context switches.
 
-Linux only. CPU is the sum of each living process's CPU clock, in nanoseconds and with its ended threads, and of the
-times of children that have ended and been waited for, which the kernel tells to 10 ms each. Three things are missed: a
-child that its parent never waits for, where SIGCHLD is ignored; one that ends between the reading of its parent and its
-own; and the context switches of threads and processes that have ended.
+Linux only. CPU is a sum of two parts: the CPU clock of each living process, in nanoseconds, which includes its ended
+threads; and the times of children that have ended and been waited for, which the kernel tells to 10 ms each. Three
+things are missed: a child that its parent never waits for, because SIGCHLD is ignored; a child that ends between the
+reading of its parent and its own; and the context switches of threads and processes that have ended.
 """
 
 import os
@@ -18,7 +18,8 @@ TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s*(\d+)", re.MULTILINE)
 _PSS = re.compile(r"^Pss:\s*(\d+) kB", re.MULTILINE)
 _SCHEDULED_CLOCK: Final = 2
-"""A process's CPU clock has the number that clock_getcpuclockid(3) gives: the complement of its id, and this kind."""
+"""The kind of clock in the number of a process's CPU clock; the rest is the complement of its id
+(clock_getcpuclockid(3))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a process and its descendants hold now; pss_bytes counts a page that n processes share as 1/n for each."""
+    """What a process and its descendants hold now. pss_bytes counts 1/n of a page that n processes share."""
 
     processes: int
     threads: int
@@ -66,7 +67,7 @@ def tree(pid: int) -> list[int]:
 
 
 def usage(pid: int) -> Usage:
-    """Read what a process and its descendants have used so far. Raises ProcessLookupError where there is none."""
+    """Read what a process and its descendants have used so far. Raises ProcessLookupError if there is none."""
     cpu_ns = user = system = ended = voluntary = involuntary = 0
     for one in tree(pid):
         cpu_ns += _clock_ns(one)
@@ -83,7 +84,7 @@ def usage(pid: int) -> Usage:
 
 
 def cpu_ns(pid: int) -> int:
-    """Read the CPU time alone, which is quicker. Raises ProcessLookupError where there is no such process."""
+    """Read the CPU time alone, which is quicker. Raises ProcessLookupError if there is no such process."""
     pids = tree(pid)
     total = sum(map(_clock_ns, pids))
     if not total:
@@ -95,7 +96,7 @@ def cpu_ns(pid: int) -> int:
 
 
 def size(pid: int) -> Size:
-    """Read what a process and its descendants hold. Raises ProcessLookupError where there is none."""
+    """Read what a process and its descendants hold. Raises ProcessLookupError if there is no such process."""
     pids = tree(pid)
     threads = sum(len(list(_of_threads(one, "comm"))) for one in pids)
     if not threads:
@@ -154,7 +155,8 @@ def _of_threads(pid: int, name: str) -> Iterator[tuple[int, str]]:
 
 def _text(path: str) -> str:
     try:
-        # Unbuffered, which costs half; and to the end, for one read returns 4 KiB of a file of /proc at most.
+        # Unbuffered, which costs half. It is read to the end, because one read returns at most 4 KiB of a file of
+        # /proc.
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             return file.readall().decode()
     except OSError:

@@ -38,10 +38,11 @@ MODULES: Final[Mapping[str, str]] = {
     "gevent-plain": "gevent_plain",
     "gevent": "product",
 }
-"""From a model's name to its file here. No file is named as a library is: that invites to import the wrong one."""
+"""From a model's name to its file here. No file has the name of a library, because then the wrong one is easily
+imported."""
 
 NEEDS: Final[Mapping[str, str]] = dict.fromkeys(("uvloop", "twisted", "trio"), "lab")
-"""The extra of this package that brings what a model needs beside the core."""
+"""The extra of this package that installs what a model needs."""
 
 HONOURED_BY_PRODUCT_ALONE: Final = (
     "max_connections",
@@ -58,7 +59,7 @@ HONOURED_BY_PRODUCT_ALONE: Final = (
     "slow_ms",
     "watch_blocking",
 )
-"""Fields of Config that the textbook models do not look at: with them each would be a product and none a textbook."""
+"""Fields of Config that the textbook models ignore, so that they stay short."""
 
 
 class Absent(Fail):

@@ -83,7 +83,7 @@ async def main(ground: Ground) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await loop.create_server(lambda: ProtocolClient(service), sock=ground.listener)
-    # Its own number is also how often it tries again without descriptors, so it is left as it is; the queue is not.
+    # asyncio's own number also says how often it tries again without descriptors, so only the queue is made longer.
     ground.listener.listen(BACKLOG)
     await stop.wait()
     server.close()

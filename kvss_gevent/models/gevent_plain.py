@@ -1,7 +1,7 @@
 """gevent as in its tutorial: a greenlet per connection, code that looks as if it blocks, and no `await`.
 
-`sock.recv` lets other greenlets run until bytes have come. What that costs, and how the product does without most of
-it, is at the top of server.py.
+`sock.recv` lets other greenlets run until bytes have come. The top of connection_loop.py says what that costs, and how
+the product avoids most of it.
 """
 
 import signal

@@ -33,6 +33,6 @@ def serve(ground: Ground) -> None:
     try:
         for _ in range(ground.config.pool_size):
             Thread(target=work, daemon=True).start()
-        Event().wait()  # for the signal; Python 3.11 takes a thread whose join a signal breaks off for ended
+        Event().wait()  # for the signal; if a signal interrupts join, Python 3.11 believes that the thread has ended
     finally:
         keep_threads_out(lock)

@@ -34,7 +34,7 @@ class TwistedClient(Protocol):
         self.service = service
         self.session = service.open()
         self.blocked = False
-        """The client does not read: what was written is still here."""
+        """The client does not read, so replies are still waiting here."""
 
     def connectionMade(self) -> None:
         """Begin."""
@@ -72,15 +72,15 @@ class TwistedClient(Protocol):
         self.transport.reactor.callLater(0, self.proceed)
 
     def stopProducing(self) -> None:
-        """Nothing: the connection is lost."""
+        """Do nothing: the connection is lost."""
 
     def readConnectionLost(self) -> None:
-        """End after all replies are sent: no more requests come, or none is wanted."""
+        """End after all replies are sent, because no more requests come or the client has said QUIT."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Nothing: only this side ends it."""
+        """Do nothing: only this side ends it."""
 
     def connectionLost(self, _: object = None) -> None:
         """End: the client has left, or the connection broke."""

@@ -1,6 +1,6 @@
 """The same objects as in asyncio_protocol.py on another event loop: uvloop, which is libuv's, in Cython.
 
-What changes between the two models is the loop alone: the difference in cost is asyncio's own Python.
+The two models differ in the event loop alone. So the difference in cost is asyncio's own Python.
 """
 
 import asyncio

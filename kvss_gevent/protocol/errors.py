@@ -58,7 +58,7 @@ class KVProtocolError(KVError):
 
 
 class KVStatusError(KVError):
-    """The server refused the request; status is its reply code (rule 11). The connection can be used further."""
+    """The server refused the request; status is its reply code (rule 11). The connection can still be used."""
 
     status: ClassVar[Status]
     sentence = "{server} answered {detail}"
