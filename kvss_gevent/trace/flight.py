@@ -124,11 +124,11 @@ class FlightRecorder:
         if not self._writing.acquire(blocking=False):
             logger.warning("a flight recording is being written already, so none is made for: %s", why)
             return
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = _free_name(self._directory / f"kvss-flight-{stamp}-{os.getpid()}.json")
+        now = time.localtime()
+        path = _free_name(self._directory / f"kvss-flight-{time.strftime('%Y%m%d-%H%M%S', now)}-{os.getpid()}.json")
         part = path.with_suffix(".part")
         try:
-            written = self._write_to(part, stamp, why)
+            written = self._write_to(part, time.strftime("%Y-%m-%d %H:%M:%S", now), why)
             part.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):

@@ -57,7 +57,7 @@ const heightOf = (model, open, tall) => lanesOf(open, tall).cpu + (open ? proces
 
 // A picture is in pixels: its place of the lanes is [left, left + plot).
 const frameOf = (width, narrow) => {
-  const left = narrow ? 44 : 132, right = narrow ? 4 : 232;
+  const left = narrow ? 50 : 132, right = narrow ? 4 : 232;
   return { width, narrow, left, plot: width - left - right, top: narrow ? 34 : 0 };
 };
 const placeOf = (frame, view) => (us) => frame.left + (us - view.from) / (view.to - view.from) * frame.plot;
