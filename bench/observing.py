@@ -2,6 +2,8 @@
 
 Run as `python -m bench.observing`; about two minutes. Both servers run side by side and are driven in turn; the ratio
 is taken pair by pair, from CPU time as the kernel counts it. A scrape is seen by a client that asks all the time.
+`--instructions` counts instead, in a minute, the instructions of a request in the server's process; other programs do
+not change these. It needs valgrind.
 """
 
 import argparse
@@ -10,13 +12,22 @@ import re
 import resource
 import socket
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
+from bench.processes.observed_server import MODES
 from kvss_gevent.measure.launch import Launched, kvss, launched
 
 METRICS = ("--metrics", "0")
+WARM_CONNECTIONS = 20
+"""Python makes the loop of a connection quicker only after eight of them."""
+COUNTED = 1000
+"""Requests of each kind whose instructions are counted."""
 FLAGS = (*METRICS, "--slow-ms", "20", "--watch-blocking", "100")
 
 
@@ -27,7 +38,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="per run")
     parser.add_argument("--depth", type=int, default=1, help="pipeline depth")
     parser.add_argument("--connections", type=int, default=10_000, help="while the page is scraped")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count instructions with valgrind, and nothing else"
+    )
     args = parser.parse_args()
+    if args.instructions:
+        for mode in MODES:
+            print(f"{mode}: {instructions(mode)}", flush=True)
+        return
     for flags in (METRICS, FLAGS):
         cost(args.pairs, args.seconds, args.depth, flags)
     scrape(args.connections)
@@ -51,6 +69,44 @@ def cost(pairs: int, seconds: float, depth: int, flags: Sequence[str]) -> None:
         f"{least_plain:.2f} and {least_seen:.2f} us, ratio {least_seen / least_plain:.3f}",
         flush=True,
     )
+
+
+def instructions(mode: str) -> str:
+    """Return how many instructions a GET and a PUT of the same key take at depth 1, in user space."""
+    get, put = b"KV/1.0 GET key\n", b"KV/1.0 PUT key %b\n" % (b"v" * 64)
+    with tempfile.TemporaryDirectory() as folder:
+        valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/all"]
+        server_words = [sys.executable, "-m", "bench.processes.observed_server", mode]
+        with (
+            launched([*valgrind, *server_words], env={"PYTHONHASHSEED": "0"}) as server,
+            contextlib.ExitStack() as stack,
+        ):
+
+            def control(word: str) -> None:
+                words = ["callgrind_control", word, *(["on"] if word == "-i" else []), str(server.pid)]
+                subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+
+            def ask(client: socket.socket, line: bytes, times: int) -> None:
+                for _ in range(times):
+                    client.sendall(line)
+                    client.recv(1000)
+
+            for _ in range(WARM_CONNECTIONS):
+                client = stack.enter_context(server.connect(60))
+                for line in (put, get):
+                    ask(client, line, 50)
+            control("-i")
+            counts: list[str] = []
+            for name, line in (("GET", get), ("PUT", put)):
+                ask(client, line, 100)
+                control("-z")
+                ask(client, line, COUNTED)
+                control("-d")
+                text = Path(folder, f"all.{len(counts) + 1}").read_text(encoding="utf-8")
+                total = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
+                assert total, "valgrind counted nothing"
+                counts.append(f"{name} {int(total[1]) / COUNTED:,.0f}")
+    return ", ".join(counts)
 
 
 def scrape(connections: int) -> None:

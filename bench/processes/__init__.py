@@ -1,4 +1,4 @@
 """Programs that benchmarks run as processes of their own.
 
-May import: measure.
+May import: core, measure, observe, server, settings, stores.
 """

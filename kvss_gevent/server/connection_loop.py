@@ -20,6 +20,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import no_table
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.timing import NEVER_ON, Call
+from kvss_gevent.protocol.wire import PUT_PREFIX
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection, as_lines_bytes, held_input
 from kvss_gevent.server.rare_log import RareLog
@@ -149,7 +150,7 @@ class ConnectionLoop:
                 break
             if stopwatch.is_on:  # here, because a call of a function would cost a third of it
                 # A look-up cannot take long. Two looks at the clock would take as long as itself.
-                reply = None if stopwatch.times_all else reply_in_table(data)
+                reply = None if data > PUT_PREFIX or stopwatch.times_all else reply_in_table(data)
                 if reply is None:
                     began_s = now()
                     reply = receive(data)
