@@ -37,8 +37,7 @@ exit codes:
   0  done
   1  a request failed, a requirement was not met, or a worker process was lost
   2  wrong usage, or a port that is taken
-  3  no KV/1.0 server at the address, it stopped during the run, or the report
-     cannot be written
+  3  no KV/1.0 server at the address, it stopped, or the report is lost
   130  Ctrl-C before the run began
 """
 
