@@ -16,7 +16,7 @@ from kvss_gevent.compare import experiments
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.measuring import contestant, interleave, trial_runner
 from kvss_gevent.compare.measuring.contestant import FailedError
-from kvss_gevent.compare.measuring.experiment_context import QUICK, Profile, Workbench
+from kvss_gevent.compare.measuring.experiment_context import QUICK, ExperimentContext, Profile
 from kvss_gevent.compare.measuring.paced import Pace
 from kvss_gevent.compare.measuring.processors import divide
 from kvss_gevent.compare.plan import choose
@@ -93,14 +93,14 @@ def test_one_burn_stops_a_loop_and_no_threads() -> None:
 
 
 def fake(
-    monkeypatch: pytest.MonkeyPatch, measure: Callable[[Workbench], Iterator[Point]], **more: Any
+    monkeypatch: pytest.MonkeyPatch, measure: Callable[[ExperimentContext], Iterator[Point]], **more: Any
 ) -> list[Measurement]:
     monkeypatch.setattr(experiments, "load", lambda _: SimpleNamespace(measure=measure, **more))
     return trial_runner.measure(Trial("fake", "gevent", 1), PLAN, divide())
 
 
 def test_a_cell_that_cannot_be_measured_is_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(_: Workbench) -> Iterator[Point]:
+    def measure(_: ExperimentContext) -> Iterator[Point]:
         yield Point(1, {"p50_us": 1.0})
         raise FailedError("no luck")
 
@@ -115,7 +115,7 @@ def test_a_cell_that_cannot_be_measured_is_a_row_with_the_reason(monkeypatch: py
 def test_a_mistake_and_a_crash_are_rows_too(
     monkeypatch: pytest.MonkeyPatch, how: Callable[[], Any], reason: str
 ) -> None:
-    def measure(_: Workbench) -> Iterator[Point]:
+    def measure(_: ExperimentContext) -> Iterator[Point]:
         how()
         yield Point(1, {})
 
@@ -127,8 +127,8 @@ def test_a_mistake_and_a_crash_are_rows_too(
 def test_a_cell_that_takes_too_long_is_ended_with_its_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told = tmp_path / "pid"
 
-    def measure(bench: Workbench) -> Iterator[Point]:
-        with bench.serving() as server:
+    def measure(context: ExperimentContext) -> Iterator[Point]:
+        with context.serving() as server:
             told.write_text(str(server.pid))
             time.sleep(60)
             yield Point(1, {})
@@ -141,8 +141,8 @@ def test_a_cell_that_takes_too_long_is_ended_with_its_server(monkeypatch: pytest
 
 
 def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(bench: Workbench) -> Iterator[Point]:
-        with bench.serving("--max-line", "nonsense"):
+    def measure(context: ExperimentContext) -> Iterator[Point]:
+        with context.serving("--max-line", "nonsense"):
             yield Point(1, {})
 
     (row,) = fake(monkeypatch, measure)
@@ -152,9 +152,11 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.full
 @pytest.mark.timing
 def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(bench: Workbench) -> Iterator[Point]:
-        with bench.serving("--lab") as server:  # 5 ms each, one after the other: 200 a second at the most
-            point, offered = bench.offer(server, 1, rate=400, users=4, line=b"KV/1.0 SLEEP 5", seconds=1.0, drain_s=5.0)
+    def measure(context: ExperimentContext) -> Iterator[Point]:
+        with context.serving("--lab") as server:  # 5 ms each, one after the other: 200 a second at the most
+            point, offered = context.offer(
+                server, 1, rate=400, users=4, line=b"KV/1.0 SLEEP 5", seconds=1.0, drain_s=5.0
+            )
             assert offered.unanswered == 0, "the drain is long enough for all"
             yield point
 
@@ -168,13 +170,13 @@ def test_what_is_answered_after_its_time_is_not_kept_up_with(monkeypatch: pytest
 @pytest.mark.full
 @pytest.mark.skipif(not divide().apart, reason="needs two processors: server and generator must be apart")
 def test_another_process_on_the_servers_processor_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(bench: Workbench) -> Iterator[Point]:
-        with bench.serving() as server:
-            point, _ = bench.offer(server, 0, rate=100, users=1, seconds=1.0)
+    def measure(context: ExperimentContext) -> Iterator[Point]:
+        with context.serving() as server:
+            point, _ = context.offer(server, 0, rate=100, users=1, seconds=1.0)
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-            os.sched_setaffinity(busy.pid, bench.cores.server)
+            os.sched_setaffinity(busy.pid, context.cores.server)
             try:
-                disturbed, _ = bench.offer(server, 1, rate=100, users=1, seconds=1.0)
+                disturbed, _ = context.offer(server, 1, rate=100, users=1, seconds=1.0)
             finally:
                 busy.kill()
                 busy.wait()

@@ -1,4 +1,4 @@
-"""What repeated measurements say: a median with an interval, the ratio of two models with a verdict. Pure numbers."""
+"""Statistics of repeated measurements: a median with an interval, and the ratio of two models with a verdict."""
 
 import math
 import statistics
@@ -9,24 +9,24 @@ from typing import Final
 
 CONFIDENCE: Final = 0.95
 LEAST_GENERATIONS: Final = 6
-"""Fewer pairs give no verdict."""
+"""With fewer pairs there is no verdict."""
 
 LEAST_REPEATS: Final = 2
-"""One value has no interval, and decides nothing."""
+"""One value has no interval, so it decides nothing."""
 
 BAND: Final = 1.05
-"""Two models whose costs differ by less than this factor are tied: memory layout alone moves a cost by some percent."""
+"""Two models whose costs differ by a smaller factor are tied: memory layout alone changes a cost by some percent."""
 
 T_95: Final = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-"""The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom; more of them hardly change it."""
+"""The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom; for more it hardly changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A median with an interval, from n repeats. covers: how probable it is that the interval has the true median."""
+    """A median with an interval, from n repeats. covers: the probability that the interval contains the true median."""
 
     median: float
     low: float
@@ -38,9 +38,9 @@ class Estimate:
 def estimate(values: Sequence[float]) -> Estimate:
     """Return the median with the narrowest interval between two of the values that covers it with 95 %.
 
-    Any distribution will do: n values leave the true median outside the k-th from either end with the probability of
-    fewer than k heads, or tails, of n coins. Five values or fewer cannot reach 95 %: their interval is their range,
-    which covers the median with less, three with 75 %.
+    This works for any distribution. The true median is outside the interval from the k-th smallest to the k-th largest
+    of n values with the same probability as fewer than k heads, or fewer than k tails, in n tosses of a coin. Five or
+    fewer values cannot reach 95 %: their interval is their range, which covers less, such as 75 % with three values.
     """
     ordered = sorted(values)
     n = len(ordered)
@@ -55,7 +55,7 @@ def _coverage(n: int, from_end: int) -> float:
 
 
 def judge(found: Estimate, holds: Callable[[float], bool]) -> bool | None:
-    """Tell whether something holds for a whole interval; None where it holds for one end only, and for one repeat."""
+    """Tell whether something holds for a whole interval; None if it holds for one end only, or with one repeat."""
     if found.n < LEAST_REPEATS:
         return None
     low, high = holds(found.low), holds(found.high)
@@ -69,7 +69,7 @@ def judge_all(found: Iterable[Estimate | None], holds: Callable[[float], bool]) 
 
 
 class Standing(Enum):
-    """What a whole interval says of the cost of one model beside another's."""
+    """The verdict on a model's cost compared with another model's."""
 
     AHEAD = "ahead"
     TIED = "tied"
@@ -79,7 +79,7 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times the cost of another model one has: the mean over n generations of servers, with its interval."""
+    """The cost of one model as a multiple of another's: the mean over n generations of servers, with its interval."""
 
     value: float
     low: float
@@ -88,7 +88,7 @@ class Ratio:
 
     @property
     def verdict(self) -> Standing:
-        """Tied where the interval lies within the band around 1, ahead or behind where it lies outside, else open."""
+        """Tied if the interval lies within the band around 1, ahead or behind if it lies outside, else open."""
         if self.n < LEAST_GENERATIONS:
             return Standing.OPEN
         if self.low >= 1 / BAND and self.high <= BAND:
@@ -104,8 +104,8 @@ class Ratio:
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """Return the ratio of two costs, given for each generation, with the t-interval of the mean of its logarithm.
 
-    Two costs of one generation were measured by turns within milliseconds of each other, so that what the machine did
-    meanwhile divides out. At least two generations, all costs above 0.
+    The two costs of a generation were measured in turn, within milliseconds of each other, so that changes of the
+    machine cancel out. Needs at least two generations and costs above 0.
     """
     logs = [math.log(one / other) for one, other in zip(ours, theirs, strict=True)]
     n = len(logs)

@@ -1,4 +1,4 @@
-"""Which trials a run has, and in which order."""
+"""Plans a run: which trials it has, and in which order."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -13,12 +13,12 @@ from kvss_gevent.compare.rows import ALL, Trial
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 
 CONTESTANTS = (*models.MODULES, f"gevent{ON_DISK}", f"threads{ON_DISK}", f"gevent{AGAIN}")
-"""All models; two of them on disk, for fork and prefork to be compared with, which cannot keep data in memory; and the
-product once more, for what equal servers differ by."""
+"""All models; two of them also on disk, because fork and prefork cannot keep data in memory and need models to compare
+with; and the product once more, to show how much two equal servers differ."""
 
 
 class WrongChoice(ValueError):
-    """A name that there is not; remedy says which there are."""
+    """An unknown name was chosen; remedy lists the known ones."""
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(cause)
@@ -27,9 +27,9 @@ class WrongChoice(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """A run: what is measured how often. left_out: contestants that cannot run here, with the reason.
+    """What a run measures, and how often. left_out: contestants that cannot run on this machine, with the reason.
 
-    seed: of the order in which models are measured.
+    seed: the seed for the order in which models are measured.
     """
 
     profile: Profile
@@ -40,12 +40,12 @@ class TrialPlan:
     left_out: dict[str, str]
     seed: int = 1
     may_add: bool = True
-    """Whether generations may be added; not where the number of repeats was asked for."""
+    """Whether generations may be added; False if the number of repeats was given."""
 
     def trials(self) -> list[Trial]:
-        """Return the trials in the order of measuring: repeat by repeat, in it the models of an experiment shuffled.
+        """Return the trials in order: repeat by repeat, and within a repeat the models of an experiment shuffled.
 
-        So what changes slowly on the machine meets all models alike, and no model always comes after the same one.
+        So slow changes of the machine affect all models alike, and no model always comes after the same one.
         """
         shuffle = random.Random(self.seed).shuffle
         trials = []
@@ -60,7 +60,7 @@ class TrialPlan:
         return trials
 
     def of(self, name: str) -> list[str]:
-        """Return who takes part in an experiment."""
+        """Return the contestants of an experiment."""
         module = experiments.load(name)
         only: Sequence[str] = getattr(module, "ONLY", self.contestants)
         without = getattr(module, "WITHOUT", {})
@@ -83,7 +83,7 @@ def choose(
     repeats: int | None = None,
     seed: int = 1,
 ) -> TrialPlan:
-    """Make a plan; nothing chosen means all contestants and, in the quick profile, the core experiments.
+    """Make a plan; by default with all contestants, and with all experiments or, in the quick profile, the core ones.
 
     Raises WrongChoice.
     """
@@ -118,12 +118,12 @@ def choose(
 
 
 def is_paired(name: str) -> bool:
-    """Tell whether an experiment measures all contestants by turns."""
+    """Tell whether an experiment measures all contestants in turn."""
     return bool(getattr(experiments.load(name), "PAIRED", False))
 
 
 def _named(name: str) -> str:
-    """Return the name of an experiment that is given by name or number."""
+    """Return the name of an experiment; it may be given by its number."""
     if name.isdigit() and 1 <= int(name) <= len(experiments.NAMES):
         return experiments.NAMES[int(name) - 1]
     return name

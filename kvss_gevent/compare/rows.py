@@ -1,7 +1,7 @@
-"""What is measured, as plain data: a point of an experiment, the row it becomes, and the journal that keeps rows.
+"""Measurements as plain data: a point of an experiment, the row it becomes, and the journal that keeps the rows.
 
-The journal is a file of JSON lines to which a trial's rows are added when the trial is done: a run that is interrupted
-loses the trial under way and nothing else.
+The journal is a file of JSON lines. The rows of a trial are added when the trial is done, so an interrupted run loses
+only the current trial.
 """
 
 import json
@@ -17,11 +17,11 @@ VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measurement: at x, in a case of the experiment where it has several, what came of it.
+    """One measurement of an experiment: its x, its case if the experiment has several, and its figures.
 
-    figures: named with their unit, such as p99_us. errors: requests, connections or clients that were not served, by
-    kind. limited: the generator had no time to spare, so that the server may be better than the figures say.
-    disturbed: other processes had the generator's processor or the server's for a noticeable time.
+    figures: the names have their unit, such as p99_us. errors: requests, connections or clients that were not served,
+    by kind. limited: the generator was saturated, so the server may be better than its figures. disturbed: other
+    processes used the generator's or the server's processor for a noticeable time.
     """
 
     x: float
@@ -33,12 +33,12 @@ class Point:
 
 
 ALL = "*"
-"""In place of a model: the trial of a paired experiment, which measures all of them."""
+"""Instead of a model, for a trial of a paired experiment, which measures all models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One repeat of one experiment with one model, or with ALL: what is measured, or fails, in one piece."""
+    """One repeat of one experiment with one model, or with ALL. It is measured, or fails, as a whole."""
 
     experiment: str
     model: str
@@ -50,26 +50,26 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A point with the trial it belongs to; where the trial failed, the reason, and no figures."""
+    """A point with its trial. failed: the reason, if the trial failed; then there are no figures."""
 
     trial: Trial
     point: Point
     failed: str = ""
 
     def as_data(self) -> dict[str, Any]:
-        """Return the row flat, ready for JSON."""
+        """Return the row as one flat dict for JSON."""
         return {**asdict(self.trial), **asdict(self.point), "failed": self.failed}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Measurement":
-        """Return the row that as_data wrote down."""
+        """Return the row from the data that as_data made."""
         trial = Trial(data["experiment"], data["model"], data["repeat"])
         point = Point(data["x"], data["figures"], data["errors"], data["limited"], data["case"], data["disturbed"])
         return cls(trial, point, data["failed"])
 
 
 class UnreadableError(Exception):
-    """A journal cannot be used: one line with the cause and one with what to do."""
+    """A journal cannot be used; cause and remedy are one line each."""
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(cause)
@@ -78,7 +78,7 @@ class UnreadableError(Exception):
 
 
 class Journal:
-    """The rows of one run on disk, with the settings that they were measured under."""
+    """The rows of one run in a file, with the settings of the run."""
 
     NAME = "rows.jsonl"
 
@@ -89,7 +89,7 @@ class Journal:
 
     @classmethod
     def create(cls, directory: Path, settings: Mapping[str, Any]) -> "Journal":
-        """Begin a journal in a directory, which is made. Raises OSError; FileExistsError where there is one."""
+        """Begin a journal in a directory, which is created. Raises OSError; FileExistsError if it has a journal."""
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / cls.NAME).open("x") as file:
             file.write(json.dumps({"format": FORMAT, "version": VERSION, "settings": dict(settings)}) + "\n")
@@ -97,7 +97,7 @@ class Journal:
 
     @classmethod
     def read(cls, directory: Path) -> "Journal":
-        """Read a journal. A last line that was not written to its end is left out. Raises UnreadableError."""
+        """Read a journal. An incomplete last line is left out. Raises UnreadableError."""
         path = directory / cls.NAME
         try:
             lines = path.read_text().split("\n")
@@ -117,11 +117,11 @@ class Journal:
             ) from None
 
     def add(self, rows: list[Measurement]) -> None:
-        """Write down the rows of one trial, all or none. Raises OSError."""
+        """Add the rows of one trial to the file, all or none. Raises OSError."""
         line = json.dumps([row.as_data() for row in rows]) + "\n"
         path = self.directory / self.NAME
         with path.open("r+") as file:
-            # What an interrupted run left of a line would spoil this one.
+            # An incomplete line of an interrupted run is removed first.
             text = file.read()
             file.seek(0)
             file.truncate(len(text[: text.rfind("\n") + 1].encode()))
@@ -132,7 +132,7 @@ class Journal:
         self.rows += rows
 
     def done(self) -> set[Trial]:
-        """Return the trials that have rows, under their models and, for paired experiments, under ALL."""
+        """Return the trials that have rows: with their models and, for paired experiments, with ALL."""
         return {trial for row in self.rows for trial in (row.trial, Trial(row.trial.experiment, ALL, row.trial.repeat))}
 
     def of(self, experiment: str) -> Iterator[Measurement]:

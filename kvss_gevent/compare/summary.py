@@ -1,4 +1,4 @@
-"""The rows of one experiment put together: medians with intervals, ratios by generation, and who has no figure."""
+"""Summarises the rows of one experiment: medians with intervals, ratios, and contestants without figures."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,18 +8,18 @@ from kvss_gevent.compare.rows import Measurement
 from kvss_gevent.compare.words import listed
 
 TIMES = frozenset({"p50_us", "p99_us", "max_us", "response_us", "first_reply_p50_us", "first_reply_p99_us"})
-"""Figures that are of those who were answered only."""
+"""Figures that contain only requests with a reply."""
 
 
 class Seen:
-    """What was seen of the contestants in an experiment; `contestants` are those that could be measured."""
+    """The results of an experiment; `contestants` are those that could be measured."""
 
     def __init__(self, rows: Iterable[Measurement], order: Sequence[str]) -> None:
         self.rows = list(rows)
         good = {row.trial.model for row in self.rows if not row.failed}
         self.contestants = [name for name in order if name in good and name != NULL]
         self.null = NULL in good
-        """Whether the null server was measured, too; ask for it under its name."""
+        """Whether the null server was measured too; its figures are found under its name, NULL."""
         self.failed: dict[str, str] = {
             row.trial.model: row.failed for row in self.rows if row.failed and row.trial.model not in good
         }
@@ -29,11 +29,11 @@ class Seen:
                 self._points.setdefault((row.trial.model, row.point.case, row.point.x), []).append(row)
 
     def cases(self) -> list[str]:
-        """Return the cases of the experiment, in the order they were measured."""
+        """Return the cases of the experiment, in the order of measuring."""
         return list(dict.fromkeys(row.point.case for row in self.rows if not row.failed))
 
     def xs(self, name: str | None = None, case: str | None = None) -> list[float]:
-        """Return every x that was measured, of one contestant and case or of all but the null server."""
+        """Return every x that was measured, of one contestant and case, or of all contestants but the null server."""
         return sorted(
             {
                 x
@@ -43,9 +43,9 @@ class Seen:
         )
 
     def values(self, name: str, x: float, figure: str, case: str = "") -> list[float]:
-        """Return a figure's value of each repeat.
+        """Return a figure's value in each repeat.
 
-        A time of those who were answered says nothing where others were not: such a repeat has none.
+        Times of answered requests say nothing if others were not answered: such a repeat has no times.
         """
         return list(self._by_repeat(name, x, figure, case).values())
 
@@ -58,15 +58,15 @@ class Seen:
         }
 
     def ratio(self, name: str, reference: str, x: float, figure: str, case: str = "") -> Ratio | None:
-        """Return how many times the reference's figure a contestant has, over the generations that have both."""
+        """Return a contestant's figure as a multiple of the reference's, over the generations that have both."""
         ours, theirs = self._by_repeat(name, x, figure, case), self._by_repeat(reference, x, figure, case)
         both = sorted(ours.keys() & theirs.keys())
-        if len(both) < 2 or self.errors(name, x, case):  # what it did where it kept up says nothing of the rest
+        if len(both) < 2 or self.errors(name, x, case):  # the repeats without errors are no fair sample
             return None
         return paired_ratio([ours[one] for one in both], [theirs[one] for one in both])
 
     def unserved(self) -> dict[str, str]:
-        """Return the contestants that left something unserved, each with where and what."""
+        """Return the contestants that did not serve everything, each with what and where."""
         found: dict[str, list[str]] = {}
         for name, case, x in self._points:
             errors = self.errors(name, x, case)
@@ -76,22 +76,22 @@ class Seen:
         return {name: "; ".join(places) for name, places in found.items()}
 
     def disturbed(self, name: str, x: float, case: str = "") -> bool:
-        """Tell whether other processes were in the way of at least half of the repeats."""
+        """Tell whether other processes disturbed at least half of the repeats."""
         rows = self._points.get((name, case, x), ())
         return bool(rows) and sum(row.point.disturbed for row in rows) * 2 >= len(rows)
 
     def get(self, name: str, x: float, figure: str, case: str = "") -> Estimate | None:
-        """Return a figure's median with its interval; None where it was not measured."""
+        """Return a figure's median with its interval; None if it was not measured."""
         values = self.values(name, x, figure, case)
         return estimate(values) if values else None
 
     def limited(self, name: str, x: float, case: str = "") -> bool:
-        """Tell whether the generator was at its end in at least half of the repeats."""
+        """Tell whether the generator was saturated in at least half of the repeats."""
         rows = self._points.get((name, case, x), ())
         return bool(rows) and sum(row.point.limited for row in rows) * 2 >= len(rows)
 
     def errors(self, name: str, x: float, case: str = "") -> dict[str, int]:
-        """Return what was not served, by kind: of each, the most that a repeat had."""
+        """Return what was not served, by kind: the highest number of each in a repeat."""
         most: dict[str, int] = {}
         for row in self._points.get((name, case, x), ()):
             for kind, number in row.point.errors.items():
@@ -101,7 +101,7 @@ class Seen:
     def ranking(
         self, figure: str, at: float | None = None, *, case: str = "", lowest_first: bool = True
     ) -> list[tuple[str, Estimate]]:
-        """Return contestants with a figure at an x, the largest where None, ordered by its median."""
+        """Return the contestants with a figure at an x (None: the largest), ordered by its median."""
         found = []
         for name in self.contestants:
             xs = self.xs(name, case)

@@ -1,4 +1,4 @@
-"""Numbers as a person says them."""
+"""Numbers and lists as words of a sentence."""
 
 from collections.abc import Iterable
 
@@ -35,7 +35,7 @@ def size_of(size_bytes: float) -> str:
 
 
 def figure_of(value: float) -> str:
-    """Return a number with as many digits as are of use."""
+    """Return a number with three significant digits, or as a whole number from 1,000 on."""
     if 0 < value < 0.01:
         return "<0.01"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

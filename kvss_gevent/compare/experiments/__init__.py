@@ -1,28 +1,28 @@
-"""The experiments: which there are, what one consists of, and how one is loaded. Each has a file here.
+"""The experiments: their list, their contract, and how one is imported. Each has a file here.
 
 An experiment is a module with
 
     TITLE     what is compared, as a heading
     VARIES    what is varied: the name and unit of x
-    TEACHES   one sentence: what to take home
-    BY_HAND   how to see the same with the tools at hand; PID stands for the server's process
+    TEACHES   what a reader should learn, in a few sentences
+    BY_HAND   a command that shows the same; PID stands for the server's process
     CORE      whether the quick profile has it
-    PANELS    how its plot is drawn; see Panel
-    measure(bench)   one repeat with one contestant: yields Points; raises FailedError. Or, where PAIRED,
-    measure_together(bench)   one generation with all contestants: yields names with Points, or with why there is none
+    PANELS    its pictures; see Panel
+    measure(context)   one repeat with one contestant: yields Points; raises FailedError. Or, where PAIRED,
+    measure_together(context)   one generation with all contestants: yields names with Points, or with a reason
     is_settled(seen)   whether more generations would decide nothing
-    findings(seen)   what the numbers say, sentences made from them; see Statement
+    findings(seen)   sentences made from the numbers; see Statement
 
-and where it needs them
+and, if it needs them,
 
-    PAIRED      whether all contestants are measured by turns
-    CALIBRATED  whether the null server is measured beside the contestants
-    STORELESS   whether the store has no part in it: a model that is there in memory is not measured again on disk
-    ONLY        the contestants it is about, where it is not about all
-    SCENE       the scene of `kvss show` in which the same can be seen
-    WITHOUT     contestants that have no part in it, with the reason
-    REPEATS     how often at the most, where more would say the same
-    LIMIT_S     how long a trial may take at the most
+    PAIRED      whether all contestants are measured in turn
+    CALIBRATED  whether the null server is measured too
+    STORELESS   whether the store does not matter: then a model is not measured on disk if it is measured in memory
+    ONLY        its contestants, if not all take part
+    SCENE       the scene of `kvss show` that shows the same
+    WITHOUT     contestants that do not take part, with the reason
+    REPEATS     the highest number of repeats, if more would show the same
+    LIMIT_S     the longest time of a trial
 
 To add one, write its file and give it a line in NAMES.
 
@@ -59,20 +59,20 @@ NAMES: Final = (
     "lines",
     "priming",
 )
-"""In the order of the report; the number of an experiment is its place here, from 1."""
+"""The experiments in the order of the report; an experiment's number is its position here, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture, which has one message.
+    """One picture with one message.
 
-    kind `lines`: a figure against x, a small picture for each contestant where there are many; `dots`: a figure at x
-    `at` (the largest where None), a column for each case; `ratios`: how many times the reference's figure a contestant
-    has, with the band of ties.
+    kind `lines`: a figure against x, with a small picture for each contestant if there are many; `dots`: a figure at
+    the x `at` (None: the largest), with a column for each case; `ratios`: a contestant's figure as a multiple of the
+    reference's, with the band of ties.
 
-    title: the message. scale multiplies the figure to get the unit of the label. even: every x as far from the next,
-    whatever it is. capped: a saturated generator makes the figure worse than the server is, so that it is drawn hollow.
-    name: added to the file's name where an experiment draws one figure twice.
+    title: the message. scale: the factor from the figure to the unit of the label. even: all x at equal distances.
+    capped: a saturated generator makes the figure worse than the server is, so it is drawn hollow. name: part of the
+    file's name, if an experiment draws a figure twice.
     """
 
     figure: str
@@ -92,9 +92,9 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence about the numbers; `holds` where it is a truth that was known before: did it come out? else None.
+    """A sentence about the numbers. key: the name of a known truth, if it is one, for the comparison of reports.
 
-    key names the truth, so that two reports can be compared.
+    holds: whether the known truth was confirmed; None if it is not decided, or if the sentence is not a known truth.
     """
 
     text: str
@@ -108,7 +108,7 @@ def load(name: str) -> ModuleType:
 
 
 def scene_of(name: str) -> str:
-    """Return the scene that shows what an experiment measures; empty where there is none."""
+    """Return the scene that shows what an experiment measures; "" if there is none."""
     return str(getattr(load(name), "SCENE", ""))
 
 

@@ -1,4 +1,4 @@
-"""Experiment 19: memory beside clients that ask for much and read nothing."""
+"""Experiment 19: the server's memory while clients request much and read nothing."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.measure.process_usage import size
@@ -14,8 +14,8 @@ from kvss_gevent.measure.process_usage import size
 TITLE = "Backpressure: clients that do not read"
 VARIES = "clients that ask for 2,000 values of 64 KiB each, and read none"
 TEACHES = (
-    "A server that writes without looking whether anybody reads keeps the replies itself, until its memory is full. "
-    "Waiting for the client is what bounds it: by blocking in a thread, by `await drain()`, by pausing the reading."
+    "A server that writes without checking whether the client reads keeps the replies in its memory, until that is "
+    "full. It must wait for the client: by blocking in a thread, by `await drain()`, or by reading no further requests."
 )
 BY_HAND = (
     "(printf 'KV/1.0 GET big\\n%.0s' $(seq 2000); sleep 5) | nc 127.0.0.1 5050 >/dev/null & "
@@ -38,10 +38,10 @@ SETTLE_S = 0.7
 LIMIT_MIB = 64.0
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Read the server's memory before and after clients have asked and read nothing."""
-    clients = min(CLIENTS, bench.places)
-    with bench.serving() as server, contextlib.ExitStack() as stack:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Read the server's memory before and after clients have sent requests without reading replies."""
+    clients = min(CLIENTS, context.places)
+    with context.serving() as server, contextlib.ExitStack() as stack:
         socks = [stack.enter_context(server.connect()) for _ in range(clients)]
         socks[0].sendall(b"KV/1.0 PUT big " + b"x" * VALUE_BYTES + b"\n")
         socks[0].recv(100)
@@ -56,7 +56,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who keeps how much."""
+    """Say which model keeps most."""
     ranked = seen.ranking("grown_mib")
     if ranked:
         (name, most) = ranked[-1]

@@ -1,11 +1,11 @@
-"""Experiment 8: a store that blocks for 10 ms, as a database driver does that knows nothing of the event loop."""
+"""Experiment 8: a store that blocks for 10 ms, like a database driver that does not know the event loop."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import named
-from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext, asking
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import milliseconds
@@ -13,8 +13,8 @@ from kvss_gevent.compare.words import milliseconds
 TITLE = "A store that blocks for 10 ms"
 VARIES = "clients whose requests each wait 10 ms in a blocking call (SLEEP 10)"
 TEACHES = (
-    "A call that blocks stops a loop as surely as one that computes, although the processor is idle. Threads and "
-    "processes wait side by side; a loop needs a store that can be waited for, or a thread for it."
+    "A blocking call stops a loop just like a call that computes, although the processor is idle. Threads and "
+    "processes wait at the same time. A loop needs an asynchronous driver for the store, or a thread."
 )
 BY_HAND = (
     "kvss serve --lab & printf 'KV/1.0 SLEEP 10\\n%.0s' $(seq 300) | nc -N 127.0.0.1 5050 & kvss "
@@ -46,20 +46,20 @@ LOOPS = ("select", "asyncio", "protocol", "uvloop", "twisted", "trio", "gevent-p
 SIDE_BY_SIDE = ("threads", "pool", "fork", "prefork")
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Ask 100 times a second beside more and more clients whose requests block."""
-    seconds = max(bench.profile.seconds, 1.0)
-    with bench.serving("--lab") as server:
-        for blocked in QUICK if bench.profile.quick else FULL:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Send 100 requests a second beside more and more clients whose requests block."""
+    seconds = max(context.profile.seconds, 1.0)
+    with context.serving("--lab") as server:
+        for blocked in QUICK if context.profile.quick else FULL:
             replies: list[float] = []
             beside = [asking(server.port, b"KV/1.0 SLEEP %d" % BLOCK_MS, replies)] * blocked
-            point, _ = bench.offer(server, blocked, rate=RATE, users=1, seconds=seconds, beside=beside)
+            point, _ = context.offer(server, blocked, rate=RATE, users=1, seconds=seconds, beside=beside)
             figures = {**point.figures, "slept_per_s": sum(at_s <= seconds for at_s in replies) / seconds}
             yield replace(point, figures=figures)
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who waits with the store, and who waits side by side."""
+    """Say in which models all clients wait for the store, and in which they wait at the same time."""
     most = max(seen.xs())
     slept = {name: found for name in seen.contestants if (found := seen.get(name, most, "slept_per_s"))}
     alone = 1000 / BLOCK_MS

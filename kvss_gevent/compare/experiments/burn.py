@@ -1,11 +1,11 @@
-"""Experiment 6: what other clients wait while a handler computes for half a second."""
+"""Experiment 6: how long other clients wait while a handler computes for half a second."""
 
 from collections.abc import Iterator
 
 from kvss_gevent.compare.estimate import judge_all
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import named
-from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext, asking
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import milliseconds
@@ -13,8 +13,8 @@ from kvss_gevent.compare.words import milliseconds
 TITLE = "One handler burns CPU for 500 ms"
 VARIES = "clients that send BURN 500"
 TEACHES = (
-    "On a loop a handler that computes is a server that stands still: cooperation is an obligation. Threads and "
-    "processes are preempted, so the others go on, at the price of switching."
+    "On a loop, a handler that computes stops the whole server: handlers must give control back. Threads and processes "
+    "are interrupted by the kernel, so other clients are served, at the cost of switching."
 )
 BY_HAND = "kvss serve --lab & printf 'KV/1.0 BURN 500\\n' | nc -N 127.0.0.1 5050 & time kvss client GET a"
 WITHOUT = {"sequential": "it serves one client at a time, and the one that burns is another"}
@@ -49,17 +49,17 @@ LOOPS = ("select", "asyncio", "protocol", "uvloop", "twisted", "trio", "gevent-p
 PREEMPTED = ("threads", "pool", "fork", "prefork")
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Ask 50 times a second, alone and beside one client that burns."""
-    with bench.serving("--lab") as server:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Send 50 requests a second, alone and beside one client that burns CPU."""
+    with context.serving("--lab") as server:
         for burning, seconds in ((0, SECONDS / 2), (1, SECONDS)):
             beside = [asking(server.port, b"KV/1.0 BURN %d" % BURN_MS, requests=1)] * burning
-            point, _ = bench.offer(server, burning, rate=RATE, users=1, seconds=seconds, beside=beside, drain_s=1.5)
+            point, _ = context.offer(server, burning, rate=RATE, users=1, seconds=seconds, beside=beside, drain_s=1.5)
             yield point
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who is kept waiting by a handler that computes."""
+    """Say in which models clients wait for a handler that computes."""
     longest = {name: seen.get(name, 1, "max_us") for name in seen.contestants}
     loops = [name for name in LOOPS if name in longest]
     held = [name for name in loops if (wait := longest[name]) and wait.low > HELD_US]

@@ -1,4 +1,4 @@
-"""Experiment 15: system calls and context switches of a request, counted and by name."""
+"""Experiment 15: the system calls, by name, and the context switches of a request."""
 
 import contextlib
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed
@@ -23,8 +23,8 @@ from kvss_gevent.measure.process_usage import tree, usage
 TITLE = "System calls and context switches of a request"
 VARIES = "requests sent at once, on as many connections"
 TEACHES = (
-    "What a model does for a request shows in what it asks the kernel for. A thread needs two calls, to receive and to "
-    "send; a loop needs a third to learn that there is something, and shares that one among all that are ready."
+    "The system calls show what a model does for a request. A thread needs two calls, to receive and to send. A loop "
+    "needs a third call to learn which sockets are ready, but one such call is enough for all ready sockets."
 )
 BY_HAND = "strace -f -c -p PID"
 CORE = True
@@ -34,7 +34,7 @@ CALIBRATED = True
 SINGLY = 1
 TRACED_S, ATTACH_S = 0.2, 0.2
 PAUSE_S = 0.001
-"""Between two requests that are sent singly, so that the server has gone to sleep."""
+"""The pause between single requests, so that the server sleeps before each of them."""
 
 LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.MULTILINE)
 """A line of `strace -c`: share, seconds, microseconds a call, calls, errors, name."""
@@ -61,12 +61,12 @@ PANELS = (
 )
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Send requests singly and many at once, first without a tracer, for switches, then with it."""
-    with bench.serving() as server:
-        for at_once in sorted({SINGLY, bench.places}):
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Send requests one at a time and many at once, first without a tracer, to count switches, then with it."""
+    with context.serving() as server:
+        for at_once in sorted({SINGLY, context.places}):
             with contextlib.ExitStack() as stack:
-                socks = [stack.enter_context(server.connect()) for _ in range(bench.places)]
+                socks = [stack.enter_context(server.connect()) for _ in range(context.places)]
                 ask(socks, len(socks), TRACED_S / 4)
                 before = usage(server.pid)
                 requests = ask(socks, at_once, TRACED_S)
@@ -76,7 +76,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def count_calls(server: Launched, socks: list[socket.socket], at_once: int) -> dict[str, float]:
-    """Return system calls per request, all and by name; nothing where there is no tracer that may be used."""
+    """Return system calls per request, all and by name; {} if strace is missing or not allowed."""
     if not shutil.which("strace"):
         return {}
     with tempfile.TemporaryDirectory() as directory:
@@ -101,7 +101,7 @@ def count_calls(server: Launched, socks: list[socket.socket], at_once: int) -> d
 
 
 def ask(socks: list[socket.socket], at_once: int, seconds: float) -> int:
-    """Send a request on so many connections, wait for every reply, and again; returns how many requests there were."""
+    """Send a request on at_once connections, wait for all replies, and repeat; returns the number of requests."""
     requests = 0
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
@@ -118,7 +118,7 @@ def ask(socks: list[socket.socket], at_once: int, seconds: float) -> int:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """How many calls there are, singly and at once, and who maps memory for every request."""
+    """Say how many calls a request takes, alone and with others, and which models map memory for every request."""
     for x, words in ((SINGLY, "sent one at a time"), (32, "sent 32 at once")):
         ranked = seen.ranking("calls", at=x, case="one at a time" if x == SINGLY else "32 at once")
         if len(ranked) > 1:

@@ -1,10 +1,10 @@
-"""Experiment 1: as much as the server can do, against the number of connections."""
+"""Experiment 1: the server's highest rate, against the number of connections."""
 
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import CLIENTS, NULL, label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed, many
@@ -30,19 +30,19 @@ QUICK = (1, 32, 256)
 FULL = (1, 2, 5, 10, 32, 100, 256, 500, 1000, 2000)
 
 NULL_BAND = 0.8
-"""Of the null server's rate: who reaches it may be quicker than the generator."""
+"""A model that reaches this share of the null server's rate may be faster than the generator."""
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Saturate one server with more and more connections."""
-    with bench.serving() as server:
-        for connections in QUICK if bench.profile.quick else FULL:
-            point, _, _ = bench.saturate(server, connections, bench.load(connections))
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Load one server as much as possible, with more and more connections."""
+    with context.serving() as server:
+        for connections in QUICK if context.profile.quick else FULL:
+            point, _, _ = context.saturate(server, connections, context.load(connections))
             yield point
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who serves most, and who serves only so many."""
+    """Say which models serve most, and which serve only some clients."""
     most = max(seen.xs())
     rates = seen.ranking("rate_per_s", at=most, lowest_first=False)
     whole = [(name, rate) for name, rate in rates if not seen.errors(name, most).get("starved connections")]

@@ -1,11 +1,11 @@
-"""Experiment 18: one processor beside two, when every request is half a millisecond of work."""
+"""Experiment 18: one processor compared with two, if every request is half a millisecond of work."""
 
 import os
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of, model_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -14,8 +14,8 @@ from kvss_gevent.compare.words import listed
 TITLE = "One processor and two"
 VARIES = "processors that the server may use"
 TEACHES = (
-    "Threads of one interpreter take turns, so that a second processor gives them nothing and may cost them the lock's "
-    "handing over. Only processes compute at the same time; a loop gets more processors by being run several times."
+    "Threads of one interpreter take turns, so a second processor does not help them; passing the lock on may even "
+    "cost time. Only processes compute at the same time. A loop uses more processors if it runs in several processes."
 )
 BY_HAND = "kvss serve --lab --workers 2 --store disk:kv.data & kvss load -H 127.0.0.1:5050 --headless -u 8 -t 5s"
 CORE = False
@@ -35,26 +35,26 @@ USERS = 8
 BOTH = 2
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Ask for as much as the server can do on one processor, then on two, of which the second is the generator's, too.
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Load the server as much as possible on one processor, then on two. The generator also uses the second one.
 
-    A request of half a millisecond keeps the generator busy for a fiftieth of that.
+    For a request of half a millisecond, the generator is busy for a fiftieth of that time.
     """
-    processors = sorted(bench.cores.server | bench.cores.generator)
+    processors = sorted(context.cores.server | context.cores.generator)
     if len(processors) < BOTH:
         raise FailedError("it needs two processors")
     rates = []
     for number in (1, BOTH):
         allowed = frozenset(processors[:number])
         flags = ["--lab"]
-        if bench.contestant == "gevent+disk":
+        if context.contestant == "gevent+disk":
             flags += ["--workers", str(number)]
-        if model_of(bench.contestant) == "prefork":
+        if model_of(context.contestant) == "prefork":
             flags += ["--pool-size", str(number)]
-        users = number if model_of(bench.contestant) == "prefork" else USERS
-        with bench.serving(*flags, processors=allowed) as server:
+        users = number if model_of(context.contestant) == "prefork" else USERS
+        with context.serving(*flags, processors=allowed) as server:
             os.sched_setaffinity(0, processors[-1:])
-            offered = offer(server.port, max(bench.profile.seconds, 0.8), rate=None, users=users, line=WORK)
+            offered = offer(server.port, max(context.profile.seconds, 0.8), rate=None, users=users, line=WORK)
         if not offered.answered:
             raise FailedError("no request was answered")
         rates.append(offered.answered / offered.seconds)
@@ -62,7 +62,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who gains from a second processor."""
+    """Say which models gain from a second processor."""
     found = dict(seen.ranking("scaling", lowest_first=False))
     gains = [f"{label_of(name)} {one.median:.2f}" for name, one in found.items() if one.low > 1.3]
     none = [f"{label_of(name)} {one.median:.2f}" for name, one in found.items() if one.high < 1.15]

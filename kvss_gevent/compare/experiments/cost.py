@@ -1,4 +1,4 @@
-"""Experiment 9: what a request costs the server, at paces far below what it can do, all servers by turns."""
+"""Experiment 9: the server's CPU time for a request, at paces far below its maximum, with all servers in turn."""
 
 from collections.abc import Iterator
 
@@ -14,9 +14,9 @@ from kvss_gevent.compare.words import listed
 TITLE = "The cost of a request"
 VARIES = "requests a second, one at a time or on 32 connections at once"
 TEACHES = (
-    "Most of a small request's cost is the kernel's: waking, receiving, sending. A server that is woken for every "
-    "single request pays for each waking; when many are due at once, a loop shares one waking among them, and the "
-    "order of the models changes."
+    "Most of a small request's cost is in the kernel: waking the server, receiving, sending. A server that is woken "
+    "for every request pays for each wake-up. If many requests are due at once, a loop has one wake-up for all of "
+    "them, and the order of the models changes."
 )
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 32 --server-pid PID"
 CORE = True
@@ -48,13 +48,13 @@ PANELS = (
 )
 
 
-def measure_together(bench: Generation) -> Iterator[tuple[str, Point | str]]:
+def measure_together(context: Generation) -> Iterator[tuple[str, Point | str]]:
     """Measure one generation of servers at four paces."""
-    return bench.by_turns(PACES, ROUNDS, SLICE_S)
+    return context.by_turns(PACES, ROUNDS, SLICE_S)
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who is ahead of the product, tied with it and behind it at each pace; and how it compares with itself."""
+    """Say which models cost less than the product, the same, or more, at each pace; and compare it with itself."""
     if REFERENCE not in seen.contestants:
         return
     for pace in PACES:
@@ -99,9 +99,9 @@ def is_settled(seen: Seen) -> bool:
 
 
 def ratios_at(seen: Seen, pace: Pace) -> dict[str, Ratio]:
-    """Return every contestant's cost as a multiple of the product's, cheapest first; those on disk are not among them.
+    """Return every contestant's cost as a multiple of the product's, the cheapest first, without those on disk.
 
-    The null server is, where it was measured: nothing can be cheaper than it is.
+    It contains the null server if that was measured: nothing can be cheaper.
     """
     names = [name for name in seen.contestants if not is_on_disk(name) and not name.endswith(AGAIN)]
     found = {

@@ -1,10 +1,10 @@
-"""Experiment 12: pipelines: many requests sent before the first reply is waited for."""
+"""Experiment 12: pipelines: many requests are sent before the first reply is read."""
 
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import CLIENTS, is_on_disk
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import times
@@ -12,8 +12,8 @@ from kvss_gevent.compare.words import times
 TITLE = "Pipeline depth"
 VARIES = "requests sent together, on each of 32 connections"
 TEACHES = (
-    "What a model costs is paid for each packet and not for each request: the deeper the pipeline, the less it "
-    "matters, and what is left is the interpreter's work on the request."
+    "The cost of a model is for each packet and not for each request. The deeper the pipeline, the less it matters; "
+    "what remains is the interpreter's work on each request."
 )
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 32 --depth 16 --server-pid PID"
 CORE = False
@@ -32,19 +32,19 @@ QUICK = (1, 16, 64)
 FULL = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Saturate with deeper and deeper pipelines."""
-    with bench.serving() as server:
-        for depth in QUICK if bench.profile.quick else FULL:
-            point, _, _ = bench.saturate(server, depth, bench.load(CLIENTS, depth))
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Load the server as much as possible, with deeper and deeper pipelines."""
+    with context.serving() as server:
+        for depth in QUICK if context.profile.quick else FULL:
+            point, _, _ = context.saturate(server, depth, context.load(CLIENTS, depth))
             yield point
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """How much a pipeline saves, and how close the models come."""
+    """Say how much a pipeline saves, and how much closer the models get."""
     first, last = min(seen.xs()), max(seen.xs())
     single, deep = dict(seen.ranking("cpu_us", at=first)), dict(seen.ranking("cpu_us", at=last))
-    # Those on disk pay for the disk store as well.
+    # Models on disk also pay for the disk store.
     both = [name for name in single if name in deep and not is_on_disk(name)]
     if len(both) < 2:
         return

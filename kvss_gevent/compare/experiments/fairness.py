@@ -1,4 +1,4 @@
-"""Experiment 11: whether connections get equal shares, alone and beside three that flood the server with pipelines."""
+"""Experiment 11: whether connections get equal shares, alone and beside three connections with long pipelines."""
 
 import subprocess
 import sys
@@ -9,15 +9,15 @@ from dataclasses import replace
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, named
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 
 TITLE = "Fairness among connections"
 VARIES = "connections, each with one request under way"
 TEACHES = (
-    "Fair is who gives every connection its turn. Jain's index is 1 where all got the same and 1/n where one got all; "
-    "beside floods it shows whether a model serves clients or bytes."
+    "A fair server gives every connection its turn. Jain's index is 1 if all got the same, and 1/n if one got all. "
+    "Beside floods it shows whether a model gives equal shares to clients or to bytes."
 )
 BY_HAND = "kvss bench 127.0.0.1:5050 --connections 3 --depth 256 & kvss bench 127.0.0.1:5050 --connections 29"
 WITHOUT = {"sequential": "it serves one client at a time"}
@@ -45,15 +45,15 @@ FLOODS, FLOOD_DEPTH = 3, 256
 FLOOD_STARTS_S = 1.0
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
+def measure(context: ExperimentContext) -> Iterator[Point]:
     """Saturate with single requests, alone and beside pipelines."""
-    with bench.serving() as server:
-        for connections in QUICK if bench.profile.quick else FULL:
+    with context.serving() as server:
+        for connections in QUICK if context.profile.quick else FULL:
             for case in ("alone", f"beside {FLOODS} floods"):
                 with flooding(server.port) if case != "alone" else nullcontext():
-                    point, _, outcome = bench.saturate(server, connections, bench.load(connections), case)
+                    point, _, outcome = context.saturate(server, connections, context.load(connections), case)
                 figures = dict(point.figures)
-                if case != "alone":  # what the server used was used for the floods, too
+                if case != "alone":  # the server's CPU time was used for the floods too
                     figures.pop("cpu_us", None)
                 if outcome.fairness is not None:
                     figures["fairness"] = outcome.fairness
@@ -62,7 +62,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 @contextmanager
 def flooding(port: int) -> Iterator[None]:
-    """Load the server with deep pipelines until the block ends, from a process of its own."""
+    """Load the server with deep pipelines until the block ends, from another process."""
     words = ["-m", "kvss_gevent", "bench", f"127.0.0.1:{port}", "--connections", str(FLOODS)]
     words += ["--depth", str(FLOOD_DEPTH), "--seconds", "60"]
     process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -75,7 +75,7 @@ def flooding(port: int) -> Iterator[None]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who is fair alone, and who beside floods."""
+    """Say which models are fair alone, and which beside floods."""
     for case in ("alone", f"beside {FLOODS} floods"):
         most = max(seen.xs())
         ranked = seen.ranking("fairness", at=most, case=case)

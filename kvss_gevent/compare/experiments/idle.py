@@ -1,4 +1,4 @@
-"""Experiment 4: what connections cost that do nothing: memory, threads, processes, descriptors."""
+"""Experiment 4: the cost of idle connections: memory, threads, processes, descriptors."""
 
 import contextlib
 import selectors
@@ -10,7 +10,7 @@ from pathlib import Path
 from kvss_gevent.compare.estimate import judge
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed
@@ -19,8 +19,8 @@ from kvss_gevent.measure.process_usage import Size, size
 TITLE = "Memory of idle connections"
 VARIES = "connections that have asked once and now wait"
 TEACHES = (
-    "An idle connection costs whatever the model keeps to remember it by: an object, a coroutine, a greenlet with its "
-    "saved stack, a thread with a stack of its own, or a whole process."
+    "An idle connection costs what the model keeps for it: an object, a coroutine, a greenlet with its saved stack, a "
+    "thread with its own stack, or a whole process."
 )
 BY_HAND = "grep Pss: /proc/PID/smaps_rollup; ls /proc/PID/task /proc/PID/fd | wc -l"
 CORE = True
@@ -45,22 +45,22 @@ PANELS = (
 QUICK = (0, 100, 500)
 FULL = (0, 100, 500, 1000, 2000, 5000)
 FEW = 10
-"""Fewer connections than this do not tell what one costs."""
+"""Fewer connections do not show what one connection costs."""
 
 ANSWER_LIMIT_S = 20.0
 SETTLE_S = 0.2
-"""For threads and processes of earlier clients to end, before the memory of no clients is read."""
+"""Time for threads and processes of earlier clients to end, before the memory without clients is read."""
 REQUEST = b"KV/1.0 GET nothing\n"
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Connect more and more clients to one server, each of which asks once."""
-    with bench.serving() as server, Crowd(server.port) as crowd:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Connect more and more clients to one server; each sends one request."""
+    with context.serving() as server, Crowd(server.port) as crowd:
         with Crowd(server.port) as earlier:
-            earlier.grow(bench.places)  # its threads or processes, where it has a fixed number, exist from here on
+            earlier.grow(context.places)  # from here on, a fixed number of threads or processes exists
         time.sleep(SETTLE_S)
         first: tuple[Size, int] | None = None
-        for wanted in QUICK if bench.profile.quick else FULL:
+        for wanted in QUICK if context.profile.quick else FULL:
             answered = crowd.grow(wanted)
             if wanted and not answered:
                 raise FailedError("no connection was answered")
@@ -79,20 +79,20 @@ def measure(bench: Workbench) -> Iterator[Point]:
             errors = {"unanswered connections": wanted - answered} if answered < wanted else {}
             yield Point(wanted, figures, errors)
             if answered < wanted:
-                return  # more would not be answered either
+                return  # more connections would not be answered either
 
 
 def kernel_memory_kib() -> int:
-    """Return what the kernel uses for sockets, stacks of threads and page tables, of the whole machine.
+    """Return the kernel's memory for sockets, stacks of threads and page tables on the whole machine.
 
-    A connection of loopback has both ends in it, the client's too.
+    For a connection on loopback it contains both ends, also the client's.
     """
     found = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return sum(int(found[name].split()[0]) for name in ("Slab", "KernelStack", "PageTables"))
 
 
 class Crowd:
-    """Clients that connect, ask once, and stay."""
+    """Clients that connect, send one request, and stay connected."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -107,7 +107,7 @@ class Crowd:
         self._stack.close()
 
     def grow(self, wanted: int) -> int:
-        """Have so many clients in all; returns how many of them have ever been answered."""
+        """Connect further clients up to `wanted`; returns how many of all have been answered."""
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
         with selectors.DefaultSelector() as waiting:
             for _ in range(wanted - self._connected):
@@ -123,7 +123,7 @@ class Crowd:
             while waiting.get_map() and time.monotonic() < deadline_s:
                 ready = waiting.select(quiet_s)
                 if not ready:
-                    break  # nobody has been answered for a while: nobody will be
+                    break  # no client was answered for a while, so no further one will be
                 for key, _ in ready:
                     waiting.unregister(key.fileobj)
                     sock = key.fileobj  # type: ignore[assignment]
@@ -133,7 +133,7 @@ class Crowd:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """What a connection costs least and most, and whether threads pay for each."""
+    """Say what a connection costs at least and at most, and whether threads pay for each."""
     whole = {name: max(xs) for name in seen.contestants if (xs := [x for x in seen.xs(name) if x])}
     each = {name: found for name, x in whole.items() if (found := seen.get(name, x, "each_kib"))}
     if len(each) > 1:

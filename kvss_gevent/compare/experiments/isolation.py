@@ -1,4 +1,4 @@
-"""Experiment 17: a handler that raises, one that leaks, one that does not return: who goes on."""
+"""Experiment 17: a handler that raises an exception, leaks, or does not return: which clients are still served."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed
@@ -17,9 +17,9 @@ from kvss_gevent.measure.process_usage import size
 TITLE = "Isolation: a mistake in one handler"
 VARIES = "what the handler of one client does"
 TEACHES = (
-    "A mistake should cost the client that met it, and nobody else. Processes are walls: what one leaks goes with it. "
-    "Within one process the runtime decides how far an exception travels, and nothing brings back a handler that does "
-    "not return."
+    "A mistake should affect only the client whose request caused it. Processes isolate: when a process ends, its "
+    "leaked memory is free. Within one process, the runtime decides how far an exception goes, and nothing can end a "
+    "handler that does not return."
 )
 BY_HAND = "kvss serve --lab & printf 'KV/1.0 SLEEP 10000\\n' | nc -N 127.0.0.1 5050 & kvss client GET a"
 CORE = False
@@ -58,13 +58,13 @@ def run_or_fail(self, line):
     return run(self, line)
 Lab.run = run_or_fail
 """
-"""Makes two requests of the laboratory mistakes; the server is the same otherwise."""
+"""Code for the server that turns two requests of the laboratory into mistakes; all else stays the same."""
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Let one client of a new server meet each mistake, and ask on an old connection and on a new one."""
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Let one client of a new server cause each mistake, then send requests on an old and on a new connection."""
     for case, line in (("raises", RAISES), ("leaks", LEAKS), ("does not return", STAYS)):
-        with bench.serving("--lab", setup=MISTAKES) as server, contextlib.ExitStack() as stack:
+        with context.serving("--lab", setup=MISTAKES) as server, contextlib.ExitStack() as stack:
             figures: dict[str, float] = {}
             old = stack.enter_context(server.connect())
             figures["old"] = answers(old)
@@ -88,7 +88,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def answers(sock: socket.socket) -> int:
-    """Return 1 where a connection is answered in time, else 0."""
+    """Return 1 if a connection is answered in time, else 0."""
     sock.settimeout(ANSWER_LIMIT_S)
     with contextlib.suppress(OSError):
         sock.sendall(b"KV/1.0 GET nothing\n")
@@ -97,14 +97,14 @@ def answers(sock: socket.socket) -> int:
 
 
 def newcomer(server: Launched) -> int:
-    """Return 1 where a client that connects now is answered, else 0."""
+    """Return 1 if a client that connects now is answered, else 0."""
     with contextlib.suppress(OSError), server.connect(ANSWER_LIMIT_S) as sock:
         return answers(sock)
     return 0
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who goes on after each mistake."""
+    """Say which models still serve clients after each mistake."""
     for case in seen.cases():
         whole = [label_of(name) for name, found in seen.ranking("go_on", at=0, case=case) if found.low >= 2]
         none = [label_of(name) for name, found in seen.ranking("new", at=0, case=case) if found.high < 1]

@@ -1,4 +1,4 @@
-"""Experiment 22: how much code each model is."""
+"""Experiment 22: the lines of code of each model."""
 
 import ast
 import io
@@ -10,15 +10,15 @@ import kvss_gevent
 from kvss_gevent import models
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, model_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 
 TITLE = "Lines of code of each model"
 VARIES = "nothing"
 TEACHES = (
-    "A model is also what it asks of whoever writes and reads it. Blocking code is the shortest; inverted control flow "
-    "costs lines; and most of the product's lines are limits and an orderly end, not speed."
+    "A model also differs in how hard it is to write and read. Blocking code is the shortest; callbacks cost lines; "
+    "and most of the product's lines are for limits and an orderly end, not for speed."
 )
 BY_HAND = "wc -l kvss_gevent/models/*.py"
 CORE = True
@@ -41,7 +41,7 @@ SHARED = {
     "prefork": ("contract.py", "processes.py"),
     "uvloop": ("asyncio_protocol.py",),
 }
-"""Files of the models' folder that a model uses besides its own."""
+"""Other files of the folder of models that a model uses."""
 
 PRODUCT = (
     "server/gevent_server.py",
@@ -51,10 +51,10 @@ PRODUCT = (
 )
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
+def measure(context: ExperimentContext) -> Iterator[Point]:
     """Count the lines of the contestant's files."""
     root = Path(kvss_gevent.__file__).parent
-    model = model_of(bench.contestant)
+    model = model_of(context.contestant)
     if model == models.DEFAULT:
         files = [root / name for name in PRODUCT]
     else:
@@ -77,7 +77,7 @@ def count(source: str) -> int:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who is shortest and who is longest."""
+    """Say which model is the shortest and which the longest."""
     ranked = seen.ranking("lines", at=0)
     if len(ranked) > 1:
         (short, least), (long, most) = ranked[0], ranked[-1]

@@ -1,11 +1,11 @@
-"""Experiment 14: half as much again as the server can do, for two seconds, and the time until all is well again."""
+"""Experiment 14: 150 % of the server's maximum for two seconds, and the time until it has recovered."""
 
 import statistics
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -16,8 +16,8 @@ from kvss_gevent.measure.load import BUSY_SHARE
 TITLE = "Overload to 150 % and back"
 VARIES = "seconds; from the first to the third, 150 % of what the server can do are due, before and after 50 %"
 TEACHES = (
-    "What is due and cannot be done becomes a queue, and a queue is worked off with what the server has to spare: two "
-    "seconds of half too much take two seconds at half load to forget."
+    "Requests that the server cannot handle in time become a queue. The server can reduce the queue only with its "
+    "spare time: after two seconds of 150 %, it needs two seconds at half load."
 )
 BY_HAND = (
     "locust -f loadtest/kvss_locust.py --headless -H 127.0.0.1:5050 -u 8 -r 100 --kv-rate 1000 "
@@ -44,18 +44,19 @@ PANELS = (
 )
 
 WORK = b"KV/1.0 BURN 0.5"
-"""Each request computes for half a millisecond, so that any generator can ask for more than any server can do."""
+"""Each request computes for half a millisecond, so that the generator can send more than the server can do."""
 USERS = 8
 STEP_S = 1.0
 LOW, HIGH = 0.5, 1.5
 WELL = 10.0
-"""Times the usual p99 of before: it is hundreds as long as there is a queue, and a few on a busy machine."""
+"""The server has recovered if p99 is below this multiple of the usual p99: with a queue it is hundreds, on a busy
+machine a few."""
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Find out what the server can do, then ask for half of it, half as much again, and half."""
-    users = 1 if bench.contestant == "sequential" else USERS
-    with bench.serving("--lab") as server:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Find the server's maximum, then offer 50 %, 150 % and 50 % of it."""
+    users = 1 if context.contestant == "sequential" else USERS
+    with context.serving("--lab") as server:
         most = offer(server.port, 1.0, rate=None, users=users, line=WORK)
         if not most.answered:
             raise FailedError("no request was answered")
@@ -81,7 +82,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """How long each took to be well again."""
+    """Say how long each model took to recover."""
     recovered = {name: found for name in seen.contestants if (found := seen.get(name, 0, "recover_s", "recovery"))}
     if recovered:
         order = sorted(recovered, key=lambda name: recovered[name].median)

@@ -1,4 +1,4 @@
-"""Experiment 23: new servers beside servers from which clients have come and gone: what the allocator remembers."""
+"""Experiment 23: new servers compared with servers that have served clients before: the state of the allocator."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +16,8 @@ TITLE = "New servers and servers that have served before"
 VARIES = "requests a second, 32 at once"
 TEACHES = (
     "glibc gets large blocks from the kernel at each request and gives them back, until one has been freed: then it "
-    "keeps them. A new server that receives into fresh buffers of 256 KiB pays for two more system calls and for page "
-    "faults, and stops paying once any client has come and gone. A comparison that does not say which of the two it "
-    "measured has measured that."
+    "keeps them. A new server that receives into new buffers of 256 KiB pays for two more system calls and for page "
+    "faults, until one client has come and gone. A comparison must say which of the two states it measured."
 )
 BY_HAND = "strace -f -c -e trace=mmap,munmap -p PID"
 CORE = False
@@ -39,10 +38,10 @@ PANELS = (
 )
 
 
-def measure_together(bench: Generation) -> Iterator[tuple[str, Point | str]]:
-    """Measure new servers, and others that were primed."""
+def measure_together(context: Generation) -> Iterator[tuple[str, Point | str]]:
+    """Measure new servers, and servers that have served clients before."""
     for case, primed in ((NEW, False), (SERVED, True)):
-        for name, found in bench.by_turns((PACE,), 6, 0.04, primed=primed, stored=False):
+        for name, found in context.by_turns((PACE,), 6, 0.04, primed=primed, stored=False):
             yield name, found if isinstance(found, str) else replace(found, case=case)
 
 
@@ -52,7 +51,7 @@ def is_settled(_: Seen) -> bool:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Whose cost changes, and by how much."""
+    """Say which models' costs change, and by how much."""
     changed: list[str] = []
     same: list[str] = []
     for name in seen.contestants:

@@ -1,4 +1,4 @@
-"""Experiment 2: how long clients wait at shares of what each server can do, when requests are work."""
+"""Experiment 2: how long clients wait at different shares of a server's maximum, if requests compute."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from kvss_gevent.compare.estimate import judge
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -15,8 +15,8 @@ from kvss_gevent.compare.words import listed, milliseconds
 TITLE = "The knee: response time against the share of a server's maximum"
 VARIES = "offered rate, as a share of the most that this server answers"
 TEACHES = (
-    "Response time stays near the floor until a server has hardly any time to spare, and then has no bound: the hockey "
-    "stick. Past the maximum the queue grows for as long as the load lasts, and the wait depends on that alone."
+    "Response time stays short until a server has hardly any time to spare, and then it has no bound: its curve looks "
+    "like a hockey stick. Past the maximum the queue grows as long as the load lasts, and so does the wait."
 )
 BY_HAND = (
     "kvss serve --lab & kvss load -H 127.0.0.1:5050 --headless -u 32 -r 100 -t 5s --kv-rate 3000 "
@@ -32,7 +32,7 @@ WORK = b"KV/1.0 BURN 0.2"
 SHARES = (0.5, 0.8, 0.9, 1.0, 1.1)
 BELOW, ABOVE = 0.8, 1.1
 QUEUE = 3.0
-"""Times the p99 of below: what a queue makes of it, at the least."""
+"""With a queue, p99 is at least this multiple of the p99 below the maximum."""
 
 PANELS = (
     Panel(
@@ -59,20 +59,20 @@ PANELS = (
 )
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Find out what the server can do, then offer shares of it."""
-    seconds = max(bench.profile.seconds, 0.5)
-    with bench.serving("--lab") as server:
-        most = offer(server.port, seconds, rate=None, users=bench.places, line=WORK, served=True)
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Find the server's maximum, then offer shares of it."""
+    seconds = max(context.profile.seconds, 0.5)
+    with context.serving("--lab") as server:
+        most = offer(server.port, seconds, rate=None, users=context.places, line=WORK, served=True)
         if not most.answered:
             raise FailedError("no request was answered")
         able = most.answered / most.seconds
         for share in SHARES:
-            point, offered = bench.offer(
+            point, offered = context.offer(
                 server,
                 share,
                 rate=share * able,
-                users=bench.places,
+                users=context.places,
                 line=WORK,
                 seconds=seconds,
                 drain_s=1.5,
@@ -83,13 +83,13 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 "able_per_s": able,
                 "answered_share": point.figures["answered_per_s"] / max(point.figures["offered_per_s"], 1e-9),
             }
-            # Past its maximum a server leaves something unanswered for as long as one likes: that is the result.
+            # Past its maximum a server always leaves requests unanswered: this is the result, and not an error.
             late = {} if share >= 1 else point.errors
             yield replace(point, figures=figures, errors=late, limited=point.limited and offered.cpu_share > 0.9)
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """What the maxima are, and whether each waits longer past it."""
+    """Say what the maxima are, and whether clients wait longer past them."""
     able = dict(seen.ranking("able_per_s", at=SHARES[0], lowest_first=False))
     if able:
         yield Statement(

@@ -1,11 +1,11 @@
-"""Experiment 16: what helps a loop whose handlers compute or block: a thread, or a process, and what either costs."""
+"""Experiment 16: threads and processes as remedies for a loop whose handlers compute or block, and their costs."""
 
 import sys
 from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, serving
-from kvss_gevent.compare.measuring.experiment_context import Workbench, asking
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext, asking
 from kvss_gevent.compare.measuring.open_loop import offer
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
@@ -15,9 +15,9 @@ from kvss_gevent.measure.process_usage import cpu_ns
 TITLE = "Remedies for a loop whose handlers compute or block"
 VARIES = "what runs the handler: 0 the loop, 1 a thread, 2 a process"
 TEACHES = (
-    "A call that blocks is cured by a thread. A handler that computes is not: its thread holds the interpreter's lock "
-    "for the switch interval at a time. That is cured by a process, which has a lock of its own. Both cost for every "
-    "request that takes the detour, so that it should be taken only where it is needed."
+    "A thread helps if a call blocks. It does not help if a handler computes: its thread holds the interpreter's lock "
+    "for a switch interval at a time. Then a process helps, because it has its own lock. Both cost time for every "
+    "request that uses them, so use them only where they are needed."
 )
 BY_HAND = "python -m kvss_gevent.compare.measuring.remedy_server asyncio thread"
 CORE = False
@@ -46,14 +46,14 @@ WORK = {"computes (BURN 50)": b"KV/1.0 BURN 50", "blocks (SLEEP 50)": b"KV/1.0 S
 RATE, SECONDS = 50.0, 1.2
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Ask at a slow pace beside a client whose requests compute, or block; then for empty work at full speed."""
-    framework = "gevent" if bench.contestant == "gevent-plain" else "asyncio"
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Send requests slowly beside a client whose requests compute or block; then send empty work at full speed."""
+    framework = "gevent" if context.contestant == "gevent-plain" else "asyncio"
     for x, remedy in enumerate(REMEDIES):
         words = [sys.executable, "-m", "kvss_gevent.compare.measuring.remedy_server", framework, remedy]
-        with serving(words, bench.cores.server) as server:
+        with serving(words, context.cores.server) as server:
             for case, line in WORK.items():
-                point, _ = bench.offer(
+                point, _ = context.offer(
                     server,
                     x,
                     rate=RATE,
@@ -66,12 +66,12 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 yield point
             before_ns = cpu_ns(server.pid)
             offered = offer(server.port, 0.5, rate=1000, users=4, line=b"KV/1.0 BURN 0")
-            cost_us = (cpu_ns(server.pid) - before_ns) / 1000 / max(offered.due * 1.4, 1)  # 0.2 s of warming up besides
+            cost_us = (cpu_ns(server.pid) - before_ns) / 1000 / max(offered.due * 1.4, 1)  # plus 0.2 s of warm-up
             yield Point(x, {"detour_us": cost_us}, case="an empty request")
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """What each remedy cures."""
+    """Say what each remedy helps against."""
     for name in seen.contestants:
         for case in WORK:
             waits = [seen.get(name, x, "p99_us", case) for x in range(len(REMEDIES))]

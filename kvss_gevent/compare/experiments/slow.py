@@ -1,4 +1,4 @@
-"""Experiment 5: what clients wait beside others that send half a line and no more, or do not read their replies."""
+"""Experiment 5: how long clients wait beside others that send a line very slowly, or do not read their replies."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ import gevent.socket
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import CLIENTS, named
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import milliseconds
@@ -17,8 +17,8 @@ from kvss_gevent.compare.words import milliseconds
 TITLE = "Latency beside slow clients"
 VARIES = "slow clients: half of them drip one line, half do not read their replies"
 TEACHES = (
-    "A client that is slow costs whatever it occupies. Where that is a place in a pool, a few of them keep everybody "
-    "else out without sending anything to speak of; where it is a buffer, nobody notices."
+    "A slow client costs what it occupies. If that is a place in a pool, a few slow clients keep all others out, "
+    "although they send almost nothing. If it is only a buffer, no other client notices."
 )
 BY_HAND = "printf 'KV/1.0 PUT half' | nc 127.0.0.1 5050 & kvss bench 127.0.0.1:5050 --connections 4"
 CORE = False
@@ -38,13 +38,13 @@ FULL = (0, 10, 50, 200)
 RATE, USERS = 500.0, 4
 DRIP_S = 0.2
 DEAF_REQUESTS = 2000
-"""GETs of 64 KiB whose replies nobody reads: far more than the kernel takes."""
+"""GETs of 64 KiB whose replies are not read: far more than fits into the kernel's buffers."""
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Ask at a steady pace beside more and more slow clients."""
-    for slow in QUICK if bench.profile.quick else FULL:
-        with bench.serving() as server, contextlib.ExitStack() as stack:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Send requests at a steady rate beside more and more slow clients."""
+    for slow in QUICK if context.profile.quick else FULL:
+        with context.serving() as server, contextlib.ExitStack() as stack:
             dripping = [connect(server.port, stack) for _ in range(slow - slow // 2)]
             deaf = [connect(server.port, stack) for _ in range(slow // 2)]
             if deaf:
@@ -54,7 +54,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
                 with contextlib.suppress(BlockingIOError):
                     sock.send(b"KV/1.0 GET big\n" * DEAF_REQUESTS)
             gevent.sleep(0.2)
-            point, _ = bench.offer(
+            point, _ = context.offer(
                 server, slow, rate=RATE, users=USERS, line=b"KV/1.0 PUT probe x", beside=[drip(dripping)]
             )
             yield point
@@ -66,7 +66,7 @@ def connect(port: int, stack: contextlib.ExitStack) -> socket.socket:
 
 
 def drip(socks: list[socket.socket]) -> Callable[[], None]:
-    """Return what sends a byte of an endless line on every socket, again and again."""
+    """Return a function that sends a byte of an endless line on every socket, again and again."""
 
     def go() -> None:
         data = b"KV/1.0 PUT k "
@@ -81,7 +81,7 @@ def drip(socks: list[socket.socket]) -> Callable[[], None]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who notices slow clients."""
+    """Say in which models clients notice slow clients."""
     most = max(seen.xs())
     out, unmoved = [], []
     for name in seen.contestants:

@@ -1,4 +1,4 @@
-"""Experiment 3: a server that stands still for a second, seen by a closed loop and by an open one."""
+"""Experiment 3: a server that is stopped for a second, measured by a closed loop and by an open loop."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import gevent
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import milliseconds
@@ -17,8 +17,8 @@ from kvss_gevent.measure.launch import Launched
 TITLE = "The same stall seen by a closed and by an open loop"
 VARIES = "percentile of the response times"
 TEACHES = (
-    "A closed loop asks a server that stands still for nothing, and so hardly counts the wait: coordinated omission. "
-    "An open loop counts every request that was due meanwhile from when it was due."
+    "A closed loop sends nothing to a server that stands still, so it hardly counts the wait: coordinated omission. An "
+    "open loop counts every request that was due meanwhile, from its due time on."
 )
 BY_HAND = (
     "(sleep 3; kill -STOP PID; sleep 1; kill -CONT PID) & locust -f loadtest/kvss_locust.py "
@@ -40,11 +40,11 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 STALL_S, SECONDS, RATE, USERS = 1.0, 4.0, 1000.0, 10
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Stop the server for a second in the middle of either loop."""
-    with bench.serving() as server:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Stop the server for a second in the middle of each loop."""
+    with context.serving() as server:
         for case, rate in (("closed loop", None), ("open loop", RATE)):
-            point, offered = bench.offer(
+            point, offered = context.offer(
                 server, 0, rate=rate, users=USERS, seconds=SECONDS, beside=[stopping(server)], case=case
             )
             values = offered.response.percentiles(PERCENTILES)
@@ -53,7 +53,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def stopping(server: Launched) -> Callable[[], None]:
-    """Return what stops the server after a second, for STALL_S."""
+    """Return a function that stops the server after a second, for STALL_S."""
 
     def stop() -> None:
         gevent.sleep(1.0)
@@ -67,7 +67,7 @@ def stopping(server: Launched) -> Callable[[], None]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """What either loop says of the same second."""
+    """Say what each loop reports of the same second."""
     for name in seen.contestants:
         closed = seen.get(name, 99.0, "response_us", "closed loop")
         opened = seen.get(name, 99.0, "response_us", "open loop")

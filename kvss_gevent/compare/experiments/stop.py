@@ -1,4 +1,4 @@
-"""Experiment 21: what becomes of requests under way when the server is told to stop, and how long it takes to end."""
+"""Experiment 21: whether requests under way are answered when the server must stop, and how long its end takes."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, model_of
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import listed
@@ -15,9 +15,9 @@ from kvss_gevent.compare.words import listed
 TITLE = "Cancellation and the end of a server"
 VARIES = "clients, each with one request of 50 ms under way when SIGTERM comes"
 TEACHES = (
-    "To stop is the hard part of a server. What was received should be answered, what is idle should be cut, and the "
-    "process should be gone soon. A textbook cuts everybody off; the product drains first; a library with structured "
-    "cancellation knows at least what it cancels."
+    "The end is the hard part of a server. Received requests should be answered, idle connections closed, and the "
+    "process should end soon. A textbook server disconnects all clients; the product drains first; a library with "
+    "structured cancellation at least knows what it cancels."
 )
 BY_HAND = "kvss serve --lab & printf 'KV/1.0 SLEEP 500\\n' | nc -N 127.0.0.1 5050 & sleep 0.1; kill -TERM %1"
 CORE = False
@@ -35,10 +35,10 @@ PANELS = (
 CLIENTS, WORK_MS, LEAD_S, LIMIT_S = 8, 50, 0.03, 12.0
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Have clients ask for slow requests, tell the server to stop, and count replies."""
-    clients = min(CLIENTS, bench.places)
-    with bench.serving("--lab") as server, contextlib.ExitStack() as stack:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Send slow requests, tell the server to stop, and count replies."""
+    clients = min(CLIENTS, context.places)
+    with context.serving("--lab") as server, contextlib.ExitStack() as stack:
         socks = [stack.enter_context(server.connect(LIMIT_S)) for _ in range(clients)]
         for sock in socks:
             sock.sendall(b"KV/1.0 GET nothing\n")
@@ -58,7 +58,7 @@ def measure(bench: Workbench) -> Iterator[Point]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who answers all that was under way, who part of it, and who takes long."""
+    """Say which models answer all requests under way, and which only some."""
     answered = {
         name: found for name, found in seen.ranking("answered", lowest_first=False) if model_of(name) != "sequential"
     }

@@ -1,4 +1,4 @@
-"""Experiment 10: many clients connect at the same moment: how fast they are accepted, how long each waits."""
+"""Experiment 10: many clients connect at the same moment: how fast they are accepted and how long each waits."""
 
 import contextlib
 import selectors
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from kvss_gevent.compare.experiments import Panel, Statement
 from kvss_gevent.compare.measuring.contestant import label_of, named
-from kvss_gevent.compare.measuring.experiment_context import Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext
 from kvss_gevent.compare.rows import Point
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import times
@@ -17,8 +17,8 @@ from kvss_gevent.compare.words import times
 TITLE = "A storm of connections"
 VARIES = "clients that connect at the same moment and ask once each"
 TEACHES = (
-    "Accepting is work, too: a thread or a process for each client is made before its first byte is read, and the "
-    "last in the queue waits for all of them."
+    "Accepting is work too: a thread or a process for each client is made before its first byte is read, and the last "
+    "client in the queue waits for all others."
 )
 BY_HAND = (
     "locust -f loadtest/kvss_locust.py ConnectPerRequest --headless -H 127.0.0.1:5050 -u 32 -r 100 -t 5s --only-summary"
@@ -42,10 +42,10 @@ QUIET_S = 2.0
 REQUEST = b"KV/1.0 GET nothing\n"
 
 
-def measure(bench: Workbench) -> Iterator[Point]:
-    """Let a new server meet more and more clients at once."""
-    with bench.serving() as server:
-        for clients in QUICK if bench.profile.quick else FULL:
+def measure(context: ExperimentContext) -> Iterator[Point]:
+    """Connect more and more clients at once to a new server."""
+    with context.serving() as server:
+        for clients in QUICK if context.profile.quick else FULL:
             took_us, whole_s = storm(server.port, clients)
             errors = {"unanswered connections": clients - len(took_us)} if len(took_us) < clients else {}
             figures: dict[str, float] = {"accepted_per_s": len(took_us) / whole_s}
@@ -87,7 +87,7 @@ def storm(port: int, clients: int) -> tuple[list[float], float]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Who accepts fastest, who slowest, and who leaves clients standing."""
+    """Say which model accepts fastest, which slowest, and which leave clients without an answer."""
     most = max(seen.xs())
     ranked = [
         (name, rate)

@@ -1,8 +1,8 @@
-"""What is compared: contestants, the commands of their servers, and running one on its own processors.
+"""The contestants that are compared, the commands of their servers, and how a server is run.
 
-A contestant is a model's name; NAME+disk is the model on a disk store, for what runs in several processes cannot keep
-its data in memory, and is compared with models that do not either; NAME+again is the model once more, which shows how
-far apart two equal servers come out. `null` is null_server.py.
+A contestant is the name of a model. NAME+disk is the model with a disk store: models with several processes cannot keep
+data in memory, and are compared with others on disk. NAME+again is the model once more, which shows how much two equal
+servers differ. `null` is null_server.py.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ ON_DISK = "+disk"
 AGAIN = "+again"
 
 CLIENTS = 32
-"""Connections wherever their number is not what is varied, and the threads of pool."""
+"""The number of connections if an experiment does not vary it, and the number of threads of pool."""
 
 LABELS = {"gevent": "gevent (tuned)", "gevent-plain": "gevent (textbook)", NULL: "null server"}
-"""Names for readers: the product is tuned, and every other model is as its textbook has it."""
+"""Names in reports: the product is tuned, and every other model is as in its textbook."""
 
 PROGRAM = """
 import sys
@@ -39,12 +39,12 @@ class FailedError(Exception):
 
 
 def model_of(contestant: str) -> str:
-    """Return the model that a contestant is."""
+    """Return the model of a contestant."""
     return contestant.removesuffix(AGAIN).removesuffix(ON_DISK)
 
 
 def label_of(contestant: str) -> str:
-    """Return a contestant's name for readers."""
+    """Return a contestant's name in reports."""
     label = LABELS.get(model_of(contestant), model_of(contestant))
     if contestant.endswith(AGAIN):
         return f"{label}, again"
@@ -52,7 +52,7 @@ def label_of(contestant: str) -> str:
 
 
 def named(contestants: Iterable[str]) -> str:
-    """Return contestants' names for readers, as words of a sentence."""
+    """Return contestants' names in reports, as words of a sentence."""
     return listed(map(label_of, contestants))
 
 
@@ -62,9 +62,9 @@ def is_on_disk(contestant: str) -> bool:
 
 
 def places_of(contestant: str, cores: Cores) -> int:
-    """Return how many clients a contestant is measured with: CLIENTS, or as many as it can serve at a time.
+    """Return the number of clients for a contestant: CLIENTS, or as many as it can serve at a time.
 
-    prefork has as many processes as it has processors, and each serves one client at a time.
+    prefork has as many processes as processors, and each serves one client at a time.
     """
     model = model_of(contestant)
     return {"sequential": 1, "prefork": len(cores.server)}.get(model, CLIENTS)
@@ -73,7 +73,7 @@ def places_of(contestant: str, cores: Cores) -> int:
 def command(
     contestant: str, directory: Path, flags: tuple[str, ...] = (), setup: str = "", *, cores: Cores
 ) -> list[str]:
-    """Return the command that serves a contestant; setup is Python that the server runs before anything else."""
+    """Return the command of a contestant's server. setup: Python code that the server runs first."""
     if contestant == NULL:
         return [sys.executable, "-m", "kvss_gevent.compare.measuring.null_server"]
     words = kvss("--model", model_of(contestant))
@@ -88,7 +88,7 @@ def command(
 
 @contextlib.contextmanager
 def serving(words: list[str], processors: frozenset[int]) -> Iterator[Launched]:
-    """Run a server until the block ends. Raises FailedError where it does not start."""
+    """Run a server until the block ends. Raises FailedError if it does not start."""
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(launched(words, processors=processors))
@@ -98,7 +98,7 @@ def serving(words: list[str], processors: frozenset[int]) -> Iterator[Launched]:
 
 
 def raise_descriptor_limit() -> int:
-    """Allow this process and what it starts as many open files as may be; returns how many that is."""
+    """Raise the limit of open files of this process and its children as far as allowed; returns the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

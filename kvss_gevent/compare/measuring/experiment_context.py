@@ -1,4 +1,4 @@
-"""What an experiment is given: a server of the contestant, ways to load it, and the facts of the run."""
+"""What an experiment gets: a server of the contestant, ways to load it, and the profile of the run."""
 
 import itertools
 import socket
@@ -25,29 +25,29 @@ from kvss_gevent.measure.prepared_connections import Unusable
 from kvss_gevent.measure.process_usage import Usage, cpu_wait_s, usage
 
 OTHERS_SHARE = 0.1
-"""Of the time: when other processes had the server's processor, or the generator waited for its own, any longer, the
-measurement was disturbed."""
+"""A measurement was disturbed if other processes had the server's processor, or the generator waited for its own, for a
+larger share of the time."""
 
 TICKS_S = 0.02
-"""How exactly the time of others is known."""
+"""The error of the time of other processes."""
 
 LATE_US = 1000
-"""A generator later than this at the median was not offering what it says."""
+"""A generator that is later at the median does not offer the given rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """How long and how often to measure: `quick` for a first look, `full` for a report to keep.
 
-    seconds: of each measurement, warm-up left out.
+    seconds: the length of each measurement, without the warm-up.
     """
 
     name: str
     repeats: int
     generations: int
-    """Of a paired experiment, at the least."""
+    """The generations of a paired experiment, at least."""
     most_generations: int
-    """Where intervals are still wide and there is time."""
+    """The generations at most, if intervals are still wide and there is time."""
     seconds: float
     warmup_s: float
     budget_s: float = 400.0
@@ -55,7 +55,7 @@ class Profile:
 
     @property
     def quick(self) -> bool:
-        """Whether few points must do."""
+        """Whether experiments measure only a few points."""
         return self.name == "quick"
 
 
@@ -65,7 +65,7 @@ FULL = Profile("full", 7, 10, 30, 2.0, 0.5, 4 * 3600.0)
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a paired experiment is given: all its contestants at once."""
+    """What a paired experiment gets: all its contestants at once."""
 
     contestants: Sequence[str]
     cores: Cores
@@ -73,15 +73,15 @@ class Generation:
     def by_turns(
         self, paces: Sequence[Pace], rounds: int, slice_s: float, *, primed: bool = True, stored: bool = True
     ) -> Iterator[tuple[str, Point | str]]:
-        """Measure all contestants by turns; see interleave.generation."""
+        """Measure all contestants in turn; see interleave.generation."""
         return generation(
             self.contestants, paces, self.cores, rounds=rounds, slice_s=slice_s, primed=primed, stored=stored
         )
 
 
 @dataclass(slots=True)
-class Workbench:
-    """The place of one trial; nothing of it outlives the trial."""
+class ExperimentContext:
+    """The contestant, the profile and the processors of one trial, and ways to load a server."""
 
     contestant: str
     profile: Profile
@@ -90,7 +90,7 @@ class Workbench:
 
     @property
     def places(self) -> int:
-        """How many clients the contestant is measured with, where that is not what is varied."""
+        """The number of clients for the contestant, if the experiment does not vary it."""
         return places_of(self.contestant, self.cores)
 
     @contextmanager
@@ -101,7 +101,7 @@ class Workbench:
         primed: bool = True,
         processors: frozenset[int] = frozenset(),
     ) -> Iterator[Launched]:
-        """Run a server of the contestant until the block ends, on its processors or others. Raises FailedError."""
+        """Run a server of the contestant until the block ends, on its own or other processors. Raises FailedError."""
         words = command(self.contestant, self.directory, flags, setup, cores=self.cores)
         with serving(words, processors or self.cores.server) as server:
             if primed:
@@ -111,10 +111,10 @@ class Workbench:
     def saturate(
         self, server: Launched, x: float, load: ClosedLoad, case: str = ""
     ) -> tuple[Point, Usage, LoadOutcome]:
-        """Ask for as much as the server can do; returns the point at x, what the server used, and all else.
+        """Load the server as much as possible; returns the point at x, the server's usage, and the whole outcome.
 
-        Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, per request), generator_us. Raises
-        FailedError where nothing could be measured.
+        Figures: rate_per_s, p50_us, p99_us (of packets), cpu_us (of the server, for a request), generator_us. Raises
+        FailedError if nothing could be measured.
         """
         readings: list[Reading] = []
         try:
@@ -139,15 +139,15 @@ class Workbench:
         return point, used, outcome
 
     def load(self, connections: int = 32, depth: int = 1, value_bytes: int = 64, get_percent: int = 80) -> ClosedLoad:
-        """Return a load of this profile's length."""
+        """Return a load with the length of the profile."""
         seconds, warmup_s = self.profile.seconds, self.profile.warmup_s
         return ClosedLoad(connections, depth, get_percent, value_bytes, 1000, seconds, warmup_s, drain_s=0.3)
 
     def offer(self, server: Launched, x: float, *, case: str = "", **how: Any) -> tuple[Point, Offered]:
-        """Offer requests at a rate, see openloop.offer, for the profile's seconds or `seconds`; returns the point at x.
+        """Offer requests at a rate for the profile's seconds or `seconds`; returns the point at x. See open_loop.offer.
 
-        Figures: offered_per_s, answered_per_s (within the window), p50_us, p99_us, max_us from the intended start,
-        lag_us at the median.
+        Figures: offered_per_s, answered_per_s (within the window), p50_us, p99_us, max_us (from the intended start),
+        lag_us (at the median).
         """
         seconds = how.pop("seconds", self.profile.seconds)
         try:
@@ -176,7 +176,7 @@ class Workbench:
         return Reading(time.monotonic(), usage(server.pid), busy_s(self.cores.server), cpu_wait_s())
 
     def _between(self, before: "Reading", after: "Reading") -> tuple[Usage, bool]:
-        """Return what the server used between two readings, and whether other processes were in the way."""
+        """Return what the server used between two readings, and whether other processes disturbed it."""
         took_s = after.at_s - before.at_s
         used = after.server.since(before.server)
         others_s = after.busy_s - before.busy_s - used.cpu_ns / 1e9 if self.cores.apart else 0.0
@@ -185,7 +185,7 @@ class Workbench:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What counters said at one moment: of the server, of its processors, of the generator's waiting for its own."""
+    """Counters at one moment: of the server, of its processors, and of the generator's waits for a processor."""
 
     at_s: float
     server: Usage
@@ -196,9 +196,9 @@ class Reading:
 def asking(
     port: int, line: bytes, replies: list[float] | None = None, *, requests: int | None = None
 ) -> Callable[[], None]:
-    """Return a greenlet's body: a client that sends a request line, waits for its reply, and sends it again.
+    """Return a function for a greenlet: a client that sends a request line and waits for its reply, again and again.
 
-    requests: how often, None for as long as it lives. replies: takes for each reply the seconds since the client began.
+    requests: how often, None for no end. replies: gets, for each reply, the seconds since the client began.
     """
 
     def ask() -> None:

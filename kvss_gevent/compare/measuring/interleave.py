@@ -1,8 +1,8 @@
-"""All contestants' servers up at once, and each in turn loaded for some tens of milliseconds: one generation.
+"""Measures one generation: the servers of all contestants run at once, and each in turn is loaded for about 40 ms.
 
-The order is shuffled for every round. What slowly changes on the machine meets all alike, and two slices of one round
-lie within a second of each other. A generation has servers of its own, because the memory layout of a process moves its
-cost by some percent for as long as it lives.
+The order is shuffled for every round. So slow changes of the machine affect all servers alike, and two slices of a
+round lie within a second of each other. Every generation has new servers, because the memory layout of a process
+changes its cost by some percent for its whole life.
 """
 
 import math
@@ -20,13 +20,13 @@ from kvss_gevent.compare.measuring.processors import Cores
 from kvss_gevent.compare.rows import Point
 
 LATE_SHARE = 0.02
-"""Of the requests: a server that was late with more was at its end, or others had its processor."""
+"""If a larger share of requests was late, the server was saturated, or other processes had its processor."""
 
 SATURATED_SHARE = 0.8
-"""Of a processor: a server that was late and used more than that was at its end, and its cost is that of a queue."""
+"""A server that was late and used a larger share of a processor was saturated, and its cost is that of a queue."""
 
 
-def generation(  # noqa: PLR0913 - three are asked for, the others have names
+def generation(  # noqa: PLR0913 - three are positional, the others have names
     contestants: Sequence[str],
     paces: Sequence[Pace],
     cores: Cores,
@@ -36,10 +36,10 @@ def generation(  # noqa: PLR0913 - three are asked for, the others have names
     primed: bool = True,
     stored: bool = True,
 ) -> Iterator[tuple[str, Point | str]]:
-    """Measure one generation; yields each contestant with its points, one for each pace, or with why there is none.
+    """Measure one generation; yields each contestant with a point for each pace, or with the reason why there is none.
 
-    Figures: cpu_us, the geometric mean over the rounds, so that the ratio of two contestants is the mean of the ratios
-    within the rounds; spread, the standard deviation of its logarithm over the rounds.
+    Figures: cpu_us, the geometric mean over the rounds, so that the ratio of two contestants is the mean of their
+    ratios in the rounds; spread, the standard deviation of its logarithm over the rounds.
     """
     order = random.Random()
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""A server that does next to nothing: it answers every line with `200 OK`, unread. What no server can be faster than.
+"""A server that answers every line with `200 OK` without reading it. No server can be faster.
 
-The laboratory measures it beside the models: where it is not clearly faster than one of them, the generator is what
-was measured. Run as `python -m kvss_gevent.compare.measuring.null_server`; it listens on a free port of loopback and
-says which.
+The laboratory measures it together with the models. If it is not clearly faster than a model, the figures are those of
+the generator. Run as `python -m kvss_gevent.compare.measuring.null_server`, it listens on a free port of loopback and
+prints it.
 """
 
 import select
@@ -33,17 +33,17 @@ def main() -> None:
             try:
                 data = sock.recv(RECV_BYTES)
                 if data:
-                    # Replies are short and nobody sends without reading: they always fit.
+                    # Replies are short, and all clients read them, so they always fit into the socket's buffer.
                     sock.send(OK * data.count(b"\n"))
                     continue
             except OSError:
-                pass  # the client broke the connection off
+                pass  # the client reset the connection
             del clients[number]
             sock.close()
 
 
 def accept(listener: socket.socket, epoll: select.epoll, clients: dict[int, socket.socket]) -> None:
-    """Take one client."""
+    """Accept one client."""
     try:
         sock, _ = listener.accept()
     except OSError:

@@ -1,7 +1,7 @@
-"""Offers a server requests at a rate, with the load tester's users and without Locust around them.
+"""Offers requests to a server at a rate, with the users of the load tester but without Locust.
 
-The users, their schedules, the verification of values and the histograms are those of `locust -f
-loadtest/kvss_locust.py`; a run here takes no process of its own and no second to start.
+Users, schedules, verification of values and histograms are those of `kvss load`. A run needs no new process and starts
+at once.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _GOOD = (REPLY[Status.OK], REPLY[Status.CREATED])
 
 @dataclass(slots=True)
 class Offered:
-    """What came of it: response times from the intended start, of requests that were answered, and what was not.
+    """The result: response times, from the intended start, of answered requests, and the number of others.
 
-    seconds: the measured window. behind: requests that were due by its end and answered, if at all, after it.
-    ticks: (seconds since the window began, response times of requests answered in the quarter of a second before).
+    seconds: the measured window. behind: requests that were due in it and not answered in it. ticks: (seconds since the
+    begin of the window, response times of the requests answered in the 0.25 s before).
     """
 
     seconds: float
@@ -65,38 +65,38 @@ class Offered:
 
 
 class Fixed:
-    """Stands in for RequestStream: the same request line again and again, such as `KV/1.0 BURN 0.5`."""
+    """Replaces RequestStream: it sends the same request line again and again, such as `KV/1.0 BURN 0.5`."""
 
     class ledger:
-        """Nothing is known of any key."""
+        """A ledger without keys."""
 
         floor = proven = deleted = ()
 
     first_new = 0
-    """Every key counts as new: no reply is known beforehand."""
+    """All keys count as new, so no reply is known in advance."""
     ahead = BURST
 
     def __init__(self, line: bytes) -> None:
         self._line = line + b"\n"
 
     def steps(self, size: int) -> list[Step]:
-        """Return so many requests."""
+        """Return `size` steps."""
         return [(0, 0)] * size
 
     def burst(self) -> list[tuple[int, int, bytes]]:
-        """Return a burst of them."""
+        """Return a burst of steps."""
         return [(0, 0, b"")] * BURST
 
     def prepare(self, op: int, key: int) -> tuple[bytes, Any]:
-        """Return the line."""
+        """Return the line and the expectation for its reply."""
         return self._line, (op, key, 0, 0, False, b"")
 
     def judge(self, _: Any, reply: bytes) -> tuple[int, str]:
-        """Tell whether the reply is one of success."""
+        """Return the outcome of a reply: a hit if it is a success."""
         return (_GET_HIT, "") if reply in _GOOD else (_GET_ERROR, reply.decode(errors="replace"))
 
 
-def offer(  # noqa: PLR0913 - a port and how long; the others have names
+def offer(  # noqa: PLR0913 - two are positional, the others have names
     port: int,
     seconds: float,
     *,
@@ -109,12 +109,12 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
     beside: Sequence[Callable[[], None]] = (),
     served: bool = False,
 ) -> Offered:
-    """Offer `rate` requests a second over `users` connections, or closed loop with None; returns after the drain.
+    """Offer `rate` requests a second over `users` connections (None: a closed loop); returns after the drain.
 
-    line: what is sent instead of GETs and PUTs. shape: see shapes.py. beside: greenlets to run from the beginning of
-    the window, killed at its end. served: begin when every connection has had a reply, for making a process for each
-    takes longer than the warm-up. Raises FailedError where the server cannot be reached, takes no keys or leaves a
-    connection without that reply.
+    line: sent instead of GETs and PUTs. shape: see shapes.py. beside: functions that run in greenlets from the begin of
+    the window to its end. served: begin after every connection had a reply, because making a process for each can take
+    longer than the warm-up. Raises FailedError if the server cannot be reached, stores no keys, or leaves a connection
+    without that reply.
     """
     texts = {
         "rate": "" if rate is None else f"{rate:g}",
@@ -152,7 +152,7 @@ def offer(  # noqa: PLR0913 - a port and how long; the others have names
         run.measure(begin, seconds, lambda: False)
     finally:
         gevent.killall([*greenlets, *company], timeout=1)
-    gc.unfreeze()  # the next run freezes again: what this one leaves is to be collected in between
+    gc.unfreeze()  # so that the objects of this run can be collected; the next run freezes again
     collector.finish()
     whole, at_end = collector.whole, run.summary()
     return Offered(
@@ -185,7 +185,7 @@ def _have_served(users: Sequence[VirtualUser]) -> None:
 
 
 def _work(user: VirtualUser, line: bytes) -> None:
-    """Be one user."""
+    """Run one user until the run is closed."""
     run = user.run
     user.depth = 1
     workload = Workload(run.options.mix, run.options.key_dist)
@@ -196,6 +196,6 @@ def _work(user: VirtualUser, line: bytes) -> None:
             if run.closing and user.queue is None:
                 gevent.sleep(0.01)
             else:
-                loops.work(user, stream)  # in open loop what is due is still sent during the drain
+                loops.work(user, stream)  # in an open loop, due requests are still sent during the drain
     finally:
         user.stop()

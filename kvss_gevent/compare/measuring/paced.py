@@ -1,7 +1,7 @@
-"""Requests at a fixed pace, singly or many at once, to servers that take turns of some tens of milliseconds.
+"""Sends requests at a fixed pace, one or many at once, to one server after the other, each for about 40 ms.
 
-The pace is far below what a server can do, so that what it uses for a request is its own cost and not how fast the
-generator was. The generator spins between sends: epoll waits in whole milliseconds, and the pace is finer than that.
+The pace is far below a server's maximum, so that its CPU time for a request does not depend on the generator's speed.
+The generator polls between sends, because epoll waits in whole milliseconds, and the pace is finer.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from kvss_gevent.measure.prepared_connections import connect_all, resolve, store
 from kvss_gevent.measure.process_usage import cpu_ns
 
 REPLY_LIMIT_S: Final = 2.0
-"""For the replies to what a slice has sent."""
+"""How long to wait for the replies of a slice."""
 
 PRIMING_BYTES: Final = 600_000
 PRIMING_CLIENTS: Final = 4
@@ -25,7 +25,7 @@ PRIMING_CLIENTS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """per_s requests a second, `at_once` of them sent together on as many connections."""
+    """per_s requests a second; at_once of them are sent together, each on its own connection."""
 
     per_s: int
     at_once: int
@@ -36,9 +36,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one turn of a server came to.
+    """The result of one turn of a server.
 
-    late: requests that were due while their connection still waited, and were not sent. cpu_ns: of the server.
+    late: due requests that were not sent, because their connection still waited for a reply. cpu_ns: of the server.
     """
 
     requests: int
@@ -48,7 +48,7 @@ class Slice:
 
 
 class PacedClients:
-    """The connections of one server, to be closed. stored: its keys are stored first, by a client that leaves."""
+    """The connections to one server; use it in a `with`. stored: another client stores the keys first."""
 
     def __init__(self, port: int, pid: int, connections: int, *, stored: bool = True) -> None:
         load = ClosedLoad(connections=connections)
@@ -85,7 +85,7 @@ class PacedClients:
             sock.close()
 
     def slice(self, pace: Pace, seconds: float) -> Slice:
-        """Send at a pace for so long, wait for every reply, and return what the server used meanwhile."""
+        """Send at a pace for some seconds, wait for all replies, and return what the server used."""
         clock, poll, by_number = time.perf_counter_ns, self._poll.poll, self._by_number
         packets, socks = self._packets, self._socks
         step_ns = pace.at_once * 1_000_000_000 // pace.per_s
@@ -100,7 +100,7 @@ class PacedClients:
             if now_ns > limit_ns:
                 raise FailedError("it left requests unanswered")
             if now_ns >= due_ns and due_ns < end_ns:
-                # Where others had this processor, what was due meanwhile is left out: it would come as one burst.
+                # If other processes had this processor, the requests due meanwhile are left out: they would be a burst.
                 due_ns = max(due_ns + step_ns, now_ns - step_ns)
                 for _ in range(pace.at_once):
                     self._next += 1
@@ -119,10 +119,10 @@ class PacedClients:
 
 
 def prime(port: int) -> None:
-    """Have some clients come, store and read a large value, and go, as has happened to any server that is not new.
+    """Let some clients connect, store and read a large value, and leave, so that the server is no longer new.
 
-    glibc maps and unmaps large receive buffers at every request until a large block has been freed once; it then keeps
-    them. Which state a new server is in depends on its imports, and would be measured instead of its model.
+    glibc maps and unmaps large receive buffers at every request, until a large block has been freed once; then it keeps
+    them. The state of a new server depends on its imports, and this would be measured instead of the model.
     """
     for _ in range(PRIMING_CLIENTS):
         with (

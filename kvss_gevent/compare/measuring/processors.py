@@ -1,4 +1,4 @@
-"""Which core the server gets and which the generator, and what machine it all runs on."""
+"""Divides the processors between server and generator, and describes the machine."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ PACKAGES = ("kvss-gevent", "gevent", "greenlet", "uvloop", "twisted", "trio", "l
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The processors of the server and those of the generator; the same where there is only one."""
+    """The processors of the server and those of the generator; the same one if there is only one."""
 
     server: frozenset[int]
     generator: frozenset[int]
@@ -42,7 +42,7 @@ def divide(server_cores: int = 1) -> Cores:
 
 
 def busy_s(processors: frozenset[int]) -> float:
-    """Return how long these processors have been at work, or taken away by a hypervisor, in all; to 10 ms each."""
+    """Return the total time for which these processors were busy or taken by a hypervisor, exact to 10 ms each."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
@@ -57,7 +57,7 @@ def busy_s(processors: frozenset[int]) -> float:
 
 
 def describe(cores: Cores) -> dict[str, Any]:
-    """Return machine, kernel and versions: what figures depend on and a reader wants to know."""
+    """Return machine, kernel and versions, on which the figures depend."""
     return {
         "processor": _processor(),
         "processors": os.cpu_count(),
@@ -93,7 +93,7 @@ def _version(name: str) -> str:
 
 
 def _revision() -> str:
-    """Return the revision of the checkout this runs from, with a + where it was changed; empty where there is none."""
+    """Return the revision of this checkout, with a + if files were changed; "" if there is none."""
     if not shutil.which("git"):
         return ""
     where = Path(__file__).parent
@@ -107,6 +107,6 @@ def _revision() -> str:
 
 
 def quietly(command: list[str]) -> str:
-    """Return a command as a person would type it."""
+    """Return a command as a person types it."""
     words = ["python" if word == sys.executable else word for word in command]
     return " ".join(f"'{word}'" if " " in word else word for word in words)

@@ -1,7 +1,7 @@
-"""Two textbook loops with a remedy: BURN and SLEEP run in place, on a thread, or in a process beside the loop.
+"""Two textbook event loops with a remedy: BURN and SLEEP run in place, on another thread, or in another process.
 
-Run as `python -m kvss_gevent.compare.measuring.remedy_server asyncio|gevent place|thread|process`; it listens on a free
-port of loopback and says which. Other requests are answered in place.
+Run as `python -m kvss_gevent.compare.measuring.remedy_server asyncio|gevent place|thread|process`, it listens on a free
+port of loopback and prints it. Other requests are answered in place.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
 from kvss_gevent.stores.memory import MemoryStore
 
-HANDS = 4
-"""Threads, or processes, beside the loop."""
+HELPERS = 4
+"""The number of threads or processes besides the loop."""
 
 LAB = Lab()
 WORK = (b"KV/1.0 BURN ", b"KV/1.0 SLEEP ")
@@ -32,13 +32,13 @@ def work(line: bytes) -> bytes:
     return LAB.run(line) or b"400 BAD_REQUEST\n"
 
 
-def hands(remedy: str) -> Executor | None:
-    """Return what runs the work, None for the loop itself. A process is forked before there is a loop."""
+def executor_for(remedy: str) -> Executor | None:
+    """Return the executor that runs the work, None for the loop itself. Processes are forked before there is a loop."""
     if remedy == "place":
         return None
     if remedy == "thread":
-        return ThreadPoolExecutor(HANDS)
-    executor = ProcessPoolExecutor(HANDS, multiprocessing.get_context("fork"))
+        return ThreadPoolExecutor(HELPERS)
+    executor = ProcessPoolExecutor(HELPERS, multiprocessing.get_context("fork"))
     executor.submit(work, b"KV/1.0 BURN 0\n").result()
     return executor
 
@@ -68,9 +68,9 @@ def serve_asyncio(listener: socket.socket, executor: Executor | None) -> None:
 
 
 def serve_gevent(listener: socket.socket, executor: Executor | None) -> None:
-    """Serve with a greenlet for each connection; a thread of gevent's pool waits for a process."""
+    """Serve with a greenlet for each connection; a thread of gevent's pool waits for the process."""
     service = Service(MemoryStore())
-    pool = ThreadPool(HANDS)
+    pool = ThreadPool(HELPERS)
     in_process = isinstance(executor, ProcessPoolExecutor)
 
     def away(line: bytes) -> bytes:
@@ -96,7 +96,7 @@ def main() -> None:
     """Serve until SIGTERM, which ends the process at once."""
     framework, remedy = sys.argv[1:]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    executor = hands(remedy)
+    executor = executor_for(remedy)
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     listener.setblocking(False)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,7 +1,7 @@
-"""Measures the trials of a plan one by one, each in a process of its own, and writes down what came of it.
+"""Measures the trials of a plan one by one, each in its own process, and adds their rows to the journal.
 
-The process is the generator: it runs on the generator's processors, starts the server on the server's, and is ended
-with all that it started when the trial takes too long. A trial that fails is a row that says why.
+This process is the load generator: it runs on the generator's processors, and starts the server on the server's. If a
+trial takes too long, it is ended with all that it started. A trial that fails becomes a row with the reason.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import gevent
 
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.measuring.contestant import FailedError, label_of, raise_descriptor_limit
-from kvss_gevent.compare.measuring.experiment_context import Generation, Workbench
+from kvss_gevent.compare.measuring.experiment_context import ExperimentContext, Generation
 from kvss_gevent.compare.measuring.processors import Cores
 from kvss_gevent.compare.plan import TrialPlan, is_paired
 from kvss_gevent.compare.rows import ALL, Journal, Measurement, Point, Trial
@@ -29,7 +29,7 @@ from kvss_gevent.compare.summary import Seen
 from kvss_gevent.models.processes import end_with
 
 LIMIT_S = 60.0
-"""For a trial whose experiment has no LIMIT_S; the full profile has three times as long."""
+"""The limit of a trial whose experiment has no LIMIT_S; in the full profile it is three times as long."""
 
 FIRST_GUESS_S = 3.0
 
@@ -37,9 +37,9 @@ Tell = Callable[[str], None]
 
 
 def run(plan: TrialPlan, journal: Journal, cores: Cores, tell: Tell) -> None:
-    """Measure what the journal does not have yet, then more generations where they may decide something.
+    """Measure the trials that the journal does not have yet, then more generations if they may decide something.
 
-    tell takes a line for each trial.
+    tell gets a line for each trial.
     """
     done = journal.done()
     todo = [trial for trial in plan.trials() if trial not in done]
@@ -76,7 +76,7 @@ def run(plan: TrialPlan, journal: Journal, cores: Cores, tell: Tell) -> None:
 
 
 def measure(trial: Trial, plan: TrialPlan, cores: Cores) -> list[Measurement]:
-    """Measure one trial in a process of its own; returns its rows, or one that says why there are none."""
+    """Measure one trial in a new process; returns its rows, or one row with the reason why there are none."""
     module = experiments.load(trial.experiment)
     limit_s = getattr(module, "LIMIT_S", LIMIT_S) * (1 if plan.profile.quick else 3)
     context = multiprocessing.get_context("fork")
@@ -91,7 +91,7 @@ def measure(trial: Trial, plan: TrialPlan, cores: Cores) -> list[Measurement]:
     except EOFError:
         outcome = "the measuring process ended before it was done"
     finally:
-        # Its server is in its process group: whatever is left of the two ends here.
+        # The process and its server are one process group, which is killed here.
         if process.is_alive():
             process.join(0 if isinstance(outcome, str) else 15)
         with contextlib.suppress(ProcessLookupError):
@@ -106,9 +106,9 @@ def measure(trial: Trial, plan: TrialPlan, cores: Cores) -> list[Measurement]:
 def _be_generator(
     trial: Trial, plan: TrialPlan, cores: Cores, out: "Connection[list[Measurement] | str, None]", parent: int
 ) -> None:
-    """Be the process of a trial."""
+    """Run a trial in its own process."""
     end_with(parent)  # and its server ends with this process
-    gevent.reinit()  # an event loop that the parent may have had is not this process's
+    gevent.reinit()  # the parent may have had an event loop
     os.setpgid(0, 0)
     os.sched_setaffinity(0, cores.generator)
     raise_descriptor_limit()
@@ -132,12 +132,12 @@ def _rows(trial: Trial, plan: TrialPlan, cores: Cores, directory: Path) -> Itera
             own = Trial(trial.experiment, name, trial.repeat)
             yield Measurement(own, Point(0, {}), found) if isinstance(found, str) else Measurement(own, found)
     else:
-        for point in module.measure(Workbench(trial.model, plan.profile, cores, directory)):
+        for point in module.measure(ExperimentContext(trial.model, plan.profile, cores, directory)):
             yield Measurement(trial, point)
 
 
 def _left_s(todo: Sequence[Trial], took_s: dict[str, list[float]]) -> float:
-    """Guess how long the rest takes from what its experiments took so far."""
+    """Estimate how long the rest takes from the trials so far."""
     known = [sum(took) / len(took) for took in took_s.values()]
     usual = sum(known) / len(known) if known else FIRST_GUESS_S
     means = {name: sum(took) / len(took) for name, took in took_s.items()}

@@ -1,4 +1,4 @@
-"""What a comparison says: sentences, tables, plots, the page, and differences between two reports.
+"""Reports on a comparison: sentences, tables, plots, the page, and the differences between two reports.
 
 May import: models, pages, compare, compare.experiments, compare.measuring.
 """

@@ -1,4 +1,4 @@
-"""Two reports compared: which differences are real, which are noise, and whether a repetition says the same."""
+"""Compares reports: which differences are real and which are noise, and whether repeated runs agree."""
 
 import math
 import statistics
@@ -14,13 +14,13 @@ from kvss_gevent.compare.rows import Journal
 from kvss_gevent.compare.words import listed
 
 COMPARED = ("cpu_us", "rate_per_s", "answered_per_s", "p50_us", "p99_us", "max_us", "each_kib", "switches", "calls")
-"""Figures that are compared; what follows from them, or describes the generator, is not."""
+"""The figures that are compared; derived figures and those of the generator are not."""
 
 LEAST = 1.05
-"""A smaller factor is not worth a line."""
+"""Smaller factors are not shown."""
 
 SEVERITY = 1.5
-"""Intervals are so many times as wide as those of a single comparison: a report has hundreds of figures."""
+"""The factor by which intervals are wider than for a single comparison, because a report has hundreds of figures."""
 
 _HELD = {True: "held", False: "did not hold"}
 
@@ -30,7 +30,7 @@ Place = tuple[str, str, str, float, str]
 
 @dataclass(frozen=True, slots=True)
 class FigureChange:
-    """A figure of the second report over that of the first, by which all models moved together divided out."""
+    """A figure in both reports. factor: second over first, divided by the common change of all models."""
 
     place: Place
     first: float
@@ -41,18 +41,18 @@ class FigureChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """shifts: by experiment and figure, the factor by which all models moved together; see differences."""
+    """The comparison of two reports. shifts: the common change of all models, by experiment and figure."""
 
     shifts: dict[tuple[str, str], float]
     differences: list[FigureChange]
 
 
 def compare(first: Journal, second: Journal) -> Comparison:
-    """Compare what both reports have.
+    """Compare the figures that both reports have.
 
-    The interval of a factor is that of a difference of two means of logarithms, by Student's t, with the scatter of the
-    repeats pooled over the models of the experiment. A difference is real where its whole interval is further from 1
-    than LEAST. What all models have in common is told apart: it is the machine's, or something that concerns all.
+    The interval of a factor is that of a difference of two means of logarithms, by Student's t, with the standard
+    deviation of the repeats pooled over the models of the experiment. A difference is real if its whole interval is
+    further from 1 than LEAST. The common change of all models is separate: it comes from the machine, or affects all.
     """
     ours, theirs = dict(_values(first)), dict(_values(second))
     by_figure: dict[tuple[str, str], list[Place]] = defaultdict(list)
@@ -96,7 +96,7 @@ def _values(journal: Journal) -> Iterator[tuple[Place, list[float]]]:
 
 
 def _pooled_spread(groups: list[list[float]]) -> tuple[float, int]:
-    """Return the standard deviation of a value's logarithm around its group's mean over all groups, and its degrees."""
+    """Return the standard deviation of logarithms around their group's mean, over all groups, and its degrees."""
     squares, degrees = 0.0, 0
     for values in groups:
         mean = _mean_log(values)
@@ -106,9 +106,9 @@ def _pooled_spread(groups: list[list[float]]) -> tuple[float, int]:
 
 
 def contradictions(runs: Sequence[Journal]) -> list[str]:
-    """Return where a run says otherwise than one before it: verdicts on CPU per request, and known truths.
+    """Return where a run contradicts a run before it: in verdicts on CPU per request, or in known truths.
 
-    What is not determined contradicts nothing.
+    `not determined` contradicts nothing.
     """
     found = []
     said: dict[str, tuple[str, int]] = {}
@@ -121,7 +121,7 @@ def contradictions(runs: Sequence[Journal]) -> list[str]:
 
 
 def verdict_counts(runs: Sequence[Journal]) -> Iterator[str]:
-    """Yield how often each model got each verdict on its CPU per request at each pace."""
+    """Yield how often each model got each verdict on its CPU per request, at each pace."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for journal in runs:
         for key, verdict in cost_verdicts(journal).items():
@@ -138,7 +138,7 @@ def _settled(journal: Journal) -> Iterator[tuple[str, str]]:
 
 
 def cost_verdicts(journal: Journal) -> dict[tuple[str, str], Standing]:
-    """Return what a report says of each model's CPU beside the product's, by model and pace."""
+    """Return the verdicts on each model's CPU compared with the product's, by model and pace."""
     if "cost" not in measured(journal):
         return {}
     seen = see(journal, "cost")
@@ -148,7 +148,7 @@ def cost_verdicts(journal: Journal) -> dict[tuple[str, str], Standing]:
 
 
 def truths(journal: Journal) -> dict[str, bool]:
-    """Return which known truths came out and which did not; those that were not determined are left out."""
+    """Return which known truths were confirmed and which were not; undecided ones are left out."""
     return {
         one.key: one.holds
         for name in measured(journal)
@@ -158,7 +158,7 @@ def truths(journal: Journal) -> dict[str, bool]:
 
 
 def as_text(comparison: Comparison) -> Iterator[str]:
-    """Yield the lines that a person reads."""
+    """Yield the comparison as lines of text."""
     for (experiment, figure), shift in comparison.shifts.items():
         if abs(math.log(shift)) > math.log(LEAST):
             yield f"all models, {experiment}: {figure} is {shift:.2f} times what it was; below is what goes beyond"

@@ -1,4 +1,4 @@
-"""Makes the report of a journal: sentences, tables and pictures from its rows, written into its directory."""
+"""Makes the report of a journal: writes sentences, tables and pictures into its directory."""
 
 import csv
 import json
@@ -25,14 +25,14 @@ from kvss_gevent.pages.tables import Cell
 
 PAGE = "index.html"
 SCENES = "scenes"
-"""The directory, beside the page, of what `kvss show` drew."""
+"""The directory with the pages of `kvss show`, beside the report's page."""
 FEW_NAMES = 5
 FEW_DISTURBED = 0.05
-"""Of the measurements: fewer are outvoted by the other repeats."""
+"""A smaller share of disturbed measurements does not change the medians."""
 
 
 def write(journal: Journal) -> Path:
-    """Write page, pictures and tables beside the journal; returns the page's path. Raises OSError."""
+    """Write page, pictures and tables into the journal's directory; returns the page's path. Raises OSError."""
     directory = journal.directory
     seen = {name: see(journal, name) for name in measured(journal)}
     panels = [(name, panel) for name in seen for panel in experiments.load(name).PANELS]
@@ -68,14 +68,14 @@ def measured(journal: Journal) -> list[str]:
 
 
 def see(journal: Journal, name: str) -> Seen:
-    """Return what was seen in an experiment."""
+    """Return the summary of an experiment's rows."""
     return Seen(journal.of(name), journal.settings["contestants"])
 
 
 def findings(name: str, seen: Seen) -> list[Statement]:
-    """Return what an experiment's numbers say; nothing where nobody could be measured.
+    """Return the sentences about an experiment; none if no contestant could be measured.
 
-    Where other processes were in the way of most of it, no truth is decided, unless all were measured by turns.
+    If other processes disturbed most of it, no truth is decided, unless all contestants were measured in turn.
     """
     if not seen.contestants:
         return []
@@ -88,7 +88,7 @@ def findings(name: str, seen: Seen) -> list[Statement]:
 
 
 def as_text(journal: Journal) -> Iterator[str]:
-    """Yield the sentences of the report as lines for a terminal; what should not be believed comes last."""
+    """Yield the sentences of the report as lines for a terminal; the doubts come last."""
     marks = {True: "[ok] ", False: "[NOT] ", None: "[not determined] "}
     doubts = list(_doubts_of_all(journal))
     for name in measured(journal):
@@ -103,7 +103,7 @@ def as_text(journal: Journal) -> Iterator[str]:
 
 
 def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Picture]]) -> ReportPage:
-    """Put the page together."""
+    """Return the content of the page."""
     settings, machine = journal.settings, journal.settings["machine"]
     sections = [_section(name, one, pictures.get(name, [])) for name, one in seen.items()]
     for section in sections:
@@ -136,7 +136,7 @@ def _source(journal: Journal, name: str) -> str:
 
 
 def _doubts_of_all(journal: Journal) -> Iterator[str]:
-    """Say what casts a doubt on all of the report."""
+    """Yield the doubts about the whole report."""
     points = [row.point for row in journal.rows if not row.failed]
     share = sum(point.disturbed for point in points) / max(len(points), 1)
     if share >= FEW_DISTURBED:
@@ -150,7 +150,7 @@ def _doubts_of_all(journal: Journal) -> Iterator[str]:
 
 
 def _doubts(seen: Seen) -> Iterator[str]:
-    """Say what of an experiment should not be believed, and who has no figure."""
+    """Yield the doubts about an experiment, and the contestants without figures."""
     for who, why in seen.failed.items():
         yield f"{label_of(who)} could not be measured: {why}."
     for who, what in seen.unserved().items():
@@ -163,7 +163,7 @@ def _doubts(seen: Seen) -> Iterator[str]:
 
 
 def _some(labels: Collection[str], seen: Seen) -> str:
-    """Return names as words, short where they are nearly all."""
+    """Return names as words, or only their number if there are many."""
     return f"{len(labels)} of {len(seen.contestants)} models" if len(labels) > FEW_NAMES else listed(labels)
 
 
@@ -183,7 +183,7 @@ def _section(name: str, seen: Seen, pictures: list[Picture]) -> Section:
 
 
 def _table(varies: str, seen: Seen) -> Table:
-    """Return every figure of every point: medians with intervals, and what to think of them."""
+    """Return a table with every figure of every point: medians with intervals, and marks for doubts."""
     figures = list(dict.fromkeys(figure for row in seen.rows for figure in row.point.figures))
     cases = seen.cases()
     rows: list[list[Cell]] = []
@@ -237,7 +237,7 @@ def _commands(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _left_out(journal: Journal, seen: dict[str, Seen]) -> Iterator[str]:
-    """Say what is not in the report, and why."""
+    """Yield what is not in the report, and why."""
     settings = journal.settings
     for name, why in settings["left_out"].items():
         yield f"{name}: {why}"

@@ -1,4 +1,4 @@
-"""The pictures of a report: one figure, one message, as SVG and PNG; matplotlib is imported when they are drawn."""
+"""Draws the pictures of a report with matplotlib, as SVG and PNG; each shows one figure and has one message."""
 
 import io
 import math
@@ -38,12 +38,12 @@ PLAIN: Any = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "svg.hashsalt": "kvss",  # the same rows make the same file
-    "svg.fonttype": "none",  # text stays text: smaller, sharp, and to be found
+    "svg.fonttype": "none",  # text stays text: it is smaller, sharp, and can be searched
 }
 
 
 class Place(NamedTuple):
-    """One point of a line: x, the figure there, and what to think of it."""
+    """One point of a line: x, the figure there, and its doubts."""
 
     x: float
     value: Estimate
@@ -58,7 +58,7 @@ def files(panel: Panel, seen: Seen, varies: str, source: str) -> dict[str, bytes
 
 
 def draw(panel: Panel, seen: Seen, varies: str, source: str) -> "Figure | None":
-    """Return the picture of a panel, its message above, its source below; None where there is nothing to draw."""
+    """Return the picture of a panel, with its message above and its source below; None if there is nothing to draw."""
     with mpl.rc_context(PLAIN):
         match panel.kind:
             case "dots":
@@ -101,7 +101,7 @@ def _new(height_in: float, rows: int = 1, columns: int = 1, **shared: Any) -> tu
 
 
 def _dots(panel: Panel, seen: Seen) -> "Figure | None":
-    """Draw a row for each contestant and a column for each case: a dot with its interval, and the number beside it."""
+    """Draw a row for each contestant and a column for each case: a dot with its interval and its number."""
     columns = []
     for case in [panel.case] if panel.case is not None else seen.cases():
         found = {name: _at(panel, seen, name, case) for name in _everybody(seen)}
@@ -166,7 +166,7 @@ def _dots_of(axes: Any, panel: Panel, placed: Mapping[str, Place], order: Sequen
 
 
 def _ratios(panel: Panel, seen: Seen) -> "Figure | None":
-    """Draw how many times the reference's figure each contestant has, with t-intervals and the band of ties."""
+    """Draw each contestant's figure as a multiple of the reference's, with t-intervals and the band of ties."""
     case = panel.case or ""
     found = {}
     for name in _everybody(seen):
@@ -213,7 +213,7 @@ def _ratios(panel: Panel, seen: Seen) -> "Figure | None":
 
 
 def _lines(panel: Panel, seen: Seen, varies: str) -> "Figure | None":
-    """Draw a figure against x: few lines in one picture, with their names at their ends, or a small one for each."""
+    """Draw a figure against x: few lines in one picture, with names at their ends, or a small picture for each."""
     series: dict[str, list[Place]] = {}
     for name in _everybody(seen):
         for case in [panel.case] if panel.case is not None else seen.cases():
@@ -303,7 +303,7 @@ def _line(
 
 
 def _scale(axes: Any, panel: Panel, positions: Mapping[float, float]) -> None:
-    """Set scales and ticks; positions has where each x stands."""
+    """Set scales and ticks. positions: the place of each x on the axis."""
     xs = [x for x in positions if x > 0]
     if panel.log_x and not panel.even and len(xs) > 1 and max(xs) / min(xs) >= 8:
         axes.set_xscale("log")
@@ -324,7 +324,7 @@ def _scale(axes: Any, panel: Panel, positions: Mapping[float, float]) -> None:
 
 
 def _foot(figure: "Figure", label: str, places: Sequence[Place], note: str = "") -> None:
-    """Say below a picture what its axis is, and what a hollow dot and a cross mean, where there are any."""
+    """Write below a picture what its axis is, and what hollow dots and crosses mean, if there are any."""
     notes = [note] if note else []
     if any(place.limited for place in places):
         notes.append("hollow, shaded: generator saturated")
@@ -336,7 +336,7 @@ def _foot(figure: "Figure", label: str, places: Sequence[Place], note: str = "")
 
 
 def _at(panel: Panel, seen: Seen, name: str, case: str) -> Place | None:
-    """Return what a contestant has at the panel's x, or at its own largest."""
+    """Return a contestant's point at the panel's x, or at its own largest x."""
     xs = seen.xs(name, case)
     x = panel.at if panel.at is not None else max(xs, default=0.0)
     one = seen.get(name, x, panel.figure, case)
@@ -344,7 +344,7 @@ def _at(panel: Panel, seen: Seen, name: str, case: str) -> Place | None:
 
 
 def _rows_in_order(placed: Mapping[str, Place], names: Sequence[str]) -> list[str]:
-    """Return contestants in memory, least first, then those on disk; one without a figure comes last in its group."""
+    """Return contestants in memory, then those on disk, each group by its figure; those without one come last in it."""
     return sorted(
         names,
         key=lambda name: (

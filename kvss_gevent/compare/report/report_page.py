@@ -1,4 +1,4 @@
-"""The report as one HTML page that opens offline: pictures are inside. What it says is document.py's."""
+"""The report as one HTML page that opens offline, with its pictures. document.py makes the content."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class Table:
 
 @dataclass(slots=True)
 class Picture:
-    """A picture with its file name, without its ending, and what it shows in words."""
+    """A picture: the name of its files without suffix, its SVG, and what it shows in words."""
 
     name: str
     svg: bytes
@@ -29,7 +29,7 @@ class Picture:
 
 @dataclass(slots=True)
 class Section:
-    """An experiment on the page: sentences, each with whether a known truth came out; pictures; tables behind it."""
+    """An experiment on the page: sentences, known truths and whether they were confirmed, pictures, tables."""
 
     anchor: str
     title: str
@@ -40,12 +40,12 @@ class Section:
     doubts: Sequence[str] = ()
     tables: Sequence[Table] = ()
     scene: str = ""
-    """Where the page of `kvss show` lies that shows the same; empty where there is none."""
+    """The path of the page of `kvss show` that shows the same; "" if there is none."""
 
 
 @dataclass(slots=True)
 class ReportPage:
-    """The whole page."""
+    """The content of the whole page."""
 
     title: str
     lead: str

@@ -1,4 +1,4 @@
-"""The table over all experiments: a row for each contestant, a column for each experiment's first figure."""
+"""The table over all experiments: a row for each contestant, and columns for the main figures."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ from kvss_gevent.pages.tables import Cell
 
 BLANK: Cell = ("", None)
 CAPTION = (
-    "CPU is given as a multiple of gevent (tuned)'s, with its interval and what that decides: all that are tied with "
-    "it form one group. A blank is a figure that does not exist: requests went unanswered, or nothing was measured."
+    "CPU is a multiple of that of gevent (tuned), with its interval and verdict; all models that are tied with it form "
+    "one group. A blank means that there is no figure: requests were not answered, or nothing was measured."
 )
 OTHERS = (
     ("calls", "system calls per single request", "calls", "one at a time", 1.0),
@@ -23,7 +23,7 @@ OTHERS = (
     ("burn", "longest wait beside BURN 500, ms", "max_us", "", 0.001),
     ("lines", "lines of code", "lines", "", 1.0),
 )
-"""Experiment, heading, figure, case, scale; at x AT, or the largest."""
+"""Experiment, heading, figure, case, scale. The x is that of AT, or the largest."""
 
 AT: Mapping[tuple[str, str], float] = {
     ("calls", "calls"): 1.0,
