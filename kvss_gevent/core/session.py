@@ -127,7 +127,7 @@ class Session:
                 return self._answer((data,), no_table, self._server.limits.reply_bytes)[0]
         plain = data.isascii() and CR not in data and 0 < len(data) <= self._server.limits.line_bytes
         lines = BytesIO(data).readlines()
-        # Where lines are long on average, to look at each length costs less than the hashes of all lines.
+        # If lines are long on average, checking each length costs less than hashing all lines.
         look_up = self._look_up if len(data) <= len(lines) * LONGEST_HIT_BYTES else self._look_up_unless_long
         if not plain or self.partial is not None or data[-1] != LF:
             lines = self._clean(lines, plain)
@@ -313,8 +313,9 @@ class Session:
 
         If the packet is plain, only a line that began in an earlier one can be unfit.
         """
-        # One byte over the limit is kept: it may be a carriage return, which does not count. More than that makes a
-        # line too long whatever follows, so it need not be kept (rule 2), except for what it is judged by (rule 5b).
+        # One byte over the limit is kept: it may be a carriage return, which does not count. A longer line is too long
+        # whatever follows. So the rest is not kept (rule 2), but always the first bytes, which may show another
+        # protocol (rule 5b).
         room = max(self._server.limits.line_bytes + 2, JUDGED_BYTES)
         joined = 0
         if self.partial is not None and lines:
@@ -322,7 +323,7 @@ class Session:
             if lines[0][-1] != LF:
                 self.partial += rest
                 return []
-            end = b"" if rest.endswith(b"\n") else b"\n"  # it was cut off with what is over the limit
+            end = b"" if rest.endswith(b"\n") else b"\n"  # the line feed was cut off with the bytes over the limit
             lines[0] = b"".join((self.partial, rest, end))
             self.partial = None
             joined = 1

@@ -2,7 +2,7 @@
 
     HOST:PORT   HOST PORT   HOST   PORT   [IPV6]:PORT   kvss://USER@HOST:PORT   unix:PATH
 
-What is left away comes from KVSS_HOST and KVSS_PORT, then from the protocol's own address.
+Missing parts come from KVSS_HOST and KVSS_PORT, then from the protocol's own address.
 """
 
 import os
@@ -26,7 +26,7 @@ MAX_UNIX_PATH_BYTES: Final = 107
 
 _HOST: Final = re.compile(r"[^\s/@:\[\]]+")
 _COMMAND: Final = re.compile(r"[A-Z]+|KV/.*")
-"""A first word that begins a KV/1.0 request, and is no host: commands are upper case."""
+"""A first word that begins a request and is not a host, because commands are upper case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Endpoint:
     port: int
     user: str = ""
     path: str = ""
-    """Of a Unix socket; host and port are unused where it is given."""
+    """Of a Unix socket. If it is given, host and port are not used."""
 
     def __str__(self) -> str:
         return f"{UNIX_SCHEME}{self.path}" if self.path else server_name(self.host, self.port)
@@ -63,7 +63,7 @@ def default_endpoint(environ: Mapping[str, str] = os.environ, *, least_port: int
 
 
 def parse_endpoint(text: str, default: Endpoint | None = None, *, least_port: int = 1) -> Endpoint:
-    """Read an address that is one word; its missing parts are the default's. Raises ValueError with a sentence."""
+    """Read an address that is one word. Missing parts come from the default. Raises ValueError with a sentence."""
     default = default or Endpoint(DEFAULT_HOST, DEFAULT_PORT)
     if text.startswith(UNIX_SCHEME):
         return Endpoint(default.host, default.port, path=parse_unix_path(text))
@@ -96,8 +96,8 @@ def take_endpoint(
 ) -> tuple[Endpoint, list[str]]:
     """Take an address of one or two words from the beginning of words; return it and the words that are left.
 
-    What is missing is the default's, or else the environment's. Words that begin with a command, such as GET, hold no
-    address. Raises Fail.
+    Missing parts come from the default, or else from the environment. If the first word is a command, such as GET,
+    there is no address. Raises Fail.
     """
     default = default or default_endpoint(environ, least_port=least_port)
     rest = list(words)

@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 LIMIT_S: Final = 5.0
-"""Nobody keeps such a lock for longer than a moment, unless to hold others up."""
+"""A program that keeps such a lock for longer does so to hold up others."""
 LOOK_S: Final = 0.01
 
 

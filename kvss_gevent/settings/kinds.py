@@ -12,7 +12,7 @@ _SIZE: Final = re.compile(r"(\d{1,18})\s*([KMG]?)i?B?", re.IGNORECASE | re.ASCII
 _FACTORS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 MAX_BYTES: Final = 1 << 50
-"""A pebibyte: what is larger is a mistake, and some sizes end in a 64-bit number of another library."""
+"""A pebibyte. A larger size is a mistake, and other libraries keep some sizes in 64 bits."""
 MAX_SECONDS: Final = 1e6
 MAX_COUNT: Final = 10_000_000
 MAX_WORKERS: Final = 1024
@@ -35,7 +35,7 @@ class Kind:
     """What can be given, in words."""
     show: Callable[[Any], str] = str
     says: Callable[[Any], str] | None = None
-    """How help shows a default, where that is not show."""
+    """How help shows a default, if not with show."""
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

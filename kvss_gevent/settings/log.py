@@ -33,7 +33,8 @@ class Sink(io.RawIOBase):
     """Standard error as a stream whose writes never wait and never fail.
 
     A pipe or terminal is opened once more, for its own O_NONBLOCK: the flag of descriptor 2 belongs to other programs,
-    too. The kernel's buffer is the queue. What finds no room is dropped; the next line that does says how many were.
+    too. The kernel's buffer is the queue. A line that finds no room is dropped. The next line that is written says how
+    many were dropped.
     """
 
     def __init__(self, descriptor: int = 2) -> None:
@@ -53,7 +54,7 @@ class Sink(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Tell whether a person reads the lines."""
+        """Tell whether the lines go to a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
@@ -93,7 +94,8 @@ class Sink(io.RawIOBase):
             return self._write_if_ready
 
     def _write_if_ready(self, line: bytes) -> int:
-        # Where the pipe belongs to another user. Several processes that write at the same moment can still wait here.
+        # Used if the pipe belongs to another user. If several processes write at the same moment, one can still wait
+        # here.
         poller = select.poll()
         poller.register(self._descriptor, select.POLLOUT)
         if not poller.poll(0):

@@ -1,4 +1,4 @@
-"""Reads a Config from flags, environment and a TOML file, each stronger than the next, and notes which it was."""
+"""Reads a Config from flags, environment and a TOML file, in this order, and notes where each value comes from."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ class Settings:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add --config and a flag for every field of Config but the host, which is a word of its own."""
+    """Add --config and a flag for every field of Config except the host, which is an argument without a flag."""
     parser.add_argument("--config", metavar="FILE", help=f"file with settings, as TOML ({variables.CONFIG})")
     for option in options():
         if option.name == "host":
@@ -52,7 +52,8 @@ def read_settings(
 ) -> Settings:
     """Build a Config from flags (None where not given), then variables, then the file, then defaults. Raises Fail.
 
-    choices: for fields whose values are known elsewhere, such as names of models. An empty variable or text is none.
+    choices: for fields whose values are known elsewhere, such as names of models. An empty variable or text counts as
+    not given.
     """
     path = given.get("config") or environ.get(variables.CONFIG)
     file = read_file(path) if path else {}

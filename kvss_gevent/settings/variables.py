@@ -1,4 +1,4 @@
-"""The environment variables of kvss: those beside the settings, and what is said of one that nothing reads."""
+"""The environment variables of kvss that are not settings, and a warning about variables that nothing reads."""
 
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
@@ -13,13 +13,16 @@ OTHERS: Final = {
     "KVSS_PASSWORD": "the password for `kvss client --user`",
     "KVSS_STORE_PASSWORD": "the password of `kvss serve` on its store's server",
 }
-"""The variables that are no setting, and what each holds."""
+"""The variables that are not settings, and what each holds."""
 _MARKS: Final = ("KVSS_KEEPER",)
-"""What kvss itself gives to processes that it starts."""
+"""Variables that kvss itself sets for processes that it starts."""
 
 
 def unread(environ: Mapping[str, str], more: Collection[str] = ()) -> Iterator[str]:
-    """Yield a sentence for each KVSS_ variable that no command reads, with the likeliest name; more are read, too."""
+    """Yield a sentence for each KVSS_ variable that no command reads, with the likeliest name.
+
+    more: further names that are read.
+    """
     read = {*OTHERS, *more, *(variable(option.name) for option in options())}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in read and name not in _MARKS:

@@ -49,8 +49,8 @@ class TlsTransport:
 
     def __init__(self, sock: socket.SocketType, context: ssl.SSLContext) -> None:
         self._sock = sock
-        # What SSLSocket itself is made of, as gevent's is. SSLSocket would take the socket over from its owner, and
-        # SSLObject, which takes and gives bytes, costs 5 us more a request: of buffers, and of calls between them.
+        # SSLSocket is made of this object, and so is gevent's. SSLSocket would take the socket away from its owner.
+        # SSLObject, which takes and gives bytes, costs 5 us more a request, for buffers and calls.
         self._tls: Any = context._wrap_socket(sock, server_side=True)  # type: ignore[attr-defined]
         self._read, self._write, self._pending = self._tls.read, self._tls.write, self._tls.pending
         self._greeted = False
@@ -116,8 +116,9 @@ def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # a handshake costs 100 times a request, and one is enough
-    # An end without a word is an end like any other: our own when we stop, and most clients'. Without this, OpenSSL
-    # answers it with a fatal alert, and a client that reads the alert together with replies loses the replies.
+    # A connection may end without a TLS close: most clients do so, and so does this server when it stops. Without this
+    # option OpenSSL answers with a fatal alert, and a client that reads the alert together with replies loses the
+    # replies.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL 1.1 needs none
     context.load_cert_chain(cert, key)
     if client_ca is not None:

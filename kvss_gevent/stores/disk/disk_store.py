@@ -77,12 +77,12 @@ class DiskStore:
 
     @property
     def path(self) -> Path:
-        """Of the file, without symbolic links."""
+        """The path of the file, without symbolic links."""
         return self.environment.path
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode of the file that is open."""
+        """Device and inode of the open file."""
         return self.environment.identity
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:

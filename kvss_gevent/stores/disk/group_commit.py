@@ -176,7 +176,7 @@ class GroupCommit:
             wait.finish(StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
 
     def _give_up(self) -> None:
-        """Answer all waits because the disk does not. Their writes may still take effect (rule 10)."""
+        """Give all waits an error, because the disk does not answer. Their writes may still take effect (rule 10)."""
         self._stalled = True
         logger.error("the disk has not answered for %g s: PUT and DEL get 500, reads go on", self._stall_s)
         waits = [*self._running, *self._waiting]

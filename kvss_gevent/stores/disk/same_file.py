@@ -35,7 +35,7 @@ class SameFile:
 
     def __init__(self) -> None:
         self._identity = mmap.mmap(-1, _IDENTITY.size)
-        # A file that is under way in a socket stays open while the socket is held. So its inode is not used again.
+        # A descriptor that waits in a socket keeps its file open. So the inode is not used again.
         self._held, self._hold = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def checked(self, store: Store) -> Store:

@@ -86,7 +86,7 @@ def reply_of_expiry(verb: int, reply: Reply) -> bytes:
 
 
 class BatchRun:
-    """A batch under way. It begins on the caller's thread and goes on on the threads of nodes."""
+    """A batch that is running. It begins on the caller's thread and continues on the threads of nodes."""
 
     __slots__ = (
         "_batch",
@@ -135,7 +135,7 @@ class BatchRun:
                     continue
                 writes = writes or verb != TTL
                 if verb == PUT:
-                    # GET makes SET return the old value: only so one step tells whether there was one.
+                    # With GET, SET returns the old value. So one step tells whether there was one.
                     commands.append((b"SET", key, value[:-1], b"GET"))
                 else:
                     commands.append((b"DEL", key) if verb == DEL else command_of_expiry(verb, key, value))
@@ -168,7 +168,7 @@ class BatchRun:
             self._done(outcome)
 
     def _all_are_done(self) -> list[bytes] | None:
-        """Return reply lines, or None if redirected commands are under way again. Raises StoreError."""
+        """Return reply lines, or None if redirected commands were sent again. Raises StoreError."""
         refused = False
         for work, _, numbers in self._works:
             if work.error:

@@ -37,7 +37,7 @@ REMEDIES = {
     "reset by peer": "Give rediss:// or clusters:// where the server speaks TLS; else look at its log.",
     "closed by server": "Give rediss:// or clusters:// where the server speaks TLS; else look at its log.",
 }
-"""What to do about a fault with this text; the first that fits is used."""
+"""What to do about a fault whose text has these words. The first match is used."""
 
 
 def open_redis(rest: str, config: Config) -> RemoteStore:
