@@ -17,9 +17,9 @@ from store_calls import Result, apply, results, sent
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
+from kvss_gevent.stores.disk.data_file import FORMAT, MARKER_KEY
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.file import FORMAT, MARKER_KEY
 from kvss_gevent.stores.open import open_store
 
 NO_LIMIT = 1 << 30

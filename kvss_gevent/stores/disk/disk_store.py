@@ -19,10 +19,10 @@ import lmdb
 from kvss_gevent.protocol.wire import DEL, PUT, READING_VERBS
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError, writes
+from kvss_gevent.stores.disk.data_file import MARKER_KEY
 from kvss_gevent.stores.disk.deadlines import CREATED, OK, Clock, wall_clock_ms
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
 from kvss_gevent.stores.disk.environment import TRIES, DiskEnvironment
-from kvss_gevent.stores.disk.file import MARKER_KEY
 from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
 from kvss_gevent.stores.disk.reserve import is_full
 

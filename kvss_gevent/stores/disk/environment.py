@@ -12,8 +12,8 @@ import lmdb
 
 from kvss_gevent.stores.base import CannotOpen, StoreError
 from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
+from kvss_gevent.stores.disk.data_file import DataFile
 from kvss_gevent.stores.disk.deadlines import Clock, Deadlines
-from kvss_gevent.stores.disk.file import DataFile
 from kvss_gevent.stores.disk.map_lock import MapLock
 from kvss_gevent.stores.disk.reserve import Reserve
 from kvss_gevent.stores.disk.write_mutex import WriteMutex
