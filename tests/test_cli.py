@@ -228,6 +228,14 @@ def test_a_message_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "kvss: a\\x1b[31mb\\nc\n  d\\x07e\n"
 
 
+def test_a_word_without_end_does_not_hide_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    Fail("cannot open " + "x" * 100_000 + ": no", "Give another.").show("kvss")
+    cause, remedy = capsys.readouterr().err.splitlines()
+    assert remedy == "  Give another."
+    assert cause.endswith("xxx... (100,001 characters) no")
+    assert len(cause) < 400
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only what forks has hooks for it")
 def test_ctrl_c_in_a_hook_of_fork_still_ends_a_command() -> None:
     script = """

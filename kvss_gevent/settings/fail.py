@@ -1,7 +1,11 @@
 """The one exception that a command raises to end with a message and an exit code."""
 
+import re
 import sys
 from enum import IntEnum
+
+LONGEST_WORD = 300
+"""A longer word of a message is shown by its beginning: nobody would find what to do behind it."""
 
 
 class Exit(IntEnum):
@@ -29,8 +33,14 @@ class Fail(Exception):
 
     def show(self, command: str) -> None:
         """Print the two lines, with control characters as escapes: a path or a name cannot steer a terminal."""
-        lines = f"{self.command or command}: {escaped(self.cause)}\n  {escaped(self.remedy)}\n{self.usage}"
+        cause, remedy = _shortened(escaped(self.cause)), _shortened(escaped(self.remedy))
+        lines = f"{self.command or command}: {cause}\n  {remedy}\n{self.usage}"
         print(lines, end="", file=sys.stderr, flush=True)
+
+
+def _shortened(text: str) -> str:
+    """Return a text in which words longer than LONGEST_WORD are cut."""
+    return re.sub(rf"(\S{{{LONGEST_WORD}}})(\S+)", lambda word: f"{word[1]}... ({len(word[0]):,} characters)", text)
 
 
 def escaped(text: str) -> str:
