@@ -1,15 +1,15 @@
 """The connections of each address, counted in memory that several worker processes share. No locks, no files.
 
 Each worker has a table of its own, which only it writes. All workers read all tables and add up. So an address has the
-same bounds with many workers as with one. Two workers that let a client in at the same moment do not see each other:
-an address may be over its bound by one connection for each further worker.
+same bounds with many workers as with one. Two workers that accept a client at the same moment do not see each other's.
+So an address may exceed its bound by one connection for each further worker.
 """
 
 import mmap
 from collections.abc import Sequence
 
 WAYS = 8
-"""Addresses in a row of the table. An address is always in the row that its hash names, so it is found at once."""
+"""Addresses in a row of the table. The hash of an address gives its row, so it is found at once."""
 ROWS = 1 << 14
 KEYS, OPEN, INTERVALS, LATELY = range(0, 4 * WAYS, WAYS)
 """Where a row has its columns: the hash of an address, its open connections, an interval, connections opened in it."""
@@ -20,8 +20,8 @@ WORD_BYTES = 8
 class AddressCounts:
     """The counts as one worker sees them: it writes its own table, and reads all.
 
-    An interval is the number of a short time, the same for all workers. Memory for 131,072 addresses is reserved, 4 MiB
-    for a worker; a page of it is taken when it is first written.
+    Time is divided into short intervals, with the same numbers in all workers. Memory for 131,072 addresses is
+    reserved, 4 MiB for a worker. A page of it is taken when it is first written.
     """
 
     def __init__(self, tables: Sequence[memoryview], number: int) -> None:

@@ -1,9 +1,9 @@
 """The queue of a listening socket: clients that the kernel has connected, and that wait to be accepted.
 
-Who connects and leaves at once, again and again, fills the queue faster than a server can empty it, and everybody else
-waits behind thousands of clients that are gone. So while many have left the queue is kept short. Then the kernel drops
-what does not fit, which costs far less, and a client that is dropped tries again after a second. Clients that wait for
-their replies never make the queue shorter, however many they are.
+A client that connects and leaves at once, again and again, fills the queue faster than a server can empty it. All
+others then wait behind thousands of clients that are gone. So the queue is kept short while many clients leave. The
+kernel drops connections that do not fit, which costs far less. A client that is dropped tries again after a second.
+Clients that wait for their replies never make the queue shorter, however many they are.
 """
 
 import socket
@@ -15,12 +15,12 @@ import gevent
 from kvss_gevent.server.accepting.listener import BACKLOG
 
 SHORT_BACKLOG: Final = 128
-"""Clients that may wait beside a storm. Beside four that stormed two workers another client waited for 280 ms (median)
+"""The length of the queue in a storm. While four clients stormed two workers, another client waited for 280 ms (median)
 with 4096, for 4 ms with 256, and for 2 ms with 128."""
 LEFT_EVERY: Final = 64
-"""After so many clients that have left the queue's length is looked at."""
+"""The length of the queue is checked each time that this many clients have left."""
 STORM_S: Final = 1.0
-"""The queue is short for at least so long, and as long as in so short a time LEFT_EVERY clients have left."""
+"""The queue stays short for this long, and longer while at least LEFT_EVERY clients leave in each such time."""
 
 LENGTH: Final = struct.Struct("24xI")
 """Offset in a listening socket's TCP_INFO of tcpi_unacked, which is the length of its queue."""
@@ -49,7 +49,7 @@ class ListenQueue:
             self._restorer = gevent.spawn(self._be_short)
 
     def close(self) -> None:
-        """End what runs beside; to be called before the socket is closed."""
+        """End the greenlet of the queue. Call it before the socket is closed."""
         if self._restorer:
             self._restorer.kill()
 

@@ -15,14 +15,14 @@ from gevent.threadpool import ThreadPool
 from kvss_gevent.core.user_file import User, Users
 
 GUESSES_PER_S: Final = 10
-"""The most that are checked for one address. Several workers share them."""
+"""The most guesses of one address that are checked. All workers together have this limit."""
 FREE_FAILURES: Final = 3
 """Wrong passwords of an address without a delay. After them the delay doubles, from FIRST_DELAY_S."""
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
 LONGEST_WAIT_S: Final = 10.0
-"""A guess whose turn comes later is answered then and never checked. Until then a client must have logged in (rule 14),
-so nobody waits for the answer, and guesses of clients that are gone hold nobody up."""
+"""A guess that has waited this long is answered without a check. By then a client must have logged in (rule 14), so
+nobody waits for the answer. So guesses of clients that are gone delay nobody."""
 FORGET_S: Final = 60.0
 """After this time without a failure an address starts again without a delay."""
 MOST_ADDRESSES: Final = 10_000
@@ -32,7 +32,7 @@ class Authenticator:
     """Checks names and passwords against the users. The users may be replaced at any time.
 
     workers: the number of processes that check guesses. Each of them checks its part of GUESSES_PER_S, so a crowd of
-    connections guesses no faster where there are more workers. Wrong guesses delay the next ones of the same worker.
+    connections guesses no faster if there are more workers. Wrong guesses delay the next ones of the same worker.
     """
 
     def __init__(self, users: Users, workers: int = 1) -> None:
