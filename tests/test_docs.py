@@ -164,6 +164,18 @@ def test_make_targets_and_links_exist(document: Path) -> None:
         assert (document.parent / link).exists(), link
 
 
+def test_every_rule_that_code_cites_is_in_the_protocol() -> None:
+    written = set(re.findall(r"^\*\*(\d+b?)\. ", (ROOT / "docs" / "protocol.md").read_text(), re.MULTILINE))
+    cited = {
+        number
+        for path in (ROOT / "kvss_gevent").rglob("*.py")
+        for numbers in re.findall(r"\b[Rr]ules? ((?:\d+b?(?:, | and )?)+)", path.read_text())
+        for number in re.findall(r"\d+b?", numbers)
+    }
+    assert {"5b", "12"} < cited
+    assert sorted(cited - written) == []
+
+
 PARSERS = {parser.prog: parser for parser in whole_parser().walk()}
 
 
