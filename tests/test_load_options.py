@@ -1,5 +1,6 @@
 """loadtest/options.py: what is read, what is refused, and that Locust's parser gets all of it."""
 
+import logging
 import sys
 from dataclasses import fields
 from types import SimpleNamespace
@@ -92,6 +93,16 @@ def test_texts_come_from_locusts_namespace() -> None:
 @pytest.mark.parametrize(("text", "length"), [("5", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("250us", 0.00025)])
 def test_lengths_of_time(text: str, length: float) -> None:
     assert seconds(text) == pytest.approx(length)
+
+
+def test_a_user_class_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("locust.main", logging.ERROR, "", 0, "Unknown User(s): YcsbX\n", None, None)
+    with pytest.raises(SystemExit) as ended:
+        start_locust._refuse_unknown(record)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("kvss load: there is no user class YcsbX\n  ")
+    record.msg = "Starting Locust"
+    assert start_locust._refuse_unknown(record)
 
 
 class FakeRpcError(Exception):

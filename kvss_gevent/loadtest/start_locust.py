@@ -3,6 +3,7 @@
 Locust is imported before all other modules, because it patches modules when it is imported.
 """
 
+import logging
 import sys
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ def main() -> None:
 
         prepare()
         LocustArgumentParser.exit = _leave
+        logging.getLogger("locust.main").addFilter(_refuse_unknown)
         try:
             try:
                 locust()  # type: ignore[no-untyped-call]
@@ -40,6 +42,14 @@ def _leave(parser: Any, status: int = 0, message: str | None = None) -> NoReturn
         cause, _, remedy = str(message).strip().removeprefix(f"{parser.prog}: error: ").partition("\n")
         _refuse(cause, remedy or HELP_SAYS)
     sys.exit(status)
+
+
+def _refuse_unknown(record: logging.LogRecord) -> bool:
+    """Take the place of Locust's message about a user class that does not exist, after which it ends with code 1."""
+    told, unknown, names = record.getMessage().strip().partition("Unknown User(s): ")
+    if unknown and not told:
+        _refuse(f"there is no user class {names}", "`kvss load --list` lists the user classes.")
+    return True
 
 
 def _refuse(cause: str, remedy: str) -> NoReturn:
