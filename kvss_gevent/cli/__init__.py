@@ -46,7 +46,7 @@ NO_THREAD = "can't start new thread"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one `kvss` command; returns its exit code, 130 where Ctrl-C ended it."""
+    """Run one `kvss` command; returns its exit code, 130 if Ctrl-C ended it."""
     if argv is None:
         prepare()
         sys.unraisablehook = _keep_interrupts

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from kvss_gevent.client.terminal.demo_script import play
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.variables import PREFIX
 
+START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
 
 
@@ -30,7 +32,8 @@ def run(_: argparse.Namespace) -> int:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as server:
         try:
             assert server.stdout is not None
-            address = server.stdout.readline().rpartition(" ")[2].strip()
+            ready, _, _ = select.select([server.stdout], [], [], START_LIMIT_S)
+            address = server.stdout.readline().rpartition(" ")[2].strip() if ready else ""
             if not address:
                 raise Fail("the demo's server did not start", "The server's message above says why.", Exit.UNREACHABLE)
             print(f"The demo's server listens on {address}. -> is sent to it, <- is its reply, \\n is the line feed.")

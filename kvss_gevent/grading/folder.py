@@ -83,7 +83,7 @@ def read_settings(directory: Path) -> ClassSettings:
 
 
 def submissions(directory: Path, out: Path) -> list[Path]:
-    """Return the folders to grade, sorted by name; out may be one folder beside them, and is none. Raises Fail."""
+    """Return the folders to grade, sorted by name. If out is a folder beside them, it is left out. Raises Fail."""
     home, results = directory.resolve(), out.resolve()
     if results == home or home in results.parent.parents:
         raise Fail(f"--out {out} lies among the files of the submissions", "Give --out a folder of its own.")

@@ -27,7 +27,7 @@ def locust_command(options: Sequence[str]) -> list[str]:
 
 
 def why_it_failed(done: "subprocess.CompletedProcess[str]") -> Fail:
-    """Return the error that a run of this command line printed, or its last line where that is not one of ours."""
+    """Return the error that a run of this command printed; if it is not one of ours, the last line."""
     lines = [line for line in done.stderr.splitlines() if line.strip() and "/INFO/" not in line]
     code = done.returncode or Exit.FAILED
     for cause, remedy in pairwise(lines):

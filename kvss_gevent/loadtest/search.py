@@ -121,7 +121,7 @@ def seconds_for(rate: float, requirements: tuple[Requirement, ...], least_s: flo
 
 
 def run_once(rate: float, args: argparse.Namespace, requirements: tuple[Requirement, ...]) -> SearchTrial:
-    """Run the load tester at a rate. Raises Fail with its error where it leaves no results."""
+    """Run the load tester at a rate. Raises Fail with its error if it leaves no results."""
     seconds = seconds_for(rate, requirements, args.seconds)
     with tempfile.TemporaryDirectory() as out:
         command = locust_command(["--headless", "--only-summary", "-H", args.host, "-u", str(args.users)])

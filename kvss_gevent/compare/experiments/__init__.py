@@ -8,7 +8,7 @@ An experiment is a module with
     BY_HAND   a command that shows the same; PID stands for the server's process
     CORE      whether the quick profile has it
     PANELS    its pictures; see Panel
-    measure(context)   one repeat with one contestant: yields Points; raises FailedError. Or, where PAIRED,
+    measure(context)   one repeat with one contestant: yields Points; raises FailedError. Or, if PAIRED,
     measure_together(context)   one generation with all contestants: yields names with Points, or with a reason
     is_settled(seen)   whether more generations would decide nothing
     findings(seen)   sentences made from the numbers; see Statement

@@ -41,7 +41,7 @@ PANELS = (
 )
 
 BURN_MS, RATE, SECONDS = 500, 50.0, 0.8
-"""A slower pace than threads can keep beside one that burns: each of their requests then takes 10 ms."""
+"""The pace is so slow that threads can keep it beside a client that burns CPU: each request then takes 10 ms."""
 HELD_US = BURN_MS * 800
 """The next request may be due 20 ms after the handler began."""
 

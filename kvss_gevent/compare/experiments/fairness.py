@@ -46,7 +46,7 @@ FLOOD_STARTS_S = 1.0
 
 
 def measure(context: ExperimentContext) -> Iterator[Point]:
-    """Saturate with single requests, alone and beside pipelines."""
+    """Load the server as much as possible with single requests, alone and beside pipelines."""
     with context.serving() as server:
         for connections in QUICK if context.profile.quick else FULL:
             for case in ("alone", f"beside {FLOODS} floods"):

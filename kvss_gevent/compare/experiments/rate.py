@@ -27,7 +27,7 @@ STORELESS = True
 LIMIT_S = 120.0
 
 WORK = b"KV/1.0 BURN 0.2"
-"""Each request computes for 0.2 ms, so that the generator needs next to nothing beside the server."""
+"""Each request computes for 0.2 ms, so that the generator needs very little CPU compared with the server."""
 
 SHARES = (0.5, 0.8, 0.9, 1.0, 1.1)
 BELOW, ABOVE = 0.8, 1.1

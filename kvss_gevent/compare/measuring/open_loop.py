@@ -169,7 +169,7 @@ def offer(  # noqa: PLR0913 - two are positional, the others have names
 
 
 def _have_served(users: Sequence[VirtualUser]) -> None:
-    """Return when each connection has had a reply. Raises FailedError where one has none within SERVED_S."""
+    """Return when each connection has had a reply. Raises FailedError if one has none within SERVED_S."""
 
     def ask(user: VirtualUser) -> bool:
         try:

@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 
 def files(panel: Panel, seen: Seen, varies: str, source: str) -> dict[str, bytes]:
-    """Return the picture of a panel as the bytes of an svg and a png file; nothing where there is nothing to draw."""
+    """Return the picture of a panel as the bytes of an svg and a png file; none if there is nothing to draw."""
     figure = draw(panel, seen, varies, source)
     return {} if figure is None else {kind: as_bytes(figure, kind) for kind in ("svg", "png")}
 
