@@ -32,7 +32,7 @@ def run(_: argparse.Namespace) -> int:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as server:
         try:
             assert server.stdout is not None
-            ready, _, _ = select.select([server.stdout], [], [], START_LIMIT_S)
+            ready = select.select([server.stdout], [], [], START_LIMIT_S)[0]
             address = server.stdout.readline().rpartition(" ")[2].strip() if ready else ""
             if not address:
                 raise Fail("the demo's server did not start", "The server's message above says why.", Exit.UNREACHABLE)
