@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import re
 import resource
+import shutil
 import socket
 import statistics
 import subprocess
@@ -43,6 +44,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.instructions:
+        if not shutil.which("valgrind"):
+            sys.exit("bench: --instructions needs valgrind\n  Install the package valgrind.")
         for mode in MODES:
             print(f"{mode}: {instructions(mode)}", flush=True)
         return
