@@ -26,7 +26,7 @@ from kvss_gevent.measure.launch import Launched, kvss, launched
 
 METRICS = ("--metrics", "0")
 WARM_CONNECTIONS = 20
-"""Python makes the loop of a connection quicker only after eight of them."""
+"""Python makes a function quicker after some calls."""
 COUNTED = 1000
 """Requests of each kind whose instructions are counted."""
 FLAGS = (*METRICS, "--slow-ms", "20", "--watch-blocking", "100")

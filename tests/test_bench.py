@@ -284,6 +284,7 @@ def test_what_threads_used_that_end_with_their_connection_is_told_too() -> None:
 
 
 @pytest.mark.server
+@pytest.mark.timing
 def test_a_server_is_given_the_time_to_make_what_it_needs_for_each_client(tmp_path: Path) -> None:
     # A process for each of a hundred clients takes longer to make than the time that counts.
     store = f"disk:{tmp_path}/kv"

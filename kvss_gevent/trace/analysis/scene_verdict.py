@@ -9,8 +9,6 @@ from kvss_gevent.trace.analysis.causes import Causes, Stretch, Why
 from kvss_gevent.trace.analysis.parts import Owner, TracedRequest, calls_of, requests_of
 from kvss_gevent.trace.scenes.recording import Recording
 
-TURNS_NS = 700_000
-"""Lowest median wait, without run delay, for the verdict TURNS: threads at a lock have 5 ms, processes 0.1 ms."""
 SHORT_WAIT_NS = 1_000_000
 
 
@@ -20,7 +18,7 @@ class SceneVerdict(StrEnum):
     HELD = "held up"
     """The longest wait took at least half as long as the busy client's request."""
     TURNS = "in turns"
-    """They were delayed, but not held up."""
+    """Half of the waits are at least the scene's turn_ms, but none is as long as that."""
     FREE = "hardly delayed"
 
 
@@ -151,7 +149,7 @@ class _Delays:
 def _verdict(recording: Recording, waits: list[float]) -> SceneVerdict:
     if max(waits) >= recording.scene.hold_ms * 1e6 / 2:
         return SceneVerdict.HELD
-    return SceneVerdict.TURNS if median(waits) >= TURNS_NS else SceneVerdict.FREE
+    return SceneVerdict.TURNS if median(waits) >= recording.scene.turn_ms * 1e6 else SceneVerdict.FREE
 
 
 def named_share(analysis: SceneAnalysis, above_ns: int = SHORT_WAIT_NS) -> tuple[int, int]:
