@@ -79,6 +79,7 @@ _ALL = (
         (busy(Ask(20, lab("BURN 300"), "BURN 300")), *patient(2, 4, 420)),
         440,
         300,
+        turn_ms=0.7,  # threads that wait for the interpreter's lock: 10 to 20 ms, on a busy machine 1.3 to 2.8
     ),
     Scene(
         "sleep",
@@ -122,7 +123,7 @@ _ALL = (
             *patient(2, 4, 200),
         ),
         220,
-        100,
+        200,
     ),
     Scene(
         "slow",
@@ -170,7 +171,8 @@ _ALL = (
         "To make a process takes milliseconds, to make a thread a fraction of one; a loop only notes one more socket.",
         tuple(at_once(number) for number in range(1, 9)),
         100,
-        10,
+        75,
+        turn_ms=25,  # a process for each: 35 to 100 ms, a thread: 3 to 18
     ),
     Scene(
         "stall",

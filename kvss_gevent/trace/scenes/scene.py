@@ -44,10 +44,9 @@ class Scene:
     """One workload. right: the number, from 0, of the answer that is right for most event loops.
 
     description: what happens, in one line. hold_ms: how long the busy client's request holds the thread, lock or place
-    in a pool; waits are compared with it. turn_ms: from which median wait on, run delay left out, the patient clients
-    are delayed: between what threads and what processes wait, and in some scenes far from what most models wait, so
-    that a slow machine gives no other verdict. setup: packets that are answered before the scene starts. pool_size: for
-    the models that have a pool.
+    in a pool; waits are compared with it. turn_ms: the median wait, run delay left out, from which on the patient
+    clients are delayed. It lies far from the waits of every model, so that a slow machine gives no other verdict.
+    setup: packets that are answered before the scene starts. pool_size: for the models that have a pool.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Scene:
     hold_ms: float
     setup: bytes = b""
     pool_size: int = 8
-    turn_ms: float = 0.7
+    turn_ms: float = 6.0
 
 
 def named(number: int, at_ms: float = 2.0) -> Ask:
