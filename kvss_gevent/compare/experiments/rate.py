@@ -61,7 +61,7 @@ PANELS = (
 
 def measure(context: ExperimentContext) -> Iterator[Point]:
     """Find the server's maximum, then offer shares of it."""
-    seconds = max(context.profile.seconds, 0.5)
+    seconds = context.profile.seconds
     with context.serving("--lab") as server:
         most = offer(server.port, seconds, rate=None, users=context.places, line=WORK, served=True)
         if not most.answered:
