@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 TAKES_LONG = "takes long: `make test-full` runs it"
-RERUNS = 1
+RERUNS = 2
 LONG_LIMIT_S = 300
 """Of a test that takes long; pyproject.toml has the limit of the others."""
 

@@ -43,6 +43,7 @@ def test_a_reply_whose_line_feed_comes_later_has_one() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux acknowledges at once where it is asked to")
+@pytest.mark.timing
 def test_a_reply_in_two_pieces_does_not_wait_for_an_acknowledgement() -> None:
     with running(in_two_pieces(0)) as port, closing(Peer(("127.0.0.1", port), Deadline(60))) as peer:
         started = time.monotonic()

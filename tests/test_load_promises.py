@@ -90,6 +90,7 @@ def test_a_worker_whose_master_is_killed_stops_loading_the_server(tmp_path: Path
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_a_generator_that_stood_still_says_so_and_does_not_blame_the_server(tmp_path: Path) -> None:
     results = []
     for number, rate in enumerate((("--kv-rate", "1000"), ())):
@@ -151,6 +152,7 @@ def slow(per_s: float) -> Answer:
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_in_overload_what_was_answered_in_the_window_is_the_throughput_whatever_the_warm_up(tmp_path: Path) -> None:
     for number, warmup in enumerate(("0s", "1500ms")):
         with serving(slow(100)) as port:
@@ -256,6 +258,7 @@ def test_users_of_another_protocol_have_their_own_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timing
 def test_locusts_own_outputs_agree_with_the_report(tmp_path: Path) -> None:
     with serving() as port:
         options = ("-u", "2", "-t", "2", "--kv-rate", "500", "--kv-keys", "50", "--kv-warmup", "1500ms", "--json")

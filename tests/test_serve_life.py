@@ -97,6 +97,7 @@ def test_sighup_changes_what_can_change_and_says_what_cannot(workers: int, tmp_p
 
 @pytest.mark.server
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.timing
 def test_a_log_that_nobody_reads_stops_nobody(workers: int, tmp_path: Path) -> None:
     store = ("--store", f"disk:{tmp_path / 'kv'}", "--sync", "none", "--workers", str(workers))
     with process("-vv", "--port", "0", *store, stderr=subprocess.PIPE) as running:

@@ -69,6 +69,7 @@ def test_a_refused_client_that_has_already_sent_still_reads_its_500() -> None:
                 assert extra.recv(100) == b"500 SERVER_ERROR\n"
 
 
+@pytest.mark.timing
 def test_a_half_sent_line_is_ended_even_when_it_drips() -> None:
     with serving("--line-timeout", "0.5") as server, server.connect() as sock, server.connect() as other:
         began_s = time.monotonic()
@@ -253,6 +254,7 @@ def test_a_signal_drains(number: int) -> None:
         asked.close()
 
 
+@pytest.mark.timing
 def test_a_client_that_does_not_read_does_not_hold_up_the_end_for_longer_than_allowed() -> None:
     with serving("--drain-timeout", "0.5") as server:
         server.ask(b"KV/1.0 PUT big " + b"x" * 900_000 + b"\n")

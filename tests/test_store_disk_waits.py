@@ -76,6 +76,7 @@ class GivenUp:
         return getattr(self.inner, name)
 
 
+@pytest.mark.timing
 def test_clients_are_told_so_while_the_file_is_opened_again_and_the_disk_hangs(
     store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,6 +110,7 @@ def test_clients_are_told_so_while_the_file_is_opened_again_and_the_disk_hangs(
     assert session.receive(b"KV/1.0 PUT a 3\n") == b"200 OK\n"
 
 
+@pytest.mark.timing
 def test_a_transaction_that_does_not_end_keeps_the_next_waiting_for_so_long(
     store: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_transaction_of_another_process_keeps_a_writer_waiting_for_so_long(
     assert "another process has not ended its transaction for 0.1 s" in caplog.text
 
 
+@pytest.mark.timing
 def test_readers_of_a_file_that_grew_do_not_each_wait_for_a_writer_that_hangs(
     store: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

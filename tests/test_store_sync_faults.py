@@ -71,6 +71,7 @@ def test_a_sync_that_fails_once_loses_nothing(tmp_path: Path, sync: str, seed: i
     assert [key for key in writer.acknowledged if found.get(key) != key * 300] == []
 
 
+@pytest.mark.timing
 def test_a_sync_that_hangs_keeps_nobody_from_reading(tmp_path: Path) -> None:
     path = tmp_path / "data.kv"
     layer = Layer(tmp_path, path)

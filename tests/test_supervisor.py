@@ -73,6 +73,7 @@ def test_a_worker_that_died_in_a_storm_leaves_no_short_queue_behind(tmp_path) ->
     assert min(rooms) > 8
 
 
+@pytest.mark.timing
 def test_a_worker_that_does_not_end_is_killed_once_drain_and_grace_are_over(tmp_path) -> None:
     began_s = time.monotonic()
     code, _ = run(tmp_path, [], drain_timeout_s=0.5, kill_grace_s=0.5)
