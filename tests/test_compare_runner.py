@@ -14,7 +14,7 @@ from serving import wait_until
 
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.experiments import cost
-from kvss_gevent.compare.measuring import contestant, interleave, trial_runner
+from kvss_gevent.compare.measuring import contestant, interleave, open_loop, trial_runner
 from kvss_gevent.compare.measuring.contestant import FailedError
 from kvss_gevent.compare.measuring.experiment_context import QUICK, ExperimentContext, Profile
 from kvss_gevent.compare.measuring.paced import Pace
@@ -93,10 +93,13 @@ def test_one_burn_stops_a_loop_and_no_threads() -> None:
 
 
 def fake(
-    monkeypatch: pytest.MonkeyPatch, measure: Callable[[ExperimentContext], Iterator[Point]], **more: Any
+    monkeypatch: pytest.MonkeyPatch,
+    measure: Callable[[ExperimentContext], Iterator[Point]],
+    model: str = "gevent",
+    **more: Any,
 ) -> list[Measurement]:
     monkeypatch.setattr(experiments, "load", lambda _: SimpleNamespace(measure=measure, **more))
-    return trial_runner.measure(Trial("fake", "gevent", 1), PLAN, divide())
+    return trial_runner.measure(Trial("fake", model, 1), PLAN, divide())
 
 
 def test_a_cell_that_cannot_be_measured_is_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,3 +188,17 @@ def test_another_process_on_the_servers_processor_is_noticed(monkeypatch: pytest
 
     rows = fake(monkeypatch, measure)
     assert rows[-1].point.disturbed
+
+
+def test_a_load_that_waits_until_all_are_served_says_so_where_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_loop, "SERVED_S", 1.0)
+
+    def measure(context: ExperimentContext) -> Iterator[Point]:
+        with context.serving("--lab") as server:  # one client at a time
+            point, offered = context.offer(server, 1, rate=100, users=1, line=b"KV/1.0 BURN 0", served=True)
+            assert offered.answered > 0
+            yield point
+            context.offer(server, 2, rate=100, users=2, line=b"KV/1.0 BURN 0", served=True)
+
+    (row,) = fake(monkeypatch, measure, model="sequential")
+    assert row.failed == "not each of 2 connections had a reply within 1 s"

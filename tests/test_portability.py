@@ -106,3 +106,10 @@ def test_the_table_of_what_runs_where_has_every_command() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text().partition("## What runs where")[2]
     told = set(re.findall(r"`kvss (\w+)", page))
     assert COMMANDS.keys() - told == set()
+
+
+def test_a_tap_says_what_it_needs(run: Run) -> None:
+    with run("tap", "0", "127.0.0.1:5050") as tap:
+        out, err = tap.communicate(timeout=20)
+    assert (out, tap.returncode) == ("", 2)
+    assert err == "kvss tap: it needs epoll, which this system does not have\n  Run it on Linux.\n"

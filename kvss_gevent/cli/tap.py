@@ -1,6 +1,7 @@
 """`kvss tap`: a proxy in front of a server that shows the conversation, or records it for Wireshark."""
 
 import argparse
+import select
 import signal
 import socket
 import sys
@@ -58,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pass bytes on until a signal comes; returns the exit code."""
+    if not hasattr(select, "epoll"):
+        raise Fail("it needs epoll, which this system does not have", "Run it on Linux.")
     from kvss_gevent.wire_tools.tap import Tap
 
     listen, target = _endpoint(args.listen, "LISTEN", 0), _endpoint(args.target, "TARGET", 1)

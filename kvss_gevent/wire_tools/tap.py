@@ -23,8 +23,7 @@ MAX_CONNECTIONS: Final = 2000
 POLL_S: Final = 0.2
 RECORD_S: Final = 0.02
 """Time until the recorder gets the waiting pieces, at most."""
-SPIN_NS: Final = 50_000 if len(os.sched_getaffinity(0)) > 1 else 0
-"""On a single processor, polling would keep the server from answering."""
+SPIN_NS: Final = 50_000
 MAX_UNRECORDED: Final = 16
 """Pieces that wait for the recorder; recording them takes about 0.1 ms."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -73,6 +72,8 @@ class Tap:
         self._told = ""
         self._listener = listener
         self._poll = select.epoll()
+        # On one processor the server could not answer meanwhile.
+        self._spin_ns = SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
         self._pairs: set[_Pair] = set()
         self._sides: dict[int, _Side] = {}
         self.unrecorded: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -86,7 +87,7 @@ class Tap:
         found: list[tuple[int, int]] = []
         try:
             while not stopped():
-                found = self._next_events(SPIN_NS if found else 0)
+                found = self._next_events(self._spin_ns if found else 0)
                 for fd, events in found:
                     if fd == listening_fd:
                         self._accept()
