@@ -101,7 +101,7 @@ class Service:
         return self.converse(self._stranger)
 
     def is_admitted(self, conversation: Any) -> bool:
-        """Tell whether a conversation has its login behind it, or needs none."""
+        """Tell whether a conversation has logged in, or needs no login."""
         return self._login is None or conversation.is_admitted
 
     def extra_reply(self, line: bytes) -> bytes | None:

@@ -48,7 +48,7 @@ FOREIGN = VERSION + b" \n"
 
 
 SLICE_S = 0.001
-"""After this time a slice ends behind a STATS or a command of the operator: they cost 20 us to 3 ms."""
+"""A slice that has run this long ends after its next STATS or operator's command, which costs 20 us to 3 ms."""
 
 LookUp = Callable[[bytes], bytes | None]
 
