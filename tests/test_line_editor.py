@@ -116,10 +116,14 @@ class Terminal:
     def prompt(self) -> None:
         self.child.expect_exact("KVSS> ")
 
-    def type(self, line: str, *expected: str) -> None:
-        """Type a line and Enter, and wait for each text and for the prompt."""
+    def type(self, line: str, reply: str, *more: str) -> None:
+        """Type a line and Enter, and wait for each text and for the next prompt.
+
+        Without a reply's text the prompt may be that of the typed line, drawn again: a Ctrl-D that comes before the
+        next prompt is lost, for the terminal is not in raw mode then.
+        """
         self.child.send(line + "\r")
-        for text in expected:
+        for text in (reply, *more):
             self.child.expect_exact(text)
         self.prompt()
 
@@ -147,7 +151,7 @@ def test_a_session_with_its_keys(server: FakeServer, tmp_path: Path) -> None:
     terminal.type("PUT größe 10 €", "201 CREATED")
     terminal.type("GET gr\t", "200 OK 10 €\r\n")
     terminal.type("HELP", "forget a key")
-    terminal.type("PUT esc a\x16\x1b[31mb")  # Ctrl-V Escape: what looks like a mouse is no traceback
+    terminal.type("PUT esc a\x16\x1b[31mb", "201 CREATED")  # Ctrl-V Escape: what looks like a mouse is no traceback
     assert terminal.end(CTRL_D) == 0
     assert b"KV/1.0 DEL name" not in server.seen
     assert b"KV/1.0 GET name" in server.seen
