@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from kvss_gevent.observe.board import Board
 from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.observe.shared_figures import SharedFigures
 
 FAMILY = re.compile(r"^# TYPE (\w+) (\w+)\n(?:# UNIT \w+ (\w+)\n)?# HELP \w+ (.+)$", re.MULTILINE)
 
@@ -14,6 +14,6 @@ def page() -> Iterator[str]:
     yield "# Metrics\n\n`make reference` makes this page from the code. [Running the server](../serve.md#metrics)"
     yield "says how to ask for metrics. The name of a counter has `_total` behind it on the metrics page.\n"
     yield "| metric | kind | unit | what it tells |\n|---|---|---|---|"
-    text = render(Board(1), 0, 0, 0.0)
+    text = render(SharedFigures(1), 0, 0, 0.0)
     for name, kind, unit, says in FAMILY.findall(text):
         yield f"| `{name}` | {kind} | {unit} | {says} |"

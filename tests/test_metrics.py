@@ -19,10 +19,10 @@ from kvss_gevent.core.login import ReadOnlyStore, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role
 from kvss_gevent.observe import page_server
-from kvss_gevent.observe.board import REPLIES, Board
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile, shown_classes
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.observe.shared_figures import REPLIES, SharedFigures
 from kvss_gevent.observe.timing import BUSY_CALLS, Timing
 from kvss_gevent.protocol.wire import Status
 from kvss_gevent.server.accepting.listener import check_exposure
@@ -38,8 +38,8 @@ class Client:
     sock = address = None
 
 
-def observer_of(board: Board) -> Observer:
-    return Observer(board.rows[0])
+def observer_of(figures: SharedFigures) -> Observer:
+    return Observer(figures.rows[0])
 
 
 def served(observer: Observer, store: object = None) -> Service:
@@ -72,8 +72,8 @@ def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, 
 
 
 def test_every_request_is_counted_once_by_command_and_code() -> None:
-    board = Board(1)
-    observer = observer_of(board)
+    figures = SharedFigures(1)
+    observer = observer_of(figures)
     service = served(observer)
     talk = service.open()
     for packet in (
@@ -86,7 +86,7 @@ def test_every_request_is_counted_once_by_command_and_code() -> None:
         talk.receive(packet)
     service.open().receive(b"\x16\x03\x01")
     observer.note()
-    counted = {f"{name} {code:d}": board.replies()[place] for (name, code), place in REPLIES.items()}
+    counted = {f"{name} {code:d}": figures.replies()[place] for (name, code), place in REPLIES.items()}
     assert {name: number for name, number in counted.items() if number} == {
         "PUT 201": 1,
         "PUT 200": 1,
@@ -99,18 +99,18 @@ def test_every_request_is_counted_once_by_command_and_code() -> None:
         "none 426": 2,
         "QUIT 200": 1,
     }
-    assert sum(board.replies()) == service.stats.commands
+    assert sum(figures.replies()) == service.stats.commands
 
 
 def test_what_a_role_may_not_do_is_counted_as_403() -> None:
-    board = Board(1)
-    observer = observer_of(board)
+    figures = SharedFigures(1)
+    observer = observer_of(figures)
     reader = views(served(observer))[Role.READ]
     assert not isinstance(reader.store, ReadOnlyStore)
     reader.open().receive(b"KV/1.0 PUT a 1\nKV/1.0 GET a\n")
     observer.note()
-    assert board.replies()[REPLIES["PUT", Status.FORBIDDEN]] == 1
-    assert board.replies()[REPLIES["GET", Status.NOT_FOUND]] == 1
+    assert figures.replies()[REPLIES["PUT", Status.FORBIDDEN]] == 1
+    assert figures.replies()[REPLIES["GET", Status.NOT_FOUND]] == 1
 
 
 def test_a_store_that_fails_is_counted_as_500_and_noticed() -> None:
@@ -118,39 +118,39 @@ def test_a_store_that_fails_is_counted_as_500_and_noticed() -> None:
         def run(self, verb: int, key: bytes, value: bytes) -> bytes:
             raise StoreError("broken")
 
-    board = Board(1)
-    observer = observer_of(board)
+    figures = SharedFigures(1)
+    observer = observer_of(figures)
     assert served(observer, Broken()).open().receive(b"KV/1.0 PUT a 1\n") == b"500 SERVER_ERROR\n"
     observer.note()
-    assert board.replies()[REPLIES["PUT", Status.SERVER_ERROR]] == 1
+    assert figures.replies()[REPLIES["PUT", Status.SERVER_ERROR]] == 1
     assert observer.failed_s > 0
 
 
 def test_keys_that_expire_are_counted_and_a_store_that_is_counted_forgets_them() -> None:
     now_ns = 10**9
-    board = Board(1)
-    observer = observer_of(board)
+    figures = SharedFigures(1)
+    observer = observer_of(figures)
     store = MemoryStore(clock=lambda: now_ns)
     served(observer, store).open().receive(b"KV/1.0 PUTEX 5 a 1\nKV/1.0 TTL a\nKV/1.0 PUTEX 50 b 1\n")
     now_ns += 10 * 10**9
     store.reclaim(100)
     observer.note()
-    assert board.total("expired") == 1
-    assert board.replies()[REPLIES["PUTEX", Status.CREATED]] == 2
-    assert board.replies()[REPLIES["TTL", Status.OK]] == 1
+    assert figures.total("expired") == 1
+    assert figures.replies()[REPLIES["PUTEX", Status.CREATED]] == 2
+    assert figures.replies()[REPLIES["TTL", Status.OK]] == 1
 
 
 def test_a_worker_goes_on_counting_where_the_one_before_it_has_ended() -> None:
-    board = Board(2)
+    figures = SharedFigures(2)
     for _ in range(2):
-        observer = observer_of(board)
+        observer = observer_of(figures)
         talk = served(observer).open()
         talk.receive(b"KV/1.0 PUT a 1\n")
         talk.receive(b"KV/1.0 GET a\n")
         observer.note()
         observer.note()
-    assert board.replies()[REPLIES["PUT", Status.CREATED]] == 2
-    assert board.replies()[REPLIES["GET", Status.OK]] == 2
+    assert figures.replies()[REPLIES["PUT", Status.CREATED]] == 2
+    assert figures.replies()[REPLIES["GET", Status.OK]] == 2
 
 
 def test_times_are_classes_that_a_quantile_is_read_from() -> None:
@@ -168,8 +168,8 @@ def test_times_are_classes_that_a_quantile_is_read_from() -> None:
 
 
 def test_times_are_told_by_the_command_that_a_packet_brought() -> None:
-    board = Board(1)
-    observer = observer_of(board)
+    figures = SharedFigures(1)
+    observer = observer_of(figures)
     talk = served(observer).open()
     receive = observer.timed(Client(), talk.receive, False)
     for packet in (b"PUT a 1", b"GET a", b"GET a", b"DEL a", b"STATS", b"GET a\nKV/1.0 GET b"):
@@ -177,7 +177,7 @@ def test_times_are_told_by_the_command_that_a_packet_brought() -> None:
     receive(b"KV/1.0 GE")  # a line that is not whole
     observer.timed(Client(), lambda _: talk.proceed(), False)(b"")
     observer.note()
-    found = samples(render(board, 0, 0, 1.0))
+    found = samples(render(figures, 0, 0, 1.0))
     counted = {name: found["kvss_handling_seconds_count", name] for name in ("GET", "PUT", "DEL", "other", "several")}
     assert counted == {"GET": 2, "PUT": 1, "DEL": 1, "other": 2, "several": 2}
     assert found["kvss_handling_seconds_bucket", "GET,+Inf"] == 2
@@ -250,7 +250,7 @@ def test_a_sample_counts_for_what_was_answered_since_the_last_one_and_not_for_mo
 
 
 def test_an_empty_page_is_good_openmetrics() -> None:
-    found = samples(render(Board(2), 5, 7, 1.0))
+    found = samples(render(SharedFigures(2), 5, 7, 1.0))
     assert found["kvss_keys", ""] == 5
     assert found["kvss_worker_connections", "1"] == 0
     assert found["kvss_handling_seconds_bucket", "GET,+Inf"] == 0

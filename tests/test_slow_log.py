@@ -19,9 +19,9 @@ from kvss_gevent.core.admin_commands import Admin
 from kvss_gevent.core.login import views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role
-from kvss_gevent.observe.board import SLOW_ENTRIES, Board
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.run_delay import RunDelay
+from kvss_gevent.observe.shared_figures import SLOW_ENTRIES, SharedFigures
 from kvss_gevent.observe.slow_log import SlowLog, read_slow_log
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.memory import MemoryStore
@@ -45,14 +45,14 @@ class Client:
 class Log:
     """A slow log on a logical clock, whose calls are told one after the other; 20 ms are slow."""
 
-    board: Board = field(default_factory=lambda: Board(1))
+    figures: SharedFigures = field(default_factory=lambda: SharedFigures(1))
     loop: Loop = field(default_factory=Loop)
     limits: list[int] = field(default_factory=list)
     now_ns: int = 10**12
     may_wait: bool = False
 
     def __post_init__(self) -> None:
-        self.log = SlowLog(self.board.rows[0], 0, 20, self.loop, lambda: self.now_ns)
+        self.log = SlowLog(self.figures.rows[0], 0, 20, self.loop, lambda: self.now_ns)
         self.log.begin(self.limits.append, may_wait=self.may_wait)
 
     def call(self, client: Client, data: bytes, ms: float) -> None:
@@ -67,7 +67,7 @@ class Log:
 
     def entries(self, most: int = 1000) -> list[dict[str, Any]]:
         self.log.write_open()
-        found: list[dict[str, Any]] = json.loads(read_slow_log(self.board, 20, most))["entries"]
+        found: list[dict[str, Any]] = json.loads(read_slow_log(self.figures, 20, most))["entries"]
         return found
 
 
@@ -201,7 +201,7 @@ def test_the_log_is_a_ring() -> None:
     commands = {entry["command"] for entry in told.entries()}
     assert commands == {f"GET key{number}" for number in range(30, SLOW_ENTRIES + 30)}
     assert len(told.entries(5)) == 5
-    assert told.board.total("slow") == SLOW_ENTRIES + 30
+    assert told.figures.total("slow") == SLOW_ENTRIES + 30
 
 
 def test_a_key_that_is_no_plain_text_makes_no_entry_that_cannot_be_read() -> None:
@@ -303,8 +303,8 @@ def judged(server: Served, plants: int, ms: int, slow_ms: int = 20) -> None:
 
 @pytest.mark.timing
 def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_meanwhile_are_not_accused() -> None:
-    board = Board(1)
-    observer = Observer(board.rows[0], 0, 20)
+    figures = SharedFigures(1)
+    observer = Observer(figures.rows[0], 0, 20)
     service = Service(StallingStore(MemoryStore(), gevent.sleep), tally=observer)
     observer.slow_log.begin(observer.timing.set_limit, may_wait=True)
     done = []
@@ -320,7 +320,7 @@ def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_mean
     asking += [gevent.spawn(ask, port, [b"KV/1.0 GET ping\n"] * 200) for port in (2, 3)]
     gevent.joinall(asking, timeout=20)
     assert sorted(done) == [1, 2, 3]
-    entries = json.loads(read_slow_log(board, 20, 100))["entries"]
+    entries = json.loads(read_slow_log(figures, 20, 100))["entries"]
     found = {(entry["held"], entry["command"]) for entry in entries if entry["held"] != "machine"}
     planted = {("store", f"GET stall:30:{number}") for number in range(10)}
     assert found <= planted
@@ -329,7 +329,7 @@ def test_a_planted_slow_command_of_the_store_is_found_and_those_who_went_on_mean
 
 
 def test_the_newest_entries_are_read_and_no_more_than_are_wanted() -> None:
-    row = Board(1).rows[0]
+    row = SharedFigures(1).rows[0]
     assert row.slow_texts(5) == []
     for number in range(200):
         row.write_slow(number, b"%d" % number)

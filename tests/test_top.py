@@ -13,10 +13,10 @@ import pytest
 from serving import Served, serving, wait_until
 
 from kvss_gevent.cli import main
-from kvss_gevent.observe.board import Board
 from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.observe.shared_figures import SharedFigures
 from kvss_gevent.protocol.stats_reply import Stats
-from kvss_gevent.top.metrics_page import NoPage, page_address, parse_page
+from kvss_gevent.top.metrics_client import NoPage, page_address, parse_page
 from kvss_gevent.top.rates import Figures, WorkerFigures, compare
 from kvss_gevent.top.readings import ServerReading
 from kvss_gevent.top.screen import number, plain, screen
@@ -56,12 +56,12 @@ def reading(at_s: float, stats: Stats | None = None, page: str = "") -> ServerRe
 
 
 def page(handled_us: int, requests: int) -> str:
-    board = Board(1)
-    board.rows[0].replies[0] = requests
-    board.rows[0].replies[8] = requests
-    board.rows[0].histogram("GET")[(handled_us * 1000).bit_length() - 10] = requests
-    board.rows[0]["cpu_us"] = requests * 1000
-    return render(board, 1, 1, 1.0)
+    figures = SharedFigures(1)
+    figures.rows[0].replies[0] = requests
+    figures.rows[0].replies[8] = requests
+    figures.rows[0].histogram("GET")[(handled_us * 1000).bit_length() - 10] = requests
+    figures.rows[0]["cpu_us"] = requests * 1000
+    return render(figures, 1, 1, 1.0)
 
 
 def test_rates_and_times_are_those_of_the_interval() -> None:

@@ -11,7 +11,7 @@ from kvss_gevent.protocol.errors import KVError
 from kvss_gevent.settings.addresses import Endpoint, only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds, whole
-from kvss_gevent.top.metrics_page import page_address
+from kvss_gevent.top.metrics_client import page_address
 from kvss_gevent.top.rates import Figures, compare
 from kvss_gevent.top.readings import Reader, ServerReading
 from kvss_gevent.top.screen import plain, screen

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvss_gevent.observe.board import REPLIES
+from kvss_gevent.observe.shared_figures import REPLIES
 from kvss_gevent.protocol.wire import LINE, Status, Verb
 from kvss_gevent.stores.base import Batch, Run, Store
 

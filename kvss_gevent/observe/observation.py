@@ -9,10 +9,10 @@ from typing import Final
 import gevent
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.observe.board import Board
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import CONTENT_TYPE, render
 from kvss_gevent.observe.page_server import HttpAnswer, PageServer
+from kvss_gevent.observe.shared_figures import SharedFigures
 
 STORE_S: Final = 1.0
 """The longest time for a store to count its keys."""
@@ -21,16 +21,16 @@ REFUSING_S: Final = 5.0
 
 
 class Observation:
-    """The board of all workers, and the socket of the metrics if they are wanted."""
+    """The figures of all workers, and the socket of the metrics if they are wanted."""
 
     def __init__(self, workers: int, listener: socket.socket | None, slow_ms: int) -> None:
         self._slow_ms = slow_ms
-        self.board = Board(workers)
+        self.figures = SharedFigures(workers)
         self.listener = listener
 
     def observer(self, number: int) -> Observer:
         """Return the observer of worker `number`'s process."""
-        return Observer(self.board.rows[number], number, self._slow_ms)
+        return Observer(self.figures.rows[number], number, self._slow_ms)
 
     def start(self, observer: Observer, service: Service, *, may_wait: bool, is_stopping: Callable[[], bool]) -> None:
         """Start to observe a serving process; may_wait: see Observer.start."""
@@ -47,7 +47,7 @@ class Observation:
             keys = _keys(service)
             observer.note()
             text = render(
-                self.board, keys if isinstance(keys, int) else None, service.stats.uptime_s(), time.monotonic()
+                self.figures, keys if isinstance(keys, int) else None, service.stats.uptime_s(), time.monotonic()
             )
             return HttpAnswer(text, content_type=CONTENT_TYPE)
 

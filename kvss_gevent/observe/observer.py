@@ -1,4 +1,4 @@
-"""Observes one server process: counts requests, times calls, and writes both to the board."""
+"""Observes one server process: counts requests, times calls, and writes both to the figures that workers share."""
 
 import json
 import os
@@ -11,9 +11,9 @@ import gevent
 
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
-from kvss_gevent.observe.board import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerBoard
 from kvss_gevent.observe.counted_store import CountedStore
 from kvss_gevent.observe.latency_buckets import BITS, shown_classes
+from kvss_gevent.observe.shared_figures import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerRow
 from kvss_gevent.observe.slow_log import SlowLog, name_of
 from kvss_gevent.observe.tcp_bytes import NOTHING, Carried, carried
 from kvss_gevent.observe.timing import Call, ObservedClient, Timing
@@ -21,7 +21,7 @@ from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
 LOOK_S: Final = 1.0
-"""How often the bytes of all connections are read, and the board is written."""
+"""How often the bytes of all connections are read, and the shared figures are written."""
 LOOK_SLICE: Final = 100
 """Connections that are read in one go: 0.1 to 0.3 ms of work. Then clients get their turn."""
 BUSIEST: Final = 8
@@ -35,9 +35,9 @@ _REFUSED: Final = (Status.BAD_REQUEST, Status.UPGRADE_REQUIRED)
 
 
 class Observer:
-    """The figures of one process. row is its place on the board, which an earlier worker may have begun."""
+    """The figures of one process. row is its row of the shared figures, which an earlier worker may have begun."""
 
-    def __init__(self, row: WorkerBoard, worker: int = 0, slow_ms: int = 0) -> None:
+    def __init__(self, row: WorkerRow, worker: int = 0, slow_ms: int = 0) -> None:
         self.row = row
         self._loop = gevent.get_hub().loop
         self.slow_log = SlowLog(row, worker, slow_ms, self._loop)
@@ -175,7 +175,7 @@ class Observer:
         return since
 
     def note(self) -> None:
-        """Write the board."""
+        """Write the row of the shared figures."""
         row, service, times = self.row, self._service, self.timing.times
         assert service is not None
         counts = [now + old for now, old in zip(self._replies, self._begun_replies, strict=True)]

@@ -1,10 +1,10 @@
-"""The figures of a board as OpenMetrics text 1.0, which Prometheus and others read."""
+"""The figures of all workers as OpenMetrics text 1.0, which Prometheus and others read."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from kvss_gevent.observe.board import HANDLED, REPLIES, Board
 from kvss_gevent.observe.latency_buckets import BOUNDS_S
+from kvss_gevent.observe.shared_figures import HANDLED, REPLIES, SharedFigures
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -15,13 +15,13 @@ _HISTOGRAMS: Final = {
 }
 
 
-def render(board: Board, keys: int | None, uptime_s: int, now_s: float) -> str:
+def render(figures: SharedFigures, keys: int | None, uptime_s: int, now_s: float) -> str:
     """Return the page. keys: None if the store does not tell; now_s: on the monotonic clock."""
-    return "\n".join([*_lines(board, keys, uptime_s, now_s), "# EOF", ""])
+    return "\n".join([*_lines(figures, keys, uptime_s, now_s), "# EOF", ""])
 
 
-def _lines(board: Board, keys: int | None, uptime_s: int, now_s: float) -> Iterator[str]:
-    counts = board.replies()
+def _lines(figures: SharedFigures, keys: int | None, uptime_s: int, now_s: float) -> Iterator[str]:
+    counts = figures.replies()
     yield from _head("kvss_requests", "counter", "Requests answered, by command and code.")
     for (command, status), place in REPLIES.items():
         if counts[place]:
@@ -29,27 +29,29 @@ def _lines(board: Board, keys: int | None, uptime_s: int, now_s: float) -> Itera
     text = "Time to answer what one packet brought, from its receipt to its replies, by command."
     yield from _head(_HANDLING, "histogram", text, "seconds")
     for name in HANDLED:
-        yield from _histogram(_HANDLING, board.histogram(name), f'command="{name}"')
+        yield from _histogram(_HANDLING, figures.histogram(name), f'command="{name}"')
     for name, (family, text) in _HISTOGRAMS.items():
         yield from _head(family, "histogram", text, "seconds")
-        yield from _histogram(family, board.histogram(name))
-    yield from _simple("kvss_connections", "gauge", "Clients connected now.", board.total("connections"))
-    yield from _simple("kvss_connected", "counter", "Clients that have ever connected.", board.total("connected"))
-    yield from _simple("kvss_received_bytes", "counter", "Bytes from clients (TCP).", board.total("bytes_in"), "bytes")
+        yield from _histogram(family, figures.histogram(name))
+    yield from _simple("kvss_connections", "gauge", "Clients connected now.", figures.total("connections"))
+    yield from _simple("kvss_connected", "counter", "Clients that have ever connected.", figures.total("connected"))
     yield from _simple(
-        "kvss_sent_bytes", "counter", "Bytes that clients took (TCP).", board.total("bytes_out"), "bytes"
+        "kvss_received_bytes", "counter", "Bytes from clients (TCP).", figures.total("bytes_in"), "bytes"
     )
-    yield from _simple("kvss_slow", "counter", "Entries of the slow log.", board.total("slow"))
+    yield from _simple(
+        "kvss_sent_bytes", "counter", "Bytes that clients took (TCP).", figures.total("bytes_out"), "bytes"
+    )
+    yield from _simple("kvss_slow", "counter", "Entries of the slow log.", figures.total("slow"))
     text = "Keys forgotten at or after their deadline (memory:, disk:); Valkey and Redis count their own."
-    yield from _simple("kvss_expired", "counter", text, board.total("expired"))
+    yield from _simple("kvss_expired", "counter", text, figures.total("expired"))
     if keys is not None:
         yield from _simple("kvss_keys", "gauge", "Keys stored.", keys)
     yield from _simple("kvss_uptime_seconds", "gauge", "Time since the server started.", uptime_s, "seconds")
-    yield from _workers(board, now_s)
+    yield from _workers(figures, now_s)
 
 
-def _workers(board: Board, now_s: float) -> Iterator[str]:
-    rows = list(enumerate(board.rows))
+def _workers(figures: SharedFigures, now_s: float) -> Iterator[str]:
+    rows = list(enumerate(figures.rows))
 
     def family(name: str, kind: str, text: str, values: Iterable[object], unit: str = "") -> Iterator[str]:
         yield from _head(name, kind, text, unit)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kvss_gevent.observe.board import Board, WorkerBoard
 from kvss_gevent.observe.run_delay import RunDelay
+from kvss_gevent.observe.shared_figures import SharedFigures, WorkerRow
 from kvss_gevent.observe.timing import ObservedClient
 from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.protocol.wire import Verb, asked
@@ -86,7 +86,7 @@ class SlowLog:
     """The entries of one process. slow_ms: what takes this long is slow; 0 is never."""
 
     def __init__(
-        self, row: WorkerBoard, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
+        self, row: WorkerRow, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._now_ns = now_ns
         self._row, self._worker, self._loop = row, worker, loop
@@ -216,9 +216,9 @@ class SlowLog:
         self._row.write_slow(entry.place, entry.as_json(self._worker))
 
 
-def read_slow_log(board: Board | None, slow_ms: int, most: int) -> bytes:
+def read_slow_log(figures: SharedFigures | None, slow_ms: int, most: int) -> bytes:
     """Return the newest entries of all workers, newest first, and the busiest clients, as one line of JSON."""
-    rows = board.rows if board else ()
+    rows = figures.rows if figures else ()
     # Only as many as are wanted are read: a flood of these commands must not cost more than its replies.
     entries = sorted((entry for row in rows for entry in _entries(row, most)), key=lambda entry: -entry["at"])[:most]
     clients = [client for row in rows for client in _parsed(row.text) or ()]
@@ -227,7 +227,7 @@ def read_slow_log(board: Board | None, slow_ms: int, most: int) -> bytes:
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _entries(row: WorkerBoard, most: int) -> Iterator[Any]:
+def _entries(row: WorkerRow, most: int) -> Iterator[Any]:
     for text in row.slow_texts(most):
         entry = _parsed(text)
         if entry:

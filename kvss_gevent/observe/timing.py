@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 from greenlet import getcurrent
 
-from kvss_gevent.observe.board import HANDLED
 from kvss_gevent.observe.latency_buckets import BITS
+from kvss_gevent.observe.shared_figures import HANDLED
 
 Call = Callable[[bytes], bytes]
 """A conversation's receive or proceed."""

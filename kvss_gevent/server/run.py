@@ -93,8 +93,8 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     observer = observation.observer(worker.number if worker else 0) if observation else None
     service = _service(config, store, outside, worker, recorder, protection, observer)
     if not config.strict:
-        board = observation.board if observation else None
-        service.admin = Admin(lambda most: read_slow_log(board, config.slow_ms, most))
+        figures = observation.figures if observation else None
+        service.admin = Admin(lambda most: read_slow_log(figures, config.slow_ms, most))
     running = _Running(listener, config, service, outside, worker, protection, observer)
     handle(
         running.acts() | ({Act.DUMP: recorder.dump} if recorder else {}),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile
-from kvss_gevent.top.metrics_page import Samples
+from kvss_gevent.top.metrics_client import Samples
 from kvss_gevent.top.readings import ServerReading
 
 NO_ERRORS = ("200", "201", "204", "404")

@@ -10,7 +10,7 @@ from kvss_gevent.client.sync import KVClient
 from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 from kvss_gevent.protocol.wire import OK_PREFIX
 from kvss_gevent.settings.addresses import Endpoint
-from kvss_gevent.top.metrics_page import NoPage, Samples, read_page
+from kvss_gevent.top.metrics_client import NoPage, Samples, read_page
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ _ROW_BYTES: Final = ROW_FIELDS * 8 + TEXT_BYTES + SLOW_ENTRIES * SLOW_BYTES
 _LENGTH: Final = struct.Struct("<I")
 
 
-class WorkerBoard:
+class WorkerRow:
     """One worker's figures."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -91,13 +91,13 @@ class WorkerBoard:
         return self._slow[start : start + SLOW_BYTES]
 
 
-class Board:
+class SharedFigures:
     """A row for each worker; made before they are forked."""
 
     def __init__(self, workers: int) -> None:
         memory = memoryview(mmap.mmap(-1, workers * _ROW_BYTES))
-        self.rows: Sequence[WorkerBoard] = [
-            WorkerBoard(memory[number * _ROW_BYTES : (number + 1) * _ROW_BYTES]) for number in range(workers)
+        self.rows: Sequence[WorkerRow] = [
+            WorkerRow(memory[number * _ROW_BYTES : (number + 1) * _ROW_BYTES]) for number in range(workers)
         ]
 
     def total(self, name: str) -> int:
