@@ -2,7 +2,7 @@
 
 Run as `python -m bench.path_calls`; two seconds. Only Python functions of this package count: neither calls into C nor
 functions of gevent and of the client library do. Each request is run some times first, so that nothing is done for the
-first time; then one is counted, alone on its connection.
+first time; then the least of five is counted, alone on its connection.
 """
 
 import sys
@@ -27,6 +27,7 @@ from kvss_gevent.stores.remote.greenlet_store import for_greenlets
 from tests.valkeys import running as valkeys
 
 PACKAGE = str(Path(kvss_gevent.__file__).parent) + "/"
+RUNS = 5
 
 REQUESTS = {
     "memory GET hit": b"KV/1.0 GET a\n",
@@ -52,9 +53,18 @@ class PathCost:
 
 
 def count(session: Conversation, request: bytes) -> PathCost:
-    """Run a request of a warm session and count."""
+    """Run a request of a warm session and count; the least of some runs.
+
+    While a request waits for a node, another greenlet may run for once, such as that which looks after the cluster; its
+    calls would be counted, too.
+    """
     for _ in range(20):
         session.receive(request)
+    return min((count_once(session, request) for _ in range(RUNS)), key=lambda cost: cost.calls)
+
+
+def count_once(session: Conversation, request: bytes) -> PathCost:
+    """Run a request and count all calls until it is answered."""
     called: list[str] = []
 
     def note(frame: FrameType, event: str, _: object) -> None:

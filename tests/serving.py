@@ -75,7 +75,7 @@ def patient(command: str, port: str) -> str:
     return re.sub(r"& sleep \d;", f"& until (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done;", command)
 
 
-def wait_until(condition, limit_s: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, limit_s: float = 20.0) -> None:  # type: ignore[no-untyped-def]
     """Wait until condition() is true, asking often; fail after limit_s."""
     deadline_s = time.monotonic() + limit_s
     while not condition():
