@@ -12,7 +12,8 @@ FAMILY = re.compile(r"^# TYPE (\w+) (\w+)\n(?:# UNIT \w+ (\w+)\n)?# HELP \w+ (.+
 def page() -> Iterator[str]:
     """Yield the lines of the page."""
     yield "# Metrics\n\n`make reference` makes this page from the code. [Running the server](../serve.md#metrics)"
-    yield "says how to ask for metrics. The name of a counter has `_total` behind it on the metrics page.\n"
+    yield "says how to ask for metrics. The page is made at most every 0.1 s."
+    yield "The name of a counter has `_total` behind it on the metrics page.\n"
     yield "| metric | kind | unit | what it tells |\n|---|---|---|---|"
     text = render(SharedFigures(1), 0, 0, 0.0)
     for name, kind, unit, says in FAMILY.findall(text):

@@ -11,7 +11,7 @@ import gevent
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.openmetrics import CONTENT_TYPE, render
-from kvss_gevent.observe.page_server import HttpAnswer, PageServer
+from kvss_gevent.observe.page_server import HttpAnswer, PageServer, Recent
 from kvss_gevent.observe.shared_figures import SharedFigures
 
 STORE_S: Final = 1.0
@@ -62,7 +62,7 @@ class Observation:
                 return HttpAnswer(f"the store does not answer: {keys}\n", HTTPStatus.SERVICE_UNAVAILABLE)
             return HttpAnswer("ready\n")
 
-        return {"/metrics": metrics, "/healthz": lambda: HttpAnswer("alive\n"), "/readyz": ready}
+        return {"/metrics": Recent(metrics), "/healthz": lambda: HttpAnswer("alive\n"), "/readyz": Recent(ready)}
 
 
 def _keys(service: Service) -> int | Exception:

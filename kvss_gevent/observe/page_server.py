@@ -2,11 +2,13 @@
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
 logger = logging.getLogger("kvss")
@@ -17,6 +19,8 @@ MOST_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 5.0
 """The time for a request to arrive and its answer to be taken."""
 REST_S: Final = 0.5
+FRESH_S: Final = 0.1
+"""A page that costs something to make is made at most this often. Meanwhile clients get the last one."""
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -26,6 +30,28 @@ class HttpAnswer(NamedTuple):
     text: str
     status: HTTPStatus = HTTPStatus.OK
     content_type: str = TEXT
+
+
+class Recent:
+    """The answer of a function, made again where the last one is older than FRESH_S.
+
+    Those who ask while it is being made wait for it, so that a crowd makes it once. What the function raises, it
+    raises.
+    """
+
+    def __init__(self, make: Callable[[], HttpAnswer]) -> None:
+        self._make = make
+        self._being_made = BoundedSemaphore(1)
+        self._last: HttpAnswer | None = None
+        self._made_s = 0.0
+
+    def __call__(self) -> HttpAnswer:
+        """Return the answer."""
+        with self._being_made:
+            if self._last is None or time.monotonic() - self._made_s >= FRESH_S:
+                self._last = self._make()
+                self._made_s = time.monotonic()
+            return self._last
 
 
 class PageServer(StreamServer):  # type: ignore[misc]
