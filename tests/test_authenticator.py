@@ -73,7 +73,7 @@ class NoThread:
 def clock(monkeypatch: pytest.MonkeyPatch) -> LogicalClock:
     one = LogicalClock()
     monkeypatch.setattr(authenticator, "time", SimpleNamespace(monotonic=lambda: one.now_s))
-    monkeypatch.setattr(authenticator, "gevent", SimpleNamespace(sleep=one.sleep))
+    monkeypatch.setattr(authenticator, "Event", lambda: SimpleNamespace(wait=one.sleep, is_set=lambda: False))
     return one
 
 
@@ -130,3 +130,20 @@ def test_a_guess_that_waited_too_long_for_the_thread_is_not_checked(
     assert late.get(timeout=10) is None
     assert users.checked == 0
     assert checking.authenticate("192.0.2.2", b"alice", b"right") is ALICE
+
+
+def test_a_server_that_ends_answers_every_guess_that_is_not_begun(
+    users: CountedUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authenticator, "ThreadPool", NoThread)
+    monkeypatch.setattr(authenticator, "LONGEST_WAIT_S", 600.0)
+    of = Authenticator(users, workers=1000)  # the second guess of an address is checked after 100 s, the ninth never
+    with of._turn:
+        at_the_thread = gevent.spawn(of.authenticate, "192.0.2.1", b"alice", b"right")
+        crowd = guesses(of, 9, b"right")
+        gevent.idle()
+        assert not any(guess.ready() for guess in crowd)
+        of.drain()
+    late = guesses(of, 2, b"right")
+    assert [guess.get(timeout=20) for guess in (at_the_thread, *crowd, *late)] == [None] * 12
+    assert users.checked == 0

@@ -162,7 +162,6 @@ def test_others_are_served_while_passwords_are_checked(server: Served) -> None:
         assert sorted(took)[25] < 0.05
         for sock in crowd:
             sock.close()
-        server.process.kill()  # it would answer all guesses before it ends
 
 
 @pytest.mark.server
@@ -176,6 +175,18 @@ def test_guesses_of_an_address_come_late_and_no_faster_on_many_connections(serve
         sock.close()
     # 10 in a second, and delays from the fourth on. The clock began before the first guess: a busy machine adds to it.
     assert time.monotonic() - started_s > 0.6
+
+
+@pytest.mark.server
+def test_a_server_that_ends_does_not_wait_for_the_delays_of_guesses(server: Served) -> None:
+    with server.connect() as guessing:
+        guessing.sendall(b"KV/1.0 AUTH alice wrong\n" * 40)  # their delays are 5 s each in the end
+        first = read_lines(guessing, 1)
+        server.process.terminate()
+        rest = read_all(guessing)
+    assert b"\n".join([*first, rest]) == b"401 UNAUTHORIZED\n" * 40
+    assert server.process.wait(30) == 0
+    assert "every client was answered" in server.logged()
 
 
 @pytest.mark.server

@@ -190,6 +190,7 @@ class _Running:
         self.stop.wait()
         if self.alone:
             notify(STOPPING)
+        self.protection.drain()
         in_time = self.server.drain(self.config.drain_timeout_s)
         if not in_time:
             logger.warning(

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-import gevent
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
@@ -41,6 +41,7 @@ class Authenticator:
         # One thread: hashing for all strangers takes at most one processor, so other clients have the rest.
         self._pool = ThreadPool(1)
         self._turn = BoundedSemaphore(1)
+        self._drains = Event()
         self._seen: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
         """By address: failures in a row, when the next guess may be checked, when it was last seen."""
 
@@ -50,7 +51,7 @@ class Authenticator:
         if not self._wait_for_address(address):
             return None
         with self._turn:  # the others wait here in order, a greenlet each
-            if time.monotonic() - asked_s > LONGEST_WAIT_S:
+            if self._drains.is_set() or time.monotonic() - asked_s > LONGEST_WAIT_S:
                 return None
             user: User | None = self._pool.apply(self.users.authenticate, (name, password))
         failures, next_s, _ = self._seen.get(address, (0, 0.0, 0.0))
@@ -70,18 +71,20 @@ class Authenticator:
             failures, next_s = 0, 0.0
         turn_s = max(now_s, next_s)
         if turn_s - now_s > LONGEST_WAIT_S:
-            gevent.sleep(LONGEST_WAIT_S)
+            self._drains.wait(LONGEST_WAIT_S)
             return False
         self._note(address, failures, turn_s + self._interval_s, now_s)
-        if turn_s > now_s:
-            gevent.sleep(turn_s - now_s)
-        return True
+        return turn_s <= now_s or not self._drains.wait(turn_s - now_s)
 
     def _note(self, address: str, failures: int, next_s: float, now_s: float) -> None:
         self._seen[address] = failures, next_s, now_s
         self._seen.move_to_end(address)
         while len(self._seen) > MOST_ADDRESSES:
             self._seen.popitem(last=False)
+
+    def drain(self) -> None:
+        """Refuse all guesses that are not being checked, and all later ones: the server ends, and waits for answers."""
+        self._drains.set()
 
     def close(self) -> None:
         """End the thread."""

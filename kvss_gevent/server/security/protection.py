@@ -40,6 +40,11 @@ class Protection:
             service.converse,
         )
 
+    def drain(self) -> None:
+        """Answer logins that wait at once: the server ends."""
+        if self.authenticator is not None:
+            self.authenticator.drain()
+
     def reload(self, config: Config) -> None:
         """Read users and certificates again. What cannot be read stays as it was, and that is logged."""
         try:
