@@ -1,5 +1,7 @@
 """`kvss top`: what it makes of two readings, what it shows in how many columns, and how it ends."""
 
+import json
+import math
 import re
 import signal
 import socket
@@ -20,17 +22,10 @@ from kvss_gevent.top.metrics_client import NoPage, page_address, parse_page
 from kvss_gevent.top.rates import Figures, WorkerFigures, compare
 from kvss_gevent.top.readings import ServerReading
 from kvss_gevent.top.screen import number, plain, screen
+from kvss_gevent.top.slow_reply import BusyClient, SlowEntry, SlowReply, parse_slow_reply
 
-ENTRY = {
-    "at": 0,
-    "held": "loop",
-    "client": "127.0.0.1:4",
-    "command": "GET \x1b[2J",
-    "ms": 50.5,
-    "without_core_ms": 40.0,
-    "waited": 12,
-}
-CLIENT = {"client": "127.0.0.1:5", "packets_per_s": 1234.5, "bytes_in_per_s": 1e6, "bytes_out_per_s": 2}
+ENTRY = SlowEntry(0, 50.5, "loop", "GET \x1b[2J", "127.0.0.1:4", 12, 40.0)
+CLIENT = BusyClient("127.0.0.1:5", 1234.5, 1e6, 2)
 FULL = Figures(
     uptime_s=3725,
     clients=3,
@@ -45,9 +40,7 @@ FULL = Figures(
     out_per_s=10.0,
     slow=7,
     workers=[WorkerFigures("0", 1234.0, 3.0, 0.5, 3e7, 0.1), WorkerFigures("1", 0.0, 0.0, 0.0, 3e7, 9.0)],
-    slow_ms=20,
-    entries=[ENTRY] * 30,
-    busiest=[CLIENT] * 9,
+    slow_log=SlowReply(20, [ENTRY] * 30, [CLIENT] * 9),
 )
 
 
@@ -131,7 +124,72 @@ def test_the_address_of_a_page_has_four_forms(text: str) -> None:
     assert str(page_address(text)) == "127.0.0.1:9100"
 
 
-@pytest.mark.parametrize("text", ["", "other_metric 1\n# EOF\n", "kvss_uptime_seconds x\n"])
+ONE_ENTRY = {"at": 1.5, "ms": 2, "held": "loop", "command": "GET a", "client": "unix", "waited": 3}
+ONE_CLIENT = {"client": "unix", "packets_per_s": 1, "bytes_in_per_s": 2, "bytes_out_per_s": 3}
+
+
+def slow_reply(entry: dict[str, object], client: dict[str, object]) -> bytes:
+    return b"200 OK " + json.dumps({"slow_ms": 20, "entries": [entry], "clients": [client]}).encode()
+
+
+def test_a_slow_log_is_read_as_the_server_writes_it() -> None:
+    found = parse_slow_reply(slow_reply(ONE_ENTRY, ONE_CLIENT))
+    assert found == SlowReply(20, [SlowEntry(1.5, 2, "loop", "GET a", "unix", 3)], [BusyClient("unix", 1, 2, 3)])
+
+
+ODD = [None, [], {}, "x", -1, 1e300, math.nan, math.inf, 10**400, ["x"]]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: str(odd)[:9])
+def test_a_slow_log_with_odd_values_is_none_or_can_be_shown(odd: object) -> None:
+    replies = [slow_reply(ONE_ENTRY | {name: odd}, ONE_CLIENT) for name in (*ONE_ENTRY, "without_core_ms")]
+    replies += [slow_reply(ONE_ENTRY, ONE_CLIENT | {name: odd}) for name in ONE_CLIENT]
+    whole = {"slow_ms": 20, "entries": [ONE_ENTRY], "clients": [ONE_CLIENT]}
+    replies += [json.dumps(whole | {name: odd}).encode() for name in whole]
+    replies += [json.dumps(odd).encode(), json.dumps(whole | {"entries": [odd], "clients": [odd]}).encode()]
+    shown = 0
+    for reply in replies:
+        try:
+            found = parse_slow_reply(reply)
+        except ValueError:
+            continue
+        shown += 1
+        lines = screen(Figures(slow_log=found), "a:1", 80, 24, "12:00:00")
+        assert all(line.isprintable() for line in lines)
+    # Only an empty list is right in two places, and a text in four.
+    assert shown == {"[]": 2, "x": 4}.get(str(odd), 0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"400 BAD_REQUEST", b"200 OK \xff", b"200 OK " + b"[" * 200_000, b"200 OK 7"],
+    ids=["nothing", "a code", "no text", "deep", "a number"],
+)
+def test_what_is_no_slow_log_is_refused(reply: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_slow_reply(reply)
+
+
+def test_a_page_with_control_characters_shows_none() -> None:
+    odd = parse_page('kvss_uptime_seconds 1\nkvss_requests_total{command="\x1b[2J",code="\r500"} 9\n')
+    figures = compare(ServerReading(10, None, "", parse_page(page(5, 0))), ServerReading(12, None, "", odd))
+    assert all(line.isprintable() for line in screen(figures, "a:1", 80, 24, "12:00:00"))
+    assert plain(figures, "12:00:00").isprintable()
+
+
+NO_PAGES = [
+    "",
+    "other_metric 1\n# EOF\n",
+    "kvss_uptime_seconds x\n",
+    "kvss_uptime_seconds NaN\n",
+    "kvss_uptime_seconds 1\nkvss_slow_total +Inf\n",
+    "kvss_uptime_seconds 1\nkvss_requests_total 1\n",
+    'kvss_uptime_seconds 1\nkvss_requests_total{command="GET"} 1\n',
+    "kvss_uptime_seconds 1\nkvss_worker_connections 1\n",
+]
+
+
+@pytest.mark.parametrize("text", NO_PAGES)
 def test_a_page_that_is_another_is_told(text: str) -> None:
     with pytest.raises(NoPage):
         parse_page(text)

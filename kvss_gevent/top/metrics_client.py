@@ -1,16 +1,20 @@
 """Fetches the metrics page of a server and reads its numbers."""
 
 import http.client
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
 
 from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
+from kvss_gevent.settings.fail import escaped
 
 TIMEOUT_S: Final = 5.0
 MAX_PAGE_BYTES: Final = 4 << 20
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'\w+="([^"]*)"')
+_LABELS: Final = {"kvss_requests_total": 2, "kvss_worker_connections": 1}
+"""How many labels a sample has, where they are read one by one."""
 
 Samples = Mapping[tuple[str, ...], float]
 """Values, by the name of a sample and the values of its labels."""
@@ -44,9 +48,15 @@ def read_page(place: Endpoint) -> Samples:
 def parse_page(text: str) -> Samples:
     """Return the samples of OpenMetrics text. Raises NoPage if it does not come from a KV/1.0 server."""
     try:
-        found = {(name, *_LABEL.findall(labels)): float(value) for name, labels, value in _SAMPLE.findall(text)}
+        found = {
+            (name, *map(escaped, _LABEL.findall(labels))): float(value) for name, labels, value in _SAMPLE.findall(text)
+        }
     except ValueError:
         found = {}
-    if ("kvss_uptime_seconds",) not in found:
+    as_usual = all(
+        math.isfinite(value) and len(sample) == 1 + _LABELS.get(sample[0], len(sample) - 1)
+        for sample, value in found.items()
+    )
+    if ("kvss_uptime_seconds",) not in found or not as_usual:
         raise NoPage("it is not a page of kvss serve --metrics")
     return found

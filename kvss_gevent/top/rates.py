@@ -7,6 +7,7 @@ from typing import Any
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile
 from kvss_gevent.top.metrics_client import Samples
 from kvss_gevent.top.readings import ServerReading
+from kvss_gevent.top.slow_reply import SlowReply
 
 NO_ERRORS = ("200", "201", "204", "404")
 """Reply codes that are not errors."""
@@ -46,9 +47,7 @@ class Figures:
     slow: int | None = None
     """Slow log entries since the server started."""
     workers: Sequence[WorkerFigures] = ()
-    slow_ms: int | None = None
-    entries: Sequence[Any] = ()
-    busiest: Sequence[Any] = ()
+    slow_log: SlowReply | None = None
     said: str = ""
     """The reply to STATS, if its form is unknown."""
     no_page: str = ""
@@ -58,9 +57,7 @@ def compare(before: ServerReading, now: ServerReading) -> Figures:
     """Return the figures from one reading to the next. After a restart of the server a rate is 0, not negative."""
     seconds = max(now.at_s - before.at_s, 1e-3)
     found: dict[str, Any] = {
-        "slow_ms": now.slow_ms,
-        "entries": now.entries,
-        "busiest": now.clients,
+        "slow_log": now.slow,
         "no_page": now.no_page,
         "said": "" if now.stats else now.said,
     }

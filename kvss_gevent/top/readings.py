@@ -1,16 +1,14 @@
 """One reading of a server: its STATS, its slow log and its metrics page, if it has them."""
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 from kvss_gevent.protocol.wire import OK_PREFIX
 from kvss_gevent.settings.addresses import Endpoint
 from kvss_gevent.top.metrics_client import NoPage, Samples, read_page
+from kvss_gevent.top.slow_reply import SlowReply, parse_slow_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +24,8 @@ class ServerReading:
     """The samples of the metrics page; empty if there is none."""
     no_page: str = ""
     """Why the metrics page that was asked for could not be read; empty if it was read."""
-    slow_ms: int | None = None
-    """The slow log's threshold. 0 if the server keeps no slow log, None if it does not let this client read it."""
-    entries: Sequence[Any] = ()
-    clients: Sequence[Any] = ()
+    slow: SlowReply | None = None
+    """None if the server does not let this client read its slow log."""
 
 
 class Reader:
@@ -60,18 +56,14 @@ class Reader:
             reply.decode("utf-8", "replace"),
             samples,
             no_page,
-            slow.get("slow_ms"),
-            slow.get("entries", ()),
-            slow.get("clients", ()),
+            slow,
         )
 
-    def _read_slow_log(self) -> dict[str, Any]:
+    def _read_slow_log(self) -> SlowReply | None:
         if self._slow_line is None:
-            return {}
-        reply = self._client.request(self._slow_line)
+            return None
         try:
-            found: dict[str, Any] = json.loads(reply.removeprefix(OK_PREFIX))
-            return {"slow_ms": int(found["slow_ms"]), "entries": found["entries"], "clients": found["clients"]}
-        except (ValueError, KeyError, TypeError):
+            return parse_slow_reply(self._client.request(self._slow_line))
+        except ValueError:
             self._slow_line = None
-            return {}
+            return None

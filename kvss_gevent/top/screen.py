@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from kvss_gevent.settings.fail import escaped
 from kvss_gevent.top.rates import Figures
@@ -76,36 +76,37 @@ def _workers(figures: Figures, columns: int) -> Iterator[str]:
 
 
 def _busiest(figures: Figures, columns: int) -> Iterator[str]:
-    if figures.busiest:
+    if figures.slow_log and figures.slow_log.clients:
         rows = [
             (
-                _text(one.get("client")),
-                number(one.get("packets_per_s", 0)),
-                f"{number(one.get('bytes_in_per_s', 0))}B",
-                f"{number(one.get('bytes_out_per_s', 0))}B",
+                escaped(one.client),
+                number(one.packets_per_s),
+                f"{number(one.bytes_in_per_s)}B",
+                f"{number(one.bytes_out_per_s)}B",
             )
-            for one in figures.busiest[:BUSIEST]
+            for one in figures.slow_log.clients[:BUSIEST]
         ]
         yield from _table(("busiest client", "packets/s", "in/s", "out/s"), rows, columns)
 
 
 def _slow(figures: Figures, columns: int) -> Iterator[str]:
-    if figures.slow_ms is None:
+    log = figures.slow_log
+    if log is None:
         return
     yield ""
-    if not figures.slow_ms:
+    if not log.slow_ms:
         yield "no slow log: kvss serve --slow-ms 20"
         return
-    yield f"slow log, {figures.slow_ms} ms and longer{'' if figures.entries else ': nothing'}"
-    for one in figures.entries:
+    yield f"slow log, {log.slow_ms} ms and longer{'' if log.entries else ': nothing'}"
+    for one in log.entries:
         yield from _packed(
             [
-                time.strftime("%H:%M:%S", time.localtime(one.get("at", 0))),
-                f"{one.get('ms', 0):g} ms{_without_core(one.get('without_core_ms'))}",
-                _text(one.get("held")),
-                _text(one.get("command")),
-                _text(one.get("client")),
-                f"{one.get('waited', 0)} may have waited",
+                time.strftime("%H:%M:%S", time.localtime(one.at_s)),
+                f"{one.ms:g} ms{_without_core(one.without_core_ms)}",
+                escaped(one.held),
+                escaped(one.command),
+                escaped(one.client),
+                f"{one.waited} may have waited",
             ],
             columns,
             continued="  ",
@@ -161,12 +162,8 @@ def _timed(name: str, us: float | None) -> str:
     )
 
 
-def _without_core(ms: float | None) -> str:
+def _without_core(ms: float) -> str:
     return f", {ms:g} ms without a core" if ms else ""
-
-
-def _text(value: Any) -> str:
-    return escaped(str(value)) if value else ""
 
 
 def _span(seconds: int) -> str:
