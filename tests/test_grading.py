@@ -24,7 +24,7 @@ from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.grading import grader
 from kvss_gevent.grading.class_page import class_page
 from kvss_gevent.grading.feedback_page import feedback_page
-from kvss_gevent.grading.folder import ClassSettings, Refused, copy, read_settings, recipe
+from kvss_gevent.grading.folder import ClassSettings, Recipe, Refused, copy, read_settings, recipe
 from kvss_gevent.grading.mark_files import gradescope, harmless, junit, marks
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 from kvss_gevent.settings.fail import Fail
@@ -116,6 +116,10 @@ def test_a_script_with_windows_line_ends_is_said_to_be_one(tmp_path: Path) -> No
         ("weights = {QUIT = -1}", "QUIT = -1 is not a case or group with whole points"),
         ('only = ["rule 3", "rule 99"]', "no case, group or rule 'rule 99'"),
         ("= 1", "Invalid"),
+        (f"build = {'[' * 5000}{']' * 5000}", "its values are nested too deeply"),
+        (f"# {'x' * (1 << 20)}", "it is longer than 1048576 bytes"),
+        ('build = "exit\\u0000"', "build is longer than 10000 characters, or has a NUL in it"),
+        (f'build = "{"x" * 10_001}"', "build is longer than 10000 characters, or has a NUL in it"),
     ],
 )
 def test_a_wrong_grade_toml_is_a_clear_line(text: str, cause: str, tmp_path: Path) -> None:
@@ -267,6 +271,25 @@ def test_a_submission_is_built_started_graded_and_ended(
     assert main(["grade", str(tmp_path / "class"), "--out", str(tmp_path / "out")]) == 0
     assert "100.0 %  graded" in capsys.readouterr().out
     assert {path.name for path in source.iterdir()} == {"build.sh", "code", "run.sh"}
+
+
+def test_a_submission_on_which_the_checker_itself_fails_costs_the_others_nothing(
+    class_of_five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(work: Path, settings: ClassSettings) -> Recipe:
+        if (work / "data").read_text() == "An":
+            raise RuntimeError("a mistake")
+        return recipe(work, settings)
+
+    monkeypatch.setattr(grader, "recipe", broken)
+    (class_of_five / EVIL[1] / ".tmp").write_text("a file, where a folder could be")
+    assert main(["grade", str(class_of_five), "--out", str(tmp_path / "out")]) == 0
+    rows = {
+        row["name"]: row for row in csv.DictReader(io.StringIO((tmp_path / "out/marks.csv").read_text("utf-8-sig")))
+    }
+    assert rows["An"]["verdict"] == "refused: the checker failed on it: RuntimeError('a mistake')"
+    assert rows[EVIL[1]]["verdict"] == "graded"
+    assert len(rows) == len(EVIL)
 
 
 @pytest.mark.full

@@ -10,6 +10,7 @@ import shutil
 import stat
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,9 @@ DEFAULT_BUDGET_S: Final = 30.0
 DEFAULT_BUILD_BUDGET_S: Final = 60.0
 MAX_FILES: Final = 20_000
 MAX_BYTES: Final = 256 << 20
+MAX_SETTINGS_BYTES: Final = 1 << 20
+MAX_COMMAND_CHARACTERS: Final = 10_000
+"""The kernel passes on 128 KiB, in which a character may take 12 bytes."""
 MAX_NAME_BYTES: Final = 240
 """`.html` is added to a name, and the name of a file has at most 255 bytes."""
 
@@ -157,7 +161,8 @@ def remove(work: Path) -> None:
         for name in folders:
             path = Path(place, name)
             if not path.is_symlink():
-                path.chmod(0o700)
+                with suppress(OSError):
+                    path.chmod(0o700)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -186,9 +191,15 @@ def _has_windows_ends(script: Path) -> bool:
 def _read(file: Path) -> dict[str, Any]:
     """Return the settings in a grade.toml; none if there is no such file. Raises ValueError."""
     try:
-        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            data = stream.read(MAX_SETTINGS_BYTES + 1)
+        if len(data) > MAX_SETTINGS_BYTES:
+            raise ValueError(f"it is longer than {MAX_SETTINGS_BYTES} bytes")
+        said = tomllib.loads(data.decode())
     except FileNotFoundError:
         return {}
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot be read: {error}") from None
     for name, value in said.items():
@@ -198,4 +209,6 @@ def _read(file: Path) -> dict[str, Any]:
             raise ValueError(f"{name} has a value of the wrong kind: {value!r}")
         if isinstance(value, int | float) and not 0 < value <= 3600:
             raise ValueError(f"{name} is {value!r}, which is not a number of seconds up to 3600")
+        if isinstance(value, str) and ("\0" in value or len(value) > MAX_COMMAND_CHARACTERS):
+            raise ValueError(f"{name} is longer than {MAX_COMMAND_CHARACTERS} characters, or has a NUL in it")
     return said

@@ -71,27 +71,25 @@ def _as_completed(left: set[Future[Outcome]]) -> Iterator[Outcome]:
 
 def _grade(source: Path, work: Path, settings: ClassSettings, stop: threading.Event) -> Outcome:
     started = time.monotonic()
+    plan = Plan(profile=settings.profile, only=settings.only, without=settings.exclude, weights=settings.weights)
+    form = STATS_OF.get(settings.profile, README)
+    nothing = Outcome(source.name, OutcomeKind.INTERRUPTED, 0.0, sum(case.points for case in planned(plan, form)))
     try:
-        outcome = _judge(source, work, settings, stop)
-    finally:
-        remove(work)
+        copy(source, work)
+        outcome = _judge(work, settings, plan, nothing, stop)
+    except Refused as refused:
+        outcome = replace(nothing, kind=OutcomeKind.REFUSED, why=str(refused))
+    except Exception as error:  # whatever one submission does, the others get their marks
+        outcome = replace(nothing, kind=OutcomeKind.REFUSED, why=f"the checker failed on it: {error!r}")
+    remove(work)
     return replace(outcome, duration_s=time.monotonic() - started)
 
 
-def _judge(source: Path, work: Path, settings: ClassSettings, stop: threading.Event) -> Outcome:
-    plan = Plan(profile=settings.profile, only=settings.only, without=settings.exclude, weights=settings.weights)
-    form = STATS_OF.get(settings.profile, README)
-    possible = sum(case.points for case in planned(plan, form))
-    nothing = Outcome(source.name, OutcomeKind.INTERRUPTED, 0.0, possible)
-    try:
-        copy(source, work)
-        steps = recipe(work, settings)
-    except Refused as refused:
-        return replace(nothing, kind=OutcomeKind.REFUSED, why=str(refused))
+def _judge(work: Path, settings: ClassSettings, plan: Plan, nothing: Outcome, stop: threading.Event) -> Outcome:
+    """Build, start and grade the copy of a submission; nothing is its outcome without marks. Raises Refused."""
+    steps = recipe(work, settings)
     nothing = replace(nothing, notes=steps.notes)
-    temporary = work / ".tmp"
-    temporary.mkdir(exist_ok=True)
-    variables = {"TMPDIR": str(temporary)}
+    variables = {"TMPDIR": tempfile.mkdtemp(dir=work)}
     if stop.is_set():
         return nothing
     if steps.build:
