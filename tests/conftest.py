@@ -1,6 +1,8 @@
 """What every run of the tests shares: long tests are left out, and only those that depend on time are run again."""
 
+import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +23,10 @@ def pytest_configure() -> None:
     # commands that tests start and interrupt.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Some containers forbid bytecode files. Without them each of the hundreds of processes that tests start compiles
+    # all that it imports: 0.12 s of the 0.45 s of CPU that the start of a server takes.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

@@ -29,6 +29,8 @@ def test_depends_on_time(): once("time")
 def test_fails_by_luck(): once("luck")
 
 def test_sigint_is_not_ignored(): assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+def test_bytecode_is_kept(): assert "PYTHONDONTWRITEBYTECODE" not in os.environ
 """
 
 
@@ -40,7 +42,7 @@ def run(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command],
         cwd=directory, capture_output=True, text=True, timeout=50, check=False,
-        env={**os.environ, "PYTEST_ADDOPTS": ""},
+        env={**os.environ, "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
 
 
@@ -49,7 +51,7 @@ def test_long_tests_are_left_out_and_only_tests_of_time_run_again(tmp_path: Path
     assert done.returncode == 1
     assert "left out: 1 tests that take long; `make test-full` runs them" in done.stdout
     assert "run again: 1 tests that depend on time and had failed\n  test_suite.py::test_depends_on_time" in done.stdout
-    assert "1 failed, 2 passed, 1 skipped, 1 rerun" in done.stdout
+    assert "1 failed, 3 passed, 1 skipped, 1 rerun" in done.stdout
     assert "FAILED test_suite.py::test_fails_by_luck" in done.stdout
 
 
@@ -59,5 +61,5 @@ def test_everything_runs_where_all_is_asked_for_in_two_processes(tmp_path: Path)
         (tmp_path / name).touch()
     done = run(tmp_path, "--full", "-n", "2")
     assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
     assert "left out" not in done.stdout

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def room_of(module: str) -> str:
     return "" if package == "kvss_gevent" else package.removeprefix("kvss_gevent.")
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Return what a file imports at any place, lazily or for types only; modules, not names in them."""
     modules = set()

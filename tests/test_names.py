@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import kvss_gevent
@@ -47,6 +48,7 @@ def test_no_text_in_the_code_names_a_file_that_is_not_there() -> None:
     assert {name: where for name, where in mentioned.items() if name not in there} == {}
 
 
+@cache
 def names_of(module: str) -> set[str] | None:
     """Return what can be imported from a module of this project; None where there is no such module."""
     path = ROOT.parent.joinpath(*module.split("."))
@@ -69,14 +71,15 @@ def names_of(module: str) -> set[str] | None:
 
 def test_all_that_benchmarks_examples_and_tests_import_is_there() -> None:
     """Nobody else looks: the type checker sees the package alone, and not every benchmark is run by a test."""
-    found: dict[str, set[str] | None] = {}
+    found = set()
     missing = []
     for folder in ("bench", "examples", "loadtest", "publishing", "tests"):
         for path in ROOT.parent.joinpath(folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("kvss_gevent", "bench"):
                     module = str(node.module)
-                    names = found.setdefault(module, names_of(module))
+                    names = names_of(module)
+                    found.add(module)
                     missing += [
                         f"{path.relative_to(ROOT.parent)}: {module}.{alias.name}"
                         for alias in node.names
