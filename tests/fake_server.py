@@ -44,7 +44,7 @@ class Peer:
 
 
 class FakeServer:
-    """Listens on 127.0.0.1; port is its port, seen the lines of all connections, accepted their number.
+    """Listens on 127.0.0.1; port is its port, seen the lines of all connections, accepted and ended their numbers.
 
     path is that of a Unix socket instead, certificate a file with the certificate and key to speak TLS with.
     """
@@ -55,8 +55,10 @@ class FakeServer:
         self.handler = handler
         self.seen: list[bytes] = []
         self.accepted = 0
+        self.ended = 0
         self.failures: list[BaseException] = []
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._peers: list[tuple[threading.Thread, socket.socket]] = []
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
         if self._tls and certificate:
@@ -110,6 +112,8 @@ class FakeServer:
             pass  # the client left, or the test is over
         except BaseException as error:
             self.failures.append(error)
+        with self._lock:
+            self.ended += 1
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Served(Launched):
             return self.ask(b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n"
         return False
 
-    def stop(self, limit_s: float = 10.0, number: int = signal.SIGTERM) -> tuple[int, str]:
+    def stop(self, limit_s: float = 30.0, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal; return the exit code and what was logged before the line that says why it stopped."""
         self.process.send_signal(number)
         code = self.process.wait(limit_s)
@@ -50,6 +50,14 @@ def serving(*flags: str, env: dict[str, str] | None = None, prefix: tuple[str, .
     """Run a server on a free port until the block ends; prefix is put before the command, as a shell's ulimit is."""
     with launched([*prefix, *kvss(*flags)], env=env) as server:
         yield Served(server.process, server.port, server.log)
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[int]:
+    """Keep a port at which nobody listens, and that nobody else gets meanwhile."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def read_all(sock: socket.socket) -> bytes:

@@ -42,7 +42,7 @@ def backlog_of(one: Any) -> int:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    with gevent.Timeout(10):
+    with gevent.Timeout(30):
         while not condition():
             gevent.sleep(0.001)
 
@@ -64,13 +64,13 @@ def test_clients_that_have_left_before_they_are_accepted_get_no_conversation() -
     with socket.create_connection(server.socket.getsockname()) as honest:
         server.start()
         honest.sendall(b"KV/1.0 GET a\n")
-        with gevent.Timeout(10):
+        with gevent.Timeout(30):
             while not readable([honest]):
                 gevent.sleep(0.001)
         assert honest.recv(100) == b"404 NOT_FOUND\n"
         assert len(made) == 1
         assert server.service.stats.connections == 1
-    assert server.drain(2)
+    assert server.drain(20)
 
 
 def test_many_refusals_share_a_turn_of_the_loop() -> None:
@@ -78,7 +78,7 @@ def test_many_refusals_share_a_turn_of_the_loop() -> None:
     crowd = [socket.create_connection(server.socket.getsockname()) for _ in range(CROWD)]
     server.start()
     turns = 0
-    with gevent.Timeout(10):
+    with gevent.Timeout(30):
         while readable(crowd[1:]) < CROWD - 1:
             gevent.sleep(1e-6)  # one turn of the event loop
             turns += 1
@@ -86,7 +86,7 @@ def test_many_refusals_share_a_turn_of_the_loop() -> None:
     assert {sock.recv(100) for sock in crowd[1:]} == {b"500 SERVER_ERROR\n"}
     for sock in crowd:
         sock.close()
-    assert server.drain(2)
+    assert server.drain(20)
 
 
 def test_the_queue_is_short_while_many_clients_leave_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_the_queue_is_short_while_many_clients_leave_at_once(monkeypatch: pytest
     server.start()
     wait_for(lambda: backlog_of(server.socket) == listen_queue.SHORT_BACKLOG)
     wait_for(lambda: backlog_of(server.socket) > STORM + 1)  # as long as that of `kvss serve`
-    assert server.drain(2)
+    assert server.drain(20)
 
 
 def test_the_queue_stays_long_for_clients_that_wait_for_their_replies() -> None:
@@ -108,7 +108,7 @@ def test_the_queue_stays_long_for_clients_that_wait_for_their_replies() -> None:
     assert backlog_of(server.socket) == STORM + 1
     for sock in crowd:
         sock.close()
-    assert server.drain(2)
+    assert server.drain(20)
 
 
 @pytest.mark.parametrize("name", [b"\0", b"\0a\nb", b"x"])
@@ -121,12 +121,12 @@ def test_the_name_that_a_client_of_a_unix_socket_gives_itself_is_not_used(
         server = KVServer(opened, Service(MemoryStore()), Config())
         server.start()
         with green.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
+            client.settimeout(30)
             client.bind(name + b"1" if name == b"\0" else name)
             client.connect(str(tmp_path / "s"))
             client.sendall(b"KV/1.0 GET a\n")
             assert client.recv(100) == b"404 NOT_FOUND\n"
-        assert server.drain(2)
+        assert server.drain(20)
     assert [record.getMessage() for record in caplog.records][:1] == ["a client of the Unix socket connected"]
 
 

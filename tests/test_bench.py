@@ -1,12 +1,13 @@
 """`kvss bench` against real servers, whole and broken ones; its times and packets beside simple truths."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_server import running, talking
-from serving import serving
+from serving import serving, wait_until
 
 from kvss_gevent import KVClient
 from kvss_gevent.measure.load import COARSE_BITS, EXACT_US, PACKETS, ClosedLoad, Times, jain, make_packets
@@ -111,10 +112,12 @@ def test_clients_that_the_server_refuses_are_counted() -> None:
         # The client that stored the keys may still have had a place.
         assert got["lost"] in (7, 8)
         assert got["refused"] == {"500 SERVER_ERROR": got["lost"]}
+        wait_until(server.takes_clients)
         assert "refused  " in bench(server.port, *QUICK, "--connections", "10").stdout
 
 
 @pytest.mark.server
+@pytest.mark.timing
 def test_clients_that_are_never_served_are_counted_and_waited_for_no_longer_than_said() -> None:
     with serving("--model", "sequential") as server:
         began_s = time.monotonic()
@@ -126,9 +129,17 @@ def test_clients_that_are_never_served_are_counted_and_waited_for_no_longer_than
 
 @pytest.mark.server
 def test_a_server_that_dies_ends_the_run() -> None:
-    with serving() as server:
-        threading.Timer(1.5, server.process.kill).start()
+    def kill_under_load() -> None:
+        try:
+            # The load's four connections, this one, and gets of each of the four.
+            wait_until(lambda: re.search(rb"connections: 5; .*get_requests: \d{3}", server.ask(b"KV/1.0 STATS\n")))
+        finally:
+            server.process.kill()
+
+    with serving() as server, ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_under_load)
         done = bench(server.port, "--seconds", "30", "--connections", "4", "--json")
+        killed.result()
         got = outcome(done)
         assert (done.returncode, got["lost"]) == (1, 4)
         assert got["seconds"] < 20
@@ -195,7 +206,7 @@ def test_bad_words_are_exit_code_2(flags: tuple[str, ...]) -> None:
 
 def test_more_connections_than_open_files_are_exit_code_2() -> None:
     command = f"ulimit -n 100; exec {sys.executable} -m kvss_gevent bench 127.0.0.1:1 --connections 50"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=50, check=False)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 100
     assert done.returncode == 2
     assert "limit of open files allows, which is 100" in done.stderr

@@ -75,7 +75,7 @@ def test_the_thread_sees_what_holds_the_loop(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING):
         gevent.sleep(0.06)
         assert caplog.messages == []
-        deadline_s = time.monotonic() + 5
+        deadline_s = time.monotonic() + 20
         while not caplog.messages and time.monotonic() < deadline_s:
             time.sleep(0.05)
     watch.stop()
@@ -85,6 +85,6 @@ def test_the_thread_sees_what_holds_the_loop(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.server
 def test_a_server_logs_what_holds_it_while_it_is_held() -> None:
     with serving("--lab", "--watch-blocking", "50") as server:
-        assert server.ask(b"KV/1.0 BURN 250\n") == b"200 OK\n"
-        wait_until(lambda: "the loop is held" in server.logged())
+        # A machine that is busy may stop the whole server meanwhile, the thread that watches as well.
+        wait_until(lambda: server.ask(b"KV/1.0 BURN 250\n") == b"200 OK\n" and "the loop is held" in server.logged())
         assert "burn (core/lab_commands.py:" in server.logged()

@@ -4,7 +4,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,6 +20,10 @@ PRINTS = {
     "wireshark": "show-path",
 }
 """Commands that print something without a server."""
+
+
+LEFT = "trap '' PIPE; while echo 2>/dev/null; do sleep 0.01; done"
+"""Waits until the reader of a pipe has left."""
 
 
 def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -73,7 +76,8 @@ def test_lost_output_is_never_a_result_and_no_traceback(name: str) -> None:
 @pytest.mark.full
 def test_lost_output_of_locust_has_the_same_message_and_exit_code() -> None:
     done = shell(
-        "kvss load run --version >/dev/full; echo $? >&2; exec 4>&2; { kvss load run --help; echo $? >&4; } | true"
+        "kvss load run --version >/dev/full; echo $? >&2; exec 4>&2; "
+        f"{{ {LEFT}; kvss load run --help; echo $? >&4; }} | true"
     )
     first, remedy, *codes = done.stderr.splitlines()
     assert first == "kvss load: standard output cannot be written: No space left on device"
@@ -82,7 +86,7 @@ def test_lost_output_of_locust_has_the_same_message_and_exit_code() -> None:
 
 
 def test_a_closed_output_and_a_reader_that_has_left_are_no_tracebacks() -> None:
-    done = shell("kvss models >&-; echo $? >&2; exec 4>&2; { kvss models; echo $? >&4; } | true")
+    done = shell(f"kvss models >&-; echo $? >&2; exec 4>&2; {{ {LEFT}; kvss models; echo $? >&4; }} | true")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
     assert lines == ["kvss models: standard output cannot be written: Bad file descriptor", "3", str(READER_LEFT)]
 
@@ -111,7 +115,7 @@ def test_full_standard_error_changes_no_exit_code() -> None:
 
 
 def test_the_demo_does_not_accuse_its_server_of_a_reader_that_leaves() -> None:
-    done = shell("exec 4>&2; { kvss demo; echo $? >&4; } | true")
+    done = shell(f"exec 4>&2; {{ {LEFT}; kvss demo; echo $? >&4; }} | true")
     assert done.stderr == f"{READER_LEFT}\n"
 
 
@@ -246,12 +250,10 @@ def run(args):
     os.register_at_fork(before=lambda: signal.raise_signal(signal.SIGINT))
     if not os.fork():
         os._exit(0)
-    time.sleep(20)
+    time.sleep(600)
 models.run = run
 sys.argv[1:] = ["models"]
 sys.exit(cli.main())
 """
-    started_s = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (130, "")
-    assert time.monotonic() - started_s < 15

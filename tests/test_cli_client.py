@@ -14,6 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest
+from serving import deaf_port
 
 from kvss_gevent.client.terminal.printing import Code, reply_code
 
@@ -157,7 +158,7 @@ def test_logging_in(tmp_path: Path) -> None:
             sys.executable,
             ["-m", "kvss_gevent", "client", "--user", "ann", at, "GET", "k"],
             encoding="utf-8",
-            timeout=20,
+            timeout=50,
         )
         child.expect_exact("Password of ann: ")
         child.sendline("open sesame")
@@ -303,7 +304,7 @@ def cut(peer: Peer) -> None:
 )
 def test_servers_that_misbehave(handler: Handler, code: int, out: str, cause: str) -> None:
     with fake_server(handler) as server:
-        words = ("--timeout", "0.5", "127.0.0.1", str(server.port))
+        words = ("--timeout", "0.5" if handler is silent else "20", "127.0.0.1", str(server.port))
         plain, as_json = kvss(*words, "GET", "k"), kvss("--json", *words, "GET", "k")
     assert plain[:2] == (code, out)
     assert as_json[0] == code
@@ -319,15 +320,14 @@ def test_servers_that_misbehave(handler: Handler, code: int, out: str, cause: st
 
 
 def test_no_server() -> None:
-    with fake_server(honest()) as server:
-        pass
-    cause = f"cannot connect to 127.0.0.1:{server.port}: Connection refused"
-    code, out, err = kvss("127.0.0.1", str(server.port), "GET", "k")
-    assert (code, out, err.splitlines()[0]) == (3, "", "kvss client: " + cause)
-    code, out, _ = kvss("--json", "127.0.0.1", str(server.port), "GET", "k")
-    nothing = {"code": None, "phrase": None, "data": None, "data_base64": None}
-    assert (code, json.loads(out)) == (3, {**nothing, "error": cause})
-    assert kvss("127.0.0.1", str(server.port), stdin=b"# nothing to do\n\n") == (0, "", "")
+    with deaf_port() as port:
+        cause = f"cannot connect to 127.0.0.1:{port}: Connection refused"
+        code, out, err = kvss("127.0.0.1", str(port), "GET", "k")
+        assert (code, out, err.splitlines()[0]) == (3, "", "kvss client: " + cause)
+        code, out, _ = kvss("--json", "127.0.0.1", str(port), "GET", "k")
+        nothing = {"code": None, "phrase": None, "data": None, "data_base64": None}
+        assert (code, json.loads(out)) == (3, {**nothing, "error": cause})
+        assert kvss("127.0.0.1", str(port), stdin=b"# nothing to do\n\n") == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -423,9 +423,9 @@ def test_ctrl_c_ends_without_a_traceback() -> None:
             [sys.executable, "-m", "kvss_gevent", "client", "127.0.0.1", str(server.port), "GET", "k"],
             stderr=subprocess.PIPE,
         )
-        assert asked.wait(20)
+        assert asked.wait(50)
         child.send_signal(signal.SIGINT)
-        assert child.communicate(timeout=20)[1] == b""
+        assert child.communicate(timeout=50)[1] == b""
     assert child.returncode == 130
 
 
@@ -436,7 +436,7 @@ def test_a_reply_on_a_terminal_is_made_harmless(tmp_path: Path) -> None:
             ["-m", "kvss_gevent", "client", "127.0.0.1", str(server.port), "GET", "k"],
             env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
             encoding="utf-8",
-            timeout=20,
+            timeout=50,
         )
         child.expect(pexpect.EOF)
         child.close()

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as xml
 
 import pytest
 from reference_server import State, answer, running, talking
+from serving import deaf_port
 
 from kvss_gevent.cli import main
 from kvss_gevent.conformance import CASES, GROUPS
@@ -38,9 +39,8 @@ def bad() -> Iterator[str]:
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{holder.getsockname()[1]}"
+    with deaf_port() as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_a_good_server_gets_a_short_scorecard_and_exit_code_0(good: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,11 @@ import asyncio
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,11 @@ from kvss_gevent import (
     Stats,
 )
 
-PAUSE_S = 0.05
+LIMIT_S = 20.0
+CUE = "cue"
+"""In a script: wait until the program comes to the step `cue`. That step waits for what the script then sends."""
+ENDED = "ended"
+"""A step: wait until the server has ended so many connections."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Row:
     """
 
     name: str
-    connections: tuple[Sequence[tuple[int, bytes | float]], ...]
+    connections: tuple[Sequence[tuple[int, bytes | float | str]], ...]
     calls: Sequence[tuple[Any, ...]]
     sent: Sequence[bytes] | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -232,25 +238,25 @@ ROWS = [
     ),
     Row(
         "a reply that nobody asked for is not read as the next",
-        (((1, b"200 OK first\n"), (0, PAUSE_S / 2), (0, b"200 OK wrong\n"), (1, 5.0)), RIGHT),
-        [(*GET, b"first"), ("pause",), ("put", b"k", b"v", Raises(KVProtocolError, r".* '200 OK wrong\\n' unasked"))],
+        (((1, b"200 OK first\n"), (0, CUE), (0, b"200 OK wrong\n"), (1, 5.0)), RIGHT),
+        [(*GET, b"first"), (CUE,), ("put", b"k", b"v", Raises(KVProtocolError, r".* '200 OK wrong\\n' unasked"))],
         [SENT_GET],
     ),
     Row(
         "a late reply is not read as the next",
-        (((1, 0.2), (0, b"200 OK late\n"), (1, 5.0)), RIGHT),
+        (((1, CUE), (0, b"200 OK late\n"), (1, 5.0)), RIGHT),
         [
-            (*GET, Raises(KVTimeout, "GET k: no reply from <server>: none came within 0.1 s")),
-            ("pause",),
+            (*GET, Raises(KVTimeout, "GET k: no reply from <server>: none came within 0.5 s")),
+            (CUE,),
             (*GET, b"right"),
         ],
-        options={"timeout_s": 0.1},
+        options={"timeout_s": 0.5},
     ),
     Row(
         "bytes that drip do not stretch the deadline",
-        (((1, b"2"), *[(0, 0.05), (0, b"0")] * 20), RIGHT),
-        [(*GET, Raises(KVTimeout, "GET k: no reply from <server>: only a part of it came within 0.3 s"))],
-        options={"timeout_s": 0.3},
+        (((1, b"2"), *[(0, 0.05), (0, b"0")] * 200), RIGHT),
+        [(*GET, Raises(KVTimeout, "GET k: no reply from <server>: only a part of it came within 0.5 s"))],
+        options={"timeout_s": 0.5},
     ),
     Row(
         "a reply in single bytes is whole",
@@ -272,7 +278,7 @@ ROWS = [
     Row(
         "an idle connection that ended is replaced",
         (((1, b"200 OK first\n"),), RIGHT),
-        [(*GET, b"first"), ("pause",), ("put", b"k", b"v", Raises(KVProtocolError)), ("connections", 2)],
+        [(*GET, b"first"), (ENDED, 1), ("put", b"k", b"v", Raises(KVProtocolError)), ("connections", 2)],
         [SENT_GET, b"KV/1.0 PUT k v"],
     ),
     Row(
@@ -280,16 +286,16 @@ ROWS = [
         (((0, b"500 SERVER_ERROR\n"),), ((0, b"500 SERVER_ERROR\n"),), RIGHT),
         [
             (*GET, Raises(KVServerError, "GET k: <server> answered 500 SERVER_ERROR")),
-            ("pause",),
+            (ENDED, 1),
             ([GET, GET], Raises(KVConnectionLost, ".*", (KVServerError,))),
-            ("pause",),
+            (ENDED, 2),
             (*GET, b"right"),
         ],
     ),
     Row(
         "500 on an idle connection",
-        (((1, b"200 OK first\n"), (0, PAUSE_S / 2), (0, b"500 SERVER_ERROR\n")), RIGHT),
-        [(*GET, b"first"), ("pause",), ("put", b"k", b"v", Raises(KVServerError)), (*GET, b"right")],
+        (((1, b"200 OK first\n"), (0, CUE), (0, b"500 SERVER_ERROR\n")), RIGHT),
+        [(*GET, b"first"), (CUE,), (ENDED, 1), ("put", b"k", b"v", Raises(KVServerError)), (*GET, b"right")],
         [SENT_GET, SENT_GET],
     ),
     Row(
@@ -353,7 +359,7 @@ ROWS = [
     Row(
         "every connection logs in first",
         (((1, b"200 OK authenticated\n"), (1, b"200 OK first\n")), ((1, b"200 OK authenticated\n"), *RIGHT)),
-        [(*GET, b"first"), ("pause",), (*GET, b"right")],
+        [(*GET, b"first"), (ENDED, 1), (*GET, b"right")],
         [SENT_LOGIN, SENT_GET, SENT_LOGIN, SENT_GET],
         LOGIN,
     ),
@@ -380,22 +386,47 @@ ROWS = [
 ]
 
 
-def playing(script: Sequence[tuple[int, bytes | float]]) -> Handler:
+@dataclass
+class Cue:
+    """The program's word to the script, and the script's that it has sent what was to come."""
+
+    given: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+def playing(script: Sequence[tuple[int, bytes | float | str]], cue: Cue) -> Handler:
     def handle(peer: Peer) -> None:
         for lines, answer in script:
             for _ in range(lines):
                 if not peer.line():
                     return
-            if isinstance(answer, float):
+            if answer == CUE:
+                assert cue.given.wait(LIMIT_S)
+            elif isinstance(answer, float):
                 peer.stop.wait(answer)
-            else:
-                peer.send(answer)
+            elif isinstance(answer, bytes):
+                try:
+                    peer.send(answer)
+                finally:
+                    if cue.given.is_set():
+                        cue.done.set()
 
     return handle
 
 
 Step = tuple[Any, ...]
-Play = Callable[[FakeServer, Row], None]
+Play = Callable[[FakeServer, Row, Cue], None]
+
+
+def until(step: Step, server: FakeServer, cue: Cue) -> Iterator[None]:
+    """Take a step that waits for the server: come back again and again until this ends."""
+    if step[0] == CUE:
+        cue.given.set()
+    deadline_s = time.monotonic() + LIMIT_S
+    while not (cue.done.is_set() if step[0] == CUE else server.ended >= step[1]):
+        assert time.monotonic() < deadline_s, step
+        yield
+    yield  # an event loop reads what has come
 
 
 def parts(step: Step) -> tuple[Any, tuple[Any, ...], dict[str, Any], Any]:
@@ -419,11 +450,12 @@ def compare(result: Any, expected: Any, port: int) -> None:
         assert type(result) is type(expected)
 
 
-def play_sync(face: type[KVClient] | type[KVPool], server: FakeServer, row: Row) -> None:
-    with face("127.0.0.1", server.port, **{"timeout_s": 5, **row.options}) as kv:
+def play_sync(face: type[KVClient] | type[KVPool], server: FakeServer, row: Row, cue: Cue) -> None:
+    with face("127.0.0.1", server.port, **{"timeout_s": LIMIT_S, **row.options}) as kv:
         for step in row.calls:
-            if step[0] == "pause":
-                time.sleep(PAUSE_S)
+            if step[0] in (CUE, ENDED):
+                for _ in until(step, server, cue):
+                    time.sleep(0.001)
             elif step[0] == "connections":
                 assert server.accepted == step[1]
             else:
@@ -445,13 +477,15 @@ def play_async(
     face: type[AsyncKVClient] | type[AsyncKVPool],
     server: FakeServer,
     row: Row,
+    cue: Cue,
     loops: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
 ) -> None:
     async def play() -> None:
-        async with face("127.0.0.1", server.port, **{"timeout_s": 5, **row.options}) as kv:
+        async with face("127.0.0.1", server.port, **{"timeout_s": LIMIT_S, **row.options}) as kv:
             for step in row.calls:
-                if step[0] == "pause":
-                    await asyncio.sleep(PAUSE_S)
+                if step[0] in (CUE, ENDED):
+                    for _ in until(step, server, cue):
+                        await asyncio.sleep(0.001)
                 elif step[0] == "connections":
                     assert server.accepted == step[1]
                 else:
@@ -473,19 +507,20 @@ def play_async(
 
 
 FACES: dict[str, Play] = {
-    "KVClient": lambda server, row: play_sync(KVClient, server, row),
-    "KVPool": lambda server, row: play_sync(KVPool, server, row),
-    "AsyncKVClient": lambda server, row: play_async(AsyncKVClient, server, row),
-    "AsyncKVClient on uvloop": lambda server, row: play_async(AsyncKVClient, server, row, uvloop.new_event_loop),
-    "AsyncKVPool": lambda server, row: play_async(AsyncKVPool, server, row),
+    "KVClient": partial(play_sync, KVClient),
+    "KVPool": partial(play_sync, KVPool),
+    "AsyncKVClient": partial(play_async, AsyncKVClient),
+    "AsyncKVClient on uvloop": partial(play_async, AsyncKVClient, loops=uvloop.new_event_loop),
+    "AsyncKVPool": partial(play_async, AsyncKVPool),
 }
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("face", FACES)
 def test_recorded_bytes(face: str, row: Row) -> None:
-    with fake_server(in_turn(*map(playing, row.connections or ((),)))) as server:
-        FACES[face](server, row)
+    cue = Cue()
+    with fake_server(in_turn(*(playing(script, cue) for script in row.connections or ((),)))) as server:
+        FACES[face](server, row, cue)
         if row.sent is not None:
             assert server.seen == list(row.sent)
 

@@ -13,6 +13,7 @@ import pytest
 import trustme
 import uvloop
 from fake_server import Handler, Peer, fake_server, honest, in_turn
+from serving import deaf_port
 
 from kvss_gevent import AsyncKVClient, AsyncKVPool, KVConnectError, KVConnectionLost
 from kvss_gevent.client import asyncio_connection
@@ -66,15 +67,15 @@ def test_an_end_that_came_while_the_loop_was_busy_loses_no_write(
     def once(peer: Peer) -> None:
         peer.line()
         peer.send(b"404 NOT_FOUND\n")
-        busy.wait(10)
+        busy.wait(20)
         end(peer.sock)
         ended.set()
 
     async def use(port: int) -> tuple[bool, int]:
-        async with AsyncKVClient("127.0.0.1", port, tls=authority if tls else False, timeout_s=10) as kv:
+        async with AsyncKVClient("127.0.0.1", port, tls=authority if tls else False, timeout_s=20) as kv:
             assert await kv.get(b"k") is None
             busy.set()
-            ended.wait(10)
+            ended.wait(20)
             return await kv.put(b"k", b"v"), kv.connections_made
 
     with fake_server(in_turn(once, honest()), certificate=pem if tls else None) as server:
@@ -82,9 +83,10 @@ def test_an_end_that_came_while_the_loop_was_busy_loses_no_write(
 
 
 def test_a_refused_connection_is_told_in_the_systems_words(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(KVConnectError, match=f"^GET k: cannot connect to 127.0.0.1:{port}: Connection refused$"):
+    with (
+        deaf_port() as port,
+        pytest.raises(KVConnectError, match=f"^GET k: cannot connect to 127.0.0.1:{port}: Connection refused$"),
+    ):
         run(AsyncKVClient("127.0.0.1", port).get(b"k"))
 
 
@@ -118,7 +120,7 @@ def test_a_client_that_is_closed_while_it_connects_leaves_no_connection(
         lost = run(use(server.port))
         assert isinstance(lost, KVConnectionLost)
         assert str(lost) == f"GET k: lost the connection to 127.0.0.1:{server.port}: the client closed it"
-        assert gone.wait(10)
+        assert gone.wait(20)
 
 
 def test_a_client_that_is_closed_in_the_turn_in_which_it_has_connected_leaves_no_connection(run: Run) -> None:
@@ -131,7 +133,7 @@ def test_a_client_that_is_closed_in_the_turn_in_which_it_has_connected_leaves_no
             await asyncio.sleep(0)
         await kv.close()
         await call
-        assert await asyncio.to_thread(gone.wait, 10)
+        assert await asyncio.to_thread(gone.wait, 20)
 
     with fake_server(until_it_ends(gone)) as server:
         run(use(server.port))
@@ -143,7 +145,7 @@ def test_a_connection_that_owes_a_reply_to_a_cancelled_call_is_lent_to_nobody(ru
             pass
 
     async def use(port: int) -> None:
-        async with AsyncKVPool("127.0.0.1", port, size=1, timeout_s=10) as pool:
+        async with AsyncKVPool("127.0.0.1", port, size=1, timeout_s=20) as pool:
             call = asyncio.ensure_future(pool.get(b"slow"))
             while not server.seen:
                 await asyncio.sleep(0.001)
@@ -176,7 +178,7 @@ def test_a_client_that_was_used_in_one_loop_can_be_closed_in_another(run: Run) -
         assert first.run_until_complete(get()) is None
         run(close_it())
         first.run_until_complete(asyncio.sleep(0))
-        assert gone.wait(10)
+        assert gone.wait(20)
         assert first.run_until_complete(get()) is None
         first.run_until_complete(close_it())
         first.close()

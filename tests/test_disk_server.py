@@ -2,7 +2,6 @@
 
 import re
 import resource
-import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,7 @@ def test_what_was_stored_is_there_after_a_restart(sync: str, end: str, tmp_path:
             assert server.stop() == (0, "")
         else:
             server.process.kill()
-            server.process.wait(10)
+            server.process.wait(30)
     with serving(*flags) as server:
         replies = server.ask(b"KV/1.0 GET a\nKV/1.0 GET b\nKV/1.0 STATS\n").splitlines()
         assert replies[:2] == [b"200 OK 1", b"404 NOT_FOUND"]
@@ -106,15 +105,15 @@ def test_what_was_read_before_the_end_is_answered_and_kept(tmp_path: Path) -> No
     flags = ("--store", f"disk:{tmp_path / 'data.kv'}")
     with serving(*flags) as server:
         socks = [server.connect() for _ in range(20)]
+        wait_until(lambda: b"connections: 21;" in server.ask(b"KV/1.0 STATS\n"))  # none waits to be accepted
         for number, sock in enumerate(socks):
             sock.sendall(b"".join(b"KV/1.0 PUT %d-%d x\n" % (number, key) for key in range(50)))
-        time.sleep(0.05)
         server.process.terminate()
         for sock in socks:
             assert read_lines(sock, 50) == [b"201 CREATED"] * 50
             assert sock.recv(1) == b""
             sock.close()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(30) == 0
     with serving(*flags) as server:
         assert server.ask(b"KV/1.0 STATS\n").endswith(b"keys_stored: 1000\n")
 

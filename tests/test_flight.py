@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from serving import serving, wait_until
@@ -75,12 +76,16 @@ def test_a_call_does_not_hold_the_loop_while_it_waits_for_the_store() -> None:
     assert [held_ns for held_ns, _ in holds_of(found)] == [10, 20, 10]
 
 
-def test_only_the_last_seconds_are_written(tmp_path: Path) -> None:
-    recorder = FlightRecorder("gevent", 0.4, directory=tmp_path)
+def test_only_the_last_seconds_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = FlightRecorder("gevent", 30, directory=tmp_path)
     conversation = service_with(recorder).open()
     conversation.receive(b"KV/1.0 GET old\n")
-    time.sleep(0.45)
+    between_ns = time.monotonic_ns() + 1
+    while time.monotonic_ns() <= between_ns:
+        pass
     conversation.receive(b"KV/1.0 GET new\n")
+    clock = SimpleNamespace(**{**vars(time), "monotonic_ns": lambda: between_ns + 30 * 10**9})
+    monkeypatch.setattr(flight, "time", clock)
     recorder.write("asked for").join()
     assert [event[6] for event in read_flight(written(tmp_path)).events] == [b"GET new"]
 
@@ -210,10 +215,10 @@ def test_an_empty_recording_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.server
 def test_a_server_writes_its_recording_when_it_is_slow_and_when_a_signal_asks(tmp_path: Path) -> None:
-    recorder = ("--flight-recorder", "10", "--slow-ms", "30")
+    recorder = ("--flight-recorder", "10", "--slow-ms", "300")
     with serving("--lab", *recorder, prefix=("env", "-C", str(tmp_path))) as server:
         assert server.ask(b"KV/1.0 PUT key secret\n") == b"201 CREATED\n"
-        assert server.ask(b"KV/1.0 BURN 50\n") == b"200 OK\n"
+        assert server.ask(b"KV/1.0 BURN 500\n") == b"200 OK\n"
         assert server.ask(b"KV/1.0 GET key\n") == b"200 OK secret\n"
         wait_until(lambda: "kvss show" in server.logged())
         slow = written(tmp_path)
@@ -221,7 +226,7 @@ def test_a_server_writes_its_recording_when_it_is_slow_and_when_a_signal_asks(tm
         wait_until(lambda: len(list(tmp_path.glob("*.json"))) == 2)
         code, log = server.stop()
     assert code == 0
-    assert "BURN 50" in said(read_flight(slow))
+    assert "BURN 500" in said(read_flight(slow))
     assert b"GET key" in [event[6] for event in read_flight(slow).events]
     (asked,) = set(tmp_path.glob("*.json")) - {slow}
     assert read_flight(asked).why == "asked for by SIGUSR2"

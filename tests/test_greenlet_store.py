@@ -18,7 +18,7 @@ class SlowStore:
     blocks = True
     run = None
     replies = ReplyTable()
-    wait_s = 0.3
+    wait_s = 20.0
 
     def __init__(self) -> None:
         self.asked: list[tuple[Sequence[Command], Any]] = []
@@ -83,7 +83,7 @@ def test_each_greenlet_gets_its_own_results_in_whatever_order_they_come(
     assert len(slow.asked) == 5
     for batch, done in reversed(slow.asked):
         done([batch[0][1]])
-    gevent.joinall(greenlets, 1)
+    gevent.joinall(greenlets, 20)
     assert [greenlet.value for greenlet in greenlets] == [[b"0"], [b"1"], [b"2"], [b"3"], [b"4"]]
 
 
@@ -99,7 +99,7 @@ def test_a_batch_that_is_more_than_one_get_is_handed_in_whole(parking: GreenletS
     ((asked, done),) = slow.asked
     assert asked == batch
     done([b"404 NOT_FOUND\n", b"201 CREATED\n"])
-    waiting.join(1)
+    waiting.join(20)
     assert waiting.value == [b"404 NOT_FOUND\n", b"201 CREATED\n"]
 
 
@@ -107,22 +107,24 @@ def test_an_error_is_raised_to_who_asked(parking: GreenletStore, slow: SlowStore
     failing, other = ask(parking, b"a"), ask(parking, b"b")
     slow.asked[0][1](StoreError("no"))
     slow.asked[1][1]([b"fine"])
-    gevent.joinall([failing, other], 1)
+    gevent.joinall([failing, other], 20)
     assert isinstance(failing.exception, StoreError)
     assert other.value == [b"fine"]
 
 
 def test_a_wait_ends_and_the_late_answer_reaches_nobody_else(parking: GreenletStore, slow: SlowStore) -> None:
+    slow.wait_s = 0.3
     waiting = ask(parking, b"a")
-    waiting.join(3)
+    waiting.join(20)
     assert isinstance(waiting.exception, StoreError)
     assert "0.3 s" in str(waiting.exception)
+    slow.wait_s = 20.0
     later = ask(parking, b"b")
     slow.asked[0][1]([b"late"])
     gevent.sleep(0.01)
     assert not later.dead
     slow.asked[1][1]([b"right"])
-    later.join(1)
+    later.join(20)
     assert later.value == [b"right"]
 
 
@@ -132,7 +134,7 @@ def test_being_woken_for_something_else_does_not_end_the_wait(parking: GreenletS
     gevent.sleep(0.01)
     assert not waiting.dead
     slow.asked[0][1]([b"1"])
-    waiting.join(1)
+    waiting.join(20)
     assert waiting.value == [b"1"]
 
 

@@ -24,19 +24,19 @@ ASK, NONE = b"KV/1.0 GET none\n", b"404 NOT_FOUND\n"
 
 @contextlib.contextmanager
 def running(store: Store | None = None, **settings: float) -> Iterator[tuple[KVServer, Callable[[], green.socket]]]:
-    """Run a server in this thread whose clients hibernate after 50 ms; gives it, and what connects to it."""
+    """Run a server in this thread whose clients hibernate after 0.2 s; gives it, and what connects to it."""
     listener = green.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    server = KVServer(listener, Service(store or MemoryStore()), Config(**{"hibernate_s": 0.05, **settings}))  # type: ignore[arg-type]
+    server = KVServer(listener, Service(store or MemoryStore()), Config(**{"hibernate_s": 0.2, **settings}))  # type: ignore[arg-type]
     server.start()
     with contextlib.ExitStack() as stack:
-        yield server, lambda: stack.enter_context(green.create_connection(server.address, 5))
-    assert server.drain(2)
+        yield server, lambda: stack.enter_context(green.create_connection(server.address, 20))
+    assert server.drain(20)
 
 
 def connected(server: KVServer) -> green.socket:
-    return green.create_connection(server.address, 5)
+    return green.create_connection(server.address, 20)
 
 
 def ask(client: green.socket, line: bytes = ASK) -> bytes:
@@ -45,7 +45,7 @@ def ask(client: green.socket, line: bytes = ASK) -> bytes:
     return reply
 
 
-def until(condition, limit_s: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+def until(condition, limit_s: float = 20.0) -> None:  # type: ignore[no-untyped-def]
     deadline_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline_s, "waited in vain"
@@ -95,8 +95,8 @@ def test_a_half_line_is_kept_and_its_connection_awake() -> None:
 def test_a_connection_that_waits_for_its_store_does_not_hibernate() -> None:
     with running(StallingStore(MemoryStore(), gevent.sleep)) as (server, connect):
         client = connect()
-        client.sendall(b"KV/1.0 GET stall:400:a\n")
-        gevent.sleep(0.3)
+        client.sendall(b"KV/1.0 GET stall:1000:a\n")
+        gevent.sleep(0.4)
         assert sleepers(server) == 0
         assert client.recv(100) == NONE
         until(lambda: sleepers(server) == 1)
@@ -117,7 +117,7 @@ def test_a_client_that_does_not_take_its_replies_does_not_hibernate() -> None:
 
 
 def test_a_connection_that_hibernates_can_be_too_idle() -> None:
-    with running(idle_timeout_s=0.4) as (server, connect):
+    with running(hibernate_s=0.05, idle_timeout_s=1.0) as (server, connect):
         client = connect()
         until(lambda: sleepers(server) == 1)
         assert client.recv(100) == b""
