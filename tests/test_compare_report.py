@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from compare_rows import journal, rows
 from kvss_gevent.compare.experiments import cost
 from kvss_gevent.compare.report import document
 from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
+from kvss_gevent.settings.fail import Fail
 
 FIRST, LAST = cost.PACES[0], cost.PACES[-1]
 
@@ -38,6 +41,28 @@ def made(tmp_path: Path) -> Journal:
 
 def figures(rate: float) -> dict[str, float]:
     return {"rate_per_s": rate, "p50_us": 300.0, "p99_us": 900.0}
+
+
+def draw_for_ever(*_: object) -> dict[str, bytes]:
+    time.sleep(600)
+    return {}
+
+
+def die(*_: object) -> dict[str, bytes]:
+    os._exit(9)
+
+
+@pytest.mark.parametrize(
+    ("draw", "limit_s", "why"),
+    [(draw_for_ever, 0.1, "was not drawn within 0.1 s"), (die, 600.0, "a process that draws has died")],
+)
+def test_a_picture_that_does_not_come_is_an_error_and_no_wait(
+    made: Journal, monkeypatch: pytest.MonkeyPatch, draw: object, limit_s: float, why: str
+) -> None:
+    monkeypatch.setattr(document.plots, "files", draw)
+    monkeypatch.setattr(document, "PICTURE_LIMIT_S", limit_s)
+    with pytest.raises(Fail, match=why):
+        document.write(made)
 
 
 @pytest.mark.full

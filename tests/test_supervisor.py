@@ -40,10 +40,12 @@ sys.exit(Supervisor(1, work, listener, drain_timeout_s, RestartTimes(**times)).r
 """
 
 
-def run(tmp_path, lives: list[float], drain_timeout_s: float = 0.0, **times: float) -> tuple[int, list[str]]:
+def run(
+    tmp_path, lives: list[float], drain_timeout_s: float = 0.0, script: str = SCRIPT, **times: float
+) -> tuple[int, list[str]]:
     """Run one worker that ends after each of these times, and is then told to end and does not; return code and log."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps([lives, times, drain_timeout_s]), str(tmp_path / "lives")],
+        [sys.executable, "-c", script, json.dumps([lives, times, drain_timeout_s]), str(tmp_path / "lives")],
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr.splitlines()
@@ -81,5 +83,12 @@ def test_a_worker_that_does_not_end_is_killed_once_drain_and_grace_are_over(tmp_
     assert 1.0 <= time.monotonic() - began_s < 6
 
 
+def test_a_worker_that_never_accepts_ends_the_start_with_a_reason(tmp_path) -> None:
+    script = SCRIPT.replace("worker.ready()", "time.sleep(300)")
+    code, log = run(tmp_path, [], script=script, ready_s=0.2)
+    assert code == 1, "a traceback here, two lines and exit code 3 in `kvss serve`"
+    assert log[-1].endswith("Fail: 1 of the workers did not accept clients within 0.2 s")
+
+
 def test_the_usual_times_are_those_that_the_document_of_workers_promises() -> None:
-    assert RestartTimes() == RestartTimes(first_delay_s=0.1, longest_delay_s=5, reset_after_s=10, kill_grace_s=3)
+    assert RestartTimes() == RestartTimes(120, first_delay_s=0.1, longest_delay_s=5, reset_after_s=10, kill_grace_s=3)

@@ -25,6 +25,7 @@ from kvss_gevent.core.address_counts import AddressCounts
 from kvss_gevent.core.shared_counters import SharedCounters, WorkerCounters
 from kvss_gevent.server.accepting.listener import BACKLOG
 from kvss_gevent.server.service_manager import STOPPING, notify
+from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
 
@@ -36,8 +37,10 @@ SIGNALS = (*numbers(), signal.SIGCHLD)
 
 @dataclass(frozen=True, slots=True)
 class RestartTimes:
-    """When workers are restarted and killed."""
+    """When workers are restarted and killed, and how long they are waited for."""
 
+    ready_s: float = 120.0
+    """At the start of the server, the time for a worker to open its store and to accept."""
     first_delay_s: float = 0.1
     """After the first death. The delay doubles with each further death of the same worker."""
     longest_delay_s: float = 5.0
@@ -126,7 +129,8 @@ class Supervisor:
         """Run until SIGTERM or SIGINT. Returns the exit code.
 
         on_ready is called once, when all workers accept. reload is called at SIGHUP, before the workers get that
-        signal. The first worker is started alone: if it cannot start, none can, and its exit code is returned.
+        signal. The first worker is started alone: if it cannot start, none can, and its exit code is returned. Raises
+        Fail if a worker neither starts nor ends.
         """
         signal.set_wakeup_fd(self._alarm_sent, warn_on_full_buffer=False)
         handle(
@@ -165,8 +169,17 @@ class Supervisor:
 
     def _until_ready(self, count: int) -> int | None:
         """Wait until this many workers accept; return the exit code of one that ended instead."""
+        deadline_s = time.monotonic() + self._times.ready_s
         while count and not self._stops:
-            count -= self._sleep(None)
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                self._end_all()
+                raise Fail(
+                    f"{count} of the workers did not accept clients within {self._times.ready_s:g} s",
+                    "See whether the store answers: its server, or the disk of its file.",
+                    Exit.UNREACHABLE,
+                )
+            count -= self._sleep(left_s)
             for worker, code in self._dead():
                 # A worker that ends with an exit code has logged why.
                 level = logging.ERROR if code < 0 else logging.INFO

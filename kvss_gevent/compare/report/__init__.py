@@ -1,4 +1,4 @@
 """Reports on a comparison: sentences, tables, plots, the page, and the differences between two reports.
 
-May import: models, pages, compare, compare.experiments, compare.measuring.
+May import: settings, models, pages, compare, compare.experiments, compare.measuring.
 """

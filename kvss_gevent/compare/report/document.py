@@ -4,7 +4,7 @@ import csv
 import json
 import multiprocessing
 from collections.abc import Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,20 @@ from kvss_gevent.compare.rows import FORMAT, VERSION, Journal
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import figure_of, listed, many
 from kvss_gevent.pages.tables import Cell
+from kvss_gevent.settings.fail import Exit, Fail
 
 PAGE = "index.html"
 SCENES = "scenes"
 """The directory with the pages of `kvss show`, beside the report's page."""
+PICTURE_LIMIT_S = 600.0
+"""The time for one picture, which takes a second or two of CPU."""
 FEW_NAMES = 5
 FEW_DISTURBED = 0.05
 """A smaller share of disturbed measurements does not change the medians."""
 
 
 def write(journal: Journal) -> Path:
-    """Write page, pictures and tables into the journal's directory; returns the page's path. Raises OSError."""
+    """Write page, pictures and tables into the journal's directory; returns the page's path. Raises OSError, Fail."""
     directory = journal.directory
     seen = {name: see(journal, name) for name in measured(journal)}
     panels = [(name, panel) for name in seen for panel in experiments.load(name).PANELS]
@@ -44,7 +47,7 @@ def write(journal: Journal) -> Path:
             for name, panel in panels
         ]
         for (name, panel), drawn in zip(panels, drawing, strict=True):
-            files = drawn.result()
+            files = _files(drawn, picture_name(name, panel))
             for kind, data in files.items():
                 (directory / f"{picture_name(name, panel)}.{kind}").write_bytes(data)
             if files:
@@ -54,6 +57,19 @@ def write(journal: Journal) -> Path:
     path = directory / PAGE
     path.write_text(render(page(journal, seen, pictures)))
     return path
+
+
+def _files(drawn: "Future[dict[str, bytes]]", name: str) -> dict[str, bytes]:
+    """Return the files of a picture that another process draws. Raises Fail."""
+    try:
+        return drawn.result(PICTURE_LIMIT_S)
+    except TimeoutError:
+        why = f"was not drawn within {PICTURE_LIMIT_S:g} s"
+    except BrokenExecutor:
+        why = "was not drawn: a process that draws has died"
+    for process in multiprocessing.active_children():
+        process.kill()  # those who leave the pool wait for its processes
+    raise Fail(f"the picture {name} {why}", "See whether memory is free, then run `report` again.", Exit.UNREACHABLE)
 
 
 def picture_name(experiment: str, panel: Panel) -> str:
