@@ -58,6 +58,8 @@ def probe(page: Path, profile: Path, look: str = PROBE) -> tuple[dict[str, Any],
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/probe.html":
+                asked.clear()  # the browser dumped too early, and is asked again
             asked.append(self.path)
             body = {"/probe.html": look.encode(), "/index.html": page.read_bytes()}.get(self.path, b"")
             self.send_response(200 if body else 404)

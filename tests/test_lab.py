@@ -35,6 +35,7 @@ def test_without_lab_they_do_not_exist() -> None:
     assert replies(b"BURN 1", b"SLEEP 1", lab=False) == [BAD, BAD]
 
 
+@pytest.mark.timing
 def test_burn_uses_as_much_of_a_processor_as_it_says_and_sleep_none() -> None:
     lab = Lab()
     for line, cpu_s, wall_s in ((b"KV/1.0 BURN 50\n", 0.05, 0.05), (b"KV/1.0 SLEEP 50\n", 0.0, 0.05)):
@@ -59,6 +60,7 @@ def waits_for(server: Served, command: bytes) -> bool:
 
 
 @pytest.mark.server
+@pytest.mark.timing
 @pytest.mark.parametrize("command", [b"BURN 500", b"SLEEP 500"])
 @pytest.mark.parametrize(("model", "waits"), [("gevent", True), ("asyncio", True), ("threads", False), ("pool", False)])
 def test_a_loop_waits_with_the_one_it_serves_and_threads_do_not(model: str, waits: bool, command: bytes) -> None:

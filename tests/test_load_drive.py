@@ -172,13 +172,13 @@ def test_what_was_counted_before_a_server_hangs_is_told_while_it_hangs() -> None
         nonlocal seen
         seen += 1
         if seen == 20:
-            hung.wait(10)
+            hung.wait(30)
         return right(data, words)
 
     with bench("1:0:0", hanging) as one:
         worker = gevent.spawn(one.work)
-        with gevent.Timeout(10):
-            while not sum(update.tally.requests() for update in one.updates):
+        with gevent.Timeout(20):
+            while sum(update.tally.requests() for update in one.updates) < 19:  # they may come in two parts
                 gevent.sleep(0.05)
         assert sum(update.tally.requests() for update in one.updates) == 19
         hung.set()
@@ -187,12 +187,14 @@ def test_what_was_counted_before_a_server_hangs_is_told_while_it_hangs() -> None
 
 
 def test_a_finished_schedule_lets_the_user_rest() -> None:
+    begun = clock()
     with bench("1:0:0", rate="1000") as one:
         one.run.end_window()
+        ended = clock()
         one.work(1)
         loops.once(one.user, one.stream)
         one.finish()
-    assert one.run.summary()["measured_s"] < 1
+    assert one.run.summary()["measured_s"] <= ended - begun
 
 
 def test_a_reset_begins_the_window_anew_and_leaves_its_end() -> None:
@@ -235,18 +237,21 @@ def test_a_summary_tells_what_is_under_way() -> None:
     hung = threading.Event()
 
     def hanging(data: dict[bytes, bytes], words: list[bytes]) -> bytes:
-        hung.wait(10)
+        hung.wait(30)
         return right(data, words)
 
     with bench("1:0:0", hanging) as one:
+        begun = clock()
         worker = gevent.spawn(one.work)
-        gevent.sleep(0.3)
-        summary = one.run.summary()
+        with gevent.Timeout(20):
+            while (summary := one.run.summary())["under_way_s"] <= 0.2:
+                gevent.sleep(0.05)
+        took_s = clock() - begun
         hung.set()
         worker.join(10)
         one.finish()
     assert (summary["owed"], summary["concurrency"]) == (1, 1)
-    assert 0.2 < summary["under_way_s"] <= summary["measured_s"] < 5
+    assert summary["under_way_s"] <= min(summary["measured_s"], took_s)
 
 
 def test_keys_are_loaded_before_anything_else() -> None:

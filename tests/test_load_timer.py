@@ -35,10 +35,17 @@ def rings(*times: float) -> list[float]:
     return found
 
 
-def test_it_fires_in_time_and_not_early() -> None:
+def test_it_does_not_fire_early() -> None:
     begun = clock()
     [at] = rings(0.03)
-    assert 0.03 <= at - begun < 0.5
+    assert at - begun >= 0.03
+
+
+@pytest.mark.timing
+def test_it_fires_in_time() -> None:
+    begun = clock()
+    [at] = rings(0.03)
+    assert at - begun < 0.5
 
 
 def test_a_time_that_has_passed_fires_at_once() -> None:

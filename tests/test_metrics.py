@@ -327,7 +327,7 @@ def test_a_request_that_is_none_is_refused(sent: bytes, status: bytes) -> None:
 
 @pytest.mark.server
 def test_a_server_that_stops_is_alive_and_not_ready() -> None:
-    with serving("--metrics", "0", "--lab", "--drain-timeout", "5") as server, server.connect() as slow:
+    with serving("--metrics", "0", "--lab", "--drain-timeout", "60") as server, server.connect() as slow:
         page = page_of(server)
         slow.sendall(b"KV/1.0 PUT big " + b"x" * 900_000 + b"\n" + b"KV/1.0 GET big\n" * 20)
         wait_until(lambda: slow.recv(1))  # it will not take the rest: the server drains until then
@@ -336,7 +336,7 @@ def test_a_server_that_stops_is_alive_and_not_ready() -> None:
         assert get(page, "/healthz")[0] == 200
         while slow.recv(1 << 20):
             pass
-        assert server.process.wait(5) == 0
+        assert server.process.wait(20) == 0
 
 
 @pytest.mark.server
@@ -346,7 +346,7 @@ def test_a_store_that_refuses_makes_the_server_not_ready() -> None:
         assert server.ask(b"KV/1.0 PUT big " + b"x" * 2000 + b"\n") == b"500 SERVER_ERROR\n"
         status, text = get(page, "/readyz")
         assert status == 503
-        assert text.startswith("the store failed 0.")
+        assert re.fullmatch(r"the store failed \d+\.\d s ago\n", text)
 
 
 @pytest.mark.server

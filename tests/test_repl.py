@@ -1,5 +1,7 @@
 """What a typed line becomes, what is shown of a reply, and a conversation without keyboard and screen."""
 
+import re
+
 import pytest
 from fake_server import FakeServer, Peer, answering, fake_server, honest, in_turn
 
@@ -229,8 +231,8 @@ def test_a_long_wait_is_shown() -> None:
     with waiting("there:5050", notes.append, patience_s=0.05):
         while not notes:
             pass
-    with waiting("there:5050", notes.append, patience_s=5):
+    with waiting("there:5050", notes.append, patience_s=60):
         pass
     assert notes[0] == "(waiting for there:5050; Ctrl-C gives up)"
-    assert notes[1].startswith("(after 0.")
+    assert re.fullmatch(r"\(after \d+\.\d s\)", notes[1])
     assert len(notes) == 2

@@ -108,13 +108,14 @@ def test_a_client_that_takes_no_replies_is_ended_and_cost_the_others_nothing() -
         before = server.resident_bytes()
         with server.connect() as deaf:
             deaf.sendall(b"KV/1.0 GET big\n" * 4000)
-            deadline_s = time.monotonic() + 5
-            peak = 0
-            while b"connections: 1;" not in server.ask(b"KV/1.0 STATS\n"):
-                peak = max(peak, server.resident_bytes() - before)
-                assert time.monotonic() < deadline_s
-                time.sleep(0.02)
-        assert peak < 64 << 20
+            sizes = []
+
+            def ended() -> bool:
+                sizes.append(server.resident_bytes() - before)
+                return b"connections: 1;" in server.ask(b"KV/1.0 STATS\n")
+
+            wait_until(ended)
+        assert max(sizes) < 64 << 20
         _, log = server.stop()
         assert "it took no reply for 1 s" in log
 
@@ -151,17 +152,20 @@ def test_a_long_pipeline_is_interrupted_for_others() -> None:
     with serving("-vv") as server, server.connect() as long, server.connect() as single:
         single.sendall(b"KV/1.0 GET a\n")
         read_lines(single, 1)
-        for run in (b"first", b"second", b"third"):  # the server's receive buffer grows to the size of a packet
+        # The server's receive buffer grows to the size of a packet. And this process may lose its core behind a first
+        # reply: one pipeline of many that is interrupted is enough, for no other server interrupts any.
+        runs = [b"run%d" % number for number in range(8)]
+        for run in runs:
             long.sendall(b"KV/1.0 GET %b\n" % run * 3000)  # six slices, each some milliseconds long with this log
             assert long.recv(1) == b"4"
             single.sendall(b"KV/1.0 GET between\n")
             assert read_lines(single, 1) == [b"404 NOT_FOUND"]
             read_lines(long, 3000)
         _, log = server.stop()
-        order = re.findall("GET '(third|between)'", log)
-        assert order.count("third") == 3000
-        assert "between" in order[order.index("third") : -1]
-        assert order[-1] == "third"
+        order = re.findall(r"GET '(run\d+|between)'", log)
+        assert order.count("run0") == 3000
+        inside = [place for place in range(1, len(order) - 1) if order[place - 1] == order[place + 1] != "between"]
+        assert any(order[place] == "between" for place in inside)
 
 
 def test_without_descriptors_it_refuses_without_noise_and_recovers() -> None:
@@ -176,7 +180,7 @@ def test_without_descriptors_it_refuses_without_noise_and_recovers() -> None:
         assert all(read_all(sock) == b"500 SERVER_ERROR\n" for sock in refused)
         for sock in held + refused:
             sock.close()
-        wait_until(server.takes_clients, 2)
+        wait_until(server.takes_clients)
         code, log = server.stop()
         assert code == 0
         assert "lowered from 1000 to 16: the limit of open files is 80" in log
@@ -200,7 +204,7 @@ def test_when_descriptors_run_out_all_the_same() -> None:
         assert cpu_s(server.process.pid) - before_s < 0.25  # no busy loop
         for sock in socks:
             sock.close()
-        wait_until(server.takes_clients, 2)
+        wait_until(server.takes_clients)
         _, log = server.stop()
         assert log.count("\n") == 1
         assert "Too many open files" in log
@@ -278,4 +282,4 @@ def test_a_second_signal_ends_it_at_once() -> None:
             wait_until(lambda: "SIGTERM: draining" in server.logged())
             assert server.process.poll() is None
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(2) == 128 + signal.SIGTERM
+            assert server.process.wait(20) == 128 + signal.SIGTERM

@@ -359,7 +359,8 @@ def test_slowlog_tells_busy_clients_and_what_any_worker_knows(tmp_path: Any) -> 
     with serving("--lab", "--slow-ms", "10", *workers) as server, server.connect(30) as sock:
         sock.sendall(b"KV/1.0 SLEEP 30\n")
         assert sock.recv(100) == b"200 OK\n"
-        wait_until(lambda: [one["command"] for one in asked_of(server)["entries"]] == ["SLEEP 30"])
+        # A server that loses its core has other entries, too.
+        wait_until(lambda: "SLEEP 30" in [one["command"] for one in asked_of(server)["entries"]])
         name = f"127.0.0.1:{sock.getsockname()[1]}"
         wait_until(lambda: name in [one["client"] for one in asked_of(server)["clients"]])
         assert asked_of(server)["slow_ms"] == 10

@@ -1,5 +1,7 @@
 """The stores on Valkey or Redis, against real servers: results, order, limits, pipelines, addresses."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +11,7 @@ import valkey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_calls import apply, results
-from valkeys import Valkey, free_port, need_server, running
+from valkeys import Valkey, free_port, need_server, running, wait_until
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
@@ -213,15 +215,20 @@ def run_all(threads: Sequence[threading.Thread]) -> None:
 
 
 def test_work_of_many_travels_in_few_round_trips(single: list[Valkey]) -> None:
-    store = open_on(single)
+    assert single[0].process
+    store = open_on(single, NodeLimits(timeout_s=30.0))
     node = store.node(single[0].address)
     before = node.pipelines
+    outcomes: list[object] = []
     try:
         single[0].ask("CONFIG", "RESETSTAT")
-        holder = threading.Thread(target=lambda: single[0].ask("DEBUG", "SLEEP", "0.5"))
-        holder.start()
-        run_all([threading.Thread(target=store.apply, args=([get(b"k%d" % n)] * 3, LIMIT)) for n in range(50)])
-        holder.join()
+        os.kill(single[0].process.pid, signal.SIGSTOP)
+        try:
+            for number in range(50):
+                store.submit([get(b"k%d" % number)] * 3, LIMIT, outcomes.append)
+        finally:
+            os.kill(single[0].process.pid, signal.SIGCONT)
+        wait_until(lambda: len(outcomes) == 50, "not all were answered")
         assert single[0].calls("get") == 150
         assert node.pipelines - before < 25
     finally:

@@ -10,9 +10,6 @@ import pytest
 
 from kvss_gevent.server.supervisor import RestartTimes
 
-FIRST_LIFE_S = 0.3
-"""A first worker that ends before its parent has heard that it is ready ends the whole."""
-
 SCRIPT = """
 import json, logging, os, signal, socket, struct, sys, time
 from kvss_gevent.server.supervisor import RestartTimes, Supervisor
@@ -32,11 +29,15 @@ def work(worker):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(30)
+    while not os.path.exists(heard):  # a first worker that ends before its parent has heard of it ends the whole
+        time.sleep(0.01)
     time.sleep(lives[number])
     return 7
 
 listener = socket.create_server(("127.0.0.1", 0))
-sys.exit(Supervisor(1, work, listener, drain_timeout_s, RestartTimes(**times)).run(lambda: None, lambda: None))
+heard = sys.argv[2] + "-heard"
+supervisor = Supervisor(1, work, listener, drain_timeout_s, RestartTimes(**times))
+sys.exit(supervisor.run(lambda: open(heard, "w").close(), lambda: None))
 """
 
 
@@ -46,7 +47,7 @@ def run(
     """Run one worker that ends after each of these times, and is then told to end and does not; return code and log."""
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps([lives, times, drain_timeout_s]), str(tmp_path / "lives")],
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr.splitlines()
 
@@ -57,19 +58,19 @@ def delays(log: list[str]) -> list[str]:
 
 def test_the_delay_before_a_restart_doubles_up_to_the_longest(tmp_path) -> None:
     times = {"first_delay_s": 0.01, "longest_delay_s": 0.05, "kill_grace_s": 0.1}
-    _, log = run(tmp_path, [FIRST_LIFE_S, 0, 0, 0, 0], **times)
+    _, log = run(tmp_path, [0, 0, 0, 0, 0], **times)
     assert delays(log) == ["0.01", "0.02", "0.04", "0.05", "0.05"]
 
 
 @pytest.mark.timing
 def test_a_worker_that_ran_long_enough_restarts_after_the_first_delay_again(tmp_path) -> None:
     times = {"first_delay_s": 0.01, "longest_delay_s": 5.0, "reset_after_s": 0.6, "kill_grace_s": 0.1}
-    _, log = run(tmp_path, [FIRST_LIFE_S, 0, 0.7, 0], **times)
+    _, log = run(tmp_path, [0, 0, 0.7, 0], **times)
     assert delays(log) == ["0.01", "0.02", "0.01", "0.02"]
 
 
 def test_a_worker_that_died_in_a_storm_leaves_no_short_queue_behind(tmp_path) -> None:
-    _, log = run(tmp_path, [FIRST_LIFE_S], first_delay_s=0.01, kill_grace_s=0.1)
+    _, log = run(tmp_path, [0], first_delay_s=0.01, kill_grace_s=0.1)
     rooms = [int(found[1]) for line in log if (found := re.search(r"room for (\d+) clients", line))]
     assert len(rooms) == 2
     assert min(rooms) > 8

@@ -141,13 +141,14 @@ def reset(sock: socket.socket) -> None:
 
 
 def test_resets_pass_in_both_directions() -> None:
-    seen = threading.Event()
+    heard, seen = threading.Event(), threading.Event()
 
     def server(sock: socket.socket) -> None:
         with sock:
             if sock.recv(100) == b"break off\n":
                 reset(sock)
                 return
+            heard.set()
             try:
                 sock.recv(100)
             except ConnectionResetError:
@@ -160,9 +161,9 @@ def test_resets_pass_in_both_directions() -> None:
                 sock.recv(100)
         sock = tap.connect()
         sock.sendall(b"hello\n")
-        time.sleep(0.1)
+        assert heard.wait(20)
         reset(sock)
-        assert seen.wait(5)
+        assert seen.wait(20)
         code, out, _ = tap.stop()
     assert code == 0
     assert "reset by the server" in out
@@ -184,7 +185,7 @@ def test_a_reset_behind_a_half_close_passes() -> None:
         sock = tap.connect()
         assert sock.recv(100) == b""
         reset(sock)
-        assert seen.wait(5)
+        assert seen.wait(20)
 
 
 def test_a_target_that_is_down_is_told_once_and_may_come_back(tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_standard_output_is_a_capture_too(tmp_path: Path) -> None:
         with tap.connect() as sock:
             sock.sendall(b"KV/1.0 GET a\n")
             read_lines(sock, 1)
-        time.sleep(0.2)
+            finish(sock)
         tap.process.send_signal(signal.SIGINT)
         out, _ = tap.process.communicate(timeout=10)
     (tmp_path / "piped").write_bytes(out)

@@ -111,14 +111,16 @@ def test_the_cpu_clock_tells_work_from_sleep() -> None:
     clock = cpu_clock()
     before, cpu_before, delay_before = clock()
     time.sleep(0.05)
+    own_middle = time.thread_time_ns()
     middle, cpu_middle, _ = clock()
     until = time.thread_time_ns() + 20_000_000
     while time.thread_time_ns() < until:
         pass
     _, cpu_after, delay_after = clock()
+    own_ns = time.thread_time_ns() - own_middle  # more than 20 ms where the hypervisor takes the core and tells nobody
     assert middle - before >= 50e6
     assert cpu_middle - cpu_before < 10e6
-    assert 20e6 <= cpu_after - cpu_middle < 25e6
+    assert 20e6 <= cpu_after - cpu_middle < own_ns + 5e6
     assert delay_after >= delay_before
 
 
