@@ -2,12 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import valkeys
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,9 +42,8 @@ def command(port: int | str, *options: str, locustfile: str = "loadtest/kvss_loc
 
 
 def free_port() -> str:
-    """Return a port of loopback that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return str(unused.getsockname()[1])
+    """Return a port of loopback that nobody listens on, and that nobody else is given."""
+    return str(valkeys.free_port())
 
 
 def environment(**more: str) -> dict[str, str]:

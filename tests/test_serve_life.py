@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from serving import read_all, read_lines, serving, wait_until
+from valkeys import free_port
 
 GET = b"KV/1.0 GET a\n"
 LIMIT_S = 15.0
@@ -157,9 +158,7 @@ def accepts(port: int) -> bool:
 @pytest.mark.server
 def test_closed_standard_descriptors_are_never_the_data_file(tmp_path: Path) -> None:
     data = tmp_path / "kv"
-    port_of = socket.create_server(("127.0.0.1", 0))
-    port = port_of.getsockname()[1]
-    port_of.close()
+    port = free_port()
     command = f"exec {sys.executable} -m kvss_gevent serve {port} -vv --store disk:{data} <&- >&- 2>&-"
     with subprocess.Popen(["bash", "-c", command]) as running:
         try:
