@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from valkeys import free_port
 
 from kvss_gevent import KVBadRequest, KVClient, KVConnectError, Stats
 
@@ -65,7 +66,7 @@ def test_the_lab_form_of_stats() -> None:
 
 
 def test_a_restarted_server() -> None:
-    with serving() as (port, process), KVClient("127.0.0.1", port) as kv:
+    with serving(port=free_port()) as (port, process), KVClient("127.0.0.1", port) as kv:
         kv.put(b"k", b"v")
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0

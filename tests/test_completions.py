@@ -62,7 +62,7 @@ def ask(shell: str, file: Path) -> list[set[str]]:
 
 def ask_zsh(file: Path) -> list[set[str]]:
     """Return for each line of EXPECTED the words that zsh shows when the tab key is pressed, of those expected."""
-    child = pexpect.spawn("zsh", ["-f"], encoding="utf-8", timeout=20, dimensions=(200, 200), env={"TERM": "dumb"})
+    child = pexpect.spawn("zsh", ["-f"], encoding="utf-8", timeout=50, dimensions=(200, 200), env={"TERM": "dumb"})
     shown = []
     try:
         child.sendline(f"PS1='%%%%'; fpath=({file.parent} $fpath); autoload -U compinit; compinit -u -D; echo loa''ded")

@@ -82,7 +82,7 @@ def as_pattern(output: str) -> str:
 
 def typed(command: str, output: str, env: dict[str, str], folder: Path) -> str:
     """Run a command at a terminal, type what the output shows behind the prompt; return what came of it."""
-    child = pexpect.spawn("bash", ["-c", command], env=env, cwd=folder, encoding="utf-8", timeout=20)
+    child = pexpect.spawn("bash", ["-c", command], env=env, cwd=folder, encoding="utf-8", timeout=50)
     seen = []
     try:
         for line in output.splitlines(keepends=True):

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 import gevent
 import pytest
 from greenlet import getcurrent
+from serving import deaf_port
 
 from kvss_gevent.loadtest.engine.clock import Timer, clock
 from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, address_of
@@ -211,10 +212,8 @@ def test_a_wait_can_be_ended_from_outside() -> None:
 
 
 def test_nothing_listening_is_lost_with_a_reason() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        address = unused.getsockname()
-    with pytest.raises(ConnectionLost, match="cannot connect: Connection refused"):
-        LoadConnection(address)
+    with deaf_port() as port, pytest.raises(ConnectionLost, match="cannot connect: Connection refused"):
+        LoadConnection(("127.0.0.1", port))
 
 
 def test_a_reply_without_an_end_is_refused() -> None:
