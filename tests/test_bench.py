@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from reference_server import running, talking
 from serving import serving, wait_until
 
+from bench.safety import storm
 from kvss_gevent import KVClient
 from kvss_gevent.measure.load import COARSE_BITS, EXACT_US, PACKETS, ClosedLoad, Times, jain, make_packets
 from kvss_gevent.protocol.wire import Verb, parse_request
@@ -302,3 +303,26 @@ def test_a_server_is_given_the_time_to_make_what_it_needs_for_each_client(tmp_pa
     with serving("--model", "fork", "--store", store, "--sync", "none") as server:
         got = outcome(bench(server.port, "--seconds", "0.2", "--warmup", "0", "--connections", "100", "--json"))
     assert (got["starved"], got["lost"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("median_ms", "others", "code"), [(20.0, 0.1, 0), (20.1, 0.1, 1), (1.0, 0.11, 3), (90, 9, 3)])
+def test_a_storm_is_judged_by_the_median_and_only_on_a_quiet_machine(
+    median_ms: float, others: float, code: int
+) -> None:
+    text, found = storm.verdict(median_ms, others)
+    assert found == code
+    assert text.startswith({0: "the claim holds", 1: "the claim does not hold", 3: "no claim"}[code])
+
+
+@pytest.mark.full
+@pytest.mark.server
+def test_a_storm_of_clients_that_leave_is_made_and_measured() -> None:
+    command = [sys.executable, "-m", "bench.safety.storm", "--seconds", "1", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    assert done.returncode in (0, 1, 3)
+    alone, stormed, connected, verdict = done.stdout.splitlines()
+    for line in (alone, stormed):
+        assert re.fullmatch(r"[a-z ]+: \d+ requests, p50 [\d.]+ ms, p99 [\d.]+ ms, longest [\d.]+ ms", line)
+    assert int(connected.split()[-5].replace(",", "")) > 0
+    assert "claim" in verdict

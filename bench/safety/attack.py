@@ -91,10 +91,14 @@ def percentiles(kv: KVClient[bytes], seconds: float) -> str:
         else:
             kv.put(b"honest", b"%d" % number)
         took_ms.append((time.perf_counter() - due_s) * 1000)
-    took_ms.sort()
-    last = len(took_ms) - 1
+    return waits_shown(took_ms)
+
+
+def waits_shown(took_ms: list[float]) -> str:
+    """Return the percentiles of times as text."""
+    ordered, last = sorted(took_ms), len(took_ms) - 1
     shown = {"p50": last // 2, "p99": last * 99 // 100, "longest": last}
-    values = (f"{name} {took_ms[place]:.1f} ms" for name, place in shown.items())
+    values = (f"{name} {ordered[place]:.1f} ms" for name, place in shown.items())
     return f"{len(took_ms)} requests, {', '.join(values)}"
 
 
