@@ -18,7 +18,7 @@ from kvss_gevent.settings.fail import Fail
 
 
 def result(us: int, **options: str) -> dict[str, Any]:
-    figures = dict.fromkeys((*PERCENTILES, "max_us", "min_us"), us)
+    figures = {"count": us, **dict.fromkeys((*PERCENTILES, "max_us", "min_us"), us)}
     return {
         "format": "kvss-load",
         "version": 2,
@@ -46,6 +46,14 @@ def test_a_difference_is_real_where_all_runs_of_one_side_lie_beyond_the_others(t
     assert {one.name: one.real for one in diff.compare(a, c)}["response p99, us"] is False
     assert {one.name: one.real for one in diff.compare(a, b)}["answered/s"] is False
     assert {one.name: one.change for one in diff.compare(a, b)}["service p50, us"] == "+150.0%"
+
+
+def test_runs_without_replies_have_no_times_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left, right = side(tmp_path / "a", 0, 0), side(tmp_path / "b", 5, 6)
+    assert main(["load", "diff", str(left), str(right), "--page", str(tmp_path / "page.html")]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[3:] for line in out.splitlines() if line.startswith("response p99, us")] == [["-", "6", "?"]]
+    assert repeat.text([result(0), result(0)]).splitlines()[2].split() == ["p50,", "us", "-", "-", "-"]
 
 
 def test_one_run_a_side_cannot_tell_and_options_and_doubts_are_told(
@@ -81,7 +89,24 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(count: int) -> N
     assert hits / 4000 == pytest.approx(probability, abs=0.03)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "7", "{}", '{"format": "kvss-load", "version": 1}', "\\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[1]",
+        "7",
+        "{}",
+        '{"format": "kvss-load", "version": 1}',
+        "\\xff",
+        '{"format": "kvss-load", "version": 2}',
+        json.dumps({**result(1), "response": 7}),
+        json.dumps({**result(1), "requests": {"answered_per_s": "1", "failed": 0}}),
+        json.dumps({**result(1), "verdict": {"trusted": False, "findings": [7]}}),
+        json.dumps({**result(1), "options": []}),
+        "[" * 100_000,
+    ],
+    ids=range(12),
+)
 def test_a_file_that_is_no_result_is_refused_in_two_lines(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def results(**changes: Any) -> dict[str, Any]:
         "offered_per_s": 100,
     }
     response = {"p99_us": 4000, "max_us": 9000, "mean_us": 700.0, "at_least": changes.pop("at_least", [])}
+    response["count"] = changes.get("answered", 990)
     trusted = changes.pop("trusted", True)
     return {"requests": {**requests, **changes}, "response": response, "verdict": {"trusted": trusted}}
 
@@ -77,6 +78,7 @@ def results(**changes: Any) -> dict[str, Any]:
         ("measured", {}, True),
         ("measured", {"answered": 0, "failed": 0}, False),
         ("p99<5s", {"answered": 0, "failed": 0}, False),
+        ("p99<5s", {"answered": 0, "failed": 10}, False),
     ],
 )
 def test_requirements_are_judged(text: str, changes: dict[str, Any], met: bool) -> None:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,6 +106,36 @@ def test_a_user_class_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureF
     assert start_locust._refuse_unknown(record)
 
 
+def test_a_locustfile_without_a_user_class_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("locust.main", logging.ERROR, "", 0, "No User class found!", None, None)
+    with pytest.raises(SystemExit):
+        start_locust._refuse_unknown(record)
+    assert capsys.readouterr().err.startswith("kvss load: the locustfile has no user class\n  ")
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("no.py", "there is no locustfile {}"),
+        ("text", "the locustfile {} does not end with .py"),
+        ("empty", "the folder {} holds no locustfile"),
+    ],
+)
+def test_a_locustfile_that_is_not_found_is_wrong_usage(
+    name: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine.py").touch()
+    parse = start_locust._checked(list)
+    found = [str(tmp_path / "mine.py"), str(tmp_path), "https://host/x.py"]
+    assert parse(found) == found
+    with pytest.raises(SystemExit) as ended:
+        parse([str(tmp_path / name)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"kvss load: {cause.format(tmp_path / name)}\n  Give -f")
+
+
 class FakeRpcError(Exception):
     """Stands for Locust's exception, which tells that its port is taken."""
 
@@ -130,8 +161,8 @@ def test_the_start_of_locust_ends_without_a_traceback(
 
     monkeypatch.setattr(sys, "argv", ["start_locust.py"])
     monkeypatch.setattr("kvss_gevent.settings.streams.prepare", lambda: None)  # pytest has the streams
-    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace())  # type: ignore[arg-type]
-    parsers = SimpleNamespace(LocustArgumentParser=type("FakeParser", (), {}))
+    parsers = SimpleNamespace(LocustArgumentParser=type("FakeParser", (), {}), parse_locustfile_paths=list)
+    monkeypatch.setitem(sys.modules, "locust", SimpleNamespace(argument_parser=parsers))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "locust.argument_parser", parsers)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "locust.exception", SimpleNamespace(RPCError=FakeRpcError))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "locust.main", SimpleNamespace(main=locust))  # type: ignore[arg-type]

@@ -135,6 +135,21 @@ def test_what_is_under_way_is_not_held_against_anyone_and_a_backlog_is() -> None
     assert "NOT: by Little's law 1.00 of 2 requests" in so_far(open_loop=False)
 
 
+def test_littles_law_is_left_out_where_users_could_not_connect() -> None:
+    closed = replace(CONDITIONS, open_loop=False)
+    assert "by Little's law" in text_report.text(build(collected(), closed))
+    collector = collected()
+    collector.whole.connect_errors["cannot connect: Connection refused"] = 3
+    found = text_report.text(build(collector, closed))
+    assert "the server could not be reached 3 times" in found
+    assert "by Little's law" not in found
+
+
+def test_times_of_no_request_are_no_zeros() -> None:
+    found = text_report.text(build(Collector(), CONDITIONS))
+    assert [line.split()[-7:] for line in found.splitlines() if line.startswith("response, good")] == [["0", *"------"]]
+
+
 def test_lost_workers_are_told_first() -> None:
     results = build(collected(), replace(CONDITIONS, workers_lost=1))
     assert not results["verdict"]["trusted"]

@@ -79,7 +79,13 @@ def results(**changes: Any) -> dict[str, Any]:
         {"ok": False, "text": "the generator was late"},
         {"ok": False, "text": "the server returned wrong data"},
     ]
-    figures = {"p99_us": changes.get("p99_us", 4000), "max_us": 9000, "at_least": [], "few": changes.get("few", [])}
+    figures = {
+        "count": 1000,
+        "p99_us": changes.get("p99_us", 4000),
+        "max_us": 9000,
+        "at_least": [],
+        "few": changes.get("few", []),
+    }
     return {
         "requests": {**requests, **changes},
         "response": figures,

@@ -60,6 +60,12 @@ def test_each_doubt_is_named_with_its_figure(change: dict[str, object], doubt: s
     assert doubt in doubts(replace(OPEN, **change))  # type: ignore[arg-type]
 
 
+def test_nothing_is_said_about_the_lag_of_requests_that_all_failed() -> None:
+    assert "the generator was late" in " ".join(one.text for one in judge(OPEN))
+    failed = replace(OPEN, failed=OPEN.requests, lag_p50_us=0, lag_p99_us=0)
+    assert "the generator was late" not in " ".join(one.text for one in judge(failed))
+
+
 def test_littles_law_tells_where_the_time_went() -> None:
     found = doubts(replace(CLOSED, mean_response_us=500))
     assert "by Little's law 0.50 of 1 requests were under way on average (50%)" in found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvss_gevent.loadtest.command import locust_command, why_it_failed
+from kvss_gevent.loadtest.report.text import cell
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import whole
 
@@ -36,7 +37,10 @@ def text(runs: Sequence[dict[str, Any]]) -> str:
     _, _, probability = interval(range(len(runs)))
     lines = [f"{'':<12}{'median':>12}{'least':>12}{'greatest':>12}   of {len(runs)} runs"]
     for name, part, key in _SHOWN:
-        values = [run[part][key] for run in runs]
+        values = [run[part][key] for run in runs if run[part].get("count", True)]
+        if not values:
+            lines.append(f"{name:<12}" + f"{'-':>12}" * 3)
+            continue
         least, greatest, _ = interval(values)
         lines.append(f"{name:<12}{statistics.median(values):>12,.0f}{least:>12,.0f}{greatest:>12,.0f}")
     trusted = sum(run["verdict"]["trusted"] for run in runs)
@@ -82,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         figures = runs[-1]
         print(
             f"run {number}: {figures['requests']['answered_per_s']:,.1f}/s answered, "
-            f"p99 {figures['response']['p99_us']:,} us, {figures['requests']['failed']:,} failed",
+            f"p99 {cell(figures['response'], 'p99_us')} us, {figures['requests']['failed']:,} failed",
             flush=True,
         )
     print(text(runs), end="")

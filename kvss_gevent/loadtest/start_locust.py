@@ -5,6 +5,8 @@ Locust is imported before all other modules, because it patches modules when it 
 
 import logging
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -12,14 +14,16 @@ def main() -> None:
     """Run Locust. Ctrl-C before Locust listens to it is exit code 130; what it refuses is two lines and code 2."""
     sys.argv[0] = "kvss load run"
     try:
-        from locust.argument_parser import LocustArgumentParser
+        from locust import argument_parser
         from locust.exception import RPCError
         from locust.main import main as locust
 
         from kvss_gevent.settings.streams import OutputLost, prepare
 
         prepare()
-        LocustArgumentParser.exit = _leave
+        argument_parser.LocustArgumentParser.exit = _leave
+        parse = argument_parser.parse_locustfile_paths
+        argument_parser.parse_locustfile_paths = _checked(parse)  # type: ignore[assignment]
         logging.getLogger("locust.main").addFilter(_refuse_unknown)
         try:
             try:
@@ -44,9 +48,31 @@ def _leave(parser: Any, status: int = 0, message: str | None = None) -> NoReturn
     sys.exit(status)
 
 
+def _checked(parse: Callable[[list[str]], list[str]]) -> Callable[[list[str]], list[str]]:
+    """Return Locust's function that finds locustfiles, with our words for those that it does not find."""
+
+    def parse_checked(paths: list[str]) -> list[str]:
+        for text in paths:
+            path = Path(text)
+            remedy = "Give -f a file that ends with .py, or a folder with such files."
+            if path.is_dir() and not any(path.rglob("*.py")):
+                _refuse(f"the folder {text} holds no locustfile", remedy)
+            if "://" not in text and not path.exists():
+                _refuse(f"there is no locustfile {text}", remedy)
+            if path.is_file() and path.suffix != ".py":
+                _refuse(f"the locustfile {text} does not end with .py", remedy)
+        return parse(paths)
+
+    return parse_checked
+
+
 def _refuse_unknown(record: logging.LogRecord) -> bool:
-    """Take the place of Locust's message about a user class that does not exist, after which it ends with code 1."""
+    """Take the place of Locust's messages about user classes that do not exist, after which it ends with code 1."""
     told, unknown, names = record.getMessage().strip().partition("Unknown User(s): ")
+    if told == "No User class found!":
+        _refuse(
+            "the locustfile has no user class", "Write a class that inherits KvssUser, as loadtest/shopper.py does."
+        )
     if unknown and not told:
         _refuse(f"there is no user class {names}", "`kvss load --list` lists the user classes.")
     return True

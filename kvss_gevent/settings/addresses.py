@@ -144,7 +144,10 @@ def parse_port(text: str, source: str, least: int = 1) -> int:
 
 
 def _split(place: str, text: str) -> tuple[str, str]:
-    """Return host and port of HOST:PORT, HOST, PORT or a bare IPv6 address; what is missing is empty."""
+    """Return host and port of HOST:PORT, `HOST PORT`, HOST, PORT or a bare IPv6 address; what is missing is empty."""
+    words = place.split()
+    if len(words) == 2 and words[1].isdigit():
+        return words[0], words[1]
     if place.isascii() and place.isdigit():
         return "", place
     if place.startswith("["):

@@ -21,7 +21,15 @@ from kvss_gevent.loadtest.report.results import FORMAT, VERSION
 from kvss_gevent.pages import shell, tables
 from kvss_gevent.settings.fail import Exit, Fail
 
-_FIGURES = (*PERCENTILES, "max_us")
+_ROWS = (
+    ("answered/s", "requests", "answered_per_s"),
+    ("failed", "requests", "failed"),
+    *(
+        (f"{part} {key.removesuffix('_us')}, us", part, key)
+        for part in ("response", "service")
+        for key in (*PERCENTILES, "max_us")
+    ),
+)
 _CURVE = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
 
@@ -33,8 +41,8 @@ class Side:
     runs: tuple[dict[str, Any], ...]
 
     def values(self, part: str, key: str) -> list[float]:
-        """Return one figure of every run."""
-        return [run[part][key] for run in self.runs]
+        """Return one figure of every run; there are no times of a run without replies."""
+        return [run[part][key] for run in self.runs if run[part].get("count", True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +50,16 @@ class Difference:
     """One figure of both sides: the medians, and whether all runs of one side are above all runs of the other."""
 
     name: str
-    left: float
-    right: float
+    left: float | None
+    right: float | None
+    """None if no run of the side has this figure."""
     real: bool | None
-    """None if a side has only one run."""
+    """None if a side has fewer than two runs with this figure."""
 
     @property
     def change(self) -> str:
         """Return by how much the right side is greater, in percent."""
-        return f"{(self.right - self.left) / self.left:+.1%}" if self.left else ""
+        return f"{(self.right - self.left) / self.left:+.1%}" if self.left and self.right is not None else ""
 
 
 def read_side(path: Path) -> Side:
@@ -60,10 +69,10 @@ def read_side(path: Path) -> Side:
     for file in files:
         try:
             run = json.loads(file.read_text(encoding="utf-8"))
-            known = (run["format"], run["version"]) == (FORMAT, VERSION)
+            known = (run["format"], run["version"]) == (FORMAT, VERSION) and _is_whole(run)
         except OSError as error:
             raise Fail(f"cannot read {file}: {error.strerror}", "Give a directory that you may read.") from None
-        except (ValueError, TypeError, KeyError):  # not JSON, or JSON of something else
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not JSON, or JSON of something else
             known = False
         if not known:
             raise Fail(f"{file} is not a result of this version of the load tester", "Run it again with --kv-out.")
@@ -75,17 +84,24 @@ def read_side(path: Path) -> Side:
     return Side(path.name or str(path), tuple(runs))
 
 
+def _is_whole(run: dict[str, Any]) -> bool:
+    """Tell whether a result has all that is read here, in the right form. Raises what the look at another form does."""
+    figures = [run[part][key] for _, part, key in _ROWS] + [run[part]["min_us"] for part in ("response", "service")]
+    texts = [one["text"] for one in run["verdict"]["findings"] if not one["ok"]]
+    return (
+        all(isinstance(figure, int | float) for figure in figures)
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(run["verdict"]["trusted"], bool)
+        and isinstance(run["options"], dict)
+    )
+
+
 def compare(left: Side, right: Side) -> Iterator[Difference]:
     """Yield the differences in throughput, failures and response time."""
-    for name, part, key in (
-        ("answered/s", "requests", "answered_per_s"),
-        ("failed", "requests", "failed"),
-        *((f"response {key.removesuffix('_us')}, us", "response", key) for key in _FIGURES),
-        *((f"service {key.removesuffix('_us')}, us", "service", key) for key in _FIGURES),
-    ):
+    for name, part, key in _ROWS:
         a, b = left.values(part, key), right.values(part, key)
         real = None if min(len(a), len(b)) < 2 else max(a) < min(b) or max(b) < min(a)
-        yield Difference(name, statistics.median(a), statistics.median(b), real)
+        yield Difference(name, statistics.median(a) if a else None, statistics.median(b) if b else None, real)
 
 
 def unlike(left: Side, right: Side) -> Iterator[str]:
@@ -100,7 +116,7 @@ def text(left: Side, right: Side) -> str:
     """Return the differences as a table for the terminal."""
     lines = [f"{'':<20}{left.name[:14]:>15}{right.name[:14]:>15}{'change':>10}  real"]
     for one in compare(left, right):
-        lines.append(f"{one.name:<20}{one.left:>15,.0f}{one.right:>15,.0f}{one.change:>10}  {_word(one.real)}")
+        lines.append(f"{one.name:<20}{_shown(one.left):>15}{_shown(one.right):>15}{one.change:>10}  {_word(one.real)}")
     lines.append(f"runs: {len(left.runs)} and {len(right.runs)}")
     lines += [f"options differ: {one}" for one in unlike(left, right)]
     lines += [f"not to be trusted: {one}" for one in _doubts(left, right)]
@@ -110,11 +126,16 @@ def text(left: Side, right: Side) -> str:
 def page(left: Side, right: Side) -> str:
     """Return the differences as a page with both percentile curves on one axis of nines."""
     rows: list[list[tables.Cell]] = [
-        [one.name, (f"{one.left:,.0f}", one.left), (f"{one.right:,.0f}", one.right), one.change, _word(one.real)]
+        [one.name, (_shown(one.left), one.left), (_shown(one.right), one.right), one.change, _word(one.real)]
         for one in compare(left, right)
     ]
     picture = curves(
-        {f"{side.name} ({kind})": _curve(side, kind) for side in (left, right) for kind in ("response", "service")}
+        {
+            f"{side.name} ({kind})": _curve(side, kind)
+            for side in (left, right)
+            for kind in ("response", "service")
+            if side.values(kind, "max_us")
+        }
     )
     parts = [
         shell.heading(f"{left.name} and {right.name}", f"Medians of {len(left.runs)} and of {len(right.runs)} runs."),
@@ -144,6 +165,10 @@ def _doubts(*sides: Side) -> Iterator[str]:
         if verdicts:
             reasons = [one["text"] for one in verdicts[0]["findings"] if not one["ok"]]
             yield f"{len(verdicts)} of {len(side.runs)} runs of {side.name}, the first because {'; '.join(reasons)}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def _word(real: bool | None) -> str:

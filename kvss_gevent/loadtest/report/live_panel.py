@@ -104,7 +104,7 @@ def _cards(shown: PanelSource) -> Iterator[tuple[str, str]]:
         yield "answered in the last second", f"{last[0].answered:,}"
     if shown.results is None:
         for name, value in zip(("p50", "p99", "p99.9"), recent.percentiles((50, 99, 99.9)), strict=True):
-            yield f"{name}, last 10 s", f"{value:,} us"
+            yield f"{name}, last 10 s", f"{value:,} us" if recent.total else "-"
     else:
         for name in ("p50", "p99", "p99.9"):
             yield name, f"{text.cell(shown.results['response'], f'{name}_us')} us"

@@ -159,6 +159,7 @@ def weigh(
         not users_changed
         and not whole.unanswered
         and not whole.failed
+        and not whole.connect_errors
         and mean_us < measured_s * 1e6 * _LONG_SHARE
         and all(summary["deepest"] <= 1 for summary in summaries)
     )

@@ -92,11 +92,10 @@ def latency_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
 
 
 def cell(figures: Mapping[str, Any], key: str) -> str:
-    """Return one figure, with a mark if it is a lower bound or based on few requests."""
-    return (
-        f"{'>=' if key in figures['at_least'] else ''}{figures[key]:,.0f}"
-        f"{'*' if key in figures['few'] and figures['count'] else ''}"
-    )
+    """Return one figure, with a mark if it is a lower bound or based on few requests; `-` if there is no request."""
+    if not figures["count"]:
+        return "-"
+    return f"{'>=' if key in figures['at_least'] else ''}{figures[key]:,.0f}{'*' if key in figures['few'] else ''}"
 
 
 def notes(shown: Any) -> Iterator[str]:
@@ -104,7 +103,7 @@ def notes(shown: Any) -> Iterator[str]:
     shown = list(shown)
     if any(figures["at_least"] for figures in shown):
         yield f">=  {_NOTES['>=']}"
-    if any(figures["few"] and figures["count"] for figures in shown):
+    if any(figures["few"] for figures in shown):
         yield f"*   {_NOTES['*']}"
 
 

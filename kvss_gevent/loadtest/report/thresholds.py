@@ -99,6 +99,8 @@ def judge(requirement: Requirement, results: Mapping[str, Any]) -> Judged:
         return Judged(compare(rate / offered, requirement.limit), f"{text}: {rate / offered:.4f}")
     key = f"{requirement.name}_us"
     figures = results[RESPONSE]
+    if not figures["count"]:
+        return Judged(False, f"{text}: nothing was answered")
     lower_bound = key in figures["at_least"] or (key == "mean_us" and figures["at_least"])
     met = compare(figures[key], requirement.limit) and not (lower_bound and requirement.operator not in (">", ">="))
     return Judged(met, f"{text}: {'at least ' if lower_bound else ''}{figures[key] / 1000:,.3f} ms")

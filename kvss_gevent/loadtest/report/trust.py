@@ -112,10 +112,11 @@ def _open(evidence: Evidence) -> list[TrustFinding]:
     if evidence.backlog_at_begin > max(evidence.offered_per_s * 0.1, 1):
         text = f"{_requests(evidence.backlog_at_begin)} were behind when the window began: the warm-up was overload"
         found.append(TrustFinding(True, text))
-    text = f"the generator was late by {evidence.lag_p50_us:,} us at the median, {evidence.lag_p99_us:,} us at p99"
-    if evidence.lag_p99_us > LATE_US:
-        text += ": response percentiles near that are the generator's own"
-    found.append(TrustFinding(evidence.lag_p99_us <= LATE_US, text))
+    if evidence.requests > evidence.failed:
+        text = f"the generator was late by {evidence.lag_p50_us:,} us at the median, {evidence.lag_p99_us:,} us at p99"
+        if evidence.lag_p99_us > LATE_US:
+            text += ": response percentiles near that are the generator's own"
+        found.append(TrustFinding(evidence.lag_p99_us <= LATE_US, text))
     if evidence.dropped or evidence.unsent:
         text = f"{evidence.dropped:,} requests were dropped and {evidence.unsent:,} left unsent: "
         found.append(TrustFinding(False, text + "they would be the slowest"))
