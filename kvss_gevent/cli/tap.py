@@ -15,7 +15,8 @@ from kvss_gevent.settings.kinds import read_size
 
 if TYPE_CHECKING:
     from kvss_gevent.wire_tools.output import Output
-    from kvss_gevent.wire_tools.tap import RecorderFactory, TapRecorder
+    from kvss_gevent.wire_tools.tap import RecorderFactory
+    from kvss_gevent.wire_tools.tap_pair import TapRecorder
 
 CANNOT_LISTEN = 3
 EXAMPLES = """\
