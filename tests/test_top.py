@@ -19,7 +19,7 @@ from kvss_gevent.observe.openmetrics import render
 from kvss_gevent.observe.shared_figures import SharedFigures
 from kvss_gevent.protocol.stats_reply import Stats
 from kvss_gevent.top.metrics_client import NoPage, page_address, parse_page
-from kvss_gevent.top.rates import Figures, WorkerFigures, compare
+from kvss_gevent.top.rates import LEAST_S, Figures, RateWindow, WorkerFigures, compare
 from kvss_gevent.top.readings import ServerReading
 from kvss_gevent.top.screen import number, plain, screen
 from kvss_gevent.top.slow_reply import BusyClient, SlowEntry, SlowReply, parse_slow_reply
@@ -79,6 +79,37 @@ def test_a_server_without_metrics_shows_what_stats_tells() -> None:
 def test_a_server_that_began_anew_has_no_negative_rates() -> None:
     assert compare(reading(10, Stats(5, 2, 100)), reading(12, Stats(6, 2, 0))).requests_per_s == 0
     assert compare(reading(10, page=page(5, 100)), reading(12, page=page(5, 1))).requests_per_s == 0
+
+
+def test_rates_are_true_whenever_workers_report() -> None:
+    """Two workers answer 100 and 300 requests a second. The page is the first one's; the other reports each second."""
+    shared = SharedFigures(2)
+
+    def at(tenths: int) -> ServerReading:
+        for row, tenth, per_s in ((shared.rows[0], tenths, 100), (shared.rows[1], (tenths - 3) // 10 * 10 + 3, 300)):
+            row["seen_ms"] = tenth * 100
+            row.replies[0] = per_s * tenth // 10
+            row["cpu_us"] = tenth * 50_000
+        return reading(tenths / 10, page=render(shared, 1, 1, tenths / 10))
+
+    window = RateWindow(at(40))
+    found = [window.take(at(tenths)) for tenths in range(41, 80)][int(LEAST_S * 10) :]
+    assert {round(figures.requests_per_s or 0) for figures in found} == {400}
+    assert {round(figures.by_command["GET"]) for figures in found} == {400}
+    assert {tuple(round(worker.requests_per_s) for worker in figures.workers) for figures in found} == {(100, 300)}
+    assert {tuple(round(worker.cores, 3) for worker in figures.workers) for figures in found} == {(0.5, 0.5)}
+
+
+def test_without_a_page_rates_are_those_of_the_last_interval() -> None:
+    window = RateWindow(reading(1, Stats(1, 0, 0)))
+    counts = (10, 30, 30, 80)
+    found = [window.take(reading(2 + at, Stats(1, 0, count))) for at, count in enumerate(counts)]
+    assert [figures.requests_per_s for figures in found] == [10, 20, 0, 50]
+
+
+def test_a_page_that_could_not_be_read_before_gives_no_rates_yet() -> None:
+    figures = compare(reading(10), reading(11, page=page(5, 100)))
+    assert (figures.requests_per_s, figures.by_command["GET"]) == (0, 0)
 
 
 def test_a_line_leaves_out_commands_and_codes_of_earlier_intervals() -> None:

@@ -12,7 +12,7 @@ from kvss_gevent.settings.addresses import Endpoint, only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds, whole
 from kvss_gevent.top.metrics_client import page_address
-from kvss_gevent.top.rates import Figures, compare
+from kvss_gevent.top.rates import LEAST_S, Figures, RateWindow, compare
 from kvss_gevent.top.readings import Reader, ServerReading
 from kvss_gevent.top.screen import plain, screen
 
@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
                     Exit.UNREACHABLE,
                 )
             if args.plain:
+                if first.samples and args.interval < LEAST_S:
+                    time.sleep(LEAST_S - args.interval)
                 _print_lines(_intervals(reader, first, args.count, lambda: time.sleep(args.interval)))
             else:
                 _show(reader, first, str(endpoint), args.interval)
@@ -80,12 +82,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _intervals(reader: Reader, first: ServerReading, count: int, wait: Callable[[], object]) -> Iterator[Figures]:
     """Yield the figures of each interval."""
-    before = first
+    window = RateWindow(first)
     for _ in range(count) if count else itertools.count():
         wait()
-        now = reader.read()
-        yield compare(before, now)
-        before = now
+        yield window.take(reader.read())
 
 
 def _print_lines(intervals: Iterator[Figures]) -> None:
@@ -96,7 +96,7 @@ def _print_lines(intervals: Iterator[Figures]) -> None:
 def _show(reader: Reader, first: ServerReading, server: str, interval_s: float) -> None:
     from kvss_gevent.top.terminal import opened
 
-    before, figures = first, compare(first, first)
+    window, figures = RateWindow(first), compare(first, first)
     with opened() as terminal:
         due_s = time.monotonic() + interval_s
         while True:
@@ -105,8 +105,7 @@ def _show(reader: Reader, first: ServerReading, server: str, interval_s: float) 
             if key in ("q", "Q"):
                 return
             if key is None:
-                now = reader.read()
-                figures, before = compare(before, now), now
+                figures = window.take(reader.read())
                 due_s = time.monotonic() + interval_s
 
 

@@ -1,8 +1,9 @@
 """Computes rates and times from two readings of a server."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from kvss_gevent.observe.latency_buckets import BOUNDS_S, quantile
 from kvss_gevent.top.metrics_client import Samples
@@ -11,6 +12,10 @@ from kvss_gevent.top.slow_reply import SlowReply
 
 NO_ERRORS = ("200", "201", "204", "404")
 """Reply codes that are not errors."""
+LEAST_S: Final = 1.5
+"""The shortest time for which a metrics page gives rates: a worker reports once a second, each at another moment."""
+LEAST_REPORT_S: Final = 0.1
+"""Two reports of a worker that are nearer than this are one: the times of pages are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,22 @@ class Figures:
     no_page: str = ""
 
 
+class RateWindow:
+    """The last readings of a server, from which a new one tells rates."""
+
+    def __init__(self, first: ServerReading) -> None:
+        self._readings = deque([first])
+
+    def take(self, now: ServerReading) -> Figures:
+        """Return the figures since the reading before; with a metrics page, since one at least LEAST_S ago."""
+        readings = self._readings
+        while len(readings) > 1 and (not now.samples or readings[1].at_s <= now.at_s - LEAST_S):
+            readings.popleft()
+        figures = compare(readings[0], now)
+        readings.append(now)
+        return figures
+
+
 def compare(before: ServerReading, now: ServerReading) -> Figures:
     """Return the figures from one reading to the next. After a restart of the server a rate is 0, not negative."""
     seconds = max(now.at_s - before.at_s, 1e-3)
@@ -64,7 +85,7 @@ def compare(before: ServerReading, now: ServerReading) -> Figures:
     if now.stats:
         found |= _of_stats(before, now, seconds)
     if now.samples:
-        found |= _of_page(before.samples, now.samples, seconds)
+        found |= _of_page(before, now, found.get("requests_per_s"))
     return Figures(**found)
 
 
@@ -85,42 +106,56 @@ def _of_stats(before: ServerReading, now: ServerReading, seconds: float) -> dict
     return found
 
 
-def _of_page(before: Samples, now: Samples, seconds: float) -> dict[str, Any]:
-    def rate(*sample: str) -> float:
-        return max(now.get(sample, 0.0) - before.get(sample, 0.0), 0.0) / seconds
+def _of_page(old: ServerReading, new: ServerReading, requests_per_s: float | None) -> dict[str, Any]:
+    """Return the figures of two pages. requests_per_s is what STATS tells, which no worker reports late."""
+    before, now = old.samples or new.samples, new.samples
+    seconds = max(new.at_s - old.at_s, 1e-3)
 
+    def more(*sample: str) -> float:
+        return max(now.get(sample, 0.0) - before.get(sample, 0.0), 0.0)
+
+    def rate_of(worker: str, name: str) -> float:
+        """Return what a worker did per second between its two reports, which may be older than the pages."""
+        silent = ("kvss_worker_silent_seconds", worker)
+        passed_s = seconds - now.get(silent, 0.0) + before.get(silent, 0.0)
+        return more(name, worker) / passed_s if passed_s > LEAST_REPORT_S else 0.0
+
+    workers = [
+        WorkerFigures(
+            sample[1],
+            rate_of(sample[1], "kvss_worker_requests_total"),
+            now[sample],
+            rate_of(sample[1], "kvss_worker_cpu_seconds_total"),
+            now.get(("kvss_worker_resident_bytes", sample[1]), 0.0),
+            now.get(("kvss_worker_silent_seconds", sample[1]), 0.0),
+        )
+        for sample in now
+        if sample[0] == "kvss_worker_connections"
+    ]
+    if requests_per_s is None:
+        requests_per_s = sum(worker.requests_per_s for worker in workers)
+    counts = {sample: more(*sample) for sample in now if sample[0] == "kvss_requests_total"}
+    scale = requests_per_s / max(sum(counts.values()), 1.0)
     by_command: dict[str, float] = {}
     errors: dict[str, float] = {}
-    for sample in now:
-        if sample[0] == "kvss_requests_total":
-            by_command[sample[1]] = by_command.get(sample[1], 0.0) + rate(*sample)
-            if sample[2] not in NO_ERRORS:
-                errors[sample[2]] = errors.get(sample[2], 0.0) + rate(*sample)
+    for (_, command, code), count in counts.items():
+        by_command[command] = by_command.get(command, 0.0) + count * scale
+        if code not in NO_ERRORS:
+            errors[code] = errors.get(code, 0.0) + count * scale
     return {
         "uptime_s": int(now["kvss_uptime_seconds",]),
         "clients": int(now.get(("kvss_connections",), 0)),
-        "requests_per_s": sum(by_command.values()),
+        "requests_per_s": requests_per_s,
         "by_command": by_command,
         "errors": errors,
         "p50_us": _scaled(before, now, "kvss_handling_seconds", 0.5, 1e6),
         "p99_us": _scaled(before, now, "kvss_handling_seconds", 0.99, 1e6),
         "store_p99_us": _scaled(before, now, "kvss_store_seconds", 0.99, 1e6),
         "lag_p99_ms": _scaled(before, now, "kvss_loop_lag_seconds", 0.99, 1e3),
-        "in_per_s": rate("kvss_received_bytes_total"),
-        "out_per_s": rate("kvss_sent_bytes_total"),
+        "in_per_s": more("kvss_received_bytes_total") / seconds,
+        "out_per_s": more("kvss_sent_bytes_total") / seconds,
         "slow": int(now.get(("kvss_slow_total",), 0)),
-        "workers": [
-            WorkerFigures(
-                sample[1],
-                rate("kvss_worker_requests_total", sample[1]),
-                now[sample],
-                rate("kvss_worker_cpu_seconds_total", sample[1]),
-                now.get(("kvss_worker_resident_bytes", sample[1]), 0.0),
-                now.get(("kvss_worker_silent_seconds", sample[1]), 0.0),
-            )
-            for sample in now
-            if sample[0] == "kvss_worker_connections"
-        ],
+        "workers": workers,
     }
 
 
