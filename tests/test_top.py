@@ -108,7 +108,7 @@ def test_without_a_page_rates_are_those_of_the_last_interval() -> None:
 
 
 def test_a_page_that_could_not_be_read_before_gives_no_rates_yet() -> None:
-    figures = compare(reading(10), reading(11, page=page(5, 100)))
+    figures = compare(reading(10), reading(12, page=page(5, 100)))
     assert (figures.requests_per_s, figures.by_command["GET"]) == (0, 0)
 
 

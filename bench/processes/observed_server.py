@@ -27,9 +27,11 @@ def main() -> None:
     observer = None if slow_ms is None else Observation(1, None, slow_ms).observer(0)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    server = KVServer(listener, Service(MemoryStore(), tally=observer), Config(), observer=observer)
+    service = Service(MemoryStore(), tally=observer)
+    server = KVServer(listener, service, Config(), observer=observer)
     if observer:
         observer.slow_log.begin(observer.timing.set_limit, may_wait=False)
+        observer.leave_out_short(service)
     server.start()
     print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
     gevent.sleep(LONGEST_S)

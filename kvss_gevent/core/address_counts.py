@@ -67,7 +67,7 @@ class AddressCounts:
         self._own[:] = memoryview(bytes(self._own.nbytes)).cast("Q")
 
     def _take_place(self, row: int, key: int, interval: int) -> int | None:
-        """Give a new address a place: best one without connections lately, else one without open connections."""
+        """Return a place without open connections for a new address, if possible one without connections lately."""
         table = self._own
         free = [place for place in range(row, row + WAYS) if not table[place + OPEN]]
         if not free:

@@ -24,7 +24,7 @@ class Admin:
         self._slow_log = slow_log
 
     def run(self, line: bytes) -> bytes | None:
-        """See Commands."""
+        """See AdminCommands."""
         found = _REQUEST(line)
         return OK_PREFIX + self._slow_log(int(found[1] or USUAL_ENTRIES)) + b"\n" if found else None
 
@@ -33,5 +33,5 @@ class NoAdmin:
     """Refuses the commands to users who are not admin."""
 
     def run(self, line: bytes) -> bytes | None:
-        """See Commands."""
+        """See AdminCommands."""
         return LINE[Status.FORBIDDEN] if _REQUEST(line) else None

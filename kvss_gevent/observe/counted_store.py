@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvss_gevent.observe.shared_figures import REPLIES
-from kvss_gevent.protocol.wire import LINE, Status, Verb
+from kvss_gevent.protocol.wire import LINE, PUT, Status, Verb
 from kvss_gevent.stores.base import Batch, Run, Store
 
 OnWait = Callable[[int, int, Batch, int], object]
@@ -34,7 +34,8 @@ class CountedStore:
 
     def _counting(self, run: Run, counts: list[int]) -> Run:
         places, found = PLACES, FOUND
-        failed = LINE[Status.SERVER_ERROR]
+        failed, ok = LINE[Status.SERVER_ERROR], LINE[Status.OK]
+        replaced = REPLIES["PUT", Status.OK]
 
         def counted(verb: int, key: bytes, value: bytes) -> bytes:
             try:
@@ -43,7 +44,10 @@ class CountedStore:
                 self.failed_s = time.monotonic()
                 counts[places[verb][failed]] += 1
                 raise
-            counts[places[verb].get(reply, found[verb])] += 1
+            if reply is ok and verb is PUT:  # the most frequent; in the general way it costs 60 ns more
+                counts[replaced] += 1
+            else:
+                counts[places[verb].get(reply, found[verb])] += 1
             return reply
 
         return counted

@@ -111,11 +111,17 @@ class Observer:
         self._service = service
         self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
         self._commands = service.stats.commands
+        self.leave_out_short(service)
         gevent.spawn(self._look_often)
         self._due_ns = time.monotonic_ns() + self._look_ns
         # A timer of the loop. A greenlet that sleeps would take three times as long, 20 to 50 times a second.
         self._lag_timer = self._loop.timer(self.slow_log.look_s, self.slow_log.look_s)
         self._lag_timer.start(self._measure_lag)
+
+    def leave_out_short(self, service: Service) -> None:
+        """Leave out short packets where they cannot take long. With the laboratory they can."""
+        if service.store.run and not service.may_wait and not service.lab:
+            self.timing.leave_out_short(self.slow_log.slow_ns, len(service.bare_store.replies))
 
     def _measure_lag(self) -> None:
         due_ns, now_ns = self._due_ns, time.monotonic_ns()
@@ -128,11 +134,13 @@ class Observer:
         self._lag_ns += late_ns
 
     def _look_often(self) -> None:
+        assert self._service is not None
         before_s = time.monotonic()
         while True:
             gevent.sleep(LOOK_S)
             now_s = time.monotonic()
             self.timing.begin_second()
+            self.leave_out_short(self._service)
             self._look(now_s - before_s)
             before_s = now_s
             self.note()

@@ -90,9 +90,10 @@ class SlowLog:
     ) -> None:
         self._now_ns = now_ns
         self._row, self._worker, self._loop = row, worker, loop
-        self._slow_ns = slow_ms * 1_000_000
+        self.slow_ns = slow_ms * 1_000_000
+        """What takes longer is slow."""
         self._set_limit: Callable[[int], None] = lambda _: None
-        self._usual_ns = self._slow_ns
+        self._usual_ns = self.slow_ns
         self._open: list[Entry] = []
         self._store_entry: Entry | None = None
         self._holds: deque[tuple[int, int]] = deque(maxlen=MOST_HOLDS)
@@ -105,9 +106,9 @@ class SlowLog:
 
     def begin(self, set_limit: Callable[[int], None], *, may_wait: bool) -> None:
         """Start the reports of calls. If calls may wait, shorter ones are reported, too: others waited meanwhile."""
-        if self._slow_ns:
+        if self.slow_ns:
             self._set_limit = set_limit
-            self._usual_ns = self._slow_ns // 4 if may_wait else self._slow_ns
+            self._usual_ns = self.slow_ns // 4 if may_wait else self.slow_ns
             set_limit(self._usual_ns)
 
     def on_lab(self, began_ns: int, ended_ns: int, line: bytes) -> None:
@@ -124,7 +125,7 @@ class SlowLog:
                 entry.follow(name_of(client), data, ended_ns)
         if held_ns > self._usual_ns // 2:
             self._holds.append((began_ns, ended_ns))
-        if held_ns > self._slow_ns:
+        if held_ns > self.slow_ns:
             command = shown_command(data)
             lab_began_ns, lab_ended_ns, line = self._lab
             if lab_began_ns >= began_ns and lab_ended_ns - lab_began_ns > held_ns // 2:
@@ -137,7 +138,7 @@ class SlowLog:
         # A part of the time without a core may lie outside the call. Only the part that cannot is subtracted.
         delay_ns, since_ns = self.look_at_delay()
         without_core_ns = min(max(delay_ns - max(since_ns - held_ns, 0), 0), held_ns)
-        if held_ns - without_core_ns > self._slow_ns:
+        if held_ns - without_core_ns > self.slow_ns:
             entry = self._entry("loop", client, command, turn)
         else:
             entry = self._entry("machine", None, "", turn)
@@ -155,7 +156,7 @@ class SlowLog:
 
     def on_timer(self, due_ns: int, now_ns: int) -> None:
         """Take a timer of the loop, which may be late. Calls that waited for the store are not to blame for that."""
-        if self._slow_ns and now_ns - due_ns > self._slow_ns // 4:
+        if self.slow_ns and now_ns - due_ns > self.slow_ns // 4:
             self._holds.append((due_ns, now_ns))
         if self._open:  # on a quiet server, the next call may be minutes away
             self._settle(self._loop.iteration)
@@ -163,12 +164,12 @@ class SlowLog:
 
     def on_store(self, client: ObservedClient, batch: Batch, began_ns: int, ended_ns: int) -> None:
         """Take a batch that a waiting store has answered."""
-        if not self._slow_ns or ended_ns - began_ns <= self._slow_ns:
+        if not self.slow_ns or ended_ns - began_ns <= self.slow_ns:
             return
         turn = self._loop.iteration
         self._settle(turn)
         own_ns = ended_ns - began_ns - _covered(self._holds, began_ns, ended_ns)
-        if own_ns <= self._slow_ns:
+        if own_ns <= self.slow_ns:
             return
         verb, key, _ = batch[0]
         line = b"KV/1.0 %b %b\n" % (verb_name(verb), key) + b"\n" * (len(batch) - 1)

@@ -1,14 +1,19 @@
 """Times calls of a conversation, for the histograms and the slow log.
 
-The histogram has every call of a quiet server. Of a busy one it has those of about one turn of the loop after each tick
-of a timer. They count for all since the tick before: the number of requests that were answered meanwhile is known.
-Without a slow log no other call is timed. With one, the server times every call that does more than look up a reply,
-and compares its time with the limit of the log. While an entry of the log is open, it times all. A thread that looks at
-the clock in their place, 100 times a second, costs more. Seconds are floats here, for Python subtracts and compares
-those in a fifth of the time that it takes for nanoseconds.
+*Histograms.* On a quiet server, every call is timed. On a busy server, a timer begins a sample 20 to 50 times a second.
+A sample has the calls of about one turn of the loop. It counts for all calls since the sample before it: their number
+is known from the counters.
 
-A call that may wait, for a store or a password, does not hold the loop meanwhile. What it waited for the store is
-known; where the loop turned at any other time, nobody can say how long the call held it, and it is not accused.
+*Slow log.* Between two samples, only calls that can hold the loop for long are timed. A look-up cannot. A short packet
+cannot either, if the store is in memory and not very large. While an entry of the log is open, every call is timed. A
+thread that looks at the clock 100 times a second in place of this costs more.
+
+*Calls that may wait.* A call that waits for a store or a password does not hold the loop meanwhile. The time for which
+it waited for the store is known and subtracted. If the loop turned at any other time, nobody can say how long the call
+held it. Such a call gets no entry.
+
+Times are seconds as floats. Python subtracts and compares floats in a fifth of the time that it takes for nanoseconds
+as ints.
 """
 
 import math
@@ -35,6 +40,12 @@ class ObservedClient(Protocol):
 NS: Final = 1e9
 BUSY_CALLS: Final = 500
 """With more calls in a second than this, samples are taken. Counting this many costs at most 0.1 % of a core."""
+NS_A_BYTE: Final = 1000
+"""A packet takes less for each of its bytes: the shortest request has 13 and takes 2 to 5 us, on a slow machine 10."""
+NS_A_KEY: Final = 100
+"""A PUT takes less for each key in the table, which grows all at once: with 1,000,000 keys in 32 ms."""
+OPERATOR_NS: Final = 10_000_000
+"""STATS and SLOWLOG take less, although they are short."""
 SAMPLE_CALLS: Final = 16
 """A sample ends after this many calls. 50 samples a second cost 0.2 % of a core."""
 SAMPLE_TURNS: Final = 2
@@ -53,14 +64,16 @@ Tell = Callable[[ObservedClient, bytes, float, float], None]
 
 
 class Stopwatch:
-    """Tells the server's loop whether to time calls, and to tell of those that took more than limit_s."""
+    """What the server's loop reads before each call: whether to time it, and whom to tell if it took over limit_s."""
 
-    __slots__ = ("is_on", "limit_s", "tell", "times_all")
+    __slots__ = ("is_on", "limit_s", "short_bytes", "tell", "times_all")
 
     def __init__(self, tell: Tell) -> None:
         self.is_on = False
         self.times_all = False
-        """Calls that only look up a reply are timed, too, although they cannot take long."""
+        """Whether look-ups are timed, too, although they cannot take long."""
+        self.short_bytes = -1
+        """Packets of at most this length cannot take long, and are not timed. With -1 there are none."""
         self.limit_s = math.inf
         self.tell = tell
 
@@ -82,22 +95,22 @@ class WaitTime:
 class HandlingTimes:
     """How many calls took how long, for each of HANDLED: classes as in latency_buckets.py, and the sum in ns.
 
-    commands returns how many requests were answered so far. Numbers are floats, because a sampled call may stand for
-    any number of others.
+    commands returns how many requests were answered so far. Counts are floats, because a call in a sample may count for
+    any number of calls.
     """
 
     def __init__(self, commands: Callable[[], int]) -> None:
         self.classes = [[0.0] * BITS for _ in HANDLED]
         self.total_ns = [0.0] * len(HANDLED)
         self.all_count = True
-        """Every call is counted. Otherwise those in samples are."""
+        """Whether every call is counted; otherwise only those in samples."""
         self._commands = commands
         self._sample: list[tuple[int, int]] = []
         self._sample_from = self._sampled_to = 0
         self._this_second = 0.0
 
     def add(self, data: bytes, took_s: float) -> int:
-        """Take a call that took these bytes; return how many are in the present sample."""
+        """Count a call that was given data; return how many calls the present sample has."""
         place = _SEVERAL if data.find(b"\n", 0, -1) >= 0 else _PLACES.get(data[:HEAD_BYTES], _OTHER)
         self._sample.append((place, int(took_s * NS)))
         if not self.all_count:
@@ -109,7 +122,7 @@ class HandlingTimes:
         return 0
 
     def begin_sample(self) -> None:
-        """Begin a sample. The one before it has ended, or has no calls."""
+        """Begin a sample. The sample before it has ended, or has no calls."""
         self._sample_from = self._commands()
 
     def end_sample(self) -> None:
@@ -137,7 +150,7 @@ class HandlingTimes:
 
 
 class Timing:
-    """Times calls. on_hold is told of those that held the loop for more than set_limit has said; none at first."""
+    """Times calls. on_hold is told of those that held the loop for longer than the limit. At first there is none."""
 
     def __init__(self, on_hold: OnHold, loop: Any, commands: Callable[[], int]) -> None:
         self.times = HandlingTimes(commands)
@@ -146,12 +159,13 @@ class Timing:
         """By greenlet."""
         self._on_hold, self._loop = on_hold, loop
         self._slow_s = math.inf
+        self._short_bytes = -1
         self._samples = False
         self._sample_ends = 0
         self._set_stopwatch()
 
     def set_limit(self, ns: int) -> None:
-        """Have on_hold told of calls that held the loop for more than ns."""
+        """Set the limit: on_hold is told of calls that held the loop for more than ns."""
         self._slow_s = ns / NS
         self._set_stopwatch()
 
@@ -160,8 +174,14 @@ class Timing:
         self.times.begin_second()
         self._set_stopwatch()
 
+    def leave_out_short(self, limit_ns: int, keys: int) -> None:
+        """Leave out packets so short that they take less than limit_ns. keys: how many the table of replies has."""
+        fits = limit_ns >= max(OPERATOR_NS, keys * NS_A_KEY)
+        self._short_bytes = limit_ns // NS_A_BYTE if fits else -1
+        self._set_stopwatch()
+
     def tick(self) -> None:
-        """Begin a sample if not all calls are counted. It is taken from this turn of the loop and the next."""
+        """Begin a sample, unless every call is counted. It has calls of this turn of the loop and of the next."""
         if not self.times.all_count and not self._samples:
             self._samples, self._sample_ends = True, self._loop.iteration + SAMPLE_TURNS
             self.times.begin_sample()
@@ -171,6 +191,7 @@ class Timing:
         stopwatch = self.stopwatch
         stopwatch.times_all = self.times.all_count or self._samples or self._slow_s < 0
         stopwatch.limit_s = -1.0 if stopwatch.times_all else self._slow_s
+        stopwatch.short_bytes = -1 if stopwatch.times_all else self._short_bytes
         stopwatch.is_on = stopwatch.limit_s < math.inf
 
     def _tell(self, client: ObservedClient, data: bytes, began_s: float, took_s: float) -> None:
@@ -209,7 +230,7 @@ class Timing:
         """Return the same call, timed without what it waits."""
         stopwatch, now, waits, loop = self.stopwatch, time.monotonic, self.waits, self._loop
 
-        # A call may outlast a sample. So each is timed, and those that end in a sample count.
+        # A call may last longer than a sample. So every call is timed, and those that end in a sample are counted.
         def receive(data: bytes) -> bytes:
             waited = waits[getcurrent()] = WaitTime(client)
             turn, began_s = loop.iteration, now()

@@ -24,9 +24,9 @@ SHARE = 4
 LOG_INTERVAL_S = 10.0
 
 WORTH_BYTES = 256 << 10
-"""Where clients held less than this at any time the allocator has little to give back."""
+"""If clients never held more than this, the allocator has little to give back."""
 GIVE_BACK_INTERVAL_S = 10.0
-"""To give back 36 MiB takes up to 12 ms, in which another thread can take no large block."""
+"""Giving back 36 MiB takes up to 12 ms. Meanwhile no other thread gets a large block."""
 
 
 def default_bound() -> int:

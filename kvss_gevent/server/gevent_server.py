@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvss")
 
 SHORT_QUEUE = 16
-"""If more clients wait to be accepted, none is left to a freer worker: a storm must not be accepted one in 2 ms."""
+"""If more clients wait to be accepted, no client is left to a freer worker: a storm would get in one in 2 ms."""
 
 PAUSE_S = 0.5
 """How long accepting rests if not even a refusal could be sent."""
