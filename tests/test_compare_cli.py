@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from compare_rows import journal, rows
+from in_process import kvss
 from serving import wait_until
 
 from kvss_gevent.measure.process_usage import tree
@@ -131,7 +132,7 @@ def test_diff_prints_real_differences_and_what_is_not_the_same(tmp_path: Path) -
     ]
     journal(tmp_path / "a", first)
     journal(tmp_path / "b", second)
-    done = compare("diff", str(tmp_path / "a"), str(tmp_path / "b"))
+    done = kvss("compare", "diff", str(tmp_path / "a"), str(tmp_path / "b"))
     assert done.returncode == 0
     assert "real   trio, cost at 32: cpu_us 8 -> 24, 3.00 times" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("1 of 3 figures differ")
@@ -151,7 +152,7 @@ def test_diff_prints_real_differences_and_what_is_not_the_same(tmp_path: Path) -
     ],
 )
 def test_what_cannot_be_is_refused_with_exit_code_2(words: tuple[str, ...], cause: str) -> None:
-    done = compare(*words)
+    done = kvss("compare", *words)
     assert done.returncode == 2
     assert cause in done.stderr
     assert "Traceback" not in done.stderr

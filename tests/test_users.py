@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from in_process import kvss
 
 from kvss_gevent.core import user_file as users
 from kvss_gevent.core.password_hash import hash_password
@@ -16,14 +17,7 @@ from kvss_gevent.core.user_file import Role, User, UsersError
 
 
 def kvss_user(*words: str, password: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kvss_gevent", "user", *words],
-        input=password,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return kvss("user", *words, stdin=password)
 
 
 @pytest.fixture
