@@ -362,7 +362,13 @@ def test_slowlog_tells_busy_clients_and_what_any_worker_knows(tmp_path: Any) -> 
         # A server that loses its core has other entries, too.
         wait_until(lambda: "SLEEP 30" in [one["command"] for one in asked_of(server)["entries"]])
         name = f"127.0.0.1:{sock.getsockname()[1]}"
-        wait_until(lambda: name in [one["client"] for one in asked_of(server)["clients"]])
+
+        def is_busy() -> bool:
+            sock.sendall(b"KV/1.0 GET none\n")  # each worker looks once a second who was busy since it last looked
+            assert sock.recv(100) == b"404 NOT_FOUND\n"
+            return name in [one["client"] for one in asked_of(server)["clients"]]
+
+        wait_until(is_busy)
         assert asked_of(server)["slow_ms"] == 10
 
 

@@ -9,6 +9,7 @@ from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen
+from kvss_gevent.stores.disk import checkpoint
 from kvss_gevent.stores.disk.checkpoint import mark_file, recover
 from kvss_gevent.stores.disk.disk_store import DiskStore
 
@@ -120,11 +121,14 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(path: Path, content: bytes)
         DiskStore(copy)
 
 
-def test_a_checkpoint_that_another_server_is_just_making_is_waited_for(path: Path) -> None:
+def test_a_checkpoint_that_another_server_is_just_making_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "LOCK_S", 30.0)
     copy = abandoned(path, "none")
-    whole = mark_file(copy).read_bytes()
+    whole = mark_file(copy).rename(copy.with_name("whole"))
     mark_file(copy).write_bytes(b"")
-    making = threading.Timer(0.2, mark_file(copy).write_bytes, [whole])
+    making = threading.Timer(0.2, whole.replace, [mark_file(copy)])
     making.start()
     DiskStore(copy, "none").close()
     making.join()

@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 
 
 def test_a_killed_server_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    counts = torture(tmp_path, deaths=6)
+    counts = torture(tmp_path, deaths=6, least_acknowledged=30)
     assert counts.problems == []
     assert counts.acknowledged > 100
     assert counts.bytes_grown > 1 << 20
@@ -23,7 +23,7 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
 
 
 def test_the_layer_that_cuts_the_power_shows_a_server_that_does_not_sync(tmp_path: Path) -> None:
-    counts = torture(tmp_path, deaths=2, cut_power=True, flags=("--sync", "none"))
+    counts = torture(tmp_path, deaths=2, cut_power=True, flags=("--sync", "none"), least_acknowledged=30)
     assert counts.problems != []
 
 

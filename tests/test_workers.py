@@ -81,6 +81,7 @@ def open_sockets(pid: int) -> int:
     return sum(str(link.readlink()).startswith("socket:") for link in links)
 
 
+@pytest.mark.timing
 def test_clients_that_come_one_after_another_are_shared_out_evenly(tmp_path: Path) -> None:
     with serving("--store", f"disk:{tmp_path / 'data'}", "--workers", "4") as server:
         before = [open_sockets(pid) for pid in workers(server)]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import powercut
 from lmdb.verify import verify
-from serving import read_lines, serving
+from serving import read_lines, serving, wait_until
 
 from kvss_gevent.protocol.wire import OK_PREFIX, Status, Verb, build_request, parse_reply
 from kvss_gevent.stores.base import CannotOpen
@@ -173,10 +173,12 @@ def torture(  # noqa: PLR0913 - the options of the command line and of the tests
     flags: tuple[str, ...] = (),
     lives_s: tuple[float, float] = (0.02, 0.3),
     may_lose_s: float = 0.0,
+    least_acknowledged: int = 0,
 ) -> Counts:
     """Start, load, kill and check a server `deaths` times; every other time while the file grows with each commit.
 
-    The server lives for a time between lives_s; of its last may_lose_s seconds acknowledged writes may be lost.
+    The server lives for a time between lives_s, and until least_acknowledged writes are acknowledged; of its last
+    may_lose_s seconds acknowledged writes may be lost.
     """
     chance = random.Random(seed)
     counts = Counts()
@@ -189,8 +191,10 @@ def torture(  # noqa: PLR0913 - the options of the command line and of the tests
             env = layer.begin() if layer else {}
             served = stack.enter_context(serving("--store", f"disk:{path}", *flags, env=env))
             before_bytes = path.stat().st_size
+            enough = counts.acknowledged + least_acknowledged
             threads = clients.run(served.port)
             time.sleep(chance.uniform(*lives_s))
+            wait_until(lambda: counts.acknowledged >= enough or counts.problems)  # noqa: B023 - called at once
             killed_s = time.monotonic()
             served.process.kill()
             served.process.wait(10)
