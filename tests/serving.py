@@ -16,6 +16,10 @@ from kvss_gevent.measure.launch import Launched, kvss, launched
 class Served(Launched):
     """A running server: its process, which the test may signal, and the port it listens on."""
 
+    def connect(self, timeout_s: float = 20.0) -> socket.socket:
+        """Return a connection whose every call is bounded by timeout_s, which keeps a test from hanging."""
+        return Launched.connect(self, timeout_s)
+
     def ask(self, request: bytes) -> bytes:
         """Send bytes on a connection of their own, close the sending side, return all replies."""
         with self.connect() as sock:

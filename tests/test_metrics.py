@@ -69,7 +69,7 @@ def page_of(server: Served) -> tuple[str, int]:
 
 
 def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, str]:
-    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection = http.client.HTTPConnection(*address, timeout=20)
     connection.request(method, path)
     reply = connection.getresponse()
     return reply.status, reply.read().decode()
@@ -320,7 +320,7 @@ def test_a_page_tells_what_clients_did_and_ends_with_the_server() -> None:
     ("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"GET /metrics HTTP/1.1\r\nA: " + b"a" * 9000, b"431")]
 )
 def test_a_request_that_is_none_is_refused(sent: bytes, status: bytes) -> None:
-    with serving("--metrics", "0") as server, socket.create_connection(page_of(server), 5) as sock:
+    with serving("--metrics", "0") as server, socket.create_connection(page_of(server), 20) as sock:
         sock.sendall(sent)
         assert sock.recv(100).startswith(b"HTTP/1.1 " + status)
 
@@ -394,7 +394,7 @@ def test_without_descriptors_the_page_rests_quietly_and_comes_back(
         return usual(server)
 
     monkeypatch.setattr(StreamServer, "do_read", do_read)
-    with one_page() as address, green.create_connection(address, 5) as client:
+    with one_page() as address, green.create_connection(address, 20) as client:
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert client.recv(1000).endswith(b"here")
     assert not failures

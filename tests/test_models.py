@@ -69,28 +69,29 @@ def runs(pid: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scorecard]:
-    """The scorecard of every model; several are graded beside each other, for a run is mostly waiting."""
+def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Scorecard]]:
+    """The scorecards of every model; several are graded beside each other, for a run is mostly waiting."""
     directory = tmp_path_factory.mktemp("graded")
 
-    def card_of(name: str) -> Scorecard:
+    def cards_of(name: str) -> list[Scorecard]:
+        loses = ROWS[name].loses
+        # A case that is lost by nature times out. No other case waits for that, so a busy machine gets time.
+        plans = [Plan(timeout_s=6.0, without=loses), Plan(timeout_s=2.0, only=loses)][: 2 if loses else 1]
         with model(name, directory) as server:
-            # Who loses a case by nature waits for it to time out. Nobody else waits, so a busy machine gets time.
-            return grade("127.0.0.1", server.port, Plan(timeout_s=2.0 if ROWS[name].loses else 6.0))
+            return [grade("127.0.0.1", server.port, plan) for plan in plans]
 
     with ThreadPoolExecutor(GRADED_AT_A_TIME) as pool:
-        return dict(zip(MODULES, pool.map(card_of, MODULES), strict=True))
+        return dict(zip(MODULES, pool.map(cards_of, MODULES), strict=True))
 
 
 @pytest.mark.server
 @pytest.mark.timeout(300)  # the first one waits until all are graded
 @pytest.mark.parametrize("name", MODULES)
 def test_it_passes_the_conformance_table_but_for_what_it_loses_by_nature(
-    name: str, cards: dict[str, Scorecard]
+    name: str, cards: dict[str, list[Scorecard]]
 ) -> None:
-    card = cards[name]
-    assert {failure.case.id for failure in card.failures} == set(ROWS[name].loses)
-    assert len(card.verdicts) > 100
+    assert {failure.case.id for card in cards[name] for failure in card.failures} == set(ROWS[name].loses)
+    assert sum(len(card.verdicts) for card in cards[name]) > 100
 
 
 @pytest.mark.server

@@ -105,14 +105,14 @@ def test_a_log_that_nobody_reads_stops_nobody(workers: int, tmp_path: Path) -> N
         assert running.stdout
         assert running.stderr
         port = int(running.stdout.readline().rpartition(b":")[2])
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
             for _ in range(100):
                 sock.sendall(GET * 50)
                 read_lines(sock, 50)
         os.set_blocking(running.stderr.fileno(), False)
         said = running.stderr.read(1 << 17)  # now there is room for a line again
         assert said
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
             sock.sendall(GET)
             read_lines(sock, 1)
         started_s = time.monotonic()
@@ -130,7 +130,7 @@ def test_a_log_reader_that_is_gone_stops_nobody() -> None:
         assert running.stdout
         port = int(running.stdout.readline().rpartition(b":")[2])
         os.close(reading)
-        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
             sock.sendall(GET * 500)
             read_lines(sock, 500)
         assert wait_for_end(running) == 0
@@ -165,7 +165,7 @@ def test_closed_standard_descriptors_are_never_the_data_file(tmp_path: Path) -> 
             wait_until(lambda: accepts(port), LIMIT_S)
             for descriptor in range(3):
                 assert Path(f"/proc/{running.pid}/fd/{descriptor}").readlink() == Path("/dev/null")
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", port), LIMIT_S) as sock:
                 sock.sendall(b"KV/1.0 PUT a 1\n" + GET)
                 assert read_lines(sock, 2) == [b"201 CREATED", b"200 OK 1"]
             running.terminate()
@@ -192,7 +192,7 @@ def test_the_log_as_json(tmp_path: Path) -> None:
 
 def ask_unix(path: Path, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(5)
+        sock.settimeout(LIMIT_S)
         sock.connect(str(path))
         sock.sendall(request)
         sock.shutdown(socket.SHUT_WR)

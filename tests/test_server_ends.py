@@ -102,9 +102,9 @@ def test_who_is_not_admitted_within_10_s_is_ended(secured: bool, monkeypatch: py
     if secured:
         server.make_transport = tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     server.start()
-    with green.create_connection(server.address, 5) as silent, contextlib.suppress(ConnectionResetError):
+    with green.create_connection(server.address, 20) as silent, contextlib.suppress(ConnectionResetError):
         assert silent.recv(1) == b""
-    assert server.drain(2)
+    assert server.drain(20)
 
 
 def test_clients_that_are_ended_together_leave_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,13 +112,13 @@ def test_clients_that_are_ended_together_leave_a_few_at_a_time(monkeypatch: pyte
     server = server_in_this_thread(Config(idle_timeout_s=0.4))
     with contextlib.ExitStack() as clients:
         for _ in range(60):
-            clients.enter_context(green.create_connection(server.address, 5))
+            clients.enter_context(green.create_connection(server.address, 20))
         there = [0]
         while there[-1] or not any(there):
             gevent.sleep(1e-6)  # one turn of the event loop
             there.append(len(server.connections))
     assert max(before - after for before, after in pairwise(there)) <= 20
-    assert server.drain(2)
+    assert server.drain(20)
 
 
 def test_a_client_that_leaves_while_others_are_looked_at_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ odd = [
 ]
 for turn in range(12):
     for number in range(100):
-        with green.create_connection(server.address, 5) as client:
+        with green.create_connection(server.address, 20) as client:
             client.sendall(odd[number % len(odd)])
             client.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionError):
@@ -194,7 +194,7 @@ for turn in range(12):
         gevent.sleep(0.001)
     gc.collect()
     print(sys.getallocatedblocks())
-assert server.drain(2)
+assert server.drain(20)
 """
 
 
