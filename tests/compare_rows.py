@@ -46,6 +46,7 @@ def journal(directory: Path, *parts: Iterable[Measurement], repeats: int = 3) ->
     together = [row for part in parts for row in part]
     names = list(dict.fromkeys(row.trial.model for row in together))
     settings = {
+        "seed": 1,
         "profile": "quick",
         "repeats": repeats,
         "generations": 6,

@@ -90,7 +90,12 @@ def test_host_and_port_from_the_environment(server: FakeServer) -> None:
 
 
 def test_every_form_of_an_address(server: FakeServer, tmp_path: Path) -> None:
-    for words in ((f"127.0.0.1:{server.port}",), (f"kvss://127.0.0.1:{server.port}/",), (str(server.port),)):
+    for words in (
+        (f"127.0.0.1:{server.port}",),
+        (f"127.0.0.1 {server.port}",),
+        (f"kvss://127.0.0.1:{server.port}/",),
+        (str(server.port),),
+    ):
         assert kvss(*words, "GET", "k") == (1, "404 NOT_FOUND\n", "")
     path = str(tmp_path / "kvss.sock")
     with fake_server(honest(), path=path):

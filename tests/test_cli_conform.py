@@ -255,3 +255,22 @@ def test_grading_loads_neither_gevent_nor_the_server() -> None:
     loaded = run.stdout.split()
     assert {name for name in loaded if not name.startswith("kvss_gevent")} == set()
     assert not {"kvss_gevent.server.gevent_server", "kvss_gevent.core.session"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("[" * 100_000, "its values are nested too deeply"),
+        ("{", "Expecting property name"),
+        ("[]", "weights are points"),
+    ],
+    ids=["deep", "cut", "list"],
+)
+def test_weights_that_cannot_be_read_are_told(
+    text: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "weights.json").write_text(text)
+    assert main(["conform", "--list", "--weights", str(tmp_path / "weights.json")]) == 2
+    err = capsys.readouterr().err
+    assert cause in err
+    assert err.count("\n") == 2

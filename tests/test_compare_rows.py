@@ -38,10 +38,21 @@ def test_a_report_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense\n", '{"format": "kvss-compare", "version": 99, "settings": {}}\n', "[]\n"]
+    "text",
+    [
+        "",
+        "nonsense\n",
+        '{"format": "kvss-compare", "version": 99, "settings": {}}\n',
+        "[]\n",
+        '{"format": "kvss-compare", "version": 2, "settings": {}}\n',
+        '{"format": "kvss-compare", "version": 2, "settings": []}\n',
+        "\xff\n",
+        "[" * 100_000,
+    ],
+    ids=range(8),
 )
 def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / Journal.NAME).write_text(text)
+    (tmp_path / Journal.NAME).write_text(text, encoding="latin-1")
     with pytest.raises(UnreadableError, match="not a journal of this version"):
         Journal.read(tmp_path)
 

@@ -102,6 +102,12 @@ def test_a_file_that_cannot_be_read(path: str) -> None:
         read_settings({"config": path}, {})
 
 
+def test_a_file_whose_values_are_nested_deeply_is_told(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(f"port = {'[' * 5000}")
+    with pytest.raises(Fail, match=r"deep.toml: its values are nested too deeply"):
+        read_settings({"config": str(tmp_path / "deep.toml")}, {})
+
+
 def test_print_config_says_where_each_value_is_from(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

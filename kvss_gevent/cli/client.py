@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -129,6 +130,11 @@ def _converse(client: KVClient) -> int:
     return Code.DONE
 
 
+def _is_request(word: str) -> bool:
+    """Tell whether one word is a whole request, such as `GET a`, and not an address such as `127.0.0.1 5050`."""
+    return " " in word and not re.fullmatch(r"(?![A-Z]+ )\S+ \d+", word)
+
+
 def _address_and_command(args: argparse.Namespace) -> tuple[Endpoint, list[str]]:
     """Return the server's address and the words of COMMAND; options may stand before each of them."""
     places: list[str] = []
@@ -140,7 +146,7 @@ def _address_and_command(args: argparse.Namespace) -> tuple[Endpoint, list[str]]
         elif options and words[0].startswith("-"):
             args.options.parse_args(words, args)
             options = args.words != words  # argparse does not take -5 for an option
-        elif len(places) == 2 or " " in words[0] or take_endpoint([*places, words[0]])[1]:
+        elif len(places) == 2 or _is_request(words[0]) or take_endpoint([*places, words[0]])[1]:
             break
         else:
             places.append(words[0])

@@ -151,8 +151,10 @@ def read_weights(file: Path) -> dict[str, int]:
     """Read the points of cases or groups. Raises Fail."""
     try:
         weights = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, RecursionError):
+            why = "its values are nested too deeply"
         raise Fail(f"cannot read the weights in {file}: {why}", f"Write JSON, such as {WEIGHTS}.") from None
     try:
         check_weights(weights)

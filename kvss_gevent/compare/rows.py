@@ -13,6 +13,21 @@ from typing import Any
 
 FORMAT = "kvss-compare"
 VERSION = 2
+SETTINGS: Mapping[str, type] = {
+    "seed": int,
+    "profile": str,
+    "repeats": int,
+    "generations": int,
+    "may_add": bool,
+    "server_cores": int,
+    "contestants": list,
+    "experiments": list,
+    "left_out": dict,
+    "trials": list,
+    "command": str,
+    "machine": dict,
+}
+"""The settings of a run, as they are in its journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ class Journal:
         """Read a journal. An incomplete last line is left out. Raises UnreadableError."""
         path = directory / cls.NAME
         try:
-            lines = path.read_text().split("\n")
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError as error:
             raise UnreadableError(
                 f"cannot read {path}: {error.strerror}", "Name the directory of a report, such as reports/NAME."
@@ -109,9 +124,11 @@ class Journal:
             head = json.loads(lines[0])
             if head["format"] != FORMAT or head["version"] != VERSION:
                 raise ValueError
+            if not all(isinstance(head["settings"].get(name), kind) for name, kind in SETTINGS.items()):
+                raise ValueError
             rows = [Measurement.from_data(data) for line in lines[1:-1] for data in json.loads(line)]
             return cls(directory, head["settings"], rows)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UnreadableError(
                 f"{path} is not a journal of this version", "It is damaged, or another version wrote it. Measure again."
             ) from None

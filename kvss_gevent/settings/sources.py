@@ -88,6 +88,8 @@ def read_file(path: str) -> dict[str, str]:
         if len(data) > MAX_FILE_BYTES:
             raise ValueError(f"it is longer than {MAX_FILE_BYTES} bytes")
         table = tomllib.loads(data.decode())
+    except RecursionError:
+        raise Fail(f"cannot read {path}: its values are nested too deeply", "A line is KEY = VALUE.") from None
     except OSError as error:
         raise Fail(f"cannot read {path}: {error.strerror}", "Give --config the path of a file of settings.") from None
     except (UnicodeDecodeError, ValueError) as error:
