@@ -83,6 +83,8 @@ def test_every_request_is_counted_once_by_command_and_code() -> None:
     for packet in (
         b"KV/1.0 PUT a 1\nKV/1.0 PUT a 2\nKV/1.0 GET a\nKV/1.0 GET a\nKV/1.0 GET none\n",
         b"KV/1.0 GET a\n",
+        b"KV/1.0 PUT a 3\nKV/1.0 PUT a 4\n",
+        b"KV/1.0 PUT b 1\nKV/1.0 PUT a 5\nKV/1.0 PUT c 1\n",
         b"KV/1.0 DEL a\n",
         b"KV/1.0 DEL a\nKV/1.0 STATS\nKV/1.0 FOO\nnonsense\n",
         b"KV/1.0 QUIT\n",
@@ -92,8 +94,8 @@ def test_every_request_is_counted_once_by_command_and_code() -> None:
     observer.note()
     counted = {f"{name} {code:d}": figures.replies()[place] for (name, code), place in REPLIES.items()}
     assert {name: number for name, number in counted.items() if number} == {
-        "PUT 201": 1,
-        "PUT 200": 1,
+        "PUT 201": 3,
+        "PUT 200": 4,
         "GET 200": 3,
         "GET 404": 1,
         "DEL 204": 1,
@@ -111,9 +113,12 @@ def test_what_a_role_may_not_do_is_counted_as_403() -> None:
     observer = observer_of(figures)
     reader = views(served(observer))[Role.READ]
     assert not isinstance(reader.store, ReadOnlyStore)
-    reader.open().receive(b"KV/1.0 PUT a 1\nKV/1.0 GET a\n")
+    talk = reader.open()
+    for _ in range(2):
+        assert talk.receive(b"KV/1.0 PUT a 1\nKV/1.0 PUT b 1\n") == b"403 FORBIDDEN\n" * 2
+    talk.receive(b"KV/1.0 GET a\n")
     observer.note()
-    assert figures.replies()[REPLIES["PUT", Status.FORBIDDEN]] == 1
+    assert figures.replies()[REPLIES["PUT", Status.FORBIDDEN]] == 4
     assert figures.replies()[REPLIES["GET", Status.NOT_FOUND]] == 1
 
 
@@ -122,11 +127,16 @@ def test_a_store_that_fails_is_counted_as_500_and_noticed() -> None:
         def run(self, verb: int, key: bytes, value: bytes) -> bytes:
             raise StoreError("broken")
 
+        def put_all(self, entries: dict[bytes, bytes], asked: int) -> list[bytes] | None:
+            raise StoreError("broken")
+
     figures = SharedFigures(1)
     observer = observer_of(figures)
-    assert served(observer, Broken()).open().receive(b"KV/1.0 PUT a 1\n") == b"500 SERVER_ERROR\n"
+    talk = served(observer, Broken()).open()
+    for puts in (1, 2, 3):
+        assert talk.receive(b"KV/1.0 PUT a 1\n" * puts) == b"500 SERVER_ERROR\n" * puts
     observer.note()
-    assert figures.replies()[REPLIES["PUT", Status.SERVER_ERROR]] == 1
+    assert figures.replies()[REPLIES["PUT", Status.SERVER_ERROR]] == 1 + 2 + 3
     assert observer.failed_s > 0
 
 

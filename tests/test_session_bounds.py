@@ -3,6 +3,8 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plain_stores import BatchStore, FailingMemoryStore
 
 from kvss_gevent.core import session as session_module
@@ -10,7 +12,7 @@ from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Store
-from kvss_gevent.stores.memory import MemoryStore
+from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 
 STORES = {"table": MemoryStore, "batch": BatchStore, "batch stopping early": lambda: BatchStore(at_most=2)}
 
@@ -89,14 +91,62 @@ class AskedStore(MemoryStore):
         return super().run(verb, key, value)
 
 
-def test_behind_a_packet_of_puts_the_store_is_asked_for_one_get_and_the_table_for_the_others() -> None:
+def test_behind_a_packet_of_puts_gets_are_found_in_the_table() -> None:
     store = AskedStore()
     session = Service(store).open()
     session.receive(b"KV/1.0 PUT k 1\n" * 20)
-    assert session.receive(b"KV/1.0 GET k\n" * 20) == b"200 OK 1\n" * 20
-    assert store.asked == 1
-    assert session.receive(b"KV/1.0 GET k\n" * 20) == b"200 OK 1\n" * 20
-    assert store.asked == 1
+    for _ in range(2):
+        assert session.receive(b"KV/1.0 GET k\n" * 20) == b"200 OK 1\n" * 20
+    assert store.asked == 0
+
+
+LINES = st.sampled_from(
+    [b"PUT %b %b" % (key, value) for key in (b"a", b"b", b"c" * 511) for value in (b"1", b"a PUT value", b"x" * 70)]
+    + [b"PUT a ", b"PUT a", b"PUT  1", b"PUT %b 1" % (b"c" * 512), b"PUTEX 5 b 2", b"GET a", b"DEL b", b"PUTS a 1"]
+)
+
+
+@given(st.lists(st.lists(LINES, min_size=1, max_size=4), max_size=6))
+def test_puts_in_one_packet_do_what_they_do_alone(packets: list[list[bytes]]) -> None:
+    pipelining, alone = (Service(MemoryStore(clock=lambda: 0), Limits(reply_bytes=1000)) for _ in range(2))
+    session, other = pipelining.open(), alone.open()
+    for packet in packets:
+        # Behind a packet that only puts, the next is tried as one batch.
+        for lines in ([b"PUT a 0", b"PUT a 0"], packet):
+            requests = [b"KV/1.0 " + line + b"\n" for line in lines]
+            assert b"".join(calls(session, b"".join(requests))) == b"".join(map(other.receive, requests))
+    stats = (one.receive(b"KV/1.0 STATS\n").split(b"; ")[1:] for one in (session, other))
+    assert next(stats) == next(stats)
+    assert pipelining.store.replies == alone.store.replies
+    assert pipelining.bare_store.used_bytes == alone.bare_store.used_bytes
+    assert pipelining.store.replies.largest_bytes >= max(map(len, pipelining.store.replies.values()), default=0)
+
+
+def test_puts_of_a_packet_that_does_not_fit_into_the_memory_are_refused_one_by_one() -> None:
+    session = Service(MemoryStore(max_bytes=2 * ENTRY_OVERHEAD_BYTES + 100)).open()
+    puts = [b"KV/1.0 PUT a 1\n", b"KV/1.0 PUT b 1\n", b"KV/1.0 PUT c 1\n", b"KV/1.0 PUT a 2\n"]
+    created, replaced, refused = b"201 CREATED\n", b"200 OK\n", b"500 SERVER_ERROR\n"
+    assert session.receive(puts[0] * 2) == created + replaced
+    assert session.receive(b"".join(puts)) == replaced + created + refused + replaced
+    assert session.receive(b"KV/1.0 GET a\n") == b"200 OK 2\n"
+
+
+def test_puts_of_a_packet_get_500_and_are_counted_where_the_store_fails_for_all() -> None:
+    session = Service(FailingMemoryStore()).open()
+    for _ in range(2):
+        assert session.receive(b"KV/1.0 PUT k 1\n" * 3) == b"500 SERVER_ERROR\n" * 3
+    assert b"commands_processed: 6; get_requests: 0; put_requests: 6;" in session.receive(b"KV/1.0 STATS\n")
+
+
+@pytest.mark.parametrize("most", ["slice_lines", "reply_bytes"])
+def test_a_packet_of_puts_is_answered_in_slices(most: str) -> None:
+    session = Service(MemoryStore(), Limits(**{most: 40})).open()
+    for _ in range(2):
+        session.receive(b"KV/1.0 PUT k 1\n" * 2)
+        answered = calls(session, b"KV/1.0 PUT k 1\n" * 100)
+        assert len(b"".join(answered).splitlines()) == 100
+        assert max(len(one.splitlines()) for one in answered) <= 40
+        assert most == "slice_lines" or max(map(len, answered)) <= 40
 
 
 @pytest.mark.parametrize("key_bytes", [1, 200, 511])

@@ -32,6 +32,8 @@ Authenticate = Callable[[bytes, bytes], User | None]
 class ReadOnlyStore:
     """A store as the role read sees it: commands that write are forbidden."""
 
+    put_all = None
+
     def __init__(self, store: Store) -> None:
         self.replies, self.blocks = store.replies, store.blocks
         self.run = _for_reading(store.run) if store.run else None

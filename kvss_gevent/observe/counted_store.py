@@ -10,7 +10,7 @@ from typing import Any
 
 from kvss_gevent.observe.shared_figures import REPLIES
 from kvss_gevent.protocol.wire import LINE, PUT, Status, Verb
-from kvss_gevent.stores.base import Batch, Run, Store
+from kvss_gevent.stores.base import Batch, PutAll, Run, Store
 
 OnWait = Callable[[int, int, Batch, int], object]
 """Called after each call of a store that may wait: its begin and end in ns, its batch, and turns of the loop."""
@@ -28,6 +28,7 @@ class CountedStore:
     def __init__(self, store: Store, counts: list[int], loop: Any, on_wait: OnWait) -> None:
         self.replies, self.blocks = store.replies, store.blocks
         self.run = self._counting(store.run, counts) if store.run else None
+        self.put_all = self._counting_all(store.put_all, counts) if store.put_all else None
         self.failed_s = float("-inf")
         """When a command last failed, on the monotonic clock."""
         self._store, self._counts, self._loop, self._on_wait = store, counts, loop, on_wait
@@ -49,6 +50,25 @@ class CountedStore:
             else:
                 counts[places[verb].get(reply, found[verb])] += 1
             return reply
+
+        return counted
+
+    def _counting_all(self, put_all: PutAll, counts: list[int]) -> PutAll:
+        statuses = (Status.CREATED, Status.OK, Status.SERVER_ERROR)
+        created, replaced, failed = (REPLIES["PUT", status] for status in statuses)
+
+        def counted(entries: dict[bytes, bytes], asked: int) -> list[bytes] | None:
+            try:
+                replies = put_all(entries, asked)
+            except Exception:
+                self.failed_s = time.monotonic()
+                counts[failed] += asked
+                raise
+            if replies is not None:
+                new = replies.count(LINE[Status.CREATED])
+                counts[created] += new
+                counts[replaced] += asked - new
+            return replies
 
         return counted
 

@@ -48,6 +48,13 @@ Run = Callable[[int, bytes, bytes], bytes]
 """Takes a Command's three parts and returns its reply line. Raises StoreError."""
 
 
+PutAll = Callable[[dict[bytes, bytes], int], list[bytes] | None]
+"""Runs a batch of PUTs: takes entries of a ReplyTable and the number of PUTs, and returns their reply lines.
+
+None, with nothing stored, if the PUTs must be run one by one. There are fewer entries than PUTs if a key is put twice.
+"""
+
+
 class Store(Protocol):
     """The keys and values that all sessions of a server share."""
 
@@ -60,6 +67,11 @@ class Store(Protocol):
     @property
     def run(self) -> "Run | None":
         """Runs one command at once. None for a store that runs a batch as one transaction or one round trip."""
+        ...
+
+    @property
+    def put_all(self) -> "PutAll | None":
+        """Runs a batch of PUTs quicker than `run` does one by one. None if `run` is None, or if it may not write."""
         ...
 
     blocks: bool

@@ -65,6 +65,28 @@ class MemoryStore:
         self.used_bytes -= len(request) + len(old) + ENTRY_OVERHEAD_BYTES
         return NO_CONTENT
 
+    def put_all(self, entries: dict[bytes, bytes], asked: int) -> list[bytes] | None:
+        """Store entries at once; see Store."""
+        replies, expiring = self.replies, self._expiring
+        old = [*map(replies.get, entries)]
+        sizes = [*map(len, entries.values())]
+        grown_bytes = sum(sizes)
+        if all(old):
+            answers = [OK] * asked
+        elif len(entries) < asked or (expiring.count and any(request in expiring for request in entries)):
+            return None
+        else:
+            created = [request for request, reply in zip(entries, old, strict=True) if reply is None]
+            answers = [CREATED if reply is None else OK for reply in old]
+            grown_bytes += sum(map(len, created)) + len(created) * ENTRY_OVERHEAD_BYTES
+        grown_bytes -= sum(map(len, filter(None, old)))
+        if grown_bytes > 0 and self.used_bytes + grown_bytes > self._max_bytes:
+            return None
+        self.used_bytes += grown_bytes
+        replies.largest_bytes = max(replies.largest_bytes, *sizes)
+        replies.update(entries)
+        return answers
+
     def _run_expiring(self, verb: int, request: bytes, value: bytes) -> bytes:
         """Run a command of expiry, or any command on a key that expires."""
         old = self.replies.get(request) or self._expiring.get(request)

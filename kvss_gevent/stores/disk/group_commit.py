@@ -61,7 +61,7 @@ class GroupCommit:
     than latest_s for the event loop to be idle.
     """
 
-    run = None
+    run = put_all = None
 
     def __init__(
         self,

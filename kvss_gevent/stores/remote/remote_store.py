@@ -37,7 +37,7 @@ class RemoteStore:
     check() does. A batch that fails may have taken effect in part, also on a single server (rule 10).
     """
 
-    run = None
+    run = put_all = None
     blocks = True
 
     def __init__(
