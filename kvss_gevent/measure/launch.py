@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from kvss_gevent.models.processes import end_with
 
-START_LIMIT_S: Final = 20.0
+START_LIMIT_S: Final = 40.0
 STOP_LIMIT_S: Final = 10.0
 _ANNOUNCED = re.compile(r"listening on \S+:(\d+)$")
 
