@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import gevent
 import pytest
 from gevent import socket as green
 
@@ -10,6 +11,7 @@ from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.shared_figures import SharedFigures
+from kvss_gevent.observe.timing import SAMPLE_CALLS
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
@@ -64,6 +66,25 @@ def test_every_packet_is_timed_while_an_entry_is_open_and_on_a_quiet_server() ->
     _, observer = observed(20, MemoryStore())
     observer.timing.begin_second()
     assert observer.timing.stopwatch.short_bytes == EVERY
+
+
+def test_every_packet_is_timed_after_the_loop_stood_still_for_an_unknown_reason() -> None:
+    service, observer = observed(20, MemoryStore())
+    observer.start(service, may_wait=False)
+    stopwatch = observer.timing.stopwatch
+
+    def short_bytes() -> int:
+        for _ in range(SAMPLE_CALLS):  # they end the sample that a timer may have begun
+            stopwatch.tell(Client(), b"KV/1.0 GET a\n", time.monotonic(), 0.0)
+        return stopwatch.short_bytes
+
+    assert short_bytes() == 20_000
+    time.sleep(0.1)
+    gevent.sleep(0.05)  # the timer finds that it was late
+    assert short_bytes() == EVERY
+    observer.leave_out_short(service)  # a second later
+    assert stopwatch.short_bytes == EVERY
+    assert observer.slow_log.written == 0
 
 
 def test_the_loop_times_the_packets_that_are_longer() -> None:
