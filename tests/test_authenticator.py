@@ -1,6 +1,9 @@
 """Guesses of passwords: how many are checked, and that those nobody waits for any more hold nobody up."""
 
 import heapq
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -147,3 +150,21 @@ def test_a_server_that_ends_answers_every_guess_that_is_not_begun(
     late = guesses(of, 2, b"right")
     assert [guess.get(timeout=20) for guess in (at_the_thread, *crowd, *late)] == [None] * 12
     assert users.checked == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_checking_gives_way_to_the_event_loop() -> None:
+    class Watched(CountedUsers):
+        def authenticate(self, name: bytes, password: bytes) -> User | None:
+            self.nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return super().authenticate(name, password)
+
+    users, before = Watched(), os.getpriority(os.PRIO_PROCESS, 0)
+    checker = Authenticator(users)
+    try:
+        for _ in range(2):
+            assert checker.authenticate("192.0.2.1", b"alice", b"right") is ALICE
+            assert users.nice == min(before + authenticator.NICE, 19)
+            assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    finally:
+        checker.close()
