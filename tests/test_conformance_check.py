@@ -1,11 +1,11 @@
 """One case, one connection, one report: what the parts of the conformance checker do by themselves."""
 
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 from reference_server import State, running, talking
+from serving import deaf_port
 
 from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Send, ask
 from kvss_gevent.conformance.cases import CASES
@@ -18,16 +18,9 @@ from kvss_gevent.conformance.score import Scorecard, Verdict, percent
 from kvss_gevent.conformance.stats_forms import README
 
 
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
-def test_where_nothing_answers_no_case_is_run(unused_port: int) -> None:
-    with pytest.raises(Unreachable, match="connection refused"):
-        grade("127.0.0.1", unused_port)
+def test_where_nothing_answers_no_case_is_run() -> None:
+    with deaf_port() as port, pytest.raises(Unreachable, match="connection refused"):
+        grade("127.0.0.1", port)
     with pytest.raises(Unreachable):
         grade("no such host", 5050)
 
@@ -78,9 +71,9 @@ def test_the_report_shows_notes_and_the_last_packets() -> None:
     assert "(client 4)" not in text
 
 
-def test_a_connection_in_vain_says_why(unused_port: int) -> None:
-    with pytest.raises(Gone, match="connection refused"):
-        Peer(("127.0.0.1", unused_port), Deadline(1))
+def test_a_connection_in_vain_says_why() -> None:
+    with deaf_port() as port, pytest.raises(Gone, match="connection refused"):
+        Peer(("127.0.0.1", port), Deadline(1))
 
 
 @pytest.mark.parametrize(
