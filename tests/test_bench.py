@@ -1,25 +1,30 @@
 """`kvss bench` against real servers, whole and broken ones; its times and packets beside simple truths."""
 
+import itertools
 import json
 import re
 import resource
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_server import running, talking
+from reference_server import State, running, talking
 from serving import serving, wait_until
 
 from bench.safety import storm
 from kvss_gevent import KVClient
+from kvss_gevent.measure import prepared_connections
 from kvss_gevent.measure.load import COARSE_BITS, EXACT_US, PACKETS, ClosedLoad, Times, jain, make_packets
+from kvss_gevent.measure.prepared_connections import Unusable, store_keys
 from kvss_gevent.protocol.wire import Verb, parse_request
 
 QUICK = ("--seconds", "0.5", "--warmup", "0")
@@ -177,6 +182,20 @@ def test_a_server_that_takes_no_keys_is_exit_code_3(reply: bytes, cause: str) ->
         done = bench(port, *QUICK)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines()[0] == f"kvss bench: cannot load 127.0.0.1:{port}: {cause}"
+
+
+def test_keys_are_stored_in_time_however_the_replies_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is that of all replies, not of each packet of them. Here each look at the clock takes a second."""
+
+    def converse(sock: socket.socket, state: State) -> None:
+        while not state.stopping.is_set():
+            sock.sendall(b"201 CREATED\n" * 1000)
+
+    looks = itertools.count()
+    monkeypatch.setattr(prepared_connections, "time", SimpleNamespace(monotonic=lambda: float(next(looks))))
+    load = ClosedLoad(keys=1600)
+    with running(converse) as port, pytest.raises(Unusable, match="1600 keys could not be stored within 5 s"):
+        store_keys(("127.0.0.1", port), socket.AF_INET, load)
 
 
 def test_no_server_is_exit_code_3() -> None:

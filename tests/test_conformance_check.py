@@ -36,6 +36,16 @@ def test_a_reply_without_end_is_not_heard_to_the_end() -> None:
         assert len(peer.pending()) < 3 << 20
 
 
+def test_a_server_that_never_falls_silent_is_heard_until_the_deadline() -> None:
+    def converse(sock: socket.socket, state: State) -> None:
+        while not state.stopping.is_set():
+            sock.sendall(b"x" * 65536)
+
+    with running(converse) as port, closing(Peer(("127.0.0.1", port), Deadline(10))) as peer:
+        peer.deadline = Deadline(0)
+        assert 0 < len(peer.listen(quiet_s=10)) <= 65536
+
+
 def test_a_server_that_stops_reading_is_called_so() -> None:
     def converse(_sock: socket.socket, state: State) -> None:
         state.stopping.wait(30)

@@ -1,5 +1,6 @@
 """`kvss top`: what it makes of two readings, what it shows in how many columns, and how it ends."""
 
+import itertools
 import json
 import math
 import re
@@ -12,13 +13,15 @@ from contextlib import contextmanager
 
 import pexpect
 import pytest
+from fake_server import Peer, fake_server
 from serving import Served, serving, wait_until
 
 from kvss_gevent.cli import main
 from kvss_gevent.observe.openmetrics import render
 from kvss_gevent.observe.shared_figures import SharedFigures
 from kvss_gevent.protocol.stats_reply import Stats
-from kvss_gevent.top.metrics_client import NoPage, page_address, parse_page
+from kvss_gevent.settings.addresses import Endpoint
+from kvss_gevent.top.metrics_client import MAX_PAGE_BYTES, TIMEOUT_S, NoPage, page_address, parse_page, read_page
 from kvss_gevent.top.rates import LEAST_S, Figures, RateWindow, WorkerFigures, compare
 from kvss_gevent.top.readings import ServerReading
 from kvss_gevent.top.screen import number, plain, screen
@@ -224,6 +227,47 @@ NO_PAGES = [
 def test_a_page_that_is_another_is_told(text: str) -> None:
     with pytest.raises(NoPage):
         parse_page(text)
+
+
+def send_for_ever(peer: Peer) -> None:
+    while True:
+        peer.send(b"x" * 65536)
+
+
+def test_a_page_without_an_end_is_given_up_in_time_and_bytes() -> None:
+    with fake_server(send_for_ever) as server:
+        place = Endpoint("127.0.0.1", server.port)
+        looks = itertools.count()
+        with pytest.raises(NoPage, match=r"^timed out$"):
+            read_page(place, lambda: float(next(looks)))
+        assert next(looks) <= TIMEOUT_S + 1
+        with pytest.raises(NoPage, match=f"^it is longer than {MAX_PAGE_BYTES} bytes$"):
+            read_page(place, lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "it is not HTTP"),
+        (b"200 OK bye\n", "it is not HTTP"),
+        (b"HTTP/1.0\r\n\r\n", "it is not HTTP"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "it answers 404"),
+        (b"HTTP/1.1 \x1b[2J\r\n\r\n", r"it answers \\x1b\[2J"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "it is not a page of kvss serve --metrics"),
+    ],
+)
+def test_an_answer_that_is_no_page_is_told(answer: bytes, why: str) -> None:
+    def handle(peer: Peer) -> None:
+        peer.line()  # an end with unread bytes would be a reset
+        peer.send(answer)
+
+    with fake_server(handle) as server, pytest.raises(NoPage, match=f"^{why}$"):
+        read_page(Endpoint("127.0.0.1", server.port))
+
+
+def test_a_page_of_a_host_that_cannot_be_is_told() -> None:
+    with pytest.raises(NoPage):
+        read_page(Endpoint("a" * 64 + ".example", 9100))
 
 
 @contextmanager

@@ -182,14 +182,7 @@ class Peer:
         def whole(buffer: bytearray) -> bool:
             return bytes(buffer[:20]) in _WHOLE or (bool(expected) and buffer.startswith(expected))
 
-        deadline, self.deadline = self.deadline, Deadline(_QUIET_S)
-        try:
-            while len(self._buffer) <= MAX_REPLY_BYTES and not whole(self._buffer) and self._receive():
-                self.deadline = Deadline(_QUIET_S)
-        except NoReply:
-            pass  # silence
-        finally:
-            self.deadline = deadline
+        self._hear(_QUIET_S, whole)
         following = _NEXT_REPLY.search(self._buffer)
         line = bytes(self._buffer[: following.start() if following else None])
         if expected and self._buffer.startswith(expected) and _CODE.match(self._buffer, len(expected)):
@@ -198,19 +191,27 @@ class Peer:
         return line
 
     def listen(self, quiet_s: float) -> bytes:
-        """Return everything that arrives until there is silence for quiet_s or the connection ends. Never raises."""
-        deadline = self.deadline
-        try:
-            while len(self._buffer) <= MAX_REPLY_BYTES:
-                self.deadline = Deadline(quiet_s)
-                if not self._receive():
-                    break
-        except NoReply:
-            pass  # silence
-        self.deadline = deadline
+        """Return everything that arrives until there is silence for quiet_s or the connection ends. Never raises.
+
+        A server that goes on and on is heard until the deadline.
+        """
+        self._hear(quiet_s, lambda _: False)
         heard = bytes(self._buffer)
         self._buffer.clear()
         return heard
+
+    def _hear(self, quiet_s: float, whole: Callable[[bytearray], bool]) -> None:
+        """Receive until what came is whole, there is silence for quiet_s, or the deadline has passed."""
+        deadline = self.deadline
+        try:
+            while len(self._buffer) <= MAX_REPLY_BYTES and not whole(self._buffer):
+                self.deadline = Deadline(quiet_s)
+                if not self._receive() or deadline.passed():
+                    break
+        except NoReply:
+            pass  # silence
+        finally:
+            self.deadline = deadline
 
     def rest(self) -> bytes:
         """Wait until the server closes or sends anything; return what it sent. Raises NoReply if it does neither."""

@@ -1,14 +1,15 @@
 """Prepares the connections of a load generator: connects, stores the keys, finds out which connections get answers."""
 
 import contextlib
+import itertools
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from kvss_gevent.measure.load import ClosedLoad, key_of, request
-from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, Verb, build_request, shorten
+from kvss_gevent.protocol.wire import REPLY, Status, Verb, build_request, shorten
 
 LIMIT_S: Final = 5.0
 """The longest time for each of three steps: connecting, storing the keys, and one answer on every connection."""
@@ -16,6 +17,8 @@ LIMIT_S: Final = 5.0
 QUIET_S: Final = 0.5
 SMALL_RECV_BYTES: Final = 448
 KEYS_AT_ONCE: Final = 16
+LONGEST_REPLY_BYTES: Final = 64
+"""A longer reply to a PUT is wrong."""
 
 ASK_ONCE: Final = {"kv": build_request(Verb.STATS), "resp": b"*1\r\n$4\r\nPING\r\n"}
 """A request whose reply is short, however long the values are."""
@@ -89,13 +92,13 @@ def store_keys(address: Any, family: int, load: ClosedLoad) -> None:
     """Store every key once, so that every GET finds one. Raises Unusable."""
     deadline_s = time.monotonic() + LIMIT_S
     try:
-        with connect(address, family, LIMIT_S) as sock, sock.makefile("rb") as replies:
+        with connect(address, family, LIMIT_S) as sock:
+            replies = _lines(sock, deadline_s)
             for first in range(0, load.keys, KEYS_AT_ONCE):
                 keys = range(first, min(first + KEYS_AT_ONCE, load.keys))
                 sock.settimeout(max(0.001, deadline_s - time.monotonic()))
                 sock.sendall(b"".join(request(load, key_of(key), get=False)[0] for key in keys))
-                for _ in keys:
-                    reply = replies.readline(len(OK_PREFIX) + 60).rstrip(b"\r\n")
+                for reply in itertools.islice(replies, len(keys)):
                     if reply not in STORED[load.protocol]:
                         raise Unusable(
                             f"it answered {shorten(reply)} to a PUT" if reply else "it closed the connection"
@@ -104,3 +107,20 @@ def store_keys(address: Any, family: int, load: ClosedLoad) -> None:
         raise Unusable(f"{load.keys} keys could not be stored within {LIMIT_S:g} s") from None
     except OSError as error:
         raise Unusable((error.strerror or str(error)).lower()) from None
+
+
+def _lines(sock: socket.socket, deadline_s: float) -> Iterator[bytes]:
+    """Yield reply lines; those that are too long are cut, and after the server has closed they are empty."""
+    data = b""
+    while True:
+        line, feed, rest = data.partition(b"\n")
+        if not feed and len(line) < LONGEST_REPLY_BYTES:
+            if (left_s := deadline_s - time.monotonic()) <= 0:
+                raise TimeoutError
+            sock.settimeout(left_s)
+            part = sock.recv(4096)
+            if part:
+                data += part
+                continue
+        yield line.rstrip(b"\r")
+        data = rest

@@ -1,15 +1,17 @@
 """Fetches the metrics page of a server and reads its numbers."""
 
-import http.client
 import math
 import re
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
 from kvss_gevent.settings.fail import escaped
 
 TIMEOUT_S: Final = 5.0
+"""The time for the whole page. A server that sends a byte now and then gets no more."""
 MAX_PAGE_BYTES: Final = 4 << 20
 _SAMPLE: Final = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'\w+="([^"]*)"')
@@ -29,20 +31,35 @@ def page_address(text: str) -> Endpoint:
     return parse_endpoint(text.removeprefix("http://").partition("/")[0])
 
 
-def read_page(place: Endpoint) -> Samples:
+def read_page(place: Endpoint, clock: Callable[[], float] = time.monotonic) -> Samples:
     """Fetch the page of a server and return its samples. Raises NoPage."""
-    connection = http.client.HTTPConnection(place.host, place.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/metrics")
-        reply = connection.getresponse()
-        text = reply.read(MAX_PAGE_BYTES).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise NoPage(getattr(error, "strerror", None) or str(error) or "it is not HTTP") from None
-    finally:
-        connection.close()
-    if reply.status != 200:
-        raise NoPage(f"it answers {reply.status}")
-    return parse_page(text)
+        head, _, body = _fetch(place, clock() + TIMEOUT_S, clock).partition(b"\r\n\r\n")
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be looked up
+        raise NoPage(getattr(error, "strerror", None) or str(error)) from None
+    words = head.split(None, 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/"):
+        raise NoPage("it is not HTTP")
+    if words[1] != b"200":
+        raise NoPage(f"it answers {escaped(words[1].decode('latin-1'))[:20]}")
+    return parse_page(body.decode("utf-8", "replace"))
+
+
+def _fetch(place: Endpoint, due_s: float, clock: Callable[[], float]) -> bytes:
+    """Return what a server answers until it closes. Raises OSError."""
+    with socket.create_connection((place.host, place.port), TIMEOUT_S) as sock:
+        # HTTP/1.0: the answer is in one piece, and its end is the end of the connection.
+        sock.sendall(f"GET /metrics HTTP/1.0\r\nHost: {place}\r\n\r\n".encode())
+        answer = bytearray()
+        while (left_s := due_s - clock()) > 0:
+            sock.settimeout(left_s)
+            part = sock.recv(1 << 16)
+            if not part:
+                return bytes(answer)
+            answer += part
+            if len(answer) > MAX_PAGE_BYTES:
+                raise OSError(f"it is longer than {MAX_PAGE_BYTES} bytes")
+        raise TimeoutError("timed out")
 
 
 def parse_page(text: str) -> Samples:
