@@ -15,7 +15,8 @@ import gevent
 from greenlet import getcurrent
 
 from kvss_gevent.loadtest.engine.clock import Timer, clock
-from kvss_gevent.loadtest.workload.arrivals import Arrivals
+from kvss_gevent.loadtest.load_options import Options
+from kvss_gevent.loadtest.workload.arrivals import Arrivals, constant_steps, poisson_steps
 
 
 class UserQueue:
@@ -192,3 +193,19 @@ class ArrivalQueue:
         self._wake()
         if self._idle:
             self._timer.arm(min(self.arrivals.next_due, self.arrivals.ends))
+
+
+def open_arrival_queue(options: Options, users: int, worker: int, workers: int) -> ArrivalQueue | None:
+    """Return the queue of one process of a run, which has a share of the rate; None in a closed loop.
+
+    users: those of all processes together. worker: the number of this process, from 0 on.
+    """
+    if options.rates is None:
+        return None
+    rng = Random(f"{options.seed}/{worker}/arrivals") if options.arrival == "poisson" else None
+    step = poisson_steps(rng) if rng else constant_steps
+    # The processes begin at different parts of a step, so that all requests together are evenly spaced.
+    phase = 1.0 if rng else (worker + 0.5) / workers
+    arrivals = Arrivals(options.rates, step, clock(), 1 / workers, phase)
+    bound = options.backlog * (max(users // workers, 1) if options.shares_queue else 1)
+    return ArrivalQueue(arrivals, bound, options.shares_queue, rng)

@@ -11,14 +11,13 @@ from typing import Protocol
 
 import gevent
 
-from kvss_gevent.loadtest.engine.arrival_queue import ArrivalQueue
+from kvss_gevent.loadtest.engine.arrival_queue import open_arrival_queue
 from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.load_connection import LoadConnection
 from kvss_gevent.loadtest.engine.messages import RunPlan, Update
 from kvss_gevent.loadtest.engine.recorder import Recorder, Tally
 from kvss_gevent.loadtest.engine.standstill import StandstillWatch
 from kvss_gevent.loadtest.load_options import Options
-from kvss_gevent.loadtest.workload.arrivals import Arrivals, constant_steps, poisson_steps
 from kvss_gevent.loadtest.workload.lifetimes import Lifetimes
 from kvss_gevent.loadtest.workload.mix import user_seed
 from kvss_gevent.loadtest.workload.proving_values import Ledger
@@ -75,7 +74,7 @@ class Run:
         gc.collect()
         gc.freeze()
         self.standstill = StandstillWatch()
-        self.arrival_queue = self._make_arrival_queue()
+        self.arrival_queue = open_arrival_queue(options, plan.users, *part)
         self._greenlets = [gevent.spawn(self._ticking), gevent.spawn(self._sweeping)]
 
     def _join_columns(self) -> SharedColumns | None:
@@ -92,18 +91,6 @@ class Run:
         number = self._user_number
         self._user_number += 1
         return number, Random(user_seed(self.options.seed, self.worker, number))
-
-    def _make_arrival_queue(self) -> ArrivalQueue | None:
-        options = self.options
-        if options.rates is None:
-            return None
-        rng = Random(f"{options.seed}/{self.worker}/arrivals") if options.arrival == "poisson" else None
-        step = poisson_steps(rng) if rng else constant_steps
-        # The processes begin at different parts of a step, so that all requests together are evenly spaced.
-        phase = 1.0 if rng else (self.worker + 0.5) / self.workers
-        arrivals = Arrivals(options.rates, step, clock(), 1 / self.workers, phase)
-        bound = options.backlog * (max(self.plan.users // self.workers, 1) if options.shares_queue else 1)
-        return ArrivalQueue(arrivals, bound, options.shares_queue, rng)
 
     def set_share(self, share: float) -> None:
         """Change this process's part of the rate: its part of all users."""
