@@ -8,7 +8,7 @@ from kvss_gevent.trace.analysis.scene_verdict import analyse
 from kvss_gevent.trace.events import What
 from kvss_gevent.trace.ring import Noted
 from kvss_gevent.trace.scenes.catalogue import SCENES
-from kvss_gevent.trace.scenes.player import Asked, Played, ThreadTimes
+from kvss_gevent.trace.scenes.played import Asked, Played, ThreadTimes
 from kvss_gevent.trace.scenes.recording import Recording
 
 THREAD = 77

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from kvss_gevent.trace.events import What
 from kvss_gevent.trace.ring import Noted
-from kvss_gevent.trace.scenes.player import Asked
+from kvss_gevent.trace.scenes.played import Asked
 from kvss_gevent.trace.scenes.recording import Recording
 
 

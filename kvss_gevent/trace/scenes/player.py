@@ -10,9 +10,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from kvss_gevent.protocol.wire import Verb, build_request
+from kvss_gevent.trace.scenes.played import Asked, Played, ThreadTimes
 from kvss_gevent.trace.scenes.scene import Ask, Scene, SceneClient
 
 SO_TIMESTAMPNS = 35
@@ -28,51 +28,9 @@ LOOK_NS = 1_000_000
 """After a reply that took longer, the times of the server's threads are read: 0.04 ms for one thread, 0.4 ms for nine.
 """
 
-ThreadTimes = dict[int, tuple[int, int]]
-"""(run delay, CPU time) in nanoseconds, by thread."""
-
 
 class PlayError(Exception):
     """A scene could not be played to its end; the message says why."""
-
-
-@dataclass(slots=True)
-class Asked:
-    """One packet of a client and its replies. Times are nanoseconds of the monotonic clock, 0 for what did not happen.
-
-    Bytes are counted from the connection's first byte: [first_byte, end_byte) is the packet, reply_end_byte the end of
-    its replies. rest_ns: when the client began to send the second half. delivered_ns: when the last packet of the
-    replies arrived at the client's kernel. codes: how many receives began with a reply of this code.
-    """
-
-    client: int
-    label: str
-    first_byte: int
-    end_byte: int
-    began_ns: int
-    sent_first_ns: int = 0
-    rest_ns: int = 0
-    sent_ns: int = 0
-    delivered_ns: int = 0
-    received_ns: int = 0
-    reply_first_byte: int = 0
-    reply_end_byte: int = 0
-    codes: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Played:
-    """What the clients saw of a scene. By the client's number: deaf_ns, when it did not read; left_ns, when it left.
-
-    looks: readings of the server's threads, each with its time. The threads' own events end before they send a reply.
-    """
-
-    start_ns: int
-    end_ns: int
-    asked: list[Asked]
-    deaf_ns: dict[int, tuple[int, int]]
-    left_ns: dict[int, int]
-    looks: list[tuple[int, ThreadTimes]]
 
 
 class _Player:

@@ -15,7 +15,8 @@ from typing import IO
 from kvss_gevent.measure.process_usage import thread_times
 from kvss_gevent.models.processes import end_with
 from kvss_gevent.trace.ring import Noted, read
-from kvss_gevent.trace.scenes.player import Played, PlayError, play
+from kvss_gevent.trace.scenes.played import Played
+from kvss_gevent.trace.scenes.player import PlayError, play
 from kvss_gevent.trace.scenes.scene import Scene
 
 START_LIMIT_S = 30.0
