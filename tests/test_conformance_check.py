@@ -9,7 +9,8 @@ from serving import deaf_port
 
 from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Send, ask
 from kvss_gevent.conformance.cases import CASES
-from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.deadline import Deadline
+from kvss_gevent.conformance.peer import Gone, NoReply, Peer
 from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.running.case_runner import MOST_PACKETS, Target, run_case
 from kvss_gevent.conformance.running.probe import Unreachable

@@ -13,7 +13,8 @@ import pytest
 from reference_server import Converse, State, answer, running, talking
 
 from kvss_gevent.conformance.case_plan import Plan
-from kvss_gevent.conformance.peer import Deadline, Peer
+from kvss_gevent.conformance.deadline import Deadline
+from kvss_gevent.conformance.peer import Peer
 from kvss_gevent.conformance.process.shell_command import Bounds, ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.running.runner import grade, grade_submission

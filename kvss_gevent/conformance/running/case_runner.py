@@ -24,8 +24,9 @@ from kvss_gevent.conformance.case import (
     Taken,
     packets,
 )
+from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, habits_of, is_other_success
-from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, Address, Gone, NoReply, Peer
 from kvss_gevent.conformance.races.contests import CONTESTS, ContestLost
 from kvss_gevent.conformance.score import Packet, TimedRequest, Verdict
 from kvss_gevent.conformance.stats_forms import EXAMPLE, FORMS, guess_counters, read_counters

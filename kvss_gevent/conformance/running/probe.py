@@ -8,8 +8,9 @@ from itertools import takewhile
 from typing import Final
 
 from kvss_gevent.conformance.case_plan import STATS_OF, Plan
+from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, Successes, learn
-from kvss_gevent.conformance.peer import Address, Deadline, Gone, NoReply, Peer, describe
+from kvss_gevent.conformance.peer import Address, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import busyness
 from kvss_gevent.conformance.running.case_runner import Target
 from kvss_gevent.conformance.stats_forms import ANY, README, form_of

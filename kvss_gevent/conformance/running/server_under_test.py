@@ -5,7 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
-from kvss_gevent.conformance.peer import Deadline, Gone, NoReply, Peer
+from kvss_gevent.conformance.deadline import Deadline
+from kvss_gevent.conformance.peer import Gone, NoReply, Peer
 from kvss_gevent.conformance.process.kernel import busyness, listens
 from kvss_gevent.conformance.process.shell_command import Death
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
