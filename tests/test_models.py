@@ -1,6 +1,7 @@
 """Every concurrency model from outside: the conformance table, clients at once, deaf and broken ones, stopping."""
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -178,6 +179,21 @@ def test_connections_that_break_off_are_no_tracebacks_and_leave_no_connection_co
             sock.close()
         wait_until(lambda: b" connections: 1;" in server.ask(b"KV/1.0 STATS\n"))
         assert server.stop(6, signal.SIGINT) == (0, "")
+
+
+@pytest.mark.server
+@pytest.mark.skipif(sys.platform != "linux", reason="a signal for one thread is Linux's")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["pool", "threads"])
+def test_a_stop_signal_that_interrupts_no_call_of_the_main_thread_is_not_lost(
+    name: str, number: int, tmp_path: Path
+) -> None:
+    with model(name, tmp_path, "--pool-size", "1") as server, server.connect() as sock:
+        sock.sendall(GET)
+        assert read_lines(sock, 1) == [MISS]
+        threads = {int(task.name) for task in Path(f"/proc/{server.pid}/task").iterdir()} - {server.pid}
+        assert ctypes.CDLL(None).tgkill(server.pid, min(threads), number) == 0
+        assert server.process.wait(20) == 0
 
 
 @pytest.mark.server

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 from kvss_gevent import models
@@ -25,6 +25,9 @@ from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.open import is_shared, open_store
 
 logger = logging.getLogger("kvss")
+
+STOP_WITHIN_S = 0.5
+"""The longest time that a signal waits for the main thread's system call."""
 
 
 def checked_model(config: Config) -> ModuleType:
@@ -78,7 +81,7 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
         announce(listener)
         gc.collect()
         gc.freeze()
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(SystemExit), interrupted_calls():
             model.serve(Ground(listener, open_service, config))
         for number in numbers(Act.DRAIN):
             signal.signal(number, signal.SIG_IGN)
@@ -109,6 +112,24 @@ def stop_on_signals() -> list[int]:
         lambda number, handler: signal.signal(number, lambda number, _: handler(number)),
     )
     return stops
+
+
+@contextlib.contextmanager
+def interrupted_calls() -> Iterator[None]:
+    """End the main thread's system call every STOP_WITHIN_S, so that no stop signal waits longer than that.
+
+    Python runs a signal's handler in the main thread, when its system call ends. A signal that comes just before the
+    call, or to another thread, does not end the call, and accepting may last for ever.
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, STOP_WITHIN_S, STOP_WITHIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def warn_of_options_not_honoured(config: Config) -> None:
