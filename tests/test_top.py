@@ -93,6 +93,10 @@ def test_rates_are_true_whenever_workers_report() -> None:
             row["seen_ms"] = tenth * 100
             row.replies[0] = per_s * tenth // 10
             row["cpu_us"] = tenth * 50_000
+            # A worker counts its bytes each second, also one that reports more often.
+            row["bytes_in"] = (tenth - 5) // 10 * per_s * 30
+            row["bytes_out"] = 2 * row["bytes_in"]
+            row["looked_ms"] = (tenth - 5) // 10 * 1000
         return reading(tenths / 10, page=render(shared, 1, 1, tenths / 10))
 
     window = RateWindow(at(40))
@@ -100,6 +104,7 @@ def test_rates_are_true_whenever_workers_report() -> None:
     assert {round(figures.requests_per_s or 0) for figures in found} == {400}
     assert {round(figures.by_command["GET"]) for figures in found} == {400}
     assert {tuple(round(worker.requests_per_s) for worker in figures.workers) for figures in found} == {(100, 300)}
+    assert {(round(figures.in_per_s or 0), round(figures.out_per_s or 0)) for figures in found} == {(12_000, 24_000)}
     assert {tuple(round(worker.cores, 3) for worker in figures.workers) for figures in found} == {(0.5, 0.5)}
 
 

@@ -65,8 +65,12 @@ def _workers(figures: SharedFigures, now_s: float) -> Iterator[str]:
     yield from family("kvss_worker_cpu_seconds", "counter", "Processor time of a worker.", cpu, "seconds")
     resident = (row["resident_bytes"] for _, row in rows)
     yield from family("kvss_worker_resident_bytes", "gauge", "Resident memory of a worker.", resident, "bytes")
-    seen = (f"{max(now_s - row['seen_ms'] / 1000, 0):.3f}" for _, row in rows)
+    received, sent = ([row[name] for _, row in rows] for name in ("bytes_in", "bytes_out"))
+    yield from family("kvss_worker_received_bytes", "counter", "Bytes from clients of a worker.", received, "bytes")
+    yield from family("kvss_worker_sent_bytes", "counter", "Bytes that clients of a worker took.", sent, "bytes")
+    seen, looked = ([f"{max(now_s - row[name] / 1000, 0):.3f}" for _, row in rows] for name in ("seen_ms", "looked_ms"))
     yield from family("kvss_worker_silent_seconds", "gauge", "Since a worker noted its figures last.", seen, "seconds")
+    yield from family("kvss_worker_bytes_age_seconds", "gauge", "Since a worker counted its bytes.", looked, "seconds")
 
 
 def _head(name: str, kind: str, text: str, unit: str = "") -> Iterator[str]:

@@ -14,7 +14,8 @@ from kvss_gevent.protocol.wire import Status, Verb
 
 COUNTERS: Final = ("connected", "bytes_in", "bytes_out", "slow", "cpu_us", "expired")
 """Numbers that only grow."""
-GAUGES: Final = ("connections", "seen_ms", "resident_bytes")
+GAUGES: Final = ("connections", "seen_ms", "looked_ms", "resident_bytes")
+"""seen_ms, looked_ms: when the row, and when its bytes_in and bytes_out, were written, on the monotonic clock."""
 HANDLED: Final = ("GET", "PUT", "DEL", "other", "several")
 """The content of a packet: one request, by its command, or several requests."""
 HISTOGRAMS: Final = (*HANDLED, "store", "lag")

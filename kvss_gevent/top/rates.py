@@ -114,9 +114,9 @@ def _of_page(old: ServerReading, new: ServerReading, requests_per_s: float | Non
     def more(*sample: str) -> float:
         return max(now.get(sample, 0.0) - before.get(sample, 0.0), 0.0)
 
-    def rate_of(worker: str, name: str) -> float:
+    def rate_of(worker: str, name: str, age: str = "kvss_worker_silent_seconds") -> float:
         """Return what a worker did per second between its two reports, which may be older than the pages."""
-        silent = ("kvss_worker_silent_seconds", worker)
+        silent = (age, worker)
         passed_s = seconds - now.get(silent, 0.0) + before.get(silent, 0.0)
         return more(name, worker) / passed_s if passed_s > LEAST_REPORT_S else 0.0
 
@@ -132,6 +132,10 @@ def _of_page(old: ServerReading, new: ServerReading, requests_per_s: float | Non
         for sample in now
         if sample[0] == "kvss_worker_connections"
     ]
+    in_per_s, out_per_s = (
+        sum(rate_of(one.number, f"kvss_worker_{name}_bytes_total", "kvss_worker_bytes_age_seconds") for one in workers)
+        for name in ("received", "sent")
+    )
     if requests_per_s is None:
         requests_per_s = sum(worker.requests_per_s for worker in workers)
     counts = {sample: more(*sample) for sample in now if sample[0] == "kvss_requests_total"}
@@ -152,8 +156,8 @@ def _of_page(old: ServerReading, new: ServerReading, requests_per_s: float | Non
         "p99_us": _scaled(before, now, "kvss_handling_seconds", 0.99, 1e6),
         "store_p99_us": _scaled(before, now, "kvss_store_seconds", 0.99, 1e6),
         "lag_p99_ms": _scaled(before, now, "kvss_loop_lag_seconds", 0.99, 1e3),
-        "in_per_s": more("kvss_received_bytes_total") / seconds,
-        "out_per_s": more("kvss_sent_bytes_total") / seconds,
+        "in_per_s": in_per_s,
+        "out_per_s": out_per_s,
         "slow": int(now.get(("kvss_slow_total",), 0)),
         "workers": workers,
     }
