@@ -12,8 +12,9 @@ from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.peer import Gone, NoReply, Peer
 from kvss_gevent.conformance.report import as_text
-from kvss_gevent.conformance.running.case_runner import MOST_PACKETS, Target, run_case
-from kvss_gevent.conformance.running.probe import Unreachable
+from kvss_gevent.conformance.running.case_connections import MOST_PACKETS
+from kvss_gevent.conformance.running.case_runner import run_case
+from kvss_gevent.conformance.running.probe import Target, Unreachable
 from kvss_gevent.conformance.running.runner import grade
 from kvss_gevent.conformance.score import Scorecard, Verdict, percent
 from kvss_gevent.conformance.stats_forms import README

@@ -2,7 +2,7 @@
 
 import socket
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from typing import Final
@@ -12,7 +12,6 @@ from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, Successes, learn
 from kvss_gevent.conformance.peer import Address, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import busyness
-from kvss_gevent.conformance.running.case_runner import Target
 from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 
 _BESIDE_S: Final = 0.5
@@ -28,6 +27,24 @@ class Unreachable(Exception):
     def __init__(self, why: str, tail: str = "") -> None:
         super().__init__(why)
         self.tail = tail
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server under test, and what was learnt about it before the first case.
+
+    marker: its reply line to `GET end_key`, which marks the end of a case; None if it does not reply. odd_stats: its
+    STATS has neither form, so that counters are found by their names. first_stats: its reply line to a STATS that was
+    its first request, if that is the line to judge.
+    """
+
+    address: Address
+    stats_form: str
+    end_key: bytes
+    marker: bytes | None = None
+    dialect: Dialect = PLAIN
+    odd_stats: bool = False
+    first_stats: bytes | None = None
 
 
 def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:

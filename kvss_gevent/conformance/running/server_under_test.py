@@ -10,8 +10,7 @@ from kvss_gevent.conformance.peer import Gone, NoReply, Peer
 from kvss_gevent.conformance.process.kernel import busyness, listens
 from kvss_gevent.conformance.process.shell_command import Death
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
-from kvss_gevent.conformance.running.case_runner import Target
-from kvss_gevent.conformance.running.probe import ask_anew
+from kvss_gevent.conformance.running.probe import Target, ask_anew
 
 _DEATH_S: Final = 3.0
 """How long to wait for the end of a server that no longer listens."""
