@@ -227,7 +227,7 @@ def test_tls(tmp_path: Path) -> None:
         (("-r", "2"), "--json, -r and -i are for one command"),
         (("--pipe", "GET", "a"), "--pipe reads commands from standard input"),
         (("--user", "a b", "--password-file", __file__, "GET", "a"), "user must not contain a space"),
-        (("--user", "ann", "--password-file", "/nowhere", "GET", "a"), "no password for ann: No such file"),
+        (("--user", "ann", "--password-file", "/nowhere", "GET", "a"), "no password for ann: /nowhere: No such file"),
         (("--user", "ann", "--password-file", "/dev/null", "GET", "a"), "password must have at least one character"),
         (("--timeout", "0"), "'0' is not a number of seconds"),
         (("--timeout", "soon"), "'soon' is not a number of seconds"),

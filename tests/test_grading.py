@@ -117,7 +117,7 @@ def test_a_script_with_windows_line_ends_is_said_to_be_one(tmp_path: Path) -> No
         ('only = ["rule 3", "rule 99"]', "no case, group or rule 'rule 99'"),
         ("= 1", "Invalid"),
         (f"build = {'[' * 5000}{']' * 5000}", "its values are nested too deeply"),
-        (f"# {'x' * (1 << 20)}", "it is longer than 1048576 bytes"),
+        (f"# {'x' * (1 << 20)}", "it is longer than 1,048,576 bytes"),
         ('build = "exit\\u0000"', "build is longer than 10000 characters, or has a NUL in it"),
         (f'build = "{"x" * 10_001}"', "build is longer than 10000 characters, or has a NUL in it"),
     ],

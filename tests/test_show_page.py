@@ -298,6 +298,7 @@ def test_the_command_lists_the_scenes(capsys: pytest.CaptureFixture[str]) -> Non
     ("words", "said"),
     [
         (["brun"], "there is no scene 'brun'"),
+        (["/no/such/file"], "cannot read /no/such/file: No such file or directory"),
         (["burn", "--models", "gevent,nix"], "there is no model 'nix'"),
     ],
 )

@@ -18,10 +18,16 @@ from kvss_gevent.protocol.errors import KVError, server_name
 from kvss_gevent.settings.addresses import FORMS, Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Fail
 from kvss_gevent.settings.kinds import seconds, whole
+from kvss_gevent.settings.named_files import UnreadableFile, read_bytes, read_parsed
 
 if TYPE_CHECKING:
     import ssl
 
+
+MAX_PASSWORD_FILE_BYTES: Final = 64 << 10
+PASSWORD_WAIT_S: Final = 60.0
+"""The program behind a pipe, as in `--password-file <(pass show kvss)`, may ask for another password first."""
+MAX_CA_BYTES: Final = 4 << 20
 
 EPILOG: Final = f"""\
 examples:
@@ -186,9 +192,11 @@ def _tls(args: argparse.Namespace) -> "bool | ssl.SSLContext":
     import ssl
 
     try:
-        return ssl.create_default_context(cafile=args.ca)
-    except OSError as error:
-        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        # The library takes ASCII, and comments may be anything; "" would stand for the authorities of the system.
+        text = read_bytes(args.ca, MAX_CA_BYTES).decode("ascii", "ignore")
+        return ssl.create_default_context(cadata=text or "\n")
+    except (UnreadableFile, OSError, ValueError) as error:
+        why = error if isinstance(error, UnreadableFile) else "it holds no certificate"
         raise Fail(
             f"cannot use the authorities in {args.ca}: {why}",
             "Give --ca a file of certificates, such as the ca.pem of `kvss tls make-dev`.",
@@ -198,11 +206,13 @@ def _tls(args: argparse.Namespace) -> "bool | ssl.SSLContext":
 def _password(user: str, file: Path | None) -> str:
     try:
         if file is not None:
-            return file.read_text(encoding="utf-8").split("\n")[0].removesuffix("\r")
+            text = read_parsed(file, MAX_PASSWORD_FILE_BYTES, str, PASSWORD_WAIT_S)
+            return text.split("\n")[0].removesuffix("\r")
         return os.environ.get("KVSS_PASSWORD") or _asked(f"Password of {user}: ")
-    except (OSError, UnicodeDecodeError, EOFError, getpass.GetPassWarning) as error:
+    except (UnreadableFile, EOFError, getpass.GetPassWarning) as error:
+        why = f"{file}: {error}" if isinstance(error, UnreadableFile) else "none was given"
         raise Fail(
-            f"no password for {user}: {getattr(error, 'strerror', None) or 'none was given'}",
+            f"no password for {user}: {why}",
             "Give --password-file FILE or $KVSS_PASSWORD, or type it at a terminal.",
         ) from None
 

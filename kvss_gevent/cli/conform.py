@@ -27,8 +27,10 @@ from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
 INTERRUPTED = 130
+MAX_WEIGHTS_BYTES = 1 << 20
 WEIGHTS = '{"framing": 2, "put-new": 3}'
 
 _EPILOG = f"""\
@@ -150,12 +152,9 @@ def make_plan(args: Namespace) -> Plan:
 def read_weights(file: Path) -> dict[str, int]:
     """Read the points of cases or groups. Raises Fail."""
     try:
-        weights = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        if isinstance(error, RecursionError):
-            why = "its values are nested too deeply"
-        raise Fail(f"cannot read the weights in {file}: {why}", f"Write JSON, such as {WEIGHTS}.") from None
+        weights = read_parsed(file, MAX_WEIGHTS_BYTES, json.loads)
+    except UnreadableFile as error:
+        raise Fail(f"cannot read the weights in {file}: {error}", f"Write JSON, such as {WEIGHTS}.") from None
     try:
         check_weights(weights)
     except ValueError as error:

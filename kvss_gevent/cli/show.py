@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
         for scene in SCENES.values():
             print(f"{scene.name:8} {scene.title}: {scene.description}")
         return Exit.OK
-    if args.scene.endswith(".json") or (args.scene not in SCENES and Path(args.scene).exists()):
+    if args.scene not in SCENES and (set(args.scene) & set("/.") or Path(args.scene).exists()):
         return _show_flight(Path(args.scene), args.out)
     if args.scene not in SCENES:
         raise Fail(f"there is no scene {args.scene!r}", f"Give one of {', '.join(SCENES)}.")
@@ -85,9 +85,8 @@ def _show_flight(file: Path, directory: Path) -> int:
         flight = read_flight(file)
         if flight.model not in models.MODULES:
             raise FlightError(f"it names an unknown model, {flight.model!r}")
-    except (OSError, FlightError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise Fail(f"cannot read {file}: {why}", "Give a file that kvss serve --flight-recorder wrote.") from None
+    except FlightError as error:
+        raise Fail(f"cannot read {file}: {error}", "Give a file that kvss serve --flight-recorder wrote.") from None
     longest = flight_page.longest_of(flight)
     if not longest:
         raise Fail(f"{file} holds no calls", "The server had received no requests.", Exit.FAILED)

@@ -11,23 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kvss_gevent.compare.journal_form import ROW, SETTINGS, fits
+from kvss_gevent.settings.named_files import UnreadableFile, read_bytes
+
 FORMAT = "kvss-compare"
 VERSION = 2
-SETTINGS: Mapping[str, type] = {
-    "seed": int,
-    "profile": str,
-    "repeats": int,
-    "generations": int,
-    "may_add": bool,
-    "server_cores": int,
-    "contestants": list,
-    "experiments": list,
-    "left_out": dict,
-    "trials": list,
-    "command": str,
-    "machine": dict,
-}
-"""The settings of a run, as they are in its journal."""
+MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +104,20 @@ class Journal:
         """Read a journal. An incomplete last line is left out. Raises UnreadableError."""
         path = directory / cls.NAME
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError as error:
+            lines = read_bytes(path, MAX_BYTES).decode(errors="replace").split("\n")
+        except UnreadableFile as error:
             raise UnreadableError(
-                f"cannot read {path}: {error.strerror}", "Name the directory of a report, such as reports/NAME."
+                f"cannot read {path}: {error}", "Name the directory of a report, such as reports/NAME."
             ) from None
         try:
             head = json.loads(lines[0])
             if head["format"] != FORMAT or head["version"] != VERSION:
                 raise ValueError
-            if not all(isinstance(head["settings"].get(name), kind) for name, kind in SETTINGS.items()):
+            rows = [data for line in lines[1:-1] for data in json.loads(line)]
+            if not (fits(head["settings"], SETTINGS) and fits(rows, [ROW])):
                 raise ValueError
-            rows = [Measurement.from_data(data) for line in lines[1:-1] for data in json.loads(line)]
-            return cls(directory, head["settings"], rows)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls(directory, head["settings"], map(Measurement.from_data, rows))
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UnreadableError(
                 f"{path} is not a journal of this version", "It is damaged, or another version wrote it. Measure again."
             ) from None

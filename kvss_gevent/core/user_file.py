@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from kvss_gevent.core.password_hash import NO_PASSWORD, is_password_hash, verify_password
-from kvss_gevent.settings.file_lock import take_turn
+from kvss_gevent.settings.named_files import take_turn
 
 MAX_NAME_BYTES = 64
 MAX_FILE_BYTES = 4 << 20

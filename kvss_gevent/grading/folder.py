@@ -18,6 +18,7 @@ from typing import Any, Final
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.case_plan import check_weights, check_words
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
 SETTINGS: Final = "grade.toml"
 DEFAULT_BUDGET_S: Final = 30.0
@@ -185,23 +186,20 @@ def _script(work: Path, name: str) -> str:
 
 
 def _has_windows_ends(script: Path) -> bool:
-    return script.is_file() and b"\r\n" in script.read_bytes()[:4096]
+    if not script.is_file():
+        return False
+    with script.open("rb") as file:
+        return b"\r\n" in file.read(4096)
 
 
 def _read(file: Path) -> dict[str, Any]:
     """Return the settings in a grade.toml; none if there is no such file. Raises ValueError."""
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_SETTINGS_BYTES + 1)
-        if len(data) > MAX_SETTINGS_BYTES:
-            raise ValueError(f"it is longer than {MAX_SETTINGS_BYTES} bytes")
-        said = tomllib.loads(data.decode())
-    except FileNotFoundError:
+    if not os.path.lexists(file):
         return {}
-    except RecursionError:
-        raise ValueError("its values are nested too deeply") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read: {error}") from None
+    try:
+        said = read_parsed(file, MAX_SETTINGS_BYTES, tomllib.loads)
+    except UnreadableFile as error:
+        raise ValueError(str(error)) from None
     for name, value in said.items():
         if name not in _TYPES:
             raise ValueError(f"there is no setting {name!r}")

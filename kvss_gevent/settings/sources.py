@@ -12,6 +12,7 @@ from typing import Any, Final
 from kvss_gevent.settings import variables
 from kvss_gevent.settings.config import Config, flag, key, options, variable
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
 DEFAULT: Final = "default"
 MAX_FILE_BYTES: Final = 1 << 20
@@ -83,18 +84,11 @@ def read_settings(
 def read_file(path: str) -> dict[str, str]:
     """Return the texts of the keys in a TOML file. Raises Fail."""
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ValueError(f"it is longer than {MAX_FILE_BYTES} bytes")
-        table = tomllib.loads(data.decode())
-    except RecursionError:
-        raise Fail(f"cannot read {path}: its values are nested too deeply", "A line is KEY = VALUE.") from None
-    except OSError as error:
-        raise Fail(f"cannot read {path}: {error.strerror}", "Give --config the path of a file of settings.") from None
-    except (UnicodeDecodeError, ValueError) as error:
+        table = read_parsed(Path(path), MAX_FILE_BYTES, tomllib.loads)
+    except UnreadableFile as error:
         raise Fail(
-            f"cannot read {path}: {error}", "A line is KEY = VALUE, such as max-line = '64K'; texts need quotes."
+            f"cannot read {path}: {error}",
+            "Give a file of settings. A line is KEY = VALUE, such as max-line = '64K'; texts need quotes.",
         ) from None
     known = [key(option.name) for option in options()]
     for name in table:

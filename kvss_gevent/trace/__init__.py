@@ -1,4 +1,4 @@
 """Records which client waits for which: events of conversations, a ring in shared memory, the flight recorder.
 
-May import: protocol, stores, core.
+May import: protocol, settings, stores, core.
 """

@@ -23,12 +23,15 @@ from typing import Any
 
 from kvss_gevent.core.session import Session
 from kvss_gevent.protocol.wire import asked
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 from kvss_gevent.trace.events import Event, Note, What
 from kvss_gevent.trace.noted_conversation import Tracer
 
 logger = logging.getLogger("kvss")
 
 FORM = "kvss flight recording 1"
+MAX_BYTES = 64 << 20
+"""A longer file is no recording: MOST_EVENTS take about 12 MB."""
 MOST_EVENTS = 100_000
 """About 30 MB. At 10,000 requests a second it is the last ten seconds."""
 AFTER_S = 0.5
@@ -184,11 +187,11 @@ def _text(found: object) -> str:
 
 
 def read_flight(path: Path) -> Flight:
-    """Read a recording. Raises FlightError, OSError."""
+    """Read a recording. Raises FlightError."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise FlightError("it is not JSON, or its end is missing") from None
+        found: dict[str, Any] = read_parsed(path, MAX_BYTES, json.loads)
+    except UnreadableFile as error:
+        raise FlightError(str(error)) from None
     if not isinstance(found, dict) or found.get("form") != FORM:
         raise FlightError("it is not a flight recording of this version")
     try:

@@ -20,6 +20,7 @@ from kvss_gevent.loadtest.report.plot import curves
 from kvss_gevent.loadtest.report.results import FORMAT, VERSION
 from kvss_gevent.pages import shell, tables
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
 _ROWS = (
     ("answered/s", "requests", "answered_per_s"),
@@ -30,6 +31,8 @@ _ROWS = (
         for key in (*PERCENTILES, "max_us")
     ),
 )
+MAX_BYTES = 16 << 20
+MAX_FIGURE = 1e15
 _CURVE = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
 
@@ -68,11 +71,11 @@ def read_side(path: Path) -> Side:
     runs = []
     for file in files:
         try:
-            run = json.loads(file.read_text(encoding="utf-8"))
+            run = read_parsed(file, MAX_BYTES, json.loads)
             known = (run["format"], run["version"]) == (FORMAT, VERSION) and _is_whole(run)
-        except OSError as error:
-            raise Fail(f"cannot read {file}: {error.strerror}", "Give a directory that you may read.") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # not JSON, or JSON of something else
+        except UnreadableFile as error:
+            raise Fail(f"cannot read {file}: {error}", "Give a directory that --kv-out has written.") from None
+        except (TypeError, KeyError, AttributeError):  # JSON of something else
             known = False
         if not known:
             raise Fail(f"{file} is not a result of this version of the load tester", "Run it again with --kv-out.")
@@ -89,7 +92,7 @@ def _is_whole(run: dict[str, Any]) -> bool:
     figures = [run[part][key] for _, part, key in _ROWS] + [run[part]["min_us"] for part in ("response", "service")]
     texts = [one["text"] for one in run["verdict"]["findings"] if not one["ok"]]
     return (
-        all(isinstance(figure, int | float) for figure in figures)
+        all(isinstance(figure, int | float) and abs(figure) < MAX_FIGURE for figure in figures)
         and all(isinstance(text, str) for text in texts)
         and isinstance(run["verdict"]["trusted"], bool)
         and isinstance(run["options"], dict)

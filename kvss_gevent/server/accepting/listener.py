@@ -15,8 +15,8 @@ from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.settings.addresses import UNIX_SCHEME, parse_endpoint
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.settings.file_lock import take_turn
 from kvss_gevent.settings.log import NOTICE
+from kvss_gevent.settings.named_files import take_turn
 
 logger = logging.getLogger("kvss")
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from lmdb.verify import verify
 
-from kvss_gevent.settings.file_lock import take_turn
+from kvss_gevent.settings.named_files import take_turn
 from kvss_gevent.stores.base import CannotOpen
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

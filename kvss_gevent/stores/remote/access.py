@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 from kvss_gevent.stores.base import CannotOpen
 
 VARIABLE = "KVSS_STORE_PASSWORD"
@@ -52,12 +53,11 @@ def _password_of(config: Config, user: str) -> Callable[[], str] | None:
 
 def _first_line(path: str) -> str:
     """Return the password in a file. Raises OSError and ValueError, never with anything from the file."""
-    with Path(path).open("rb") as file:
-        line = file.readline(MAX_PASSWORD_FILE_BYTES).rstrip(b"\r\n")
     try:
-        password = line.decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} does not begin with a line in UTF-8") from None
+        text = read_parsed(Path(path), MAX_PASSWORD_FILE_BYTES, str)
+    except UnreadableFile as error:
+        raise ValueError(f"{path}: {error}") from None
+    password = text.split("\n")[0].removesuffix("\r")
     if not password:
         raise ValueError(f"{path} has no password in its first line")
     return password

@@ -1,0 +1,73 @@
+"""Files that people name, and that others may change: reads them within bounds, and takes turns at them."""
+
+import os
+import select
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+LIMIT_S: Final = 5.0
+"""A program that keeps a lock for longer does so to hold up others. A pipe is silent for no longer, either."""
+LOOK_S: Final = 0.01
+_PIECE_BYTES: Final = 1 << 20
+# Without O_NONBLOCK, opening a pipe waits for its writer. Not every system has both.
+_HOW: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+T = TypeVar("T")
+
+
+class UnreadableFile(Exception):
+    """A file that somebody named cannot be read; the message says why, without the file's name."""
+
+
+def read_bytes(path: Path, max_bytes: int, limit_s: float = LIMIT_S) -> bytes:
+    """Return what is in a file or a pipe. Raises UnreadableFile, also if it has no end or says nothing for limit_s."""
+    data = bytearray()
+    try:
+        descriptor = os.open(path, _HOW)
+        try:
+            waits = not (stat.S_ISREG(mode := os.fstat(descriptor).st_mode) or stat.S_ISDIR(mode))
+            while len(data) <= max_bytes:
+                if waits and not select.select((descriptor,), (), (), limit_s)[0]:
+                    raise UnreadableFile(f"nothing came out of it for {limit_s:g} s")
+                piece = os.read(descriptor, _PIECE_BYTES)
+                if not piece:
+                    return bytes(data)
+                data += piece
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UnreadableFile(error.strerror or str(error)) from None
+    except ValueError as error:  # a NUL in its name
+        raise UnreadableFile(str(error)) from None
+    raise UnreadableFile(f"it is longer than {max_bytes:,} bytes")
+
+
+def read_parsed(path: Path, max_bytes: int, parse: Callable[[str], T], limit_s: float = LIMIT_S) -> T:
+    """Return what parse makes of the text in a file. Raises UnreadableFile, also for a ValueError of parse."""
+    try:
+        return parse(read_bytes(path, max_bytes, limit_s).decode())
+    except UnicodeDecodeError:
+        raise UnreadableFile("it is not text in UTF-8") from None
+    except RecursionError:
+        raise UnreadableFile("its values are nested too deeply") from None
+    except ValueError as error:
+        raise UnreadableFile(str(error)) from None
+
+
+def take_turn(descriptor: int, limit_s: float = LIMIT_S) -> None:
+    """Lock an open file or directory until it is closed. Raises OSError if another process keeps it for limit_s."""
+    import fcntl  # imported here, so that server and client run on systems without it
+
+    deadline_s = time.monotonic() + limit_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return
