@@ -477,6 +477,16 @@ def test_a_submission_that_ends_what_watches_it_leaves_nothing_behind(
     assert not sleeps(mark)
 
 
+def test_a_submission_that_listens_on_another_port_is_not_waited_for_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvss_gevent.conformance.process.submission._ELSEWHERE_S", 0.05)
+    listen = 'import socket, time; one = socket.create_server(("127.0.0.1", 0)); time.sleep(999)'
+    command = f": {{port}}; exec {sys.executable} -c '{listen}'"
+    with pytest.raises(Unreachable, match=r"nothing listens on port \d+ after \d+ s; it listens on port \d+$"):
+        grade_submission(Submission(ShellCommand(command, tmp_path, Bounds(start_s=600))))
+
+
 @pytest.mark.parametrize(
     ("command", "start_s", "why"),
     [

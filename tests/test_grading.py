@@ -219,6 +219,18 @@ def test_a_class_gives_pages_and_files_and_is_left_as_it_was(
     assert {path.name for path in (tmp_path / "out" / "An").iterdir()} == {"results.json", "junit.xml"}
 
 
+def test_links_that_lead_nowhere_and_files_beside_the_folders_are_told(
+    class_of_five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (class_of_five / "nowhere").symlink_to("gone")
+    (class_of_five / "loop").symlink_to("loop")
+    (class_of_five / "Chi.zip").write_text("")
+    assert main(["grade", str(class_of_five), "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("refused: it is a link to another place") == 2
+    assert err.splitlines()[0] == "kvss grade: not graded, because they are no folders: Chi.zip"
+
+
 def test_an_interrupt_writes_what_there_is(
     class_of_five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +299,8 @@ def test_a_submission_on_which_the_checker_itself_fails_costs_the_others_nothing
     rows = {
         row["name"]: row for row in csv.DictReader(io.StringIO((tmp_path / "out/marks.csv").read_text("utf-8-sig")))
     }
-    assert rows["An"]["verdict"] == "refused: the checker failed on it: RuntimeError('a mistake')"
+    assert rows["An"]["verdict"].startswith("refused: the checker failed on it: RuntimeError('a mistake'). ")
+    assert "grade it alone with `kvss conform --command`" in rows["An"]["verdict"]
     assert rows[EVIL[1]]["verdict"] == "graded"
     assert len(rows) == len(EVIL)
 

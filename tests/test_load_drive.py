@@ -281,6 +281,12 @@ def test_a_server_that_will_not_store_ends_the_loading() -> None:
         preflight.load_keys(("127.0.0.1", port), options, options.value_size, "0a1b2c3d")
 
 
+def test_a_server_whose_lines_end_in_cr_lf_is_told_so_before_anything_is_measured() -> None:
+    with serving(lambda *_: b"200 OK keys=0\r") as port, pytest.raises(Fail, match="end in CR LF") as told:
+        preflight.check_server(("127.0.0.1", port))
+    assert "End each reply in LF alone" in told.value.remedy
+
+
 @pytest.mark.parametrize("texts", [{}, {"depth": "5"}, {"rate": "3000"}, {"rate": "3000", "depth": "5"}], ids=str)
 def test_requests_that_a_server_never_answered_fail_also_where_they_were_due_before_the_window(
     texts: dict[str, str],

@@ -72,7 +72,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Grade the class and write the results; returns the exit code."""
-    sources = submissions(args.directory, args.out)
+    sources, files = submissions(args.directory, args.out)
+    if files:
+        print(f"kvss grade: not graded, because they are no folders: {escaped(', '.join(files))}", file=sys.stderr)
     given = {name: value for name in ("profile", "budget", "build_budget") if (value := getattr(args, name))}
     settings = replace(read_settings(args.directory), **given)
     output.prepare(args.out, [source.name for source in sources])

@@ -87,22 +87,26 @@ def read_settings(directory: Path) -> ClassSettings:
     return ClassSettings(**said)
 
 
-def submissions(directory: Path, out: Path) -> list[Path]:
-    """Return the folders to grade, sorted by name. If out is a folder beside them, it is left out. Raises Fail."""
-    home, results = directory.resolve(), out.resolve()
+def submissions(directory: Path, out: Path) -> tuple[list[Path], list[str]]:
+    """Return the folders to grade and the names of files beside them, both sorted. Raises Fail.
+
+    If out is a folder beside them, it is left out. A link that leads nowhere is among the folders: `copy` refuses it.
+    """
+    home, results = Path(os.path.realpath(directory)), Path(os.path.realpath(out))
     if results == home or home in results.parent.parents:
         raise Fail(f"--out {out} lies among the files of the submissions", "Give --out a folder of its own.")
     try:
-        found = sorted(
-            path
-            for path in directory.iterdir()
-            if not path.name.startswith(".") and path.is_dir() and path.resolve() != out.resolve()
-        )
+        paths = sorted(path for path in directory.iterdir() if not path.name.startswith(".") and path.name != SETTINGS)
     except OSError as error:
         raise Fail(f"cannot read {directory}: {(error.strerror or str(error)).lower()}", "Give a folder.") from None
+    files = [path.name for path in paths if path.exists() and not path.is_dir()]
+    found = [path for path in paths if path.name not in files and home / path.name != results]
     if not found:
-        raise Fail(f"there is no submission in {directory}", "Put each submission into its own folder, with a run.sh.")
-    return found
+        raise Fail(
+            f"there is no submission in {directory}",
+            "Put each submission into its own folder, with a run.sh; unpack archives first.",
+        )
+    return found, files
 
 
 def recipe(work: Path, settings: ClassSettings) -> Recipe:

@@ -80,7 +80,11 @@ def _grade(source: Path, work: Path, settings: ClassSettings, stop: threading.Ev
     except Refused as refused:
         outcome = replace(nothing, kind=OutcomeKind.REFUSED, why=str(refused))
     except Exception as error:  # whatever one submission does, the others get their marks
-        outcome = replace(nothing, kind=OutcomeKind.REFUSED, why=f"the checker failed on it: {error!r}")
+        why = (
+            f"the checker failed on it: {error!r}. This is a mistake of the checker: grade it alone with `kvss conform "
+            "--command`, and report what it prints."
+        )
+        outcome = replace(nothing, kind=OutcomeKind.REFUSED, why=why)
     remove(work)
     return replace(outcome, duration_s=time.monotonic() - started)
 

@@ -1,5 +1,6 @@
 """A submission under test: starts its command on a port, restarts it after a crash, and ends all its processes."""
 
+import math
 import socket
 import threading
 import time
@@ -17,6 +18,8 @@ PORT_FIELD: Final = "{port}"
 MAX_STARTS: Final = 150
 """A server that has been started so often is not started again; most runs reach their time limit before."""
 
+_ELSEWHERE_S: Final = 3.0
+"""How long a command that listens on other ports may take until it listens on the right one, too."""
 _POLL_S: Final = 0.02
 
 
@@ -102,23 +105,19 @@ class Submission:
         variables = {**self._command.variables, "PORT": port}
         self._keeper = replace(self._command, line=line.replace(PORT_FIELD, port), variables=variables).start()
         start_s = self._command.bounds.start_s
-        started = time.monotonic()
-        while not self._serves():
+        started, elsewhere = time.monotonic(), math.inf
+        while self.port not in (ports := listening_ports(descendants(self._keeper.pid))):
             if self.died:
                 raise self._not_started("")
             if self.stopping.is_set():
                 raise self._not_started("the grading was interrupted")
-            waited_s = time.monotonic() - started
-            if waited_s > start_s * busyness():
-                others = listening_ports(descendants(self._keeper.pid))
-                where = f"; it listens on port {', '.join(map(str, others))}" if others else ""
-                raise self._not_started(f"nothing listens on port {self.port} after {waited_s:.0f} s{where}")
+            now = time.monotonic()
+            if ports:
+                elsewhere = min(elsewhere, now)
+            if now - started > start_s * busyness() or now - elsewhere > _ELSEWHERE_S * busyness():
+                where = f"; it listens on port {', '.join(map(str, ports))}" if ports else ""
+                raise self._not_started(f"nothing listens on port {self.port} after {now - started:.0f} s{where}")
             time.sleep(_POLL_S)
-
-    def _serves(self) -> bool:
-        """Tell whether the command itself, and not another program, listens on the port."""
-        assert self._keeper is not None
-        return listens(self.port) and self.port in listening_ports(descendants(self._keeper.pid))
 
     def _await_free_port(self) -> None:
         until = time.monotonic() + 1.0

@@ -33,7 +33,7 @@ def read_address(host: str | None) -> tuple[str, int]:
 
 
 def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
-    """Send STATS once. Raises Fail if there is no answer, or if it is not KV/1.0."""
+    """Send STATS once. Raises Fail if there is no answer, or if it is not KV/1.0 as the load tester reads it."""
     where = f"{address[0]}:{address[1]}"
     remedy = f"Start a server there: kvss serve {address[0]} {address[1]}, or name another with --host."
     try:
@@ -42,6 +42,12 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
         raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
     if not reply.startswith(OK_PREFIX):
         raise Fail(f"what answers at {where} is not a KV/1.0 server: {shorten(reply)}", remedy, Exit.UNREACHABLE)
+    if reply.endswith(b"\r"):
+        raise Fail(
+            f"the replies of {where} end in CR LF, and every figure would count them as wrong",
+            f"End each reply in LF alone. `kvss conform {where}` shows what else differs.",
+            Exit.UNREACHABLE,
+        )
 
 
 def _ask(address: tuple[str, int], timeout_s: float) -> bytes:

@@ -62,7 +62,8 @@ class Coordinator:
         self.finishing = True  # There is no run to finish yet.
         self.measure_s = inf
         self.resets = 0
-        self._fatal = self._hopeless = ""
+        self._fatal: Fail | None = None
+        self._hopeless = ""
         self._load_s = self._drain_s = self._guard_s = 0.0
         self._server = ServerWatch(0)
         self._started_at = time.time()
@@ -106,7 +107,7 @@ class Coordinator:
         self.finishing = False
         self._phases = None
         self._window = (inf, inf)
-        self._fatal = self._hopeless = ""
+        self._fatal, self._hopeless = None, ""
         self.results = None
         self.resets = 0
         self.collector = Collector()
@@ -131,7 +132,7 @@ class Coordinator:
                 self._load_s = preflight.load_keys(address, options, sizes, token)
             except Fail as fail:
                 # Locust continues after an exception in a listener, so the run is ended in another way.
-                self._fatal = fail.cause
+                self._fatal = fail
                 loaded = False
                 gevent.spawn_later(0.1, self._end)
         workers = self._workers.begin() if self._workers is not None else ()
@@ -207,7 +208,7 @@ class Coordinator:
         with suppress(OutputLost):  # the page has the results
             files.show(self.results or {}, sys.stdout)
         if self._fatal:
-            files.complain(self._fatal)
+            self._fatal.show("kvss load")
         self.runner.stop()
         if parsed.autostart and parsed.autoquit != -1:
             gevent.sleep(parsed.autoquit)
@@ -224,7 +225,10 @@ class Coordinator:
         """Tell whether no server was reached for --kv-give-up seconds, or a requirement can no longer be met."""
         down = self.collector.down_s
         if down and min(down.values()) >= self.options.give_up:
-            self._fatal = f"the server could not be reached for {self.options.give_up:g} s; the results so far are kept"
+            self._fatal = Fail(
+                f"the server could not be reached for {self.options.give_up:g} s; the results so far are kept",
+                "See the server's messages, or wait longer with --kv-give-up.",
+            )
         planned = (
             self.options.rates.arrivals_until(self.measure_s) if self.options.rates and self.measure_s < inf else 0
         )
@@ -289,7 +293,7 @@ class Coordinator:
             except OutputLost as lost:
                 sys.exit(lost.show("kvss load"))
             if self._fatal:
-                files.complain(self._fatal)
+                self._fatal.show("kvss load")
 
     def _conditions(self) -> results.Conditions:
         processes = dict(self._workers.done) if self._workers is not None else {}
@@ -307,7 +311,7 @@ class Coordinator:
             options=texts_of(self.environment.parsed_options),
             processes=processes,
             server=self._server.usage(),
-            ended_because=self._fatal or self._hopeless,
+            ended_because=self._fatal.cause if self._fatal else self._hopeless,
             resets=self.resets,
             workers_lost=self._workers.lost if self._workers is not None else 0,
             users_changed=self._users_changed,

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,11 +26,6 @@ def show(results: dict[str, Any], out: TextIO) -> None:
         out.flush()
     except OSError as error:  # of `locust -f`, whose output is Python's own
         raise OutputLost(error) from None
-
-
-def complain(cause: str) -> None:
-    """Print on stderr why the run ended early."""
-    print(f"kvss load: {cause}", file=sys.stderr, flush=True)
 
 
 def prepare(options: Options) -> None:
