@@ -115,7 +115,7 @@ def test_the_bound_of_a_run_is_two_minutes_at_worst() -> None:
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are not stretched, however busy the machine is."""
-    monkeypatch.setattr("kvss_gevent.conformance.running.runner.busyness", lambda: 1.0)
+    monkeypatch.setattr("kvss_gevent.conformance.running.trials.busyness", lambda: 1.0)
 
 
 @pytest.mark.full

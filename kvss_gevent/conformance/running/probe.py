@@ -34,8 +34,8 @@ class Target:
     """A server under test, and what was learnt about it before the first case.
 
     marker: its reply line to `GET end_key`, which marks the end of a case; None if it does not reply. odd_stats: its
-    STATS has neither form, so that counters are found by their names. first_stats: its reply line to a STATS that was
-    its first request, if that is the line to judge.
+    STATS has neither form, so that counters are found by their names. one_at_a_time: a second client waits until the
+    first one leaves. first_stats: its reply line to a STATS that was its first request, if that is the line to judge.
     """
 
     address: Address
@@ -44,11 +44,12 @@ class Target:
     marker: bytes | None = None
     dialect: Dialect = PLAIN
     odd_stats: bool = False
+    one_at_a_time: bool = False
     first_stats: bytes | None = None
 
 
-def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, bool]:
-    """Return the target with what was learnt, and whether it serves one client at a time. Raises Unreachable."""
+def probe(host: str, port: int, end_key: bytes, plan: Plan) -> Target:
+    """Return the target with what was learnt. Raises Unreachable."""
     timeout_s = plan.timeout_s * busyness()
     address, first = _reach(host, port, timeout_s)
     question = b"KV/1.0 GET " + end_key
@@ -65,7 +66,7 @@ def probe(host: str, port: int, end_key: bytes, plan: Plan) -> tuple[Target, boo
     form = found or STATS_OF.get(plan.profile, README if plan.stats_form == ANY else plan.stats_form)
     if plan.stats_form != ANY:
         form = plan.stats_form
-    return Target(address, form, end_key, marker, dialect, line is not None and found != form), one_at_a_time
+    return Target(address, form, end_key, marker, dialect, line is not None and found != form, one_at_a_time)
 
 
 def first_stats(host: str, port: int, plan: Plan) -> bytes:
