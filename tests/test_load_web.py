@@ -151,3 +151,19 @@ def test_a_reset_begins_both_statistics_anew(processes: int, tmp_path: Path) -> 
 
         urllib.request.urlopen(f"{page}/stats/reset", data=b"", timeout=10).close()
         wait_until(lambda: shown(page) == (0, 0))
+
+
+@pytest.mark.full
+def test_a_run_that_stores_no_keys_does_not_tell_how_long_the_run_before_stored_them(tmp_path: Path) -> None:
+    with serving() as port, locust_page(f"127.0.0.1:{port}", "--kv-out", str(tmp_path)) as (page, _):
+        start = {"user_count": "1", "spawn_rate": "100", "host": f"127.0.0.1:{port}", "run_time": "1s"}
+        load_s = []
+        for preload in ("on", "off"):
+            report = tmp_path / "report.html"  # the last file that is written
+            report.unlink(missing_ok=True)
+            assert ask(f"{page}/swarm", **start, kv_keys="5000", kv_preload=preload)["success"] is True
+            wait_until(report.exists)
+            wait_until(lambda: ask(f"{page}/stats/requests")["state"] == "stopped")
+            load_s.append(json.loads((tmp_path / "results.json").read_text())["window"]["load_s"])
+    assert load_s[0] > 0
+    assert load_s[1] == 0

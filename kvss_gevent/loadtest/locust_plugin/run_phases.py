@@ -23,6 +23,7 @@ from kvss_gevent.loadtest.engine.messages import RunPlan, Update, Window, boot_i
 from kvss_gevent.loadtest.load_options import Options, read_options, texts_of
 from kvss_gevent.loadtest.locust_plugin import server_watch, statistics, user_classes
 from kvss_gevent.loadtest.locust_plugin.live import LiveLines
+from kvss_gevent.loadtest.locust_plugin.run_state import RunState
 from kvss_gevent.loadtest.locust_plugin.server_watch import ServerWatch
 from kvss_gevent.loadtest.locust_plugin.workers import SLACK_S, Workers
 from kvss_gevent.loadtest.report import files, results, thresholds
@@ -62,15 +63,8 @@ class Coordinator:
         self.finishing = True  # There is no run to finish yet.
         self.measure_s = inf
         self.resets = 0
-        self._fatal: Fail | None = None
-        self._hopeless = ""
-        self._load_s = self._drain_s = self._guard_s = 0.0
-        self._server = ServerWatch(0)
-        self._started_at = time.time()
-        self._window = (inf, inf)
-        self._phases: Any = None
-        self._users = 0
-        self._users_changed = False
+        self._guard_s = 0.0
+        self._state = RunState()
         user_classes.leave_out_unnamed(environment)
         user_classes.check_tasks(environment, self.options.open_loop)
         self._take_run_time(environment.parsed_options)
@@ -105,14 +99,10 @@ class Coordinator:
         """Store the keys and set up what the users share; the users start afterwards."""
         self.options = options = read_environment(environment)
         self.finishing = False
-        self._phases = None
-        self._window = (inf, inf)
-        self._fatal, self._hopeless = None, ""
+        self._state = RunState()
         self.results = None
         self.resets = 0
         self.collector = Collector()
-        self._started_at = time.time()
-        self._users_changed = False
         if environment.web_ui is not None:
             environment.web_ui._cancel_run_time_timer()
             self._take_run_time(environment.parsed_options)
@@ -129,10 +119,10 @@ class Coordinator:
             address = preflight.read_address(self.host())
             sizes = next((user.sizes(options) for user in classes if hasattr(user, "sizes")), options.value_size)
             try:
-                self._load_s = preflight.load_keys(address, options, sizes, token)
+                self._state.load_s = preflight.load_keys(address, options, sizes, token)
             except Fail as fail:
                 # Locust continues after an exception in a listener, so the run is ended in another way.
-                self._fatal = fail
+                self._state.fatal = fail
                 loaded = False
                 gevent.spawn_later(0.1, self._end)
         workers = self._workers.begin() if self._workers is not None else ()
@@ -147,11 +137,11 @@ class Coordinator:
             return
         if self._workers is not None:
             self._workers.share_rate()
-        if self._phases is None:
-            self._users = self.runner.target_user_count
-            self._phases = gevent.spawn(self._run_phases)
+        if self._state.phases is None:
+            self._state.users = self.runner.target_user_count
+            self._state.phases = gevent.spawn(self._run_phases)
             return
-        self._users_changed |= self.runner.target_user_count != self._users
+        self._state.users_changed |= self.runner.target_user_count != self._state.users
         if self.environment.reset_stats:
             self.on_reset()
 
@@ -163,13 +153,13 @@ class Coordinator:
         """
         if self.finishing:
             self.collector, self.results = Collector(), None
-        begins, ends = self._window
+        begins, ends = self._state.window
         if self.finishing or not begins <= clock() < ends:
             return
         self.resets += 1
         self.collector = Collector()
-        self._started_at = time.time()
-        self._server.restart()
+        self._state.started_at = time.time()
+        self._state.server.restart()
         if self._workers is not None:
             self._workers.reset(self.resets)
         elif self.run is not None:
@@ -180,20 +170,20 @@ class Coordinator:
         options = self.options
         begins = clock() + options.warmup
         measure_s = min(self.measure_s, _LONGEST_S)
-        self._server = ServerWatch(options.server_pid)
-        self._server.begin_in(options.warmup)
-        self._started_at = time.time() + options.warmup
+        self._state.server = ServerWatch(options.server_pid)
+        self._state.server.begin_in(options.warmup)
+        self._state.started_at = time.time() + options.warmup
         # A worker whose window has ended must not get a reset; a message takes less than this margin.
-        self._window = (begins, begins + measure_s - (0.5 if self._workers is not None else 0.0))
+        self._state.window = (begins, begins + measure_s - (0.5 if self._workers is not None else 0.0))
         logger.info("Warm-up %.1f s, then the measured window", options.warmup)
-        gevent.spawn_later(options.warmup, statistics.begin, self.environment.stats, self._started_at)
+        gevent.spawn_later(options.warmup, statistics.begin, self.environment.stats, self._state.started_at)
         live = gevent.spawn_later(options.warmup, LiveLines(self, sys.stderr).show)
         try:
             if self._workers is not None:
                 self._workers.open_window(asdict(Window(begins, options.warmup, measure_s, boot_id())))
                 self._await(self._workers, begins + measure_s + options.drain + SLACK_S)
             elif self.run is not None:
-                self._drain_s = self.run.measure(begins, measure_s, self._is_dead)
+                self._state.drain_s = self.run.measure(begins, measure_s, self._is_dead)
         finally:
             live.kill(block=False)
         self._end()
@@ -207,8 +197,8 @@ class Coordinator:
             return
         with suppress(OutputLost):  # the page has the results
             files.show(self.results or {}, sys.stdout)
-        if self._fatal:
-            self._fatal.show("kvss load")
+        if self._state.fatal:
+            self._state.fatal.show("kvss load")
         self.runner.stop()
         if parsed.autostart and parsed.autoquit != -1:
             gevent.sleep(parsed.autoquit)
@@ -217,33 +207,20 @@ class Coordinator:
 
     def _await(self, workers: Workers, ends: float) -> None:
         while clock() < ends and workers.lost and not self._is_dead():
-            if clock() > self._window[1] and not workers.owing:
+            if clock() > self._state.window[1] and not workers.owing:
                 break
             gevent.sleep(0.05)
 
     def _is_dead(self) -> bool:
-        """Tell whether no server was reached for --kv-give-up seconds, or a requirement can no longer be met."""
-        down = self.collector.down_s
-        if down and min(down.values()) >= self.options.give_up:
-            self._fatal = Fail(
-                f"the server could not be reached for {self.options.give_up:g} s; the results so far are kept",
-                "See the server's messages, or wait longer with --kv-give-up.",
-            )
-        planned = (
-            self.options.rates.arrivals_until(self.measure_s) if self.options.rates and self.measure_s < inf else 0
-        )
-        for requirement in self.options.require:
-            if why := thresholds.hopeless(requirement, self.collector, planned):
-                self._hopeless = f"the run was ended: {requirement.text} can no longer be met, {why}"
-        return bool(self._fatal or self._hopeless)
+        return self._state.give_up(self.collector, self.options, self.measure_s)
 
     def _deliver_local(self, update: Update) -> None:
         self.collector.add("local", update)
-        statistics.add(self.environment.stats, update.tally, self._started_at + self.measure_s)
+        statistics.add(self.environment.stats, update.tally, self._state.started_at + self.measure_s)
 
     def on_worker_report(self, **_: Any) -> None:
         """Master: correct Locust's start time after it merged a worker's statistics, which begin before the window."""
-        statistics.begin(self.environment.stats, self._started_at)
+        statistics.begin(self.environment.stats, self._state.started_at)
 
     def on_update(self, msg: Any, **_: Any) -> None:
         """Master: add a worker's counts, unless they are from before a reset or the worker is not in the run."""
@@ -259,7 +236,7 @@ class Coordinator:
     def on_quitting(self, **_: Any) -> None:
         """Before the process ends, maybe by Ctrl-C, get the workers' last counts and write the results."""
         self._finish()
-        if self._fatal:
+        if self._state.fatal:
             self.environment.process_exit_code = int(Exit.UNREACHABLE)
         elif self._is_spoilt:
             self.environment.process_exit_code = int(Exit.FAILED)
@@ -292,27 +269,27 @@ class Coordinator:
                 files.show(self.results, sys.stderr if self.environment.parsed_options.json else sys.stdout)
             except OutputLost as lost:
                 sys.exit(lost.show("kvss load"))
-            if self._fatal:
-                self._fatal.show("kvss load")
+            if self._state.fatal:
+                self._state.fatal.show("kvss load")
 
     def _conditions(self) -> results.Conditions:
         processes = dict(self._workers.done) if self._workers is not None else {}
         if self.run is not None:
-            processes["local"] = {**self.run.summary(), "drain_s": self._drain_s}
+            processes["local"] = {**self.run.summary(), "drain_s": self._state.drain_s}
         return results.Conditions(
             host=self.host() or "",
             open_loop=self.options.open_loop,
             users=self.runner.target_user_count,
             user_classes=tuple(user.__name__ for user in self.environment.user_classes),
-            started_at=self._started_at,
-            load_s=self._load_s,
+            started_at=self._state.started_at,
+            load_s=self._state.load_s,
             warmup_s=self.options.warmup,
             planned_s=self.measure_s,
             options=texts_of(self.environment.parsed_options),
             processes=processes,
-            server=self._server.usage(),
-            ended_because=self._fatal.cause if self._fatal else self._hopeless,
+            server=self._state.server.usage(),
+            ended_because=self._state.fatal.cause if self._state.fatal else self._state.hopeless,
             resets=self.resets,
             workers_lost=self._workers.lost if self._workers is not None else 0,
-            users_changed=self._users_changed,
+            users_changed=self._state.users_changed,
         )

@@ -25,7 +25,6 @@ class Worker:
         self.run: Run | None = None
         self._environment = environment
         self._runner = runner
-        self._drain_s = 0.0
         user_classes.leave_out_unnamed(environment)
         environment.events.test_start.add_listener(self.on_test_start)
         environment.events.test_stop.add_listener(self.close)
@@ -35,7 +34,7 @@ class Worker:
         runner.register_message("kvss_reset", self.on_reset)
         runner.register_message("kvss_shares", self.on_shares)
         runner.register_message("kvss_refused", self.on_refused)
-        self._ends_at = inf
+        self._drain_s, self._ends_at = 0.0, inf
         self._parent = os.getppid()
         runner.send_message("kvss_join", admission.application())
         gevent.spawn(self._watch_master)
@@ -45,6 +44,7 @@ class Worker:
         options = read_options(texts_of(environment.parsed_options))
         plan = RunPlan.from_plain(environment.parsed_options.kv_plan)
         self.run = Run(options, plan, self._runner.client_id, self.deliver)
+        self._drain_s, self._ends_at = 0.0, inf
 
     def deliver(self, update: Update) -> None:
         """Send an update to the coordinator, and add it to Locust's own statistics of this process."""
