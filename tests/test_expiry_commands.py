@@ -11,10 +11,10 @@ from plain_stores import BatchStore
 from test_expiry import Clock
 
 from kvss_gevent.core.conversation import Limits
+from kvss_gevent.core.logged_conversation import logged
 from kvss_gevent.core.login import views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
-from kvss_gevent.core.traced import traced
 from kvss_gevent.core.user_file import Role
 from kvss_gevent.server import timeouts
 from kvss_gevent.server.timeouts import RECLAIM_KEYS, reclaim
@@ -37,7 +37,7 @@ def batch_store(clock: Clock) -> Store:
 
 WAYS = {
     "inline": lambda clock: Service(MemoryStore(clock=clock)),
-    "traced": lambda clock: Service(MemoryStore(clock=clock), converse=traced),
+    "logged": lambda clock: Service(MemoryStore(clock=clock), converse=logged),
     "batch stopping early": lambda clock: Service(batch_store(clock)),
     "small slices": lambda clock: Service(MemoryStore(clock=clock), Limits(slice_lines=2)),
 }

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kvss_gevent.core.logged_conversation import logged
 from kvss_gevent.core.session import Session
-from kvss_gevent.core.traced import traced
 from kvss_gevent.models import DEFAULT, MODULES
 from kvss_gevent.server.accepting.listener import check_exposure, listening, listening_for_metrics, shown_address
 from kvss_gevent.settings import signals
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     set_up(config.log_level, config.log_format)
     if config.lab:
         logger.warning("--lab: any client can keep this server busy")
-    converse = traced if config.log_level == "debug" else Session
+    converse = logged if config.log_level == "debug" else Session
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import serve_model
 

@@ -15,13 +15,13 @@ SEEN_BYTES: Final = 600
 """How much of a request line is kept until its reply: enough for any key."""
 
 
-def traced(server: Shared) -> Conversation:
+def logged(server: Shared) -> Conversation:
     """Return a new session with a log of its requests."""
-    return TracedConversation(Session(server))
+    return LoggedConversation(Session(server))
 
 
-class TracedConversation:
-    """Another conversation, with a log line for each request: verb, key and the code of the reply, never a value."""
+class LoggedConversation:
+    """Another conversation, with a log line for each request: command, key and the code of the reply, never a value."""
 
     __slots__ = ("_inner", "_requests", "_started")
 
