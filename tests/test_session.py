@@ -11,15 +11,15 @@ from reference_server import State, answer, is_of_another_protocol
 
 from kvss_gevent.conformance import CASES
 from kvss_gevent.core.conversation import Limits
+from kvss_gevent.core.logged_conversation import logged
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
-from kvss_gevent.core.traced import traced
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.memory import MemoryStore
 
 WAYS = {
     "inline": lambda limits: Service(MemoryStore(), limits),
-    "traced": lambda limits: Service(MemoryStore(), limits, converse=traced),
+    "logged": lambda limits: Service(MemoryStore(), limits, converse=logged),
     "batch": lambda limits: Service(BatchStore(), limits),
     "batch stopping early": lambda limits: Service(BatchStore(at_most=2), limits),
 }
@@ -288,7 +288,7 @@ def test_a_full_memory_store_refuses_put_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("store", [MemoryStore(), BatchStore()], ids=["table", "batch"])
 def test_a_traced_session_logs_requests_and_codes_and_no_value(store, caplog: pytest.LogCaptureFixture) -> None:
-    session = Service(store, Limits(slice_lines=2), converse=traced).open()
+    session = Service(store, Limits(slice_lines=2), converse=logged).open()
     with caplog.at_level(logging.DEBUG, "kvss"):
         feed(session, b"KV/1.0 PUT a secret\nKV/1.0 GET a\nKV/1.0 G", b"ET a\n", b"my password\nKV/1.0 STATS\r\n")
     assert caplog.messages == [
