@@ -1,8 +1,9 @@
-"""The memory that all clients together hold: half lines that came in, and replies that clients do not take.
+"""The memory that all clients together hold: lines of which only a part has come, and replies that they do not take.
 
 Each client has bounds of its own, but a thousand clients need a common one. Memory is counted where it grows: when a
-receive buffer is full, and when the kernel does not take replies. Past the bound the client that holds most is cut off,
-then the next. Memory that clients no longer hold is given back to the system, if the C library can do that.
+receive buffer is full, and when the kernel does not take replies. If all clients together exceed the bound, the one
+that holds most is disconnected, then the next. Memory that clients no longer hold is given back to the system, if the C
+library can do that.
 """
 
 import ctypes
@@ -39,7 +40,7 @@ def default_bound() -> int:
 
 
 def _on_a_thread() -> None:
-    """Have the C library give its free pages back, without holding up the event loop. Only glibc can."""
+    """Give the free pages of the C library back to the system, on a thread. Only glibc can do this."""
     if os.name == "posix" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         pool: Any = gevent.get_hub().threadpool
         pool.apply(trim, (0,))
@@ -83,10 +84,10 @@ class ClientMemory:
         self._total -= self._held.pop(connection, 0)
 
     def give_back(self) -> None:
-        """Give memory back where clients held much and now hold less than half of it. To be called now and then.
+        """Give memory back where clients held much and now hold less than half of it. Call it now and then.
 
-        Large blocks that came and went leave holes between small ones: 33 MiB where 40 clients sent values of 900 KB.
-        The allocator by itself returns only what lies behind the last block.
+        Large blocks that are freed leave holes between small ones: 33 MiB after 40 clients had sent values of 900 KB.
+        The allocator itself gives back only what lies behind the last block.
         """
         now_s = time.monotonic()
         if self._peak >= max(WORTH_BYTES, self._total * 2) and now_s >= self._may_trim_s:

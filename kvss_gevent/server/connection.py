@@ -20,16 +20,16 @@ LINGER_0 = struct.pack("ii", 1, 0)
 
 UNREAD_BYTES = 64 << 10
 MOST_UNREAD_BYTES = 8 << 20
-"""Read of a client at its end, at most: Linux lets a socket hold 6 MiB by itself."""
+"""The most that is read of a client when its connection is closed. Linux lets a socket hold 6 MiB."""
 
 LINE_OBJECT_BYTES = 56
 """What a line takes beside its bytes: the head of the object, and its place in a list."""
 
 
 class ClientSocket(socket.SocketType):
-    """The socket of an accepted client, with no methods in Python.
+    """The socket of an accepted client, without the Python methods of socket.socket.
 
-    With those of socket.socket, accepting and ending a client that has left takes 48 us and not 40. A gevent socket
+    With these methods, to accept and end a client that has left takes 48 us and not 40. A gevent socket
     also has watchers, which cost memory and would not be used. OpenSSL needs the weak reference.
     """
 
@@ -111,10 +111,10 @@ class Connection:
 
 
 def close(sock: socket.SocketType) -> None:
-    """Close a socket that does not block, in a way that the last reply arrives.
+    """Close a non-blocking socket so that the last reply still arrives.
 
     If bytes are unread, the kernel sends a reset, which can overtake a reply. So they are read first, but no more than
-    a socket holds: a client that goes on sending must not keep the loop.
+    a socket holds: a client that does not stop sending must not occupy the event loop.
     """
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -129,7 +129,7 @@ def close(sock: socket.SocketType) -> None:
 def has_left(sock: socket.SocketType) -> bool:
     """Tell whether a new client has closed its connection and sent nothing.
 
-    In a storm of connections most have. To accept and end one takes 45 us this way, and 90 us with a greenlet.
+    In a storm of connections most clients have. To accept and end one takes 45 us this way, and 90 us with a greenlet.
     """
     try:
         return not sock.recv(1, socket.MSG_PEEK)
@@ -156,7 +156,7 @@ def host_of(address: Any) -> str:
 
 
 def as_lines_bytes(data: bytes) -> int:
-    """Return the memory that received bytes take once they are cut into lines, which wait."""
+    """Return the memory that received bytes take as lines that wait to be run."""
     return len(data) + LINE_OBJECT_BYTES * data.count(b"\n")
 
 

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvss")
 
 SHORT_QUEUE = 16
-"""If more clients wait to be accepted, no client is left to a freer worker: a storm would get in one in 2 ms."""
+"""If more clients wait, none is left to a worker with fewer clients. In a storm, each would cost a pause of LEAVE_S."""
 
 PAUSE_S = 0.5
-"""How long accepting rests if not even a refusal could be sent."""
+"""How long the server accepts nobody after it could not even send a refusal."""
 
 LEAVE_S = 0.002
 """How long a new client is left to a worker with fewer clients. Without it, one worker of four got 52 of 64 clients."""
 
 GRACE_S = 1.0
-"""Time for connections that were reset at the end of a drain to end."""
+"""How long the end of a drain waits for the connections that it has reset."""
 
 
 Accepted = tuple[Connection | None, None]
 NOBODY: Accepted = (None, None)
-"""An accepted connection that is closed already; the turn goes on to the next one."""
+"""Instead of a connection that is closed already: the turn goes on with the next client."""
 
 
 class KVServer(StreamServer):  # type: ignore[misc]
@@ -87,9 +87,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
         return self.config
 
     def do_read(self) -> Accepted | None:
-        """Accept one connection, or refuse it with 500 if there is no room (rule 10). None ends the turn."""
+        """Accept one connection, or refuse it with 500 if there is no room (rule 10). Returning None ends the turn."""
         if not self._left_it and self._someone_is_freer() and self._queue.length() <= SHORT_QUEUE:
-            self._left_it = True  # only once: the other worker may be stuck, or as busy
+            self._left_it = True  # each client only once: the other worker may hang, or be as busy
             self.stop_accepting()
             gevent.spawn_later(LEAVE_S, self._accept_again)
             return None
@@ -110,7 +110,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
             sock.close()
             return NOBODY
         if not isinstance(address, tuple):
-            address = ""  # the path that a client of the Unix socket may have: any bytes, of its own choice
+            address = ""  # a client of a Unix socket may choose a path, of any bytes
         host = host_of(address)
         if why := self._admission.let_in(host, self.service.connections()):
             self._admission.refuse(sock, why)
@@ -168,5 +168,5 @@ class KVServer(StreamServer):  # type: ignore[misc]
 
 
 def _nobody() -> bool:
-    """The answer where there is only one worker."""
+    """Stands for WorkerContext.someone_is_freer if there is only one worker."""
     return False

@@ -140,7 +140,7 @@ class _Running:
         observer: Observer | None,
     ) -> None:
         self.alone = worker is None
-        """The supervisor tells what concerns all workers."""
+        """Whether there is no supervisor, which logs what concerns all workers and tells it to the service manager."""
         self.config = config
         self.service = service
         self.reread = outside.reread

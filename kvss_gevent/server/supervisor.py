@@ -40,9 +40,9 @@ class RestartTimes:
     """When workers are restarted and killed, and how long they are waited for."""
 
     ready_s: float = 120.0
-    """At the start of the server, the time for a worker to open its store and to accept."""
+    """How long a worker may take, at the start of the server, to open its store and to accept."""
     first_delay_s: float = 0.1
-    """After the first death. The delay doubles with each further death of the same worker."""
+    """The delay of the restart after the first death. It doubles with each further death of the same worker."""
     longest_delay_s: float = 5.0
     reset_after_s: float = 10.0
     """A worker that ran this long restarts after the first delay again."""
@@ -97,7 +97,7 @@ class _Worker:
 
 
 class Supervisor:
-    """The parent's side: keeps `count` processes running `work`.
+    """The parent's side: keeps `count` processes running, which run `work`.
 
     work is called in each child with its WorkerContext and returns the child's exit code.
     """
@@ -153,7 +153,7 @@ class Supervisor:
         return self._end_all()
 
     def _pass_on(self, reload: Callable[[], None]) -> None:
-        """Pass signals on to the workers. A report is for one of them, which knows the counters of all."""
+        """Pass signals on to the workers. Only one worker is told to report, because it knows the counters of all."""
         while self._pending:
             number = self._pending.pop(0)
             running = [worker.pid for worker in self._workers if worker.pid]
@@ -195,7 +195,7 @@ class Supervisor:
                 worker.delay_s = 0.0
             worker.delay_s = min(worker.delay_s * 2 or self._times.first_delay_s, self._times.longest_delay_s)
             worker.due_s = now_s + worker.delay_s
-            self._listener.listen(BACKLOG)  # it may have made the queue short, see ListenQueue
+            self._listener.listen(BACKLOG)  # the dead worker may have made the queue short, see ListenQueue
             logger.warning("worker %d ended with %s; it restarts in %g s", worker.number, _shown(code), worker.delay_s)
 
     def _start_due(self) -> None:

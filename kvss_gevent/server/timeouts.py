@@ -33,7 +33,7 @@ RECLAIM_KEYS = 64
 RECLAIM_SLICE_S = 0.001
 """The longest time for forgetting keys in one go. A number of keys is no bound: on a slow machine 500 took 2.5 ms."""
 RECLAIM_LATEST_S = 0.002
-"""Before each go, keys wait until the event loop is idle, but no longer than this."""
+"""Each go waits until the event loop is idle, but no longer than this."""
 
 
 @runtime_checkable
@@ -90,7 +90,7 @@ def sweep(
             if number % SWEEP_SLICE == SWEEP_SLICE - 1:
                 gevent.sleep(NEXT_TURN_S)
             if connection not in connections:
-                continue  # it ended in a pause, and its memory is given back
+                continue  # it ended during a pause, so it must not be counted again
             if now_s - connection.opened_s >= ADMISSION_S and not (
                 connection.transport.is_ready() and is_admitted(connection.session)
             ):
@@ -109,7 +109,7 @@ def sweep(
 
 
 def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
-    """Tell whether a client is quiet enough for --hibernate. With half a line kept, it is not worth it."""
+    """Tell whether a client is quiet enough for --hibernate. A client with a half-sent line is not."""
     return (
         0 < config.hibernate_s <= now_s - connection.quiet_since_s
         and connection.wake is not None
@@ -122,7 +122,8 @@ def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
 def _look_at(connection: Connection, config: Config, now_s: float) -> None:
     session = connection.session
     line = None if connection.sending else session.partial
-    if line is not connection.line:  # only a new line counts: sending it byte by byte does not help
+    # The time of a line begins with its first byte: a client that sends the rest byte by byte gains no time.
+    if line is not connection.line:
         connection.line = line
         connection.line_since_s = now_s
     elif line is not None and 0 < config.line_timeout_s <= now_s - connection.line_since_s:

@@ -17,7 +17,7 @@ class Transport(NamedTuple):
     """The functions of one connection's transport; both raise BlockingIOError where nothing can be done now."""
 
     recv: Callable[[int], bytes]
-    """Receives about so many bytes; b"" at the end. What is not received is in the socket, whose event tells of it."""
+    """Receives about so many bytes; b"" at the end. The rest stays in the socket, which then stays readable."""
     send: Callable[[Any], int]
     """Sends bytes; returns how many were taken."""
     is_ready: Callable[[], bool]
@@ -37,7 +37,7 @@ def plain(sock: socket.SocketType) -> Transport:
 
 
 def tls(context: ssl.SSLContext) -> MakeTransport:
-    """Return what makes transports with TLS (rule 13)."""
+    """Return a function that makes transports with TLS (rule 13)."""
 
     def make(sock: socket.SocketType) -> Transport:
         one = TlsTransport(sock, context)

@@ -16,7 +16,7 @@ logger = logging.getLogger("kvss")
 
 REFUSAL_LOG_INTERVAL_S = 10.0
 RATE_INTERVAL_S = 1.0
-"""In this time one address may open as many connections as it may have open."""
+"""In this time, one address may open as many new connections as it may have open at once."""
 
 
 class Admission:

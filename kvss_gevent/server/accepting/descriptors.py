@@ -32,12 +32,12 @@ def raise_limit(wanted: int | None = None) -> int | None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):
-        return soft  # the true limit of macOS is lower than the one it tells
+        return soft  # macOS allows fewer than it reports
     return None if wanted == resource.RLIM_INFINITY else wanted
 
 
 def fit(config: Config, *, tell: bool = True) -> Config:
-    """Make room for config.max_connections, or lower it to the room there is; 0 takes all room. tell logs a warning."""
+    """Raise the limit for config.max_connections, or lower that to fit; 0 becomes all that fit. tell: log a warning."""
     used = max(RESERVED, open_now() + RESERVED // 2)
     wanted = config.max_connections
     limit = raise_limit(wanted + used if wanted else None)

@@ -210,8 +210,9 @@ def _listen_unix(path: str) -> socket.socket:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Take turns with other servers: one must not take another's socket, not listening yet, for a stale one.
+    """Take turns with other servers that make a socket in this directory.
 
+    Otherwise one could find the socket of another before that listens, take it for a stale one, and remove it.
     Raises OSError if another program keeps the lock of the directory.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -223,7 +224,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from others that had its path before or later; None where there is none."""
+    """Return what identifies the file that is at a path now; None if there is none. Another file there has another."""
     try:
         found = os.lstat(path)
     except OSError:

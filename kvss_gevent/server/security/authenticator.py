@@ -1,7 +1,7 @@
 """Checks passwords on a thread beside the event loop, and limits how many each address may try (rule 12).
 
-A password costs 40 ms of a processor. A guess waits for its turn at the thread. After wrong guesses it also waits for a
-time that grows. A client that guesses too often sees no other difference.
+To check a password costs 40 ms of CPU. A guess waits for its turn at the thread. After wrong guesses of the same
+address it also waits for a time, which grows. A client that guesses too often sees only that replies come later.
 """
 
 import os
@@ -31,7 +31,7 @@ FORGET_S: Final = 60.0
 """After this time without a failure an address starts again without a delay."""
 MOST_ADDRESSES: Final = 10_000
 NICE: Final = 10
-"""By how much nicer than the event loop the thread is. A busy loop gets 90 % of a processor that both share.
+"""By how much the thread is nicer than the event loop. If both share a processor, a busy loop gets 90 % of it.
 
 Without it, an honest client's p99 was 60 to 220 ms beside a flood of guesses, and with it 12 ms
 (`python -m bench.safety.attack`).
@@ -74,7 +74,7 @@ class Authenticator:
         return user
 
     def _wait_for_address(self, address: str) -> bool:
-        """Wait for the turn of a guess; return whether it has one."""
+        """Wait for the turn of a guess; return whether its turn came."""
         now_s = time.monotonic()
         failures, next_s, seen_s = self._seen.get(address, (0, 0.0, 0.0))
         if now_s - seen_s > FORGET_S:
@@ -93,7 +93,7 @@ class Authenticator:
             self._seen.popitem(last=False)
 
     def drain(self) -> None:
-        """Refuse all guesses that are not being checked, and all later ones: the server ends, and waits for answers."""
+        """Refuse at once all guesses that wait or come later: the server ends, and their clients wait for an answer."""
         self._drains.set()
 
     def close(self) -> None:
@@ -103,9 +103,9 @@ class Authenticator:
 
 def _check(users: Users, name: bytes, password: bytes) -> User | None:
     """Check a password on the thread, which gives way to the event loop."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own by this call
+    if sys.platform == "linux":  # on other systems this call sets no thread's priority
         loop, thread = os.getpid(), threading.get_native_id()
         if thread != loop:
-            with suppress(OSError):  # the priority stays; 19 is the most
+            with suppress(OSError):  # not allowed: the priority stays as it is
                 os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, loop) + NICE)
     return users.authenticate(name, password)

@@ -41,12 +41,12 @@ class Protection:
         )
 
     def drain(self) -> None:
-        """Answer logins that wait at once: the server ends."""
+        """Answer all waiting logins at once, because the server ends."""
         if self.authenticator is not None:
             self.authenticator.drain()
 
     def reload(self, config: Config) -> None:
-        """Read users and certificates again. What cannot be read stays as it was, and that is logged."""
+        """Read users and certificates again. If one cannot be read, the old one stays in use, and the log says so."""
         try:
             if self.authenticator is not None:
                 self.authenticator.users = _users(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 64 << 10
-"""Plain bytes given to OpenSSL at a time. Of these it keeps one record that the kernel has not taken."""
+"""Plain bytes that are given to OpenSSL at a time. It keeps at most one record that the kernel has not taken."""
 RECORD_BYTES = 16 << 10
 """The most plain bytes that a record can have."""
 HELLO = 0x16
@@ -39,17 +39,17 @@ class TlsError(OSError):
 class TlsTransport:
     """The encrypted side of one accepted socket, which does not block.
 
-    recv and send behave as the socket's own: they raise BlockingIOError where the kernel has nothing, or no room.
-    recv returns all of a record, so that no plain byte is left here while somebody waits for the socket: what is not
-    received yet is in the kernel, whose event tells of it. After BlockingIOError send must be called again with the
-    same bytes.
+    recv and send behave like the socket's own: they raise BlockingIOError if the kernel has no bytes, or no room. recv
+    returns a whole record, so that no decrypted byte is left here while somebody waits for the socket. All that is not
+    received yet is in the kernel, and the socket is readable. After BlockingIOError, call send again with the same
+    bytes.
     """
 
     __slots__ = ("_greeted", "_pending", "_read", "_sock", "_tls", "_write", "ready")
 
     def __init__(self, sock: socket.SocketType, context: ssl.SSLContext) -> None:
         self._sock = sock
-        # SSLSocket is made of this object, and so is gevent's. SSLSocket would take the socket away from its owner.
+        # This is the object inside SSLSocket, and inside gevent's. SSLSocket would take the socket away from its owner.
         # SSLObject, which takes and gives bytes, costs 5 us more a request, for buffers and calls.
         self._tls: Any = context._wrap_socket(sock, server_side=True)  # type: ignore[attr-defined]
         self._read, self._write, self._pending = self._tls.read, self._tls.write, self._tls.pending
@@ -60,7 +60,7 @@ class TlsTransport:
     def recv(self, room: int) -> bytes:
         """Return decrypted bytes; b"" at the end of the stream. Raises BlockingIOError, PlainClientError, TlsError.
 
-        At most one record is received, all of it, also where it is more than fits the room.
+        At most one record is received. It is returned whole, even if it is longer than `room`.
         """
         try:
             if not self.ready and not self._shake_hands():
@@ -77,7 +77,7 @@ class TlsTransport:
         return data
 
     def _shake_hands(self) -> bool:
-        """Take the handshake as far as it goes, or raise; returns False where the client left before its first byte."""
+        """Continue the handshake, or raise; returns False if the client left before its first byte."""
         if not self._greeted:
             first = self._sock.recv(1, socket.MSG_PEEK)
             if not first:
@@ -105,7 +105,7 @@ class TlsTransport:
             if self.ready:
                 self._tls.shutdown()
         except OSError:
-            pass  # the client has not closed its side yet, and need not
+            pass  # the client has not closed its side yet, and does not have to
 
 
 def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -115,11 +115,11 @@ def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # a handshake costs 100 times a request, and one is enough
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a handshake costs as much as 100 requests, and one is enough
     # A connection may end without a TLS close: most clients do so, and so does this server when it stops. Without this
     # option OpenSSL answers with a fatal alert, and a client that reads the alert together with replies loses the
     # replies.
-    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL 1.1 needs none
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL 1.1 does not need it
     context.load_cert_chain(cert, key)
     if client_ca is not None:
         context.load_verify_locations(client_ca)
