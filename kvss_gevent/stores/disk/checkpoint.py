@@ -1,13 +1,12 @@
 """The way back after a power loss for a disk store that does not sync each commit. --sync always does not need it.
 
 Without syncs, both meta pages of LMDB may reach the disk before the pages that they point to. So the file is synced
-once a second. The meta page of that moment is kept beside it, in `PATH-checkpoint`, with the identity of this run of
-the kernel. A read transaction of that moment is held until the next one, because LMDB does not reuse a page that a
-reader may see. If another run of the kernel opens the store, the meta page is put back: the file is as it was at that
-moment.
+once a second. The meta page of that moment is kept beside it, in `PATH-checkpoint`, with the id of this boot of the
+machine. A read transaction of that moment is held until the next one, because LMDB does not reuse a page that a reader
+may see. If the store is opened after another boot, the meta page is put back: the file is as it was at that moment.
 
-`PATH-checkpoint` has two slots of a fixed size, written in turn. A write that is cut leaves the other slot. And no
-checkpoint needs new room: on a full disk the room of deleted keys becomes free only by a checkpoint.
+`PATH-checkpoint` has two slots of a fixed size, which are written in turn. If a write is cut off, the other slot is
+still whole. A checkpoint needs no new room: on a full disk only a checkpoint frees the room of deleted keys.
 """
 
 import fcntl
@@ -42,7 +41,7 @@ _TXN_ID_AT = 144
 
 
 def boot_id() -> bytes:
-    """Return the identity of this run of the kernel."""
+    """Return the id of this boot of the machine."""
     return BOOT_ID.read_bytes().strip()
 
 
@@ -84,7 +83,7 @@ def recover(path: Path) -> None:
 
 
 def _meta_page(page: bytes, number: int) -> bytes:
-    """Return a checkpoint's meta page for page 0 or 1. That of the other parity gets the older transaction number."""
+    """Return a checkpoint's meta page as page 0 or 1. LMDB uses the one with the newer transaction number."""
     copy = bytearray(page)
     _PAGE_NUMBER.pack_into(copy, 0, number)
     (txn_id,) = _TXN_ID.unpack_from(page, _TXN_ID_AT)
@@ -94,7 +93,7 @@ def _meta_page(page: bytes, number: int) -> bytes:
 
 
 def _parse(side: Path) -> tuple[bytes, bytes]:
-    """Return the run of the kernel and the meta page of the last whole checkpoint."""
+    """Return the boot and the meta page of the last whole checkpoint."""
     deadline_s = time.monotonic() + LOCK_S
     while not (content := side.read_bytes()).strip(b"\0") and time.monotonic() < deadline_s:
         time.sleep(0.01)  # another server is making it
@@ -112,7 +111,7 @@ def _parse(side: Path) -> tuple[bytes, bytes]:
 
 
 def _slot(content: bytes) -> tuple[int, bytes, bytes] | None:
-    """Return number, run of the kernel and page of a slot; None if it is not whole."""
+    """Return number, boot and page of a slot; None if the slot is not whole."""
     if len(content) < _SLOT.size or not content.startswith(_HEAD):
         return None
     _, checksum, number, length = _SLOT.unpack_from(content)
@@ -124,7 +123,7 @@ def _slot(content: bytes) -> tuple[int, bytes, bytes] | None:
 
 
 def mark(path: Path, page: bytes) -> None:
-    """Write a checkpoint into the older slot. An empty page means that there is no way back. Raises OSError."""
+    """Write a checkpoint into the older slot. With an empty page there is nothing to go back to. Raises OSError."""
     side = mark_file(path)
     descriptor = os.open(side, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -186,7 +185,7 @@ class Checkpoints:
         self._held = held
 
     def write_again(self) -> None:
-        """Write what the file holds once more, in its place. Raises lmdb.Error and OSError.
+        """Write all that the file holds again, in the same places. Raises lmdb.Error and OSError.
 
         Needed before the sync that follows a failed one: the kernel counts the pages of a failed sync as written, and
         the next sync succeeds without them.

@@ -91,10 +91,10 @@ class DataFile:
         self._page_bytes: int = self.environment.stat()["psize"]
 
     def lost(self, last_page: int | None) -> tuple[str, bool]:
-        """Return why a write would not be found at this path any more, and whether reading is unsafe, too.
+        """Return why writes here would be lost to whoever opens the path, and whether reading is unsafe, too.
 
-        Empty and False while all is well. A file that was cut off must not be read: a mapped page behind its end would
-        kill the process. last_page: number of the last page in use; None where the environment is closed.
+        The cause is empty while all is well. A file that was cut off must not be read: a mapped page behind its end
+        would kill the process. last_page: number of the last page in use; None where the environment is closed.
         """
         try:
             found = self.real.stat()
@@ -146,7 +146,7 @@ def _refuse_foreign(path: Path, real: Path) -> None:
 def _allocate_lock(lock: Path) -> None:
     """Allocate the lock file's blocks: LMDB maps its holes, and filling one on a full disk kills the process.
 
-    A file that has them is not opened: closing it would release the locks that this process may hold on it.
+    If the file has its blocks, it is not opened, because closing it would release the locks of this process on it.
     """
     if lock.exists() and lock.stat().st_blocks * 512 >= LOCK_BYTES:
         return
@@ -175,7 +175,7 @@ def _open(path: Path, synced: bool, max_bytes: int, readonly: bool) -> lmdb.Envi
 
 
 def _disk_bytes(directory: Path) -> int:
-    """Return the size of the file system: no file on it becomes larger."""
+    """Return the size of the file system, which no file on it can exceed."""
     disk = os.statvfs(directory)
     return max(disk.f_blocks * disk.f_frsize, MIN_BYTES)
 
@@ -183,7 +183,7 @@ def _disk_bytes(directory: Path) -> int:
 def _check_whole(path: Path, real: Path, environment: lmdb.Environment) -> None:
     """Refuse a file that has been cut off: reading a mapped page after its end would kill the process.
 
-    A last page that one transaction took and gave back is never written. So a file may be short and whole.
+    LMDB never writes a last page that one transaction took and gave back. So a short file may still be whole.
     """
     expected_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if real.stat().st_size < expected_bytes:

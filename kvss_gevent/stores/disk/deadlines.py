@@ -25,9 +25,9 @@ PERMANENT: Final = FORMAT_1 + bytes(8)
 HEADER_BYTES: Final = len(PERMANENT)
 
 COUNTED_KEYS: Final = 10_000
-"""STATS tells at most this many ended keys from the others; 2 ms of work."""
+"""STATS leaves out at most this many keys that have ended; 2 ms of work."""
 _LONGEST_KEY_BYTES: Final = 511 - 8
-"""The index holds a hash of a longer key: with eight bytes more, the key would be too long for LMDB."""
+"""Of a longer key the index holds a hash: with the eight bytes of a deadline, it would be too long for LMDB."""
 
 OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
 NOT_FOUND = LINE[Status.NOT_FOUND]
@@ -71,7 +71,7 @@ class Deadlines:
         return None
 
     def replaced(self, txn: Any, key: bytes, old: bytes | None) -> bool:
-        """Take the old record of a key out of the index; return whether there was one that had not ended."""
+        """Remove the old record of a key from the index; return whether there was a record that had not ended."""
         if old is None:
             return False
         if old[:HEADER_BYTES] == PERMANENT:

@@ -2,8 +2,8 @@
 
 LMDB is copy-on-write: a commit writes new pages, syncs them, then writes one of two meta pages, synced. Readers never
 wait and see the last commit. A process that is killed at any point leaves the last commit. From the start the map is as
-large as the file may ever become: it is address space and costs nothing. It moves only if another server lets the file
-become larger than this one would; see map_lock.py.
+large as the file may ever become; it is only address space, and costs nothing. It moves only if another server with a
+larger --max-disk lets the file grow; see map_lock.py.
 """
 
 import errno
@@ -29,7 +29,7 @@ from kvss_gevent.stores.disk.reserve import is_full
 logger = logging.getLogger("kvss")
 
 OUR_KEYS = (MARKER_KEY, DEADLINES)
-"""Entries in the file that are not a client's. A file that is opened read-only may lack the second."""
+"""Entries in the file that no client has stored. A file that is opened read-only may lack the second."""
 
 RECLAIMED_KEYS = 500
 """Ended keys that one transaction deletes besides what clients asked for: 2 ms of work.
@@ -38,7 +38,7 @@ More of them make a transaction longer: each lies on another page, which is copi
 transaction, deleting two million takes two thirds of the time, but a client's write waits five times as long.
 """
 RECLAIM_S = 0.002
-"""The longest time for deleting them without a thread (sync none), when no other client is served meanwhile."""
+"""The longest time for deleting them without a thread (sync none): no other client is served meanwhile."""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 LOG_INTERVAL_S = 10.0
@@ -48,7 +48,7 @@ TURN_S = 10.0
 HELD_S = 9.0
 """The longest wait for another process's transaction. GroupCommit gives up later, so the log has this cause."""
 HELD_INLINE_S = 2.0
-"""The same without a thread (sync none), when no client is served meanwhile."""
+"""The same without a thread (sync none): no other client is served meanwhile."""
 
 RESERVED_PAGES = 32
 """Pages that PUT leaves free under --max-disk, because LMDB needs new pages to delete, too."""
@@ -95,7 +95,7 @@ class DiskStore:
         """Run GETs and TTLs on the last committed state, without waiting for a writer. Raises StoreError."""
         environment = self.environment
         reading = environment.map.reading
-        # The same as look, without its calls of Python: they take 1.5 times as long as the rest. Rare cases go there.
+        # The same as look, without its function calls, which take 1.5 times as long as the rest. look does rare cases.
         if not environment.unreadable and reading.acquire(False):
             try:
                 with environment.handle.begin() as txn:
@@ -110,8 +110,8 @@ class DiskStore:
         """Run jobs, each a batch with its limit_bytes, in order and in one transaction; return the replies of each.
 
         On return the writes are committed, and synced as this store promises. Commands that failed get 500. If the disk
-        fails, these are all writes. If there is no room, only those that need room: each job, and if need be each
-        command, then has a transaction of its own. Never raises StoreError. tries: transactions at most.
+        fails, all writes have failed. If there is no room, only those have that need room: each job then gets its own
+        transaction, and if needed each command. Never raises StoreError. tries: the most transactions.
         """
         environment = self.environment
         writing = environment.map.writing
@@ -141,7 +141,7 @@ class DiskStore:
         return HELD_INLINE_S if self._sync == "none" else HELD_S
 
     def _after_fault(self, fault: "lmdb.Error | _NoRoom", jobs: Sequence[Job], tries: int) -> list[list[bytes]]:
-        """Mend what made a transaction fail and run its jobs again, together or apart; refuse them where that fails."""
+        """Remove what made a transaction fail and run its jobs again, together or alone; refuse jobs that fail."""
         cause = str(fault)
         again = False
         if isinstance(fault, lmdb.MapResizedError):
@@ -153,7 +153,7 @@ class DiskStore:
         elif isinstance(fault, lmdb.Error):
             self.environment.mend()
         elif self._sync == "interval" and self.environment.unsynced:
-            self.environment.sync()  # the pages that only the last checkpoint held become free
+            self.environment.sync()  # this frees the pages that only the last checkpoint needed
             again = True
         elif len(jobs) > 1:
             return [self.transact([job])[0] for job in jobs]

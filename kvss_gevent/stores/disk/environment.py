@@ -26,7 +26,7 @@ KEEP_INTERVAL_S = 0.25
 READER_CHECK_INTERVAL_S = 10.0
 CLOSE_S = 10.0
 TRIES = 10
-"""Transactions that are begun for one request at most, while other servers let the file grow."""
+"""The most transactions that are begun for one request while other servers let the file grow."""
 
 Result = TypeVar("Result")
 
@@ -37,8 +37,7 @@ class DiskEnvironment:
     handle, deadlines: use them while holding a lock of `map`; they may be replaced afterwards. lost: why nothing can be
     written until the server is started again. unreadable: whether reading is unsafe, too. unsyncable: why nothing can
     be written until a sync succeeds. unsynced: whether something is committed and not synced; set by the committer.
-    most_pages: how many pages the file may have. write_mutex: None where nothing
-    is written. Raises CannotOpen.
+    most_pages: how many pages the file may have. write_mutex: None if the store is read-only. Raises CannotOpen.
     """
 
     handle: Any
@@ -81,7 +80,7 @@ class DiskEnvironment:
         if self._sync == "interval":
             self._checkpoints.take()
         elif mark_file(self.path).exists() or self._sync == "none":
-            self.handle.sync(True)  # a server that was killed may not have
+            self.handle.sync(True)  # a server that was killed may not have synced
             if self._sync == "none":
                 mark(self.path, b"")
             else:
@@ -101,7 +100,7 @@ class DiskEnvironment:
         return mutex is not None and mutex.is_stuck(lambda: self.handle.info()["last_txnid"], held_s)
 
     def look(self, work: Callable[[Any], Result]) -> Result:
-        """Return what `work` makes of a read transaction of the last committed state. Raises StoreError."""
+        """Call `work` with a read transaction of the last committed state, and return its result. Raises StoreError."""
         for _ in range(TRIES):
             if self.unreadable:
                 raise StoreError(self.lost)
@@ -137,7 +136,7 @@ class DiskEnvironment:
         if self.lost:
             return  # another file may be at the path now
         try:
-            with self.map.alone():  # a reader inside would crash
+            with self.map.alone():  # a reader that is in a transaction would crash
                 self._checkpoints.drop()
                 self._file.close()
                 self._open()
@@ -158,7 +157,7 @@ class DiskEnvironment:
             return True
 
     def hold_still(self) -> None:
-        """The disk is full: bound the store by the pages that the file has. PUT can use again what DEL frees."""
+        """The disk is full: let the store use only the pages that the file has. PUT can reuse what DEL frees."""
         if not self._disk_is_full:
             self._disk_is_full = True
             self.most_pages = self.handle.info()["last_pgno"] + 1
@@ -188,7 +187,7 @@ class DiskEnvironment:
 
     def _clear_dead_readers(self) -> None:
         """Free the read transactions of killed processes, because LMDB does not reuse pages that they may see."""
-        with contextlib.suppress(lmdb.Error):  # the environment may be on its way to be opened again
+        with contextlib.suppress(lmdb.Error):  # another thread may be opening the environment again
             self.handle.reader_check()
 
     def _look_for_the_file(self) -> None:

@@ -21,7 +21,7 @@ from kvss_gevent.stores.hub_wait import Wait, hub_switch
 logger = logging.getLogger("kvss")
 
 NO_CHANGE: Batch = [(DEL, b" ", b"\n")]
-"""Writes nothing: no client's key has a space."""
+"""A batch that writes nothing: no client's key has a space."""
 
 MAX_WAITING_BYTES = 64 << 20
 MAX_TRANSACTION_JOBS = 1024
@@ -134,7 +134,7 @@ class GroupCommit:
         """
         self._scheduled = True
         if self._thread is None:
-            self._loop.run_callback(self._begin)  # it runs on this thread, and replies wait for it
+            self._loop.run_callback(self._begin)  # the commit runs on this thread, and replies wait for it
             return
         self._when_idle.start(self._begin)
         self._at_latest = self._loop.timer(self._latest_s)

@@ -18,7 +18,7 @@ from kvss_gevent.stores.base import CannotOpen
 _FLOCK = struct.Struct("hhqqi4x")
 """struct flock of 64-bit Linux: type, whence, start, length, process. Length 0 reaches to the end."""
 _BASE = 1 << 61
-"""Above the bytes that LMDB locks in its lock file: their numbers are process ids."""
+"""LMDB locks bytes of its lock file whose numbers are process ids. Ours are above them."""
 
 
 class InodeLock:

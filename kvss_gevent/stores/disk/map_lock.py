@@ -1,4 +1,4 @@
-"""Keeps the map of the data file in its place while somebody reads or writes in it.
+"""Keeps the memory map of the data file in its place while somebody reads or writes in it.
 
 Another server with a larger --max-disk may let the file grow past our map. Then every new transaction fails here until
 the map is made larger, which moves it. A transaction that is open at that moment would crash the process.
@@ -17,7 +17,7 @@ WAIT_S = 1.0
 class MapLock:
     """Two locks. Using the map takes one of them, and moving the map takes both.
 
-    After one wait was too long, the next ones are short until the holder is done. So a server with many clients waits
+    After one wait was too long, further waits are short until the holder is done. So a server with many clients waits
     WAIT_S once, and not once for each client.
     """
 

@@ -114,7 +114,7 @@ class RecentReplies:
         """The number of the last transaction that wrote. LMDB reuses the number of one that wrote nothing."""
 
     def inside(self, txn: Any) -> dict[bytes, bytes]:
-        """Return the replies that are valid as a write transaction begins. The transaction keeps them valid."""
+        """Return the replies that are still valid when a write transaction begins. In it, `run` keeps them valid."""
         if self.as_of != txn.id() - 1 or len(self._replies) > RECENT_REPLIES:
             self._replies.clear()
         self.as_of = None

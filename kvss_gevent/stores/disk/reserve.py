@@ -10,17 +10,17 @@ from pathlib import Path
 RESERVE_BYTES = 256 << 10
 """Some 60 pages: a DEL takes one for each level of the tree, and some for the list of free pages."""
 ROOM_BYTES = 3 * RESERVE_BYTES
-"""A disk with less room is full: taking the reserve would leave too little for a write."""
+"""A disk with less free room counts as full: after taking the reserve, a write would find too little."""
 
 
 class Reserve:
-    """The reserve of the store at path; not held when made."""
+    """The reserve of the store at path; a new object does not hold it."""
 
     def __init__(self, path: Path) -> None:
         self._file = Path(f"{path}-reserve")
 
     def hold(self) -> bool:
-        """Take the room; return whether the disk had it."""
+        """Take the room; return whether the disk had enough."""
         try:
             if self._file.exists() and self._file.stat().st_blocks * 512 >= RESERVE_BYTES:
                 return True

@@ -1,7 +1,7 @@
 """Makes sure that all workers of a server, also those that start later, have the same data file open.
 
-Somebody may move a file away while it is served, with its lock file, and put another in its place. A worker that starts
-then would open the other file, and the workers would answer from two stores.
+While a file is served, somebody may move it away with its lock file and put another file in its place. A worker that
+starts afterwards would open the other file, and the workers would answer from two stores.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class SameFile:
 
     def __init__(self) -> None:
         self._identity = mmap.mmap(-1, _IDENTITY.size)
-        # A descriptor that waits in a socket keeps its file open. So the inode is not used again.
+        # A descriptor of the file waits in this socket. So the file stays open, and its inode is not used again.
         self._held, self._hold = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def checked(self, store: Store) -> Store:

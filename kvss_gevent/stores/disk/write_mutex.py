@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 THREAD_MASK = 0x3FFFFFFF
 """The bits of the first word that are the thread's number. The others say that somebody waits, or that it has died."""
 PLACES = (64, 128)
-"""Where LMDB 0.9 has the mutex: behind a head of one or two cache lines, as long as mutexes are 40 or 48 bytes."""
+"""Where LMDB 0.9 has the mutex: after a head of one or two cache lines. This is right for mutexes of 40 or 48 bytes."""
 KIND_AT = 16
 ROBUST_AND_SHARED = 0x90
 """What a mutex of LMDB has at KIND_AT with the GNU C library on 64-bit Linux."""
 
 LONGEST_PAUSE_S = 0.001
-"""Between two looks. The first pauses are shorter: most transactions end within 0.1 ms."""
+"""The longest pause between two looks. The first pauses are shorter: most transactions end within 0.1 ms."""
 
 
 class WriteMutex:
-    """The mutex in an open lock file. Elsewhere than with the GNU C library it looks as if nobody held it.
+    """The mutex in an open lock file. Without the GNU C library, it looks as if nobody held it.
 
     Close it after LMDB: that drops LMDB's own locks on the file, too.
     """
@@ -38,8 +38,8 @@ class WriteMutex:
     def is_stuck(self, last_commit: Callable[[], int], held_s: float) -> bool:
         """Wait while another process holds the mutex; tell whether one transaction has held it for held_s.
 
-        last_commit returns the number of the last transaction that was committed. After one wait was too long, there is
-        no other one for the same transaction.
+        last_commit returns the number of the last transaction that was committed. After one wait was too long, the
+        same transaction is not waited for again.
         """
         held = self._look(last_commit)
         until_s = time.monotonic() + held_s
