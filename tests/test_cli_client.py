@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import in_process
 import pexpect
 import pytest
 from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest
@@ -25,35 +26,42 @@ def server() -> Iterator[FakeServer]:
         yield server
 
 
-def kvss(*words: str | bytes, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
-    """Run `kvss client` and return exit code, standard output and standard error."""
-    child = subprocess.run(
-        [sys.executable, "-m", "kvss_gevent", "client", *words],
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, **environment},
-        timeout=50,
-        check=False,
-    )
-    return child.returncode, child.stdout.decode(errors="surrogateescape"), child.stderr.decode()
+def kvss(*words: str, stdin: bytes = b"", **environment: str) -> tuple[int, str, str]:
+    """Run `kvss client` in this process and return exit code, standard output and standard error."""
+    done = in_process.kvss("client", *words, stdin=stdin, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def process(*words: str | bytes) -> tuple[int, str, str]:
+    """Run `kvss client` in a process of its own and return the same."""
+    command = [sys.executable, "-m", "kvss_gevent", "client", *words]
+    done = subprocess.run(command, capture_output=True, timeout=50, check=False)
+    return done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
 
 
 def test_one_command_and_its_exit_codes(server: FakeServer) -> None:
     at = ("127.0.0.1", str(server.port))
-    assert kvss(*at, "PUT", "name", "John", "Q.", "Public") == (0, "201 CREATED\n", "")
-    assert kvss(*at, "GET", "name") == (0, "200 OK John Q. Public\n", "")
-    assert kvss(*at, "DEL name") == (0, "204 NO_CONTENT\n", "")
-    assert kvss(*at, "GET", "name") == (1, "404 NOT_FOUND\n", "")
+    for run in (kvss, process):
+        assert run(*at, "PUT", "name", "John", "Q.", "Public") == (0, "201 CREATED\n", "")
+        assert run(*at, "GET", "name") == (0, "200 OK John Q. Public\n", "")
+        assert run(*at, "DEL name") == (0, "204 NO_CONTENT\n", "")
+        assert run(*at, "GET", "name") == (1, "404 NOT_FOUND\n", "")
+        assert run(*at, "WRONG/1.0", "GET", "test") == (4, "426 UPGRADE_REQUIRED\n", "")
     assert kvss(*at, "GET", "") == (4, "400 BAD_REQUEST\n", "")
-    assert kvss(*at, "WRONG/1.0", "GET", "test") == (4, "426 UPGRADE_REQUIRED\n", "")
     assert kvss(*at, "QUIT") == (0, "200 OK bye\n", "")
+    with fake_server(answering(b"500 SERVER_ERROR")) as broken, deaf_port() as deaf:
+        assert process(f"127.0.0.1:{broken.port}", "GET", "k") == (5, "500 SERVER_ERROR\n", "")
+        assert process(f"127.0.0.1:{deaf}", "GET", "k") == kvss(f"127.0.0.1:{deaf}", "GET", "k")
+        assert process("--bogus") == kvss("--bogus")
 
 
 @pytest.mark.parametrize("value", ["-5", "--json", "--", "-- -h", "two  spaces", "größe \udcff", "a\rb\r", "\\n"])
 def test_behind_the_command_every_word_is_its_own(server: FakeServer, value: str) -> None:
-    words = [os.fsencode(word) for word in ("127.0.0.1", str(server.port), "PUT", "k", value)]
-    reply = "400 BAD_REQUEST\n" if "\udcff" in value else "201 CREATED\n"
-    assert kvss(*words)[1] == reply
+    words = ("127.0.0.1", str(server.port), "PUT", "k", value)
+    if "\udcff" in value:
+        assert process(*map(os.fsencode, words))[1] == "400 BAD_REQUEST\n"
+    else:
+        assert kvss(*words)[1] == "201 CREATED\n"
     assert server.seen[0].removesuffix(b"\r") == b"KV/1.0 PUT k " + os.fsencode(value)
 
 
