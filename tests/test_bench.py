@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import in_process
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,11 @@ def bench(port: int, *flags: str) -> subprocess.CompletedProcess[str]:
         timeout=200,
         check=False,
     )
+
+
+def refused(port: int, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run it in this process, for what ends before anything is measured."""
+    return in_process.kvss("bench", f"127.0.0.1:{port}", *flags)
 
 
 def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -179,7 +185,7 @@ def test_every_refusal_is_told_by_its_code() -> None:
 )
 def test_a_server_that_takes_no_keys_is_exit_code_3(reply: bytes, cause: str) -> None:
     with running(talking(lambda state, line: (reply, False))) as port:
-        done = bench(port, *QUICK)
+        done = refused(port, *QUICK)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines()[0] == f"kvss bench: cannot load 127.0.0.1:{port}: {cause}"
 
@@ -199,7 +205,7 @@ def test_keys_are_stored_in_time_however_the_replies_come(monkeypatch: pytest.Mo
 
 
 def test_no_server_is_exit_code_3() -> None:
-    done = bench(1, *QUICK)
+    done = refused(1, *QUICK)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
         "kvss bench: cannot load 127.0.0.1:1: connection refused\n  Start the server first, or check the address.\n"
@@ -219,7 +225,7 @@ def test_no_server_is_exit_code_3() -> None:
     ],
 )
 def test_bad_words_are_exit_code_2(flags: tuple[str, ...]) -> None:
-    done = bench(1, *flags)
+    done = refused(1, *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
 
@@ -285,7 +291,7 @@ def test_it_tells_what_the_server_used_and_how_fair_it_was() -> None:
 @pytest.mark.server
 def test_a_server_process_that_is_not_there_is_an_error() -> None:
     with serving() as server:
-        done = bench(server.port, *QUICK, "--server-pid", "4194303")
+        done = refused(server.port, *QUICK, "--server-pid", "4194303")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("kvss bench: --server-pid: there is no process 4194303\n")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import in_process
 import pytest
 from serving import Served, read_all, read_lines, serving, wait_until
 
@@ -290,7 +291,7 @@ def test_a_model_of_several_processes_refuses_a_store_that_lives_in_one(name: st
     ],
 )
 def test_bad_words_are_exit_code_2(flags: tuple[str, ...], cause: str, remedy: str) -> None:
-    done = kvss("serve", "--port", "0", *flags)
+    done = in_process.kvss("serve", "--port", "0", *flags)
     assert done.returncode == 2
     assert cause in done.stderr
     assert remedy in done.stderr
@@ -333,7 +334,7 @@ def test_the_table_shows_what_is_absent_and_why(no_trio: dict[str, str]) -> None
 
 
 def test_the_table_shows_every_model_with_its_file_and_limits() -> None:
-    done = kvss("models")
+    done = in_process.kvss("models", env={"COLUMNS": "80"})
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
     root = Path(__file__).parent.parent
@@ -345,7 +346,7 @@ def test_the_table_shows_every_model_with_its_file_and_limits() -> None:
         assert row.limits
         assert row.idea
         assert len(row.idea) <= 64
-    data = json.loads(kvss("models", "--json").stdout)
+    data = json.loads(in_process.kvss("models", "--json").stdout)
     assert [row["name"] for row in data["models"]] == list(MODULES)
     assert data["gil"] is getattr(sys, "_is_gil_enabled", lambda: True)()
     assert any(f"the GIL is {'on' if data['gil'] else 'off'}" in limit for limit in ROWS["threads"].limits)
