@@ -19,7 +19,7 @@ from kvss_gevent.protocol.wire import Status
 
 RECV_BYTES = 1 << 18
 STRIDE = 37
-"""How many packets apart neighbouring connections begin, so that a short run, too, sends most of the packets."""
+"""Neighbouring connections begin this many packets apart, so that even a short run sends most of the packets."""
 
 POLL_S = 0.05
 """How often the loop looks at the clock while no replies come."""
@@ -59,7 +59,7 @@ def run(host: str, port: int, load: ClosedLoad, at_edge: Callable[[], None] = la
 
 
 class _Client:
-    """One connection: line feeds still to come, when its packet was sent, and what the kernel has not taken of it."""
+    """One connection: line feeds still to come, when its packet was sent, and what the kernel has not taken."""
 
     __slots__ = ("answered", "begun_ns", "left", "packets", "recv", "recv_bytes", "send", "sock", "unsent")
 

@@ -1,4 +1,4 @@
-"""A load, its packets in either protocol, and its result."""
+"""A closed-loop load as data: its packets in KV/1.0 or RESP, and its result."""
 
 import itertools
 import random
@@ -37,7 +37,7 @@ class ClosedLoad:
     warmup_s: float = 0.5
     """Time before the seconds that count."""
     drain_s: float = 5.0
-    """Time after them for the replies still to come. A connection that has not got them by then is given up."""
+    """Time after these seconds for replies that are still to come. Then a connection without them is given up."""
     protocol: str = "kv"
     """`kv` for KV/1.0, `resp` for the protocol of redis-server."""
 

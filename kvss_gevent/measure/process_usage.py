@@ -1,9 +1,9 @@
-"""What the kernel has counted for a process and its descendants: CPU, memory, threads, descriptors, context switches.
+"""What the kernel counts for a process and its descendants: CPU, memory, threads, descriptors, context switches.
 
 Linux only. CPU is a sum of two parts: the CPU clock of each living process, in nanoseconds, which includes its ended
 threads; and the times of children that have ended and been waited for, which the kernel tells to 10 ms each. Three
-things are missed: a child that its parent never waits for, because SIGCHLD is ignored; a child that ends between the
-reading of its parent and its own; and the context switches of threads and processes that have ended.
+things are missing: a child for which its parent never waits, because SIGCHLD is ignored; a child that ends after its
+parent was read and before it is read itself; and the context switches of threads and processes that have ended.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A store whose answers are counted by command and status.
 
-Replies that sessions find in the table never come here and cost nothing. Their number is all commands minus all that is
-counted.
+Requests that sessions answer from the table never come here and cost nothing. Their number is that of all commands
+minus the counted ones.
 """
 
 import time
@@ -18,7 +18,7 @@ OnWait = Callable[[int, int, Batch, int], object]
 PLACES: Sequence[dict[bytes, int]] = [
     {LINE[status]: REPLIES[verb.name, status] for status in Status} if verb else {} for verb in (None, *Verb)
 ]
-"""By verb: the place of each whole reply line. A line that is not in it is a 200 with data."""
+"""By command: the place of each whole reply line. A line that is not there is a 200 with data."""
 FOUND: Sequence[int] = [REPLIES[verb.name, Status.OK] if verb else 0 for verb in (None, *Verb)]
 
 
@@ -45,7 +45,7 @@ class CountedStore:
                 self.failed_s = time.monotonic()
                 counts[places[verb][failed]] += 1
                 raise
-            if reply is ok and verb is PUT:  # the most frequent; in the general way it costs 60 ns more
+            if reply is ok and verb is PUT:  # the most frequent command; the general way would cost 60 ns more
                 counts[replaced] += 1
             else:
                 counts[places[verb].get(reply, found[verb])] += 1

@@ -24,10 +24,10 @@ def shown_classes(counts: Sequence[float]) -> list[float]:
 
 
 def quantile(classes: Sequence[float], bounds: Sequence[float], share: float) -> float | None:
-    """Return the value that a share of the times did not exceed; None if there are no times.
+    """Return the time that this share of the times did not exceed; None if there are no times.
 
     classes: how many times lie in the class of each bound, and after them the number above the last bound. Inside a
-    class, times count as spread evenly. Above the last bound, the answer is that bound.
+    class, times are taken as evenly spread. Above the last bound, the answer is that bound.
     """
     wanted = sum(classes) * share
     if not wanted:

@@ -1,4 +1,4 @@
-"""The metrics and slow log of a server. Made before the workers are forked, which share it."""
+"""The metrics and slow log of a server. It is made before the workers are forked, and they share it."""
 
 import socket
 import time
@@ -29,7 +29,7 @@ class Observation:
         self.listener = listener
 
     def observer(self, number: int) -> Observer:
-        """Return the observer of worker `number`'s process."""
+        """Return the observer of one process: that of worker `number`."""
         return Observer(self.figures.rows[number], number, self._slow_ms)
 
     def start(self, observer: Observer, service: Service, *, may_wait: bool, is_stopping: Callable[[], bool]) -> None:

@@ -90,7 +90,7 @@ class Observer:
         self._carried[client] = NOTHING
 
     def closed(self, client: ObservedClient) -> None:
-        """Note that a client goes. Its socket is still open."""
+        """Note that a client leaves. Its socket is still open."""
         self._look_at(client)
         self._carried.pop(client, None)
 
@@ -123,7 +123,7 @@ class Observer:
         self._lag_timer.start(self._measure_lag)
 
     def leave_out_short(self, service: Service) -> None:
-        """Leave out short packets where they cannot take long. With the laboratory they can."""
+        """Leave short packets untimed if they cannot take long. With the laboratory's commands they can."""
         if (
             service.store.run
             and not service.may_wait
@@ -136,7 +136,7 @@ class Observer:
         due_ns, now_ns = self._due_ns, time.monotonic_ns()
         self._due_ns = now_ns + self._look_ns
         late_ns = max(now_ns - due_ns, 0)
-        if late_ns > self.slow_log.slow_ns > 0:  # perhaps a short packet took long after all; the next one is found
+        if late_ns > self.slow_log.slow_ns > 0:  # perhaps a short packet took long: for a time they are timed
             self._time_all_until_s = time.monotonic() + TIME_ALL_S
             self.timing.leave_out_short(0, 0)
         self.slow_log.on_timer(due_ns, now_ns)
@@ -179,7 +179,7 @@ class Observer:
             }
             for packets, bytes_in, bytes_out, client in _most(busiest)
         ]
-        # Here and not in note(): these bytes are of now, and a rate of bytes needs their own time.
+        # This is not in note(): the bytes were read now, and a rate of bytes needs the time of the reading.
         self._write("bytes_in", self._bytes_in)
         self._write("bytes_out", self._bytes_out)
         self.row["looked_ms"] = time.monotonic_ns() // 1_000_000

@@ -20,7 +20,7 @@ DEADLINE_S: Final = 5.0
 """The time for a request to arrive and its answer to be taken."""
 REST_S: Final = 0.5
 FRESH_S: Final = 0.1
-"""A page that costs something to make is made at most this often. Meanwhile clients get the last one."""
+"""A page that is costly to make is made at most this often. In between, clients get the last one."""
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -33,9 +33,9 @@ class HttpAnswer(NamedTuple):
 
 
 class Recent:
-    """The answer of a function, made again where the last one is older than FRESH_S.
+    """The answer of a function, made again if the last one is older than FRESH_S.
 
-    Those who ask while it is being made wait for it, so that a crowd makes it once. What the function raises, it
+    Clients that ask while it is being made wait for it, so for a crowd it is made once. It raises what the function
     raises.
     """
 

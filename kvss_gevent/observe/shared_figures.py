@@ -19,7 +19,7 @@ GAUGES: Final = ("connections", "seen_ms", "looked_ms", "resident_bytes")
 HANDLED: Final = ("GET", "PUT", "DEL", "other", "several")
 """The content of a packet: one request, by its command, or several requests."""
 HISTOGRAMS: Final = (*HANDLED, "store", "lag")
-"""Of handling, a store that may wait, and the loop. Each has SHOWN classes, one for longer times, and the sum in ns."""
+"""Times of handling, of a store that may wait, and of the loop: SHOWN classes, one for longer times, the sum in ns."""
 HISTOGRAM_FIELDS: Final = SHOWN + 2
 
 COMMANDS: Final = (*(verb.name for verb in Verb), "AUTH", "SLOWLOG", "LAB", "none")
@@ -70,7 +70,7 @@ class WorkerRow:
 
     @property
     def text(self) -> bytes:
-        """A text of at most TEXT_BYTES - 4. A reader may get half of a new one. It is JSON, so the reader notices."""
+        """A text of at most TEXT_BYTES - 4. A reader may get half of a new text; as it is JSON, the reader notices."""
         return _read(self._text)
 
     @text.setter

@@ -47,7 +47,7 @@ class Entry:
     began_ns: int = 0
     ns: int = 0
     without_core_ns: int | None = None
-    """The part in which the process had no core, at least; None for the store, whose waits nobody measures so."""
+    """For at least this time the process had no core; None for the store, because its waits are not measured so."""
     waited: int = 0
     slowest_ns: int = 0
     slowest_client: str = ""
@@ -83,7 +83,7 @@ class Entry:
 
 
 class SlowLog:
-    """The entries of one process. slow_ms: what takes this long is slow; 0 is never."""
+    """The entries of one process. slow_ms: a call that takes this long is slow; with 0 no call is."""
 
     def __init__(
         self, row: WorkerRow, worker: int, slow_ms: int, loop: Any, now_ns: Callable[[], int] = time.monotonic_ns
@@ -146,16 +146,16 @@ class SlowLog:
         self._add(entry, began_ns, held_ns)
 
     def look_at_delay(self) -> tuple[int, int]:
-        """Return for how long the process was ready and had no core since the last look, and when that was, in ns.
+        """Return how long the process was ready and had no core since the last look, and the time of that look, in ns.
 
-        It must be called every look_s; otherwise calls are blamed for the machine.
+        Call it every look_s; otherwise calls are blamed for the time that the machine took.
         """
         delay_ns, looked_ns = self._delay_ns, self._looked_ns
         self._delay_ns, self._looked_ns = self._run_delay.ns(), self._now_ns()
         return self._delay_ns - delay_ns, self._looked_ns - looked_ns
 
     def on_timer(self, due_ns: int, now_ns: int) -> None:
-        """Take a timer of the loop, which may be late. Calls that waited for the store are not to blame for that."""
+        """Take a timer of the loop, which may be late. Calls that waited for the store did not cause the delay."""
         if self.slow_ns and now_ns - due_ns > self.slow_ns // 4:
             self._holds.append((due_ns, now_ns))
         if self._open:  # on a quiet server, the next call may be minutes away

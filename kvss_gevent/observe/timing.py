@@ -1,8 +1,8 @@
 """Times calls of a conversation, for the histograms and the slow log.
 
 *Histograms.* On a quiet server, every call is timed. On a busy server, a timer begins a sample 20 to 50 times a second.
-A sample has the calls of about one turn of the loop. It counts for all calls since the sample before it: their number
-is known from the counters.
+A sample has the calls of about one turn of the loop. It stands for all calls since the sample before: their number is
+known from the counters.
 
 *Slow log.* Between two samples, only calls that can hold the loop for long are timed. A look-up cannot. A short packet
 cannot either, if the store is in memory and not very large. While an entry of the log is open, every call is timed. A
@@ -43,7 +43,7 @@ BUSY_CALLS: Final = 500
 NS_A_BYTE: Final = 1000
 """A packet takes less for each of its bytes: the shortest request has 13 and takes 2 to 5 us, on a slow machine 10."""
 NS_A_KEY: Final = 100
-"""A PUT takes less for each key in the table, which grows all at once: with 1,000,000 keys in 32 ms."""
+"""A PUT takes less for each key in the table. The table grows all at once: with 1,000,000 keys, in 32 ms."""
 OPERATOR_NS: Final = 10_000_000
 """STATS and SLOWLOG take less, although they are short."""
 SAMPLE_CALLS: Final = 16
@@ -73,7 +73,7 @@ class Stopwatch:
         self.times_all = False
         """Whether look-ups are timed, too, although they cannot take long."""
         self.short_bytes = -1
-        """Packets of at most this length cannot take long, and are not timed. With -1 there are none."""
+        """Packets of at most this length cannot take long, and are not timed. With -1, all are timed."""
         self.limit_s = math.inf
         self.tell = tell
 
@@ -83,7 +83,7 @@ NEVER_ON: Final = Stopwatch(lambda *_: None)
 
 
 class WaitTime:
-    """How long a call under way has waited for the store, and how often the loop turned meanwhile."""
+    """For a call under way: how long it has waited for the store, and how often the loop turned meanwhile."""
 
     __slots__ = ("client", "ns", "turns")
 
@@ -150,7 +150,7 @@ class HandlingTimes:
 
 
 class Timing:
-    """Times calls. on_hold is told of those that held the loop for longer than the limit. At first there is none."""
+    """Times calls. on_hold is told of calls that held the loop for longer than a limit, which is not set at first."""
 
     def __init__(self, on_hold: OnHold, loop: Any, commands: Callable[[], int]) -> None:
         self.times = HandlingTimes(commands)
@@ -227,7 +227,7 @@ class Timing:
         return receive
 
     def timed_where_it_may_wait(self, client: ObservedClient, call: Call) -> Call:
-        """Return the same call, timed without what it waits."""
+        """Return the same call, timed without its waits."""
         stopwatch, now, waits, loop = self.stopwatch, time.monotonic, self.waits, self._loop
 
         # A call may last longer than a sample. So every call is timed, and those that end in a sample are counted.

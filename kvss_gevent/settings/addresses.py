@@ -22,7 +22,7 @@ URL_SCHEME: Final = "kvss://"
 UNIX_SCHEME: Final = "unix:"
 MAX_PORT: Final = 65535
 MAX_UNIX_PATH_BYTES: Final = 107
-"""The kernel's limit; 103 on macOS."""
+"""The kernel's limit for the path of a Unix socket; 103 on macOS."""
 
 _HOST: Final = re.compile(r"[^\s/@:\[\]]+")
 _COMMAND: Final = re.compile(r"[A-Z]+|KV/.*")
@@ -37,7 +37,7 @@ class Endpoint:
     port: int
     user: str = ""
     path: str = ""
-    """Of a Unix socket. If it is given, host and port are not used."""
+    """The path of a Unix socket. If it is given, host and port are not used."""
 
     def __str__(self) -> str:
         return f"{UNIX_SCHEME}{self.path}" if self.path else server_name(self.host, self.port)
@@ -119,7 +119,7 @@ def take_endpoint(
 def only_endpoint(
     words: Sequence[str], environ: Mapping[str, str] = os.environ, *, least_port: int = 1, unix: bool = False
 ) -> Endpoint:
-    """Return the address that all of the words make up. Raises Fail, also for a Unix socket unless unix allows it."""
+    """Read all of the words as one address. Raises Fail, also for a Unix socket unless `unix` is true."""
     endpoint, rest = take_endpoint(words, environ, least_port=least_port)
     if rest:
         raise Fail(f"{rest[0]!r} is one word too many after the address {endpoint}", f"Give {FORMS}.")
@@ -176,7 +176,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _is_bare_host(word: str) -> bool:
-    """Tell whether a word is a host alone, so that the next one can be its port."""
+    """Tell whether a word is a host without a port, so that the next word can be its port."""
     return not word.isdigit() and (_HOST.fullmatch(word) is not None or _is_ipv6(word.strip("[]")))
 
 

@@ -5,7 +5,7 @@ import sys
 from enum import IntEnum
 
 LONGEST_WORD = 300
-"""A longer word of a message is shown by its beginning: nobody would find what to do behind it."""
+"""Of a longer word, a message shows only the beginning: nobody would find what follows it."""
 
 
 class Exit(IntEnum):
@@ -20,7 +20,7 @@ class Exit(IntEnum):
 class Fail(Exception):
     """Ends the command: one line with the cause, one with what to do, the exit code, and a usage to show.
 
-    command is given where the error belongs to another command than the one that runs, such as to a subcommand of it.
+    command: given if the error belongs to another command than the one that runs, such as to a subcommand.
     """
 
     def __init__(self, cause: str, remedy: str, code: int = Exit.USAGE, *, usage: str = "", command: str = "") -> None:
@@ -32,7 +32,7 @@ class Fail(Exception):
         self.code = code
 
     def show(self, command: str) -> None:
-        """Print the two lines, with control characters as escapes: a path or a name cannot steer a terminal."""
+        """Print the two lines, with control characters as escapes, so that no path or name can control the terminal."""
         cause, remedy = _shortened(escaped(self.cause)), _shortened(escaped(self.remedy))
         lines = f"{self.command or command}: {cause}\n  {remedy}\n{self.usage}"
         print(lines, end="", file=sys.stderr, flush=True)
@@ -44,7 +44,7 @@ def _shortened(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text with everything in it that cannot be printed as an escape, line feeds, too."""
+    """Return a text in which each character that cannot be printed is an escape, also a line feed."""
     if text.isprintable():
         return text
     return "".join(

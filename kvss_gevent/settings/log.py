@@ -1,4 +1,4 @@
-"""Logging that never waits: lines that nobody takes are dropped and counted. As text, or as one JSON object a line."""
+"""Logging that never waits: lines that cannot be written are dropped and counted. Lines are text or JSON objects."""
 
 import io
 import json
@@ -42,7 +42,7 @@ class Sink(io.RawIOBase):
         self._descriptor = descriptor
         self._dropped = 0
         self._torn = False
-        """A line was taken in part: the next one begins on a line of its own."""
+        """Only a part of a line was written, so the next one must begin on a new line."""
         self._send = self._find_way(descriptor)
 
     def writable(self) -> bool:
@@ -104,7 +104,7 @@ class Sink(io.RawIOBase):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message; control characters are escaped, so that a path or a peer cannot steer a terminal."""
+    """Time, level, message; control characters are escaped, so that no path or client can control the terminal."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -114,7 +114,7 @@ class TextFormatter(logging.Formatter):
         return escaped(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:
-        """Return a traceback, indented: what an error says can have line feeds, and must not look like a log line."""
+        """Return a traceback, indented: an error's text can have line feeds, and must not look like a log line."""
         return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).split("\n"))
 
 

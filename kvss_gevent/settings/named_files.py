@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 LIMIT_S: Final = 5.0
-"""A program that keeps a lock for longer does so to hold up others. A pipe is silent for no longer, either."""
+"""The longest wait for a lock, and for the next bytes of a pipe. A program that takes longer means to block others."""
 LOOK_S: Final = 0.01
 _PIECE_BYTES: Final = 1 << 20
 # Without O_NONBLOCK, opening a pipe waits for its writer. Not every system has both.

@@ -15,7 +15,7 @@ from kvss_gevent.settings.sources import Settings
 
 
 def print_config(settings: Settings) -> Iterator[str]:
-    """Yield the lines of a TOML file with every value, and behind it where the value comes from."""
+    """Yield the lines of a TOML file with every value, each followed by where the value comes from."""
     for option in options():
         value = option.metadata["kind"].show(getattr(settings.config, option.name))
         yield f"{f'{key(option.name)} = {_quoted(value)}':<40} # {settings.origins[option.name]}"

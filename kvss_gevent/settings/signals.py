@@ -57,7 +57,7 @@ def handle(
     register: Callable[[int, Callable[[int], None]], object],
     but: tuple[str, ...] = (),
 ) -> None:
-    """Have register(number, handler) called for every signal in the table but some; an act without one is ignored."""
+    """Call register(number, handler) for every signal in the table but some; an act without a handler is ignored."""
     for row in TABLE:
         for name in row.names:
             if hasattr(signal, name) and name not in but:

@@ -26,7 +26,7 @@ class OutputLost(Exception):
         self.closed = error.errno == errno.EBADF
 
     def show(self, command: str) -> int:
-        """Tell on standard error, unless it is the reader that has left; return the exit code."""
+        """Print the error on standard error, unless the reader has left; return the exit code."""
         if self.reader_left:
             return READER_LEFT
         remedy = "The rest of the output is lost: send it to another place."

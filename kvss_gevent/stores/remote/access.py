@@ -1,7 +1,7 @@
 """How a store logs in to Valkey or Redis: the number of the database, a user with a password, TLS.
 
-A password comes from a file or from the environment, never from an address: other users of the machine see the words of
-a command. The file is read at each connection, so that a password can change while the server runs.
+A password comes from a file or from the environment, never from an address, because other users of the machine can see
+the words of a command. The file is read at each connection, so that a password can change while the server runs.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One batch on its way through the nodes of a store: split, redirected where nodes say so, put together again."""
+"""Runs one batch on the nodes of a store: splits it, follows the nodes' redirections, and joins the replies."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ from kvss_gevent.stores.remote.request import TOO_MUCH, NodeRequest
 logger = logging.getLogger("kvss")
 
 REDIRECTIONS = 4
-"""After this many a batch fails. A cluster that is being rearranged needs one or two."""
+"""After this many redirections a batch fails. While a cluster is being rearranged, a batch needs one or two."""
 
 KEPT_LIMITS = 8
 """If values suddenly become larger, a batch keeps values up to this many times its limit_bytes."""
@@ -161,8 +161,8 @@ class BatchRun:
         try:
             outcome = self._all_are_done()
         except StoreError as error:
-            outcome = error.with_traceback(None)  # it would keep this frame, and with it the batch, in memory
-        except Exception as mistake:  # a caller waits for an outcome, whatever happens
+            outcome = error.with_traceback(None)  # the error would keep this frame in memory, and with it the batch
+        except Exception as mistake:  # whatever happens, a caller waits for an outcome
             outcome = StoreError(f"an error in this store: {mistake!r}")
         if outcome is not None:
             self._done(outcome)

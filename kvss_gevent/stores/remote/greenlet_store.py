@@ -23,7 +23,7 @@ Done = Callable[[Any], None]
 
 @runtime_checkable
 class AskedStore(Store, Protocol):
-    """A store that can be asked without waiting; see RemoteStore."""
+    """A store that takes a batch without waiting, and tells the outcome later; see RemoteStore."""
 
     wait_s: float
     """The longest wait for an outcome."""
@@ -53,7 +53,7 @@ class GreenletStore:
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order; see Store."""
         replies: list[bytes]
-        if len(batch) == 1 and batch[0][0] == GET:  # the most frequent batch takes no detours
+        if len(batch) == 1 and batch[0][0] == GET:  # the most frequent batch, a single GET, takes a shorter way
             replies = self._wait_for(self.store.submit_get, batch[0][1], limit_bytes)
         else:
             replies = self._wait_for(self.store.submit, batch, limit_bytes)
@@ -70,7 +70,7 @@ class GreenletStore:
         self.store.close()
 
     def _wait_for(self, submit: Callable[..., None], *what: Any) -> Any:
-        """Call submit with what and a done; return what done gets. Raises StoreError."""
+        """Call submit with `what` and a `done`, wait, and return what `done` is called with. Raises StoreError."""
         wait = Wait()
         wait.greenlet = getcurrent()
 
@@ -90,7 +90,7 @@ class GreenletStore:
             wait.greenlet = None
             del self._waits[wait]
         if isinstance(wait.outcome, StoreError):
-            # A new error each time: one that its own frame keeps lives until the garbage collector runs.
+            # A new error each time: one that its own frame refers to stays in memory until the garbage collector runs.
             raise StoreError(str(wait.outcome))
         return wait.outcome
 
@@ -108,7 +108,7 @@ class GreenletStore:
             now_s = self._loop.now()
             for wait, deadline_s in list(self._waits.items()):
                 if deadline_s > now_s:
-                    break  # the others came later, and all may wait equally long
+                    break  # the others came later, and all waits may take equally long
                 self._loop.run_callback(wait.finish, StoreError(f"no answer within {self.store.wait_s:g} s"))
 
 

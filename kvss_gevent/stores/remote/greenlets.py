@@ -21,7 +21,7 @@ from kvss_gevent.stores.remote.node_connection import Address, Link, PlainConnec
 from kvss_gevent.stores.remote.runtimes import Runner, Signal
 
 NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""What a socket that does not block raises, with TLS and without."""
+"""What a non-blocking socket raises if it has to wait, with TLS and without."""
 
 
 class Greenlets:
@@ -44,7 +44,7 @@ class Greenlets:
 
 
 class GreenConnection(PlainConnection):
-    """The same on a GreenSocket."""
+    """The library's connection on a GreenSocket."""
 
     def _connect(self) -> Any:
         sock = gevent.socket.create_connection((self.host, self.port), self.socket_connect_timeout)
@@ -65,10 +65,10 @@ class GreenConnection(PlainConnection):
 
 
 class GreenSocket:
-    """The part of a socket that the library uses, at half the cost of gevent's: it first waits, then reads.
+    """The part of a socket that the library uses. It first waits, then reads, at half the cost of gevent's socket.
 
     gevent's own socket first tries to read a reply that cannot be there yet, then makes a Waiter and a Timeout. The
-    socket may be a TLS one: a record has at most 16 KiB, and the library reads 64 KiB, so that no reply stays in it.
+    socket may have TLS: a record has at most 16 KiB and the library reads 64 KiB, so no reply stays in the TLS object.
     """
 
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
@@ -81,7 +81,7 @@ class GreenSocket:
         self._readable = self._loop.io(sock.fileno(), 1)
 
     def settimeout(self, timeout_s: float) -> None:
-        """Set the longest wait; 0 is no wait."""
+        """Set the longest wait; with 0 there is no wait."""
         self._timeout_s = timeout_s
 
     def recv_into(self, buffer: bytearray) -> int:

@@ -1,7 +1,7 @@
-"""One Valkey or Redis server seen from a store: a runner with one connection that turns waiting work into pipelines.
+"""One Valkey or Redis server as a store sees it: a runner with one connection, which sends waiting work as pipelines.
 
-The client library connects and parses. It is never allowed to repeat anything: after any failure the
-connection is closed, and what was sent on it is reported as unknown. RemoteStore decides which node gets what.
+The client library connects and parses. It must never repeat anything: after any failure the connection is closed, and
+the outcome of what was sent on it is reported as unknown. RemoteStore decides which node gets what.
 """
 
 import ssl
@@ -48,7 +48,7 @@ class Node:
         self._fault = ""
         self._connected = False
         self._sock: Sender
-        """Of the connection, while that is connected."""
+        """The socket of the connection, while it is connected."""
         self._used_s = 0.0
         self._runner = runtime.spawn(self._run, f"kvss node {self}")
 
@@ -73,7 +73,7 @@ class Node:
         work.done(work)
 
     def close(self, timeout_s: float = 0.0) -> None:
-        """Stop the runner after the queued work; wait for that at most timeout_s."""
+        """Stop the runner after the queued work; wait for its end for at most timeout_s."""
         with self._lock:
             self._closed = True
         self._called.set()
@@ -95,7 +95,7 @@ class Node:
         self._disconnect()
 
     def _do(self, gathered: Sequence[NodeRequest]) -> str:
-        """Run the work whose time is not over; return the fault, for the work without replies."""
+        """Run the work whose time is not over; return the fault that ended it, for the work without replies."""
         now_s = time.monotonic()
         if now_s < self._resting_until_s:
             return self._fault
@@ -127,7 +127,7 @@ class Node:
         return gathered
 
     def _exchange(self, gathered: Sequence[NodeRequest]) -> None:
-        """Send all as one pipeline and read the replies. Raises ValkeyError or OSError where that breaks off."""
+        """Send all as one pipeline and read the replies. Raises ValkeyError or OSError if this fails on the way."""
         if not self._connected or time.monotonic() - self._used_s > FRESH_S:
             self._ensure_connected()
         packed = gathered[0].packed if len(gathered) == 1 else b"".join([work.packed for work in gathered])
@@ -138,7 +138,7 @@ class Node:
             packed += pack([(b"WAIT", b"%d" % wanted, b"%d" % (self.limits.timeout_s * 500))])
         self.pipelines += 1
         try:
-            sent = self._sock.send(packed)  # nearly always all of it
+            sent = self._sock.send(packed)  # nearly always the kernel takes all of it
         except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         if sent < len(packed):
@@ -172,7 +172,7 @@ class Node:
             reply = read_reply()
             if type(reply) is bytes:
                 if command[0] in VALUE_UNWANTED:
-                    reply = b""  # that there was one is all that matters
+                    reply = b""  # only that there was one matters
                 elif kept_bytes > work.keep_bytes:
                     reply = TOO_MUCH
                 else:
@@ -183,7 +183,7 @@ class Node:
         return replies
 
     def _ensure_connected(self) -> None:
-        """Connect if there is no connection, or the server has closed it. Nothing was sent yet."""
+        """Connect if there is no connection, or if the server has closed it. Nothing was sent on it yet."""
         if self._connected:
             try:
                 self._connected = not self._connection.can_read(0)

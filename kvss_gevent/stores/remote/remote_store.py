@@ -27,14 +27,14 @@ REFRESH_INTERVAL_S = 0.25
 """The slots are asked for at most this often, however many calls fail."""
 
 LARGEST_FADES = 0.9
-"""The factor by which the remembered largest size shrinks with each batch of smaller values."""
+"""The largest value size is remembered. With each batch of smaller values it shrinks by this factor."""
 
 
 class RemoteStore:
     """Keys and values on the server at the address, or on the cluster that the addresses belong to.
 
-    With `cluster` the addresses are those of some nodes; the others are found. Opening it does not wait for anyone:
-    check() does. A batch that fails may have taken effect in part, also on a single server (rule 10).
+    With `cluster`, the addresses are those of some nodes; the others are found. To open the store waits for nobody;
+    check() waits. A batch that fails may have taken effect in part, also on a single server (rule 10).
     """
 
     run = put_all = None
@@ -82,7 +82,7 @@ class RemoteStore:
     def running_on(self, runtime: Runtime) -> "RemoteStore":
         """Return another store that does the same on another runtime; this one can be closed."""
         other = RemoteStore(self._seeds, self.limits, self._access, cluster=self.cluster, runtime=runtime)
-        if self.cluster:  # the first clients need not wait for what is already known
+        if self.cluster:  # so that the first clients do not wait for what is already known
             other.assign([None if owner is None else owner.address for owner in self._owners])
         return other
 
@@ -125,7 +125,7 @@ class RemoteStore:
                 size_bytes, faded_bytes = len(value), self._largest_bytes * LARGEST_FADES
                 self._largest_bytes = faded_bytes if faded_bytes > size_bytes else size_bytes
                 done([b"200 OK %b\n" % value])
-            else:  # a redirection, or what another program stored: asking once more does no harm
+            else:  # a redirection, or a value of another program: to ask once more does no harm
                 self.submit([(GET, key, b"")], limit_bytes, done)
 
         work = NodeRequest()
@@ -216,7 +216,7 @@ class RemoteStore:
         self._largest_bytes = faded if faded > size_bytes else size_bytes
 
     def _how_many(self, batch: Batch, limit_bytes: int) -> int:
-        """Return how many commands of a batch to run, so that values as large as lately stay within limit_bytes.
+        """Return how many commands of a batch to run. If values are as large as lately, they stay within limit_bytes.
 
         A network store learns a value's size only when it arrives, and a write cannot be taken back.
         """
@@ -238,7 +238,7 @@ class RemoteStore:
             self._stale.clear()
             if self._closing.is_set():
                 return
-            with contextlib.suppress(StoreError):  # whoever needs a slot says so; the next failure asks again
+            with contextlib.suppress(StoreError):  # whoever needs a slot gets an error; the next failure asks again
                 self._refresh()
             self._closing.wait(REFRESH_INTERVAL_S)
 
@@ -276,5 +276,5 @@ class RemoteStore:
 
 
 def _first(_: bytes) -> int:
-    """The slot of every key where there is only one server."""
+    """The slot of every key if there is only one server."""
     return 0

@@ -15,10 +15,10 @@ class NodeLimits:
     """Bounds of one node. Times in seconds, sizes in bytes."""
 
     timeout_s: float = 2.0
-    """For connecting, for sending a pipeline, and for each reply; a pipeline may take it once more as a whole."""
+    """The limit for connecting, for sending a pipeline, for each reply, and for all replies of a pipeline together."""
 
     pipeline_commands: int = 1024
-    """A pipeline with this many commands takes no more work; with 1 each piece of work has its own round trip."""
+    """A pipeline with this many commands takes no further work. With 1, each piece of work has its own round trip."""
 
     pipeline_bytes: int = 4 << 20
     queue_bytes: int = 64 << 20
@@ -29,23 +29,23 @@ class NodeLimits:
 
 
 class NodeRequest:
-    """Commands for one node, run together and in order; afterwards their replies, or the error that struck them all.
+    """Commands for one node, run together and in order; afterwards their replies, or the error that all of them got.
 
     The maker sets the first four attributes: an __init__ would be one more call for every request.
     """
 
     commands: Sequence[RawCommand]
     packed: bytes
-    """The same as they are sent, each after ASKING if `asking` is true."""
+    """The commands in the form in which they are sent, each after ASKING if `asking` is true."""
     done: Callable[["NodeRequest"], None]
     """Called once, by the node's runner or the caller; must not wait."""
     deadline_s: float
     """Not sent after this time (of time.monotonic)."""
     writes = False
     asking = False
-    """The slot of these commands is on its way to this node, and each has a reply to ASKING before its own."""
+    """The slot of these commands is moving to this node. Each command has the reply to ASKING before its own."""
     keep_bytes = 1 << 30
-    """Once values are more than this together, the next ones are read and replaced by TOO_MUCH."""
+    """If the values together are larger than this, the next ones are read and replaced by TOO_MUCH."""
     replies: Sequence[Reply] = ()
     error: "StoreError | None" = None
 

@@ -1,4 +1,4 @@
-"""What the store on Valkey or Redis runs on. Here: threads and blocking sockets."""
+"""What the store on Valkey or Redis runs on: threads with blocking sockets here, greenlets in greenlets.py."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from kvss_gevent.stores.remote.node_connection import Address, Link, connect_to
 
 
 class Signal(Protocol):
-    """Something to wait for, as threading.Event."""
+    """Something to wait for, like threading.Event."""
 
     def set(self) -> None: ...
     def clear(self) -> None: ...

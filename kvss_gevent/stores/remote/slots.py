@@ -22,8 +22,8 @@ Owners = list[Address | None]
 def find_owners(addresses: Iterable[Address], timeout_s: float, runtime: Runtime, access: Access) -> Owners:
     """Ask one node after the other for the owners of all slots, and return the first good answer.
 
-    A node that is cut off from the others says that the cluster is not ok, and its answer is only taken if nobody has
-    another. Each node has timeout_s for each of its two answers. Raises StoreError when nobody answers.
+    A node that is cut off from the others says that the cluster is not ok. Its answer is used only if no node has a
+    better one. Each node has timeout_s for each of its two answers. Raises StoreError when nobody answers.
     """
     doubtful: Owners | None = None
     faults: list[str] = []
