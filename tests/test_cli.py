@@ -4,11 +4,13 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from kvss_gevent import __version__
 from kvss_gevent.cli import COMMANDS, main, whole_parser
-from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.fail import Fail, install
 
 READER_LEFT = 141
 PRINTS = {
@@ -257,3 +259,12 @@ sys.exit(cli.main())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_what_installs_an_extra_is_told_for_a_checkout_and_for_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert install("lab,load") == "In the checkout: pip install -e '.[lab,load]'"
+    monkeypatch.setattr("kvss_gevent.settings.fail.__file__", str(tmp_path / "kvss_gevent" / "settings" / "fail.py"))
+    wheel = f"kvss_gevent-{__version__}-py3-none-any.whl"
+    assert install("tls") == f"In the folder of the wheel: pip install '{wheel}[tls]'"

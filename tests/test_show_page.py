@@ -1,6 +1,7 @@
 """The page of `kvss show` in a real browser, what it says, the trace for Perfetto, and the command."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -316,6 +317,18 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_recorded(
     (tmp_path / "file").write_text("")
     assert main(["show", "half", "--models", "select", "--out", str(tmp_path / "file")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_model_whose_store_has_no_library_is_told_without_the_name_of_a_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lmdb.py").write_text("raise ModuleNotFoundError('no lmdb', name='lmdb')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
+    assert main(["show", "half", "--models", "fork", "--out", str(tmp_path)]) == 1
+    said = (
+        "fork could not be recorded: the server did not start: disk: needs the package lmdb, which is not installed; "
+    )
+    assert f"{said}In the checkout: pip install -e '.[disk]'" in capsys.readouterr().err
 
 
 def test_a_server_that_cannot_start_is_told(

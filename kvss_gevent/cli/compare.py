@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvss_gevent.cli.parser import add_subcommand
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.fail import Exit, Fail, install
 from kvss_gevent.settings.kinds import whole
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one subcommand; returns its exit code. Raises Fail."""
     if missing := [name for name in ("matplotlib", "locust") if not find_spec(name)]:
-        raise Fail(f"the laboratory needs {', '.join(missing)}", "In the checkout: pip install -e '.[lab,load]'")
+        raise Fail(f"the laboratory needs {', '.join(missing)}", install("lab,load"))
     from kvss_gevent.compare.rows import UnreadableError
 
     try:
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     except ValueError as error:
         raise Fail(f"--server-cores: {error}", "Give a smaller number.") from None
     if not plan.contestants:
-        raise Fail(f"none of the chosen models can run: {plan.left_out}", "In the checkout: pip install -e '.[lab]'")
+        raise Fail(f"none of the chosen models can run: {plan.left_out}", install("lab"))
     if not resume:
         settings |= {
             "profile": plan.profile.name,

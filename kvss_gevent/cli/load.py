@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from kvss_gevent.cli.parser import Parser, add_subcommand
-from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.fail import Fail, install
 
 _RUN = "run"
 _WORDS = {
@@ -81,7 +81,7 @@ def _declare_run(parser: Parser) -> None:
 def run(args: Namespace) -> int:  # noqa: RET503 - execv does not return
     """Run a subcommand; returns the exit code. `run` does not return: Locust replaces this process."""
     if find_spec("locust") is None:
-        raise Fail("the load tester needs Locust", "In the checkout: pip install -e '.[load]'")
+        raise Fail("the load tester needs Locust", install("load"))
     if args.word in _WORDS:
         code: int = import_module(_WORDS[args.word][0]).run(args)
         return code

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from kvss_gevent.cli.parser import add_subcommand
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.fail import Exit, Fail, install
 
 EXAMPLES = """examples:
   kvss tls make-dev certs                         for clients on this machine
@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import trustme
     except ModuleNotFoundError:
-        raise Fail(
-            "trustme, which makes certificates, is not installed", "In the checkout: pip install -e '.[tls]'"
-        ) from None
+        raise Fail("trustme, which makes certificates, is not installed", install("tls")) from None
     names = ("ca.pem", "server.pem", "server-key.pem")
     there = [name for name in names if (args.folder / name).exists()]
     if there and not args.force:

@@ -19,7 +19,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final
 
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.fail import Exit, Fail, install
 
 DEFAULT: Final = "gevent"
 
@@ -89,7 +89,7 @@ def load(name: str) -> ModuleType:
         extra = NEEDS.get(name)
         raise Absent(
             f"the model {name} needs the package {error.name}, which is not installed",
-            f"In the checkout: pip install -e '.[{extra}]'" if extra else f"pip install {error.name}",
+            install(extra) if extra else f"pip install {error.name}",
             Exit.UNREACHABLE,
         ) from None
 

@@ -3,6 +3,7 @@
 import re
 import sys
 from enum import IntEnum
+from pathlib import Path
 
 LONGEST_WORD = 300
 """Of a longer word, a message shows only the beginning: nobody would find what follows it."""
@@ -36,6 +37,15 @@ class Fail(Exception):
         cause, remedy = _shortened(escaped(self.cause)), _shortened(escaped(self.remedy))
         lines = f"{self.command or command}: {cause}\n  {remedy}\n{self.usage}"
         print(lines, end="", file=sys.stderr, flush=True)
+
+
+def install(extras: str) -> str:
+    """Return how to install extras of this package, such as `lab,load`, as it was installed itself."""
+    if (Path(__file__).parents[2] / "pyproject.toml").exists():
+        return f"In the checkout: pip install -e '.[{extras}]'"
+    from importlib.metadata import version  # it takes longer to import than all else here
+
+    return f"In the folder of the wheel: pip install 'kvss_gevent-{version('kvss-gevent')}-py3-none-any.whl[{extras}]'"
 
 
 def _shortened(text: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from kvss_gevent.settings.config import Config
+from kvss_gevent.settings.fail import install
 from kvss_gevent.settings.kinds import STORE_FORMS
 from kvss_gevent.stores.base import CannotOpen, Store
 
@@ -40,7 +41,7 @@ def opener(url: str) -> Callable[[str, Config], Store]:
             raise
         raise CannotOpen(
             f"{scheme}: needs the package {error.name}, which is not installed",
-            f"In the checkout: pip install -e '.[{EXTRAS[scheme]}]'",
+            install(EXTRAS[scheme]),
         ) from None
     return found
 

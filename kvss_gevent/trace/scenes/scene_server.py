@@ -21,7 +21,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.models.contract import Ground
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Store
+from kvss_gevent.stores.base import CannotOpen, Store
 from kvss_gevent.stores.open import open_store
 from kvss_gevent.trace.events import What
 from kvss_gevent.trace.noted_conversation import Tracer, cpu_clock
@@ -94,4 +94,7 @@ def _end(*_: int | FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except CannotOpen as error:
+        sys.exit(f"{error.cause}; {error.remedy}")
