@@ -47,10 +47,11 @@ print(json.dumps(seen))
 
 
 @pytest.mark.parametrize("sync", ["always", "interval", "none"])
-def test_on_a_full_disk_deleting_makes_room(tmp_path: Path, sync: str) -> None:
-    # A file system of 3 MiB in a mount namespace of its own, which needs no rights and ends with the process.
+@pytest.mark.parametrize(("mib", "blocks"), [(3, "unlimited"), (30, "6000")], ids=["full disk", "ulimit -f"])
+def test_where_there_is_no_room_deleting_makes_room(tmp_path: Path, sync: str, mib: int, blocks: str) -> None:
+    # A file system in a mount namespace of its own, which needs no rights and ends with the process.
     (tmp_path / "fill.py").write_text(FILL)
-    shell = f"mount -t tmpfs -o size=3M none mnt && exec {sys.executable} fill.py mnt {sync}"
+    shell = f"mount -t tmpfs -o size={mib}M none mnt && ulimit -f {blocks} && exec {sys.executable} fill.py mnt {sync}"
     (tmp_path / "mnt").mkdir()
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", shell],
@@ -67,6 +68,38 @@ def test_on_a_full_disk_deleting_makes_room(tmp_path: Path, sync: str) -> None:
     assert seen["deleted"] == seen["stored"]
     assert seen["again"] >= seen["stored"] * 0.8
     assert seen["after"] == seen["again"]
+
+
+CUT_OFF = """
+import os, sys
+from pathlib import Path
+from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.disk.disk_store import DiskStore
+path = Path(sys.argv[1])
+store = DiskStore(path)
+store.apply([(Verb.PUTEX, b"%d" % number, b"60 " + b"x" * 1000 + b"\\n") for number in range(500)], 1 << 20)
+store.close()
+store = DiskStore(path)
+os.truncate(path, int(sys.argv[2]))
+assert store.apply([(Verb.PUT, b"key", b"value\\n")], 1 << 20) == [b"500 SERVER_ERROR\\n"]
+assert not store.has_ended()
+try:
+    store.count()
+except StoreError as error:
+    print(error)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("size", [0, 5000, 8192, 100_000])
+def test_what_a_server_does_by_itself_does_not_touch_a_file_that_is_cut_off(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "data.kv"
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, path, str(size)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "was cut off" in done.stdout
 
 
 def refused(store: DiskStore) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import resource
 import stat
 import struct
 from pathlib import Path
@@ -111,6 +112,17 @@ class DataFile:
         self._seen_bytes = found.st_size
         return "", False
 
+    def last_page(self) -> int:
+        """Return the number of the last page in use. Where the two meta pages are cut off, LMDB cannot be asked: 1."""
+        return 1 if self._size() < 2 * self._page_bytes else self.environment.info()["last_pgno"]
+
+    def is_cut_off(self) -> bool:
+        """Tell whether the file is shorter than its pages, so that reading it would kill the process."""
+        return self._size() < self._seen_bytes and self._size() < (self.last_page() + 1) * self._page_bytes
+
+    def _size(self) -> int:
+        return os.fstat(self._lock.data).st_size if self._lock else self._seen_bytes
+
     def close(self) -> None:
         """Close the file, then release its locks."""
         self.environment.close()
@@ -121,6 +133,7 @@ class DataFile:
             self.write_mutex.close()
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -161,7 +174,7 @@ def _open(path: Path, synced: bool, max_bytes: int, readonly: bool) -> lmdb.Envi
     return lmdb.open(
         str(path),
         subdir=False,
-        map_size=max_bytes or _disk_bytes(path.parent),
+        map_size=_most_bytes(path.parent, max_bytes),
         readonly=readonly,
         lock=not readonly or os.access(f"{path}-lock", os.W_OK),
         sync=synced,
@@ -174,10 +187,14 @@ def _open(path: Path, synced: bool, max_bytes: int, readonly: bool) -> lmdb.Envi
     )
 
 
-def _disk_bytes(directory: Path) -> int:
-    """Return the size of the file system, which no file on it can exceed."""
+def _most_bytes(directory: Path, max_bytes: int) -> int:
+    """Return how large the file may become: max_bytes or the file system's size, but no larger than ulimit -f."""
     disk = os.statvfs(directory)
-    return max(disk.f_blocks * disk.f_frsize, MIN_BYTES)
+    most_bytes = max_bytes or disk.f_blocks * disk.f_frsize
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit_bytes != resource.RLIM_INFINITY:
+        most_bytes = min(most_bytes, limit_bytes)
+    return max(most_bytes, MIN_BYTES)
 
 
 def _check_whole(path: Path, real: Path, environment: lmdb.Environment) -> None:

@@ -125,7 +125,10 @@ class DiskStore:
             if mutex and mutex.word[0] and environment.writer_hangs(held_s := self._held_s()):
                 cause = f"another process has not ended its transaction for {held_s:g} s"
                 return [self._refuse(job, cause) for job in jobs]
+            environment.check_whole()
             replies = self._commit(jobs)
+        except StoreError as error:
+            return [self._refuse(job, str(error)) for job in jobs]
         except (lmdb.Error, _NoRoom) as error:
             fault = error
         else:

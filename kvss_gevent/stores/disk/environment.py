@@ -99,14 +99,24 @@ class DiskEnvironment:
         mutex = self.write_mutex
         return mutex is not None and mutex.is_stuck(lambda: self.handle.info()["last_txnid"], held_s)
 
+    def check_whole(self) -> None:
+        """Raise StoreError if the file is shorter than its pages: touching them would kill the process.
+
+        Call it with a lock of `map` held.
+        """
+        if self._file.is_cut_off():
+            raise StoreError(f"{self.path} was cut off")
+
     def look(self, work: Callable[[Any], Result]) -> Result:
         """Call `work` with a read transaction of the last committed state, and return its result. Raises StoreError."""
         for _ in range(TRIES):
             if self.unreadable:
                 raise StoreError(self.lost)
             try:
-                with self.map.to_read(), self.handle.begin() as txn:
-                    return work(txn)
+                with self.map.to_read():
+                    self.check_whole()
+                    with self.handle.begin() as txn:
+                        return work(txn)
             except lmdb.MapResizedError:
                 self.follow_map()
             except (lmdb.Error, TimeoutError) as error:
@@ -166,8 +176,10 @@ class DiskEnvironment:
         """Say why the file may not grow."""
         if self._disk_is_full:
             return "the disk is full"
-        bound = "--max-disk allows" if self._max_bytes else "the file system has"
-        return f"the store is full: {bound} {self._max_bytes or self.handle.info()['map_size']} bytes"
+        most_bytes = self.handle.info()["map_size"]
+        if 0 < self._max_bytes <= most_bytes:
+            return f"the store is full: --max-disk allows {self._max_bytes} bytes"
+        return f"the store is full: the file system or ulimit -f allows {most_bytes} bytes"
 
     def _keep(self) -> None:
         """Run the thread that checks: is the file still there, has the disk room again, is a sync due?"""
@@ -196,7 +208,7 @@ class DiskEnvironment:
         try:
             with self.map.to_read():
                 file = self._file
-                last_page = self.handle.info()["last_pgno"]
+                last_page = file.last_page()
         except TimeoutError:
             return  # it is being opened again
         except lmdb.Error:
