@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +25,7 @@ from test_dissector import fields, shark
 from kvss_gevent.cli import main
 from kvss_gevent.settings.addresses import parse_endpoint
 from kvss_gevent.wire_tools.dialogue import MAX_OPEN, Dialogue
-from kvss_gevent.wire_tools.output import older
+from kvss_gevent.wire_tools.output import Output, older
 from kvss_gevent.wire_tools.tap import Tap
 from kvss_gevent.wire_tools.tcp_frames import Way
 
@@ -248,6 +249,36 @@ def test_a_password_is_not_shown_and_a_request_without_reply_is() -> None:
     assert left.endswith("me GET a -> no reply")
     assert over.endswith("me closed, and 'KV/1.0 GE' had no line feed")
     assert "cannot be read" in Dialogue("me").heard(Way.TO_SERVER, 0, b"\x16\x03\x01")[0]
+
+
+@pytest.mark.parametrize("version", [b"KV/1.0 ", b""])
+def test_a_password_is_not_shown_without_its_line_feed_or_version(version: bytes) -> None:
+    talk = Dialogue("me")
+    talk.heard(Way.TO_SERVER, 0, version + b"AUTH ann secret\n" + version + b"AUTH ann secret")
+    assert "secret" not in "".join(talk.ended(0, "closed"))
+
+
+def test_open_requests_take_little_memory() -> None:
+    talk = Dialogue("me")
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            assert talk.heard(Way.TO_SERVER, 0, b"x" * 5000 + b"\n") == []
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_capture_into_a_pipe_is_not_renamed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        output = Output.to_file(pipe, b"head", 1000)
+        for _ in range(3):
+            output.write(b"x" * 1000)
+        output.close(60)
+        assert reader.read() == b"head" + b"x" * 3000
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_a_conversation_with_too_many_open_requests_is_shown_no_further() -> None:

@@ -20,7 +20,7 @@ class Dialogue:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._asked: deque[tuple[int, bytes]] = deque()
+        self._asked: deque[tuple[int, str]] = deque()  # as they are shown: a whole line takes up to 4 KiB
         self._partial = [b"", b""]
         self._begun = False
         self._silent = False
@@ -47,14 +47,15 @@ class Dialogue:
                 self._asked.clear()
                 return [*shown, self.note(time_ns, f"has {MAX_OPEN} requests without a reply: it is not shown further")]
             else:
-                self._asked.append((time_ns, line[:MAX_LINE_BYTES]))
+                self._asked.append((time_ns, _request(line[:MAX_LINE_BYTES])))
         self._partial[way] = (self._partial[way] + rest)[:MAX_LINE_BYTES]
         return shown
 
     def ended(self, time_ns: int, how: str) -> list[str]:
         """Return the lines to show after the connection has ended."""
-        cut = f", and {shorten(self._partial[Way.TO_SERVER])} had no line feed" if self._partial[Way.TO_SERVER] else ""
-        left = [self.note(sent_ns, f"{_request(line)} -> no reply") for sent_ns, line in self._asked]
+        rest = self._partial[Way.TO_SERVER]
+        cut = f", and {'an AUTH' if _is_login(rest) else shorten(rest)} had no line feed" if rest else ""
+        left = [self.note(sent_ns, f"{request} -> no reply") for sent_ns, request in self._asked]
         return [*left, self.note(time_ns, how + cut)]
 
     def note(self, time_ns: int, text: str) -> str:
@@ -65,15 +66,18 @@ class Dialogue:
     def _answered(self, time_ns: int, reply: bytes) -> str:
         if not self._asked:
             return self.note(time_ns, f"no request -> {_plain(reply)}")
-        sent_ns, line = self._asked.popleft()
-        return self.note(sent_ns, f"{_request(line)} -> {_plain(reply)}  {(time_ns - sent_ns) / 1000:.0f} us")
+        sent_ns, request = self._asked.popleft()
+        return self.note(sent_ns, f"{request} -> {_plain(reply)}  {(time_ns - sent_ns) / 1000:.0f} us")
 
 
 def _request(line: bytes) -> str:
-    words = line.split(b" ", 3)
-    if words[1:2] == [b"AUTH"]:
-        return _plain(b" ".join(words[1:3])) + " (password not shown)"
-    return _plain(line.removeprefix(b"KV/1.0 "))
+    line = line.removeprefix(b"KV/1.0 ")
+    return _plain(b" ".join(line.split(b" ", 2)[:2])) + " (password not shown)" if _is_login(line) else _plain(line)
+
+
+def _is_login(line: bytes) -> bool:
+    """Tell whether a line is an AUTH, also one without its version."""
+    return line.removeprefix(b"KV/1.0 ").startswith(b"AUTH ")
 
 
 def _plain(line: bytes) -> str:

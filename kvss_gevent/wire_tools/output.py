@@ -1,6 +1,7 @@
 """Output that never blocks an event loop: data waits in a list of limited size, and a thread writes it."""
 
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import Final
@@ -34,8 +35,10 @@ class Output:
 
     @classmethod
     def to_file(cls, path: Path, head: bytes, max_bytes: int) -> "Output":
-        """Write to a new file. Raises OSError if it cannot be created."""
-        return cls(_create(path), head, path, max_bytes)
+        """Write to a new file, or to the pipe or device that is there. Raises OSError if it cannot be created."""
+        fd = _create(path)
+        # A device would be renamed, and a regular file would take its place.
+        return cls(fd, head, path, max_bytes if stat.S_ISREG(os.fstat(fd).st_mode) else 0)
 
     def write(self, data: bytes) -> None:
         """Have data written soon. Never waits."""
