@@ -423,6 +423,18 @@ def test_silent_clients_keep_nobody_from_the_page(monkeypatch: pytest.MonkeyPatc
         assert crowd[-1].recv(1000).endswith(b"here")
 
 
+@pytest.mark.parametrize("request_", [b"POST / HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 9000, b"GET / HTTP/1.1\r\n\r\n"])
+def test_who_sends_more_than_a_request_gets_the_answer(monkeypatch: pytest.MonkeyPatch, request_: bytes) -> None:
+    monkeypatch.setattr(page_server, "DEADLINE_S", 60.0)
+    with one_page() as address, green.create_connection(address, 20) as client:
+        client.sendall(request_ + b"x" * 300_000)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := client.recv(1000):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 ")
+
+
 @contextlib.contextmanager
 def one_page() -> Iterator[tuple[str, int]]:
     """Serve one page in this thread; give the address."""

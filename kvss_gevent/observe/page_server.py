@@ -18,6 +18,8 @@ MOST_CLIENTS: Final = 16
 MOST_HEAD_BYTES: Final = 8192
 DEADLINE_S: Final = 5.0
 """The time for a request to arrive and its answer to be taken."""
+MOST_UNREAD: Final = 100
+"""Pieces of a request that are read only to end the connection in order, at most."""
 REST_S: Final = 0.5
 FRESH_S: Final = 0.1
 """A page that is costly to make is made at most this often. In between, clients get the last one."""
@@ -108,6 +110,11 @@ class PageServer(StreamServer):  # type: ignore[misc]
             *(["Allow: GET, HEAD"] if page.status == HTTPStatus.METHOD_NOT_ALLOWED else []),
         )
         sock.sendall("\r\n".join([*lines, "", ""]).encode() + (b"" if method == b"HEAD" else body))
+        # With bytes unread the end would be a reset, which can overtake the answer.
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(MOST_UNREAD):
+            if not sock.recv(MOST_HEAD_BYTES):
+                break
 
     def _find(self, head: bytes) -> tuple[bytes, HttpAnswer]:
         """Return the method of a request and the answer to it."""
