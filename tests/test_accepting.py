@@ -19,6 +19,7 @@ from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.server.accepting import listen_queue
+from kvss_gevent.server.accepting import listener as listener_module
 from kvss_gevent.server.accepting.listener import listening
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
@@ -164,3 +165,36 @@ def test_a_server_waits_for_another_that_is_about_to_listen(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     other.close()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_a_socket_of_the_service_manager_needs_the_same_protection(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def environ() -> dict[str, str]:
+        descriptor = socket.create_server((address, 0), family=family).detach()
+        monkeypatch.setattr(listener_module, "FIRST_INHERITED", descriptor)
+        return {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+
+    for config in (Config(), Config(unix="unused"), Config(users="file")):
+        with pytest.raises(Fail, match="can be reached from other machines"), listening(config, environ()):
+            pass
+    with listening(Config(open=True), environ()) as one:
+        assert one.getsockname()[0] == address
+
+
+def test_a_socket_of_datagrams_in_order_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    one.bind(str(tmp_path / "socket"))
+    one.listen()
+    monkeypatch.setattr(listener_module, "FIRST_INHERITED", one.detach())
+    environ = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+    with pytest.raises(Fail, match="not a listening socket of a stream"), listening(Config(), environ):
+        pass
+
+
+def test_a_path_steers_no_terminal(tmp_path: Path) -> None:
+    with listening(Config(unix=str(tmp_path / "a\x1b[2J"))) as one:
+        assert listener_module.shown_address(one) == f"unix:{tmp_path}/a\\x1b[2J"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import Served, read_all, read_lines, serving, wait_until
@@ -23,7 +24,9 @@ from kvss_gevent.core.user_file import Role, User, change_users
 from kvss_gevent.server.security.protection import Protection
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.memory import MemoryStore
+from kvss_gevent.stores.remote.access import access_of
 
 USERS = {
     (b"reader", b"r"): User("reader", Role.READ, ""),
@@ -262,3 +265,20 @@ def test_a_pipe_in_the_place_of_a_certificate_is_refused_at_once(tmp_path: Path)
     os.mkfifo(pipe)
     with pytest.raises(Fail, match="not a regular file"):
         Protection(Config(tls_cert=str(pipe), tls_key=str(pipe)))
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    pair = trustme.CA().issue_cert("localhost")
+    key = serialization.load_pem_private_key(pair.private_key_pem.bytes(), None)
+    (tmp_path / "key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    (tmp_path / "cert").write_bytes(pair.cert_chain_pems[0].bytes())
+    with pytest.raises(Fail, match="its key is encrypted"):
+        Protection(Config(tls_cert=str(tmp_path / "cert"), tls_key=str(tmp_path / "key")))
+    with pytest.raises(CannotOpen, match="its key is encrypted"):
+        access_of(Config(store_cert=str(tmp_path / "cert"), store_key=str(tmp_path / "key")), "", 0, tls=True)

@@ -79,6 +79,7 @@ def test_toml_values_of_any_scalar_type(tmp_path: Path) -> None:
         ("model = 'foo'", "{}: model is 'foo'", "one of a, b"),
         ("max-lime = 1", "{}: there is no setting 'max-lime'", "Did you mean 'max-line'?"),
         ("[server]\nport = 1", "{}: there is no setting 'server'", ""),
+        (f"port = 0x{'f' * 4000}", "{}: port has too many digits", "Give a smaller number."),
         ("port = [1]", "{}: port is a list", "Give a number"),
         ("port = ", "cannot read {}: Invalid value", "KEY = VALUE"),
         ("port = '\xff'", "cannot read {}: ", "KEY = VALUE"),

@@ -96,6 +96,9 @@ def test_what_auth_cannot_carry_is_refused(path: Path, name: str, password: str,
         "alice write",
         "alice king scrypt:16384:8:1:AAAA:AAAA",
         "alice read scrypt:1073741824:8:1:AAAA:" + "A" * 43 + "=",
+        "alice read scrypt:16384:-8:-1:AAAA:" + "A" * 43 + "=",
+        "alice read scrypt:16384:0:1:AAAA:" + "A" * 43 + "=",
+        "alice read scrypt:65536:1:1:AAAA:" + "A" * 43 + "=",
     ],
 )
 def test_a_file_that_is_none_of_users_is_refused_with_the_line(path: Path, line: str) -> None:

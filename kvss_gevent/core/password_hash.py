@@ -42,8 +42,10 @@ def is_password_hash(secret: str) -> bool:
         kind, n, r, p, salt, digest = secret.split(":")
         base64.b64decode(salt, validate=True)
         whole = len(base64.b64decode(digest, validate=True)) == HASH_BYTES
-        # More memory would let a wrong file stop the server.
-        fits = 128 * int(n) * int(r) * int(p) < MAX_SCRYPT_BYTES and int(n) > 1 and int(n) & (int(n) - 1) == 0
+        cost, block, lanes = int(n), int(r), int(p)
+        # More memory would let a wrong file stop the server. The other bounds are those of scrypt itself.
+        fits = 128 * cost * block * lanes < MAX_SCRYPT_BYTES and min(cost - 1, block, lanes) > 0
+        fits = fits and cost & (cost - 1) == 0 and cost.bit_length() <= 16 * block
     except ValueError:
         return False
     return kind == "scrypt" and whole and fits

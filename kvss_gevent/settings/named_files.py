@@ -6,7 +6,10 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    import ssl
 
 LIMIT_S: Final = 5.0
 """The longest wait for a lock, and for the next bytes of a pipe. A program that takes longer means to block others."""
@@ -71,3 +74,15 @@ def take_turn(descriptor: int, limit_s: float = LIMIT_S) -> None:
             time.sleep(LOOK_S)
         else:
             return
+
+
+def load_key(context: "ssl.SSLContext", cert: Path | str, key: Path | str | None = None) -> None:
+    """Load a certificate and its key, which may be in the same file. Raises OSError, also if the key is encrypted.
+
+    OpenSSL would ask the terminal for the password, also on SIGHUP.
+    """
+    context.load_cert_chain(cert, key, password=_refuse)
+
+
+def _refuse() -> str:
+    raise OSError("its key is encrypted, and a server asks for no password: decrypt it with openssl pkey")

@@ -104,8 +104,11 @@ def read_file(path: str) -> dict[str, str]:
 def _text(path: str, name: str, value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, str | int | float):
-        return str(value)
+    try:
+        if isinstance(value, str | int | float):
+            return str(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        raise Fail(f"{path}: {name} has too many digits", "Give a smaller number.") from None
     raise Fail(f"{path}: {name} is a {type(value).__name__}", "Give a number, true, false, or a text in quotes.")
 
 

@@ -7,14 +7,15 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.settings.addresses import UNIX_SCHEME, parse_endpoint
 from kvss_gevent.settings.config import Config
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.fail import Exit, Fail, escaped
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.named_files import take_turn
 
@@ -42,7 +43,7 @@ def listening(config: Config, environ: MutableMapping[str, str] = os.environ) ->
 
     It is non-blocking and has TCP_NODELAY, which its connections inherit.
     """
-    listener = _inherited(environ) or (
+    listener = _inherited(config, environ) or (
         _listen_unix(config.unix) if config.unix else _listen_tcp(config.host, config.port, is_open=config.open)
     )
     if not (HAS_UNIX and listener.family == socket.AF_UNIX):
@@ -127,12 +128,12 @@ def shown_address(listener: socket.socket) -> str:
     """Return the address of a listening socket as a client writes it."""
     address = listener.getsockname()
     if isinstance(address, str | bytes):
-        return f"{UNIX_SCHEME}{os.fsdecode(address)}"
+        return f"{UNIX_SCHEME}{escaped(os.fsdecode(address))}"
     return server_name(*address[:2])
 
 
-def _inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """Return the socket of LISTEN_FDS, if it is for this process."""
+def _inherited(config: Config, environ: MutableMapping[str, str]) -> socket.socket | None:
+    """Return the socket of LISTEN_FDS, if it is for this process. Its address needs the same protection as another."""
     number = environ.pop("LISTEN_FDS", None)
     if environ.pop("LISTEN_PID", None) != str(os.getpid()) or number is None:
         return None
@@ -141,9 +142,13 @@ def _inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
             f"the service manager passes {number} sockets", "Configure it to pass one: a server has one address."
         )
     try:
-        listener = socket.socket(fileno=FIRST_INHERITED)
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError("it is not a listening socket")
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(fileno=FIRST_INHERITED))
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or listener.type != socket.SOCK_STREAM:
+                raise OSError("it is not a listening socket of a stream")
+            if not (HAS_UNIX and listener.family == socket.AF_UNIX):
+                check_exposure(replace(config, host=str(listener.getsockname()[0]), unix=""))
+            stack.pop_all()
     except OSError as error:
         raise Fail(
             f"the socket of LISTEN_FDS cannot be used: {error.strerror or error}",

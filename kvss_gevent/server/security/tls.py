@@ -9,6 +9,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from kvss_gevent.settings.named_files import load_key
+
 CHUNK_BYTES = 64 << 10
 """Plain bytes that are given to OpenSSL at a time. It keeps at most one record that the kernel has not taken."""
 RECORD_BYTES = 16 << 10
@@ -120,7 +122,7 @@ def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.
     # option OpenSSL answers with a fatal alert, and a client that reads the alert together with replies loses the
     # replies.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL 1.1 does not need it
-    context.load_cert_chain(cert, key)
+    load_key(context, cert, key)
     if client_ca is not None:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED

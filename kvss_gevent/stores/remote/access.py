@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvss_gevent.settings.config import Config
-from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
+from kvss_gevent.settings.named_files import UnreadableFile, load_key, read_parsed
 from kvss_gevent.stores.base import CannotOpen
 
 VARIABLE = "KVSS_STORE_PASSWORD"
@@ -67,7 +67,7 @@ def _tls_of(config: Config) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=config.store_ca or None)
         if config.store_cert:
-            context.load_cert_chain(config.store_cert, config.store_key or None)
+            load_key(context, config.store_cert, config.store_key or None)
     except (OSError, ValueError) as error:  # the library's error does not name the file
         given = [text for text in (config.store_ca, config.store_cert, config.store_key) if text]
         raise CannotOpen(
