@@ -213,5 +213,6 @@ def test_a_series_starts_at_zero_and_reaches_its_greatest_value() -> None:
     lines = lines_of(svg)
     heights = [float(point.partition(",")[2]) for point in lines[0].attrib["points"].split()]
     assert heights[0] > heights[1] > heights[2]
+    assert ">20,000</text>" in plot.series([0, 1], {"a": [0, 50_000]}, "requests/s")
     assert plot.series([0], {"a": [0.0]}, "ms").startswith("<svg")
     assert plot.series([0, 1], {"a": [0.01, 0.2]}, "ms").startswith("<svg")

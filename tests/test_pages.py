@@ -35,6 +35,12 @@ def test_a_table_says_by_which_number_a_cell_is_sorted() -> None:
     assert html.count('data-label="model"') == 2
 
 
+def test_the_heading_of_a_column_of_numbers_stands_over_them() -> None:
+    html = tables.table(["model", "p99"], [["pool", "none"], ["gevent", ("1.2 ms", 1.2)]])
+    assert '<th scope="col">model</th><th scope="col" class="number">p99</th>' in html
+    assert '<th scope="col">p99</th>' in tables.table(["model", "p99"], [])
+
+
 def test_a_table_refuses_a_row_of_another_length() -> None:
     with pytest.raises(ValueError, match="zip"):
         tables.table(["a", "b"], [["only one"]])

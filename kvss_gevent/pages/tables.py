@@ -20,7 +20,9 @@ Cell = str | tuple[str, float | None] | Markup
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, sortable: bool = False, css: str = "") -> str:
     """Return a table. On screens below 600 px every row is a card, and the headings are its labels."""
-    cells = [f'<th scope="col">{_heading(name, sortable)}</th>' for name in head]
+    columns = zip(*rows, strict=True) if rows else ((),) * len(head)
+    looks = [' class="number"' if any(isinstance(cell, tuple) for cell in column) else "" for column in columns]
+    cells = [f'<th scope="col"{look}>{_heading(name, sortable)}</th>' for name, look in zip(head, looks, strict=True)]
     lines = [f'<div class="wide"><table class="cards {escape(css)}"><thead><tr>{"".join(cells)}</tr></thead><tbody>']
     for row in rows:
         lines.append("<tr>" + "".join(_cell(cell, name) for cell, name in zip(row, head, strict=True)) + "</tr>")

@@ -42,8 +42,8 @@ def series(seconds: Sequence[float], named: Mapping[str, Sequence[float]], unit:
     across = svg.linear(0, last, _LEFT, _WIDTH - _RIGHT)
     up = svg.linear(0, max(marks[-1], high), _HEIGHT - _BOTTOM, _TOP)
     grid = [_down(across(second), f"{second:g} s") for second in svg.ticks(0, last)]
-    grid += [_over(up(value), f"{value:,.4g}") for value in marks]
-    grid.append(svg.text(_LEFT, _HEIGHT - 6, unit, fill=palette.MUTED))
+    grid += [_over(up(value), f"{value:,.12g}") for value in marks]
+    grid.append(svg.text(_LEFT, _TOP - 4, unit, fill=palette.MUTED))
     placed = {
         name: [(across(second), up(value)) for second, value in zip(seconds, values, strict=True)]
         for name, values in named.items()
