@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 
 from kvss_gevent.client.terminal.demo_script import play
+from kvss_gevent.measure.launch import end
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.variables import PREFIX
 
 START_LIMIT_S = 20.0
-STOP_LIMIT_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +40,7 @@ def run(_: argparse.Namespace) -> int:
             for line in _lines(int(address.rpartition(":")[2])):
                 print(line, flush=True)
         finally:
-            server.terminate()
-            try:
-                server.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            end(server)
     return Exit.OK
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kvss_gevent.measure.launch import end
 from kvss_gevent.measure.process_usage import thread_times
 from kvss_gevent.models.processes import end_with
 from kvss_gevent.trace.ring import Noted, read
@@ -20,7 +21,6 @@ from kvss_gevent.trace.scenes.player import PlayError, play
 from kvss_gevent.trace.scenes.scene import Scene
 
 START_LIMIT_S = 30.0
-STOP_LIMIT_S = 10.0
 RING = "events"
 PREFORKED = "prefork"
 """The model whose processes exist before the clients come."""
@@ -59,25 +59,24 @@ def _serving(model: str, scene: Scene, directory: str) -> Iterator[tuple[int, in
     parent = os.getpid()
     words = [sys.executable, "-m", "kvss_gevent.trace.scenes.scene_server", model, scene.name, directory]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, preexec_fn=lambda: end_with(parent))  # noqa: PLW1509 - this process has no threads
+        process = subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            preexec_fn=lambda: end_with(parent),  # noqa: PLW1509 - this process has no threads
+        )
         try:
             yield process.pid, _port(process, log)
         finally:
             process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            end(process)
 
 
-def _port(process: "subprocess.Popen[bytes]", log: IO[str]) -> int:
+def _port(process: "subprocess.Popen[str]", log: IO[str]) -> int:
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
-    line = process.stdout.readline() if ready else b""
+    line = process.stdout.readline() if ready else ""
     if line.strip().isdigit():
         return int(line)
     log.seek(0)
