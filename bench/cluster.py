@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from bench.processes.generator_process import SERVER_PROCESSORS, result, start
+from bench.processes.in_turn import in_turn, middle
 from kvss_gevent.measure.launch import kvss, launched
 from tests.valkeys import running as valkeys
 
@@ -120,25 +122,19 @@ def delayed(port: int, delay_ms: float) -> Iterator[int]:
 
 def compare(servers: dict[str, tuple[int, int]], args: argparse.Namespace, depth: int) -> None:
     """Drive the servers in turn and print what each does and how they compare."""
-    rates: dict[str, list[float]] = {name: [] for name in servers}
-    costs_us: dict[str, list[float]] = {name: [] for name in servers}
-    for pair in range(args.pairs + 1):
-        for name, (port, pid) in servers.items():
-            rate, cost_us = one_run(port, pid, args.connections, depth, args.seconds)
-            if pair:  # the first warms up
-                rates[name].append(rate)
-                costs_us[name].append(cost_us)
-    for name, found in rates.items():
+    runs = in_turn(
+        args.pairs, *(partial(one_run, *server, args.connections, depth, args.seconds) for server in servers.values())
+    )
+    rates: dict[str, tuple[float, ...]] = {}
+    for name, found in zip(servers, zip(*runs, strict=True), strict=True):
+        rates[name], costs_us = zip(*found, strict=True)
         print(
-            f"{name}: {args.connections} clients, depth {depth}, {statistics.median(found):.0f} GETs a second "
-            f"({min(found):.0f} to {max(found):.0f}), {statistics.median(costs_us[name]):.0f} us of CPU each"
+            f"{name}: {args.connections} clients, depth {depth}, {middle(rates[name], 0)} GETs a second, "
+            f"{statistics.median(costs_us):.0f} us of CPU each"
         )
     for name in list(servers)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(rates["gathered"], rates[name], strict=True)]
-        print(
-            f"depth {depth}: gathering makes it {statistics.median(ratios):.1f} times the rate of {name} "
-            f"({min(ratios):.1f} to {max(ratios):.1f} in {args.pairs} pairs)"
-        )
+        print(f"depth {depth}: gathering makes it {middle(ratios, 1)} times the rate of {name}, in {args.pairs} pairs")
 
 
 def one_run(port: int, pid: int, connections: int, depth: int, seconds: float) -> tuple[float, float]:

@@ -6,17 +6,18 @@ The two servers are driven in turn, and the ratio is taken pair by pair.
 """
 
 import argparse
-import shutil
 import socket
 import statistics
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us, result, start
-from kvss_gevent.measure.launch import free_port, kvss, launched, redis
+from bench.processes.generator_process import SERVER_PROCESSORS, result, start
+from bench.processes.in_turn import beside_redis, in_turn, middle
+from kvss_gevent.measure.launch import kvss, launched
 
 START_S = 0.5
 """Until the generator writes."""
@@ -54,54 +55,30 @@ def synced(args: argparse.Namespace, directory: Path) -> None:
             if name == "one by one":
                 command = [sys.executable, "-c", ONE_BY_ONE, *command[4:]]
             ports[name] = stack.enter_context(launched(command, processors=SERVER_PROCESSORS)).port
-        rates: dict[str, list[float]] = {name: [] for name in ports}
-        reads_ms: dict[str, list[float]] = {name: [] for name in ports}
-        for pair in range(args.pairs + 1):
-            runs = {name: one_run(port, args.connections, args.seconds, args.reads) for name, port in ports.items()}
-            if any(refused for _, _, refused in runs.values()):
-                print("a pair is left out: writes were refused, for the disk hung or is full")
-            elif pair:  # the first pair warms up
-                for name, (rate, read_ms, _) in runs.items():
-                    rates[name].append(rate)
-                    reads_ms[name].append(read_ms)
-    if not rates["gathered"]:
-        sys.exit("bench: no pair was left: measure on a disk that is not in use")
-    for name, found in rates.items():
-        print(
-            f"{name}: {args.connections} clients, {statistics.median(found):.0f} synced PUTs a second "
-            f"({min(found):.0f} to {max(found):.0f}); beside them one client's GETs take "
-            f"{statistics.median(reads_ms[name]):.2f} ms at p99 ({max(reads_ms[name]):.2f} at worst)"
+        runs = in_turn(
+            args.pairs,
+            *(partial(one_run, port, args.connections, args.seconds, args.reads) for port in ports.values()),
         )
-    ratios = [ours / theirs for ours, theirs in zip(rates["gathered"], rates["one by one"], strict=True)]
-    print(
-        f"gathering makes it {statistics.median(ratios):.1f} times the rate "
-        f"({min(ratios):.1f} to {max(ratios):.1f} in {len(ratios)} pairs)"
-    )
+    whole = [pair for pair in runs if not any(refused for _, _, refused in pair)]
+    if len(whole) < len(runs):
+        print(f"pairs left out: {len(runs) - len(whole)}, for writes were refused: the disk hung or is full")
+    if not whole:
+        sys.exit("bench: no pair was left: measure on a disk that is not in use")
+    for name, found in zip(ports, zip(*whole, strict=True), strict=True):
+        rates, reads_ms, _ = zip(*found, strict=True)
+        print(
+            f"{name}: {args.connections} clients, {middle(rates, 0)} synced PUTs a second; "
+            f"beside them one client's GETs take {statistics.median(reads_ms):.2f} ms at p99 "
+            f"({max(reads_ms):.2f} at worst)"
+        )
+    ratios = [gathered[0] / single[0] for gathered, single in whole]
+    print(f"gathering makes it {middle(ratios, 1)} times the rate, in {len(whole)} pairs")
 
 
 def unsynced(args: argparse.Namespace, directory: Path) -> None:
     """CPU per request without syncs, beside redis-server where it is installed."""
-    with ExitStack() as stack:
-        command = kvss("--store", f"disk:{directory / 'unsynced'}.kv", "--sync", "none")
-        ours = stack.enter_context(launched(command, processors=SERVER_PROCESSORS))
-        servers = {"disk, --sync none": (ours.pid, "kv", ours.port)}
-        if shutil.which("redis-server"):
-            port = free_port()
-            theirs = stack.enter_context(launched(redis(port), port=port, processors=SERVER_PROCESSORS))
-            servers["redis-server"] = (theirs.pid, "resp", port)
-        for depth in (1, 16, 64):
-            costs: dict[str, list[float]] = {name: [] for name in servers}
-            for pair in range(args.pairs + 1):
-                for name, (pid, protocol, port) in servers.items():
-                    cost_us = cpu_us(pid, protocol, port, depth, 1.0)
-                    if pair:  # the first pair warms up
-                        costs[name].append(cost_us)
-            shown = ", ".join(f"{name} {statistics.median(found):.2f} us" for name, found in costs.items())
-            line = f"depth {depth}: CPU per request {shown}"
-            if len(costs) == 2:
-                ratios = [ours / theirs for ours, theirs in zip(*costs.values(), strict=True)]
-                line += f", ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(line, flush=True)
+    flags = ("--store", f"disk:{directory / 'unsynced'}.kv", "--sync", "none")
+    beside_redis("disk, --sync none,", flags, args.pairs, 1.0, (1, 16, 64))
 
 
 def one_run(port: int, connections: int, seconds: float, reads: float) -> tuple[float, float, float]:

@@ -12,11 +12,11 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from kvss_gevent.measure.launch import Launched, free_port, kvss, launched, redis
+from kvss_gevent.measure.load import ClosedLoad, key_of, request
 from kvss_gevent.measure.process_usage import resident_bytes
 from kvss_gevent.protocol.wire import PUT
 from kvss_gevent.stores.memory import MemoryStore
@@ -29,37 +29,18 @@ ASK_INTERVAL_S = 0.001
 QUIET_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """How a server is spoken to; stored is its reply to a put of a new key."""
-
-    put: Callable[[bytes, bytes], bytes]
-    get_one: bytes
-    stored: bytes
+SERVERS = {"kvss": ("kv", b"201 CREATED\n"), "redis-server": ("resp", b"+OK\r\n")}
+"""From a server to the protocol that it speaks, and its reply to a put of a new key."""
 
 
-def _kv_put(key: bytes, value: bytes) -> bytes:
-    return b"KV/1.0 PUT %b %b\n" % (key, value)
-
-
-def _resp_set(key: bytes, value: bytes) -> bytes:
-    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
-
-
-WIRES = {
-    "kvss": Wire(_kv_put, b"KV/1.0 GET one\n", b"201 CREATED\n"),
-    "redis-server": Wire(_resp_set, b"*2\r\n$3\r\nGET\r\n$3\r\none\r\n", b"+OK\r\n"),
-}
-
-
-def ask(port: int, request: bytes, told: Connection) -> None:
+def ask(port: int, asked: bytes, told: Connection) -> None:
     """Ask again and again until told to stop; tell every wait, in milliseconds."""
     waits = []
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while not told.poll():
             began_s = time.monotonic()
-            sock.sendall(request)
+            sock.sendall(asked)
             sock.recv(4096)
             waits.append((time.monotonic() - began_s) * 1000)
             time.sleep(ASK_INTERVAL_S)
@@ -67,10 +48,10 @@ def ask(port: int, request: bytes, told: Connection) -> None:
 
 
 @contextlib.contextmanager
-def waits_of_another(port: int, request: bytes) -> Iterator[list[float]]:
+def waits_of_another(port: int, asked: bytes) -> Iterator[list[float]]:
     """Have another client ask while the block runs; the list then has its waits, the longest last."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=ask, args=(port, request, there), daemon=True)
+    process = multiprocessing.Process(target=ask, args=(port, asked, there), daemon=True)
     process.start()
     waits: list[float] = []
     yield waits
@@ -79,27 +60,30 @@ def waits_of_another(port: int, request: bytes) -> Iterator[list[float]]:
     process.join()
 
 
-def fill(port: int, wire: Wire, keys: int, value: bytes) -> None:
-    """Store keys."""
+def fill(port: int, load: ClosedLoad, stored: bytes) -> None:
+    """Store the keys of a load; stored is the reply to each."""
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
-        for begin in range(0, keys, BATCH):
-            sock.sendall(b"".join(wire.put(b"key:%08d" % number, value) for number in range(begin, begin + BATCH)))
-            left_bytes = len(wire.stored) * BATCH
+        for begin in range(0, load.keys, BATCH):
+            numbers = range(begin, begin + BATCH)
+            sock.sendall(b"".join(request(load, key_of(number), get=False)[0] for number in numbers))
+            left_bytes = len(stored) * BATCH
             while left_bytes:
                 left_bytes -= len(sock.recv(left_bytes))
 
 
 def measure(name: str, server: Launched, keys: int, value_bytes: int) -> None:
     """Print a line of one server."""
-    wire, value = WIRES[name], b"v" * value_bytes
+    protocol, stored = SERVERS[name]
+    load = ClosedLoad(keys=keys, value_bytes=value_bytes, protocol=protocol)
+    get_one = request(load, b"one", get=True)[0]
     with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
-        sock.sendall(wire.put(b"one", value))
+        sock.sendall(request(load, b"one", get=False)[0])
         sock.recv(4096)
     before_bytes = resident_bytes(server.pid)
-    with waits_of_another(server.port, wire.get_one) as quiet:
+    with waits_of_another(server.port, get_one) as quiet:
         time.sleep(QUIET_S)
-    with waits_of_another(server.port, wire.get_one) as waits:
-        fill(server.port, wire, keys, value)
+    with waits_of_another(server.port, get_one) as waits:
+        fill(server.port, load, stored)
     bytes_a_key = (resident_bytes(server.pid) - before_bytes) / keys
     print(
         f"{name:12} {keys:9,} {value_bytes:6} {bytes_a_key:10.0f} {waits[len(waits) // 2]:11.2f} "
@@ -124,7 +108,7 @@ def longest_puts(keys: int) -> None:
 def main() -> None:
     """Print the table."""
     keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
-    names = list(WIRES) if shutil.which("redis-server") else ["kvss"]
+    names = list(SERVERS) if shutil.which("redis-server") else ["kvss"]
     print("                             value      bytes      another client's waits in ms, and the longest")
     print("server            keys      bytes      a key      median      99.9 %     longest  of a quiet one")
     for keys_now, value_bytes in ((keys, 64), (min(keys, LARGE_KEYS), 1024)):

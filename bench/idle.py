@@ -7,12 +7,13 @@ rest: what a connect and a request cost with --hibernate and without, two server
 
 import argparse
 import contextlib
-import resource
 import socket
 import statistics
 import time
+from functools import partial
 
 from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
+from bench.processes.in_turn import in_turn, middle, room_for
 from kvss_gevent.measure.launch import Launched, kvss, launched
 from kvss_gevent.measure.process_usage import cpu_ns, resident_bytes
 
@@ -28,12 +29,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=15_000)
     args = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = args.connections + 200
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit if hard < 0 else min(limit, hard), hard))
+    connections = room_for(args.connections)
     for hibernate_s in (HIBERNATE_S, 0.0):
-        measure(args.connections, hibernate_s)
-    active(PAIRS)
+        measure(connections, hibernate_s)
+    active()
 
 
 def measure(connections: int, hibernate_s: float) -> None:
@@ -51,32 +50,28 @@ def measure(connections: int, hibernate_s: float) -> None:
             points.append((len(socks), resident_bytes(server.pid)))
         first_us = [asked_us(sock) for sock in socks[:: len(socks) // ASKED]]
         next_us = [asked_us(sock) for sock in socks[:: len(socks) // ASKED]]
+        slope = statistics.linear_regression(*zip(*points, strict=True)).slope
         shown = "never" if not hibernate_s else f"after {hibernate_s:g} s"
         print(
-            f"hibernating {shown}: {len(socks)} connections, {slope(points) / 1024:.2f} KiB resident each "
+            f"hibernating {shown}: {len(socks)} connections, {slope / 1024:.2f} KiB resident each "
             f"({', '.join(f'{number}: {size / (1 << 20):.1f} MiB' for number, size in points)}); "
             f"first reply {statistics.median(first_us):.0f} us, the next {statistics.median(next_us):.0f} us (medians)",
             flush=True,
         )
 
 
-def active(pairs: int) -> None:
+def active() -> None:
     """Print the CPU of a connect with one request and an end, and of a request, beside a server without --hibernate."""
-    costs: dict[str, list[float]] = {"a connect": [], "a request": []}
     with (
         launched(kvss("--hibernate", "0"), processors=SERVER_PROCESSORS) as without,
         launched(kvss("--hibernate", "60"), processors=SERVER_PROCESSORS) as hibernating,
     ):
-        for pair in range(pairs + 1):
-            for name, measured in (("a connect", connect_us), ("a request", request_us)):
-                plain_us, resting_us = measured(without), measured(hibernating)
-                if pair:  # the first warms up
-                    costs[name].append(resting_us / plain_us)
-    shown = (
-        f"{name} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        for name, ratios in costs.items()
-    )
-    print(f"CPU with --hibernate 60 over CPU without, {pairs} pairs: {', '.join(shown)}", flush=True)
+        costs_us = in_turn(
+            PAIRS, *(partial(cost, server) for cost in (connect_us, request_us) for server in (without, hibernating))
+        )
+    connects = middle([resting / plain for plain, resting, _, _ in costs_us], 3)
+    requests = middle([resting / plain for _, _, plain, resting in costs_us], 3)
+    print(f"CPU with --hibernate 60 over CPU without, {PAIRS} pairs: a connect {connects}, a request {requests}")
 
 
 def connect_us(server: Launched) -> float:
@@ -99,12 +94,6 @@ def asked_us(sock: socket.socket) -> float:
     sock.sendall(b"KV/1.0 GET none\n")
     assert sock.recv(100) == b"404 NOT_FOUND\n"
     return (time.perf_counter() - began_s) * 1e6
-
-
-def slope(points: list[tuple[int, int]]) -> float:
-    """Return the slope of the line that fits points best."""
-    mean_x, mean_y = (statistics.fmean(column) for column in zip(*points, strict=True))
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
 
 
 if __name__ == "__main__":

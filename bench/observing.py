@@ -9,7 +9,6 @@ not change these. It needs valgrind.
 import argparse
 import contextlib
 import re
-import resource
 import shutil
 import socket
 import statistics
@@ -18,9 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
+from bench.processes.in_turn import in_turn, middle, room_for
 from bench.processes.observed_server import MODES
 from kvss_gevent.measure.launch import Launched, kvss, launched
 
@@ -57,19 +58,15 @@ def main() -> None:
 def cost(pairs: int, seconds: float, depth: int, flags: Sequence[str]) -> None:
     """CPU per request of a server that is observed beside one that is not."""
     with observed(*flags) as (seen, _), launched(kvss(), processors=SERVER_PROCESSORS) as plain:
-        costs: list[tuple[float, float]] = []
-        for pair in range(pairs + 1):
-            both = [cpu_us(server.pid, "kv", server.port, depth, seconds) for server in (plain, seen)]
-            if pair:  # the first warms up
-                costs.append((both[0], both[1]))
-    least_plain, least_seen = (min(both[place] for both in costs) for place in (0, 1))
-    ratios = sorted(seen_us / plain_us for plain_us, seen_us in costs)
+        costs = in_turn(
+            pairs, *(partial(cpu_us, server.pid, "kv", server.port, depth, seconds) for server in (plain, seen))
+        )
+    plain_us, seen_us = zip(*costs, strict=True)
     print(
-        f"{' '.join(flags)}, depth {depth}: "
-        f"{statistics.median(one for one, _ in costs):.2f} us CPU per request, observed "
-        f"{statistics.median(one for _, one in costs):.2f} us, ratio {statistics.median(ratios):.3f} "
-        f"({ratios[0]:.3f} to {ratios[-1]:.3f} in {pairs} pairs); least of each, which noise moves less: "
-        f"{least_plain:.2f} and {least_seen:.2f} us, ratio {least_seen / least_plain:.3f}",
+        f"{' '.join(flags)}, depth {depth}: {statistics.median(plain_us):.2f} us CPU per request, observed "
+        f"{statistics.median(seen_us):.2f} us, ratio {middle([more / less for less, more in costs], 3)} in {pairs} "
+        f"pairs; least of each, which noise moves less: {min(plain_us):.2f} and {min(seen_us):.2f} us, ratio "
+        f"{min(seen_us) / min(plain_us):.3f}",
         flush=True,
     )
 
@@ -114,9 +111,7 @@ def instructions(mode: str) -> str:
 
 def scrape(connections: int) -> None:
     """How much longer a client waits at most while the page is scraped, many connections being open."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections = min(connections, hard - 200 if hard > 0 else connections)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, connections + 200) if hard > 0 else connections + 200, hard))
+    connections = room_for(connections)
     flags = (*FLAGS, "--max-connections", str(connections + 10))
     with observed(*flags) as (server, page), contextlib.ExitStack() as stack:
         for _ in range(connections):

@@ -6,15 +6,13 @@ machine moves it little; the two servers are driven in turn and the ratio is tak
 
 import argparse
 import contextlib
-import resource
-import shutil
-import statistics
 import subprocess
 import sys
 import time
 
-from bench.processes.generator_process import SERVER_PROCESSORS, cpu_us
-from kvss_gevent.measure.launch import free_port, kvss, launched, redis
+from bench.processes.generator_process import SERVER_PROCESSORS
+from bench.processes.in_turn import beside_redis, room_for
+from kvss_gevent.measure.launch import kvss, launched
 from kvss_gevent.measure.process_usage import resident_bytes
 
 IDLE_CONNECTIONS = 9000
@@ -27,46 +25,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="per run")
     parser.add_argument("--depth", default="1,16,64", help="pipeline depths")
     args = parser.parse_args()
-    compare(args.pairs, args.seconds, [int(depth) for depth in args.depth.split(",")])
+    beside_redis("kvss", (), args.pairs, args.seconds, [int(depth) for depth in args.depth.split(",")])
     idle_memory()
     burst_memory()
     fairness()
 
 
-def compare(pairs: int, seconds: float, depths: list[int]) -> None:
-    """CPU per request at several pipeline depths: 50 connections, 80 % GET, 64-byte values."""
-    has_redis = shutil.which("redis-server") is not None
-    if not has_redis:
-        print("redis-server is not installed: no comparison, only our own cost (Debian: apt-get install redis-server)")
-    with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(launched(kvss(), processors=SERVER_PROCESSORS))
-        servers = {"kvss": (ours.pid, "kv", ours.port)}
-        if has_redis:
-            port = free_port()
-            theirs = stack.enter_context(launched(redis(port), port=port, processors=SERVER_PROCESSORS))
-            servers["redis"] = (theirs.pid, "resp", port)
-        for depth in depths:
-            costs: dict[str, list[float]] = {name: [] for name in servers}
-            for pair in range(pairs + 1):
-                for name, (pid, protocol, port) in servers.items():
-                    cost_us = cpu_us(pid, protocol, port, depth, seconds)
-                    if pair:  # the first pair warms up
-                        costs[name].append(cost_us)
-            line = f"depth {depth:3}: kvss {statistics.median(costs['kvss']):.2f} us CPU per request"
-            if has_redis:
-                ratios = sorted(ours / theirs for ours, theirs in zip(costs["kvss"], costs["redis"], strict=True))
-                line += (
-                    f", redis-server {statistics.median(costs['redis']):.2f} us, ratio {statistics.median(ratios):.2f}"
-                )
-                line += f" ({ratios[0]:.2f} to {ratios[-1]:.2f} in {pairs} pairs)"
-            print(line, flush=True)
-
-
 def idle_memory() -> None:
     """Resident memory for each of many connections that have sent one request and wait."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections = min(IDLE_CONNECTIONS, hard - 100 if hard > 0 else IDLE_CONNECTIONS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, connections + 100) if hard > 0 else connections + 100, hard))
+    connections = room_for(IDLE_CONNECTIONS)
     with launched(kvss(), processors=SERVER_PROCESSORS) as server, contextlib.ExitStack() as stack:
         before = resident_bytes(server.pid)
         socks = [stack.enter_context(server.connect(10)) for _ in range(connections)]

@@ -12,6 +12,7 @@ import contextlib
 import math
 import random
 import socket
+import statistics
 import struct
 import threading
 import time
@@ -77,13 +78,11 @@ def sizes_of(pid: int) -> tuple[int, int, int]:
 
 def slope(xs: list[float], ys: list[float]) -> tuple[float, float]:
     """Return the slope of the line that fits best, and its standard error; infinite where two points say nothing."""
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
     if len(xs) < 3:
         return 0.0, math.inf
-    fitted = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
-    left = sum((y - mean_y - fitted * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return fitted, math.sqrt(left / (len(xs) - 2) / spread)
+    fitted, start = statistics.linear_regression(xs, ys)
+    left = sum((y - start - fitted * x) ** 2 for x, y in zip(xs, ys, strict=True))
+    return fitted, math.sqrt(left / (len(xs) - 2) / (statistics.pvariance(xs) * len(xs)))
 
 
 def be_odd(server: Launched, chance: random.Random, counts: list[int], number: int, ended: threading.Event) -> None:

@@ -14,9 +14,11 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from bench.processes.generator_process import GENERATOR_PROCESSORS, SERVER_PROCESSORS
+from bench.processes.in_turn import in_turn
 from kvss_gevent.cli import main as run_command
 from kvss_gevent.measure.launch import Launched, kvss, launched
 from kvss_gevent.measure.process_usage import cpu_ns
@@ -49,12 +51,8 @@ def compare(  # noqa: PLR0913, PLR0917 - what a comparison is made of
     plain: Launched, secure: Launched, trust: ssl.SSLContext, depth: int, pairs: int, seconds: float
 ) -> None:
     """Print the costs at one depth."""
-    costs: list[tuple[float, float]] = []
     with Load(plain, None, depth) as without, Load(secure, trust, depth) as with_tls:
-        for pair in range(pairs + 1):
-            both = without.cost_us(seconds), with_tls.cost_us(seconds)
-            if pair:  # the first pair warms up
-                costs.append(both)
+        costs = in_turn(pairs, partial(without.cost_us, seconds), partial(with_tls.cost_us, seconds))
     ratios = sorted(ours / theirs for theirs, ours in costs)
     plain_us, tls_us = (min(one) for one in zip(*costs, strict=True))
     print(
