@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from kvss_gevent.settings.fail import escaped
@@ -27,6 +28,10 @@ ATOMIC_BYTES: Final = 4096
 """PIPE_BUF on Linux: a pipe takes so many bytes whole or not at all."""
 
 MAX_LINE_BYTES: Final = 64 << 10
+
+MOST_REPEATS: Final = 100
+"""More than the settings that one SIGHUP can change."""
+REPEATS_S: Final = 60.0
 
 
 class Sink(io.RawIOBase):
@@ -134,11 +139,42 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(shown)
 
 
+class Repeats(logging.Filter):
+    """Leaves out a warning or error that was logged MOST_REPEATS times in a minute: a client may cause one a request.
+
+    The next line of the same form says how many were left out. clock: in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[str, tuple[float, int]] = {}
+        """By form: when its minute began, and how many lines it had since then."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is logged."""
+        if record.levelno not in (logging.WARNING, logging.ERROR):
+            return True
+        form, now_s = str(record.msg), self._clock()
+        begun_s, number = self._seen.get(form, (now_s, 0))
+        if now_s - begun_s >= REPEATS_S:
+            if number > MOST_REPEATS:
+                record.msg = f"{record.getMessage()} ({number - MOST_REPEATS} such lines were left out before)"
+                record.args = None
+            begun_s, number = now_s, 0
+        self._seen[form] = begun_s, number + 1
+        return number < MOST_REPEATS
+
+
+_repeats = Repeats()
+
+
 def set_up(level: str, log_format: str) -> None:
     """Send the logs, and all that is written to sys.stderr from now on, to standard error without ever waiting."""
     logging.addLevelName(NOTICE, "NOTICE")
     if not isinstance(getattr(sys.stderr, "buffer", None), Sink):
         sys.stderr = io.TextIOWrapper(Sink(), encoding="utf-8", errors="backslashreplace", write_through=True)
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_repeats)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=LEVELS[level], force=True)
