@@ -29,7 +29,8 @@ from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.errors import KVProtocolError
 from kvss_gevent.protocol.stats_reply import parse_stats
-from kvss_gevent.server.security.tls import PlainClientError, TlsError, TlsTransport, server_context
+from kvss_gevent.server.security.tls import TlsTransport, server_context
+from kvss_gevent.server.transport import PlainClientError, TlsError
 from kvss_gevent.stores.memory import MemoryStore
 
 LINE_BYTES = 80

@@ -18,8 +18,8 @@ from kvss_gevent.core.user_file import Role, User
 from kvss_gevent.server.accepting.listener import bound
 from kvss_gevent.server.connection_loop import SMALL_RECV_BYTES
 from kvss_gevent.server.gevent_server import KVServer
-from kvss_gevent.server.security.tls import server_context
-from kvss_gevent.server.transport import MakeTransport, plain, tls
+from kvss_gevent.server.security.tls import server_context, tls
+from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
 

@@ -170,3 +170,7 @@ def test_the_client_command_does_not_load_gevent() -> None:
 def test_a_model_without_gevent_does_not_load_it() -> None:
     modules = "kvss_gevent.cli.serve, kvss_gevent.cli.serve_model, kvss_gevent.models.select_loop"
     assert run(f"import sys; import {modules}; print('gevent' in sys.modules)") == "False\n"
+
+
+def test_a_server_that_needs_no_tls_does_not_load_it() -> None:
+    assert run("import sys, kvss_gevent.cli.serve, kvss_gevent.server.run; print('ssl' in sys.modules)") == "False\n"

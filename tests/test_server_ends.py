@@ -21,7 +21,8 @@ from kvss_gevent.server import timeouts
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection, close
 from kvss_gevent.server.gevent_server import KVServer
-from kvss_gevent.server.transport import plain, tls
+from kvss_gevent.server.security.tls import tls
+from kvss_gevent.server.transport import plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kvss_gevent.server.security.tls import CHUNK_BYTES, PlainClientError, TlsError, TlsTransport, server_context
+from kvss_gevent.server.security.tls import CHUNK_BYTES, TlsTransport, server_context
+from kvss_gevent.server.transport import PlainClientError, TlsError
 
 
 @pytest.fixture(scope="session")

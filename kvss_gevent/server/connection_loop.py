@@ -24,7 +24,7 @@ from kvss_gevent.protocol.wire import PUT_PREFIX
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection, as_lines_bytes, held_input
 from kvss_gevent.server.rare_log import RareLog
-from kvss_gevent.server.security.tls import PlainClientError, TlsError
+from kvss_gevent.server.transport import PlainClientError, TlsError
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.hub_wait import hub_switch
 

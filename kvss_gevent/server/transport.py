@@ -1,14 +1,12 @@
 """Transports: how bytes get to a client and back. The loop of a connection uses two functions of them.
 
-A new kind is one more function here that makes a Transport of an accepted socket; the loop never asks which it is.
+A new kind is one more function that makes a Transport of an accepted socket; the loop never asks which it is. That
+of TLS is in `security.tls`, so that a server without TLS does not load OpenSSL.
 """
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-from kvss_gevent.server.security.tls import RECORD_BYTES, TlsTransport
 
 LARGEST_RECV_BYTES = 64 << 10
 
@@ -31,19 +29,25 @@ class Transport(NamedTuple):
 MakeTransport = Callable[[socket.SocketType], Transport]
 
 
+class PlainClientError(OSError):
+    """A client without TLS connected to a port with TLS."""
+
+    def __init__(self) -> None:
+        super().__init__("it does not speak TLS, and this port does")
+        self.strerror = str(self)
+
+
+class TlsError(OSError):
+    """The handshake failed, or the bytes are not what the other side encrypted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.strerror = reason
+
+
 def plain(sock: socket.SocketType) -> Transport:
     """Return the transport of a plain socket: the socket's own functions."""
     return Transport(sock.recv, sock.send, _yes, _nothing, LARGEST_RECV_BYTES)
-
-
-def tls(context: ssl.SSLContext) -> MakeTransport:
-    """Return a function that makes transports with TLS (rule 13)."""
-
-    def make(sock: socket.SocketType) -> Transport:
-        one = TlsTransport(sock, context)
-        return Transport(one.recv, one.send, lambda: one.ready, one.close, RECORD_BYTES)
-
-    return make
 
 
 def _yes() -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -83,6 +82,8 @@ def read_settings(
 
 def read_file(path: str) -> dict[str, str]:
     """Return the texts of the keys in a TOML file. Raises Fail."""
+    import tomllib
+
     try:
         table = read_parsed(Path(path), MAX_FILE_BYTES, tomllib.loads)
     except UnreadableFile as error:

@@ -1,20 +1,21 @@
 """TLS and login of a server, made from the settings, and made again on SIGHUP."""
 
 import logging
-import ssl
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.login import LoginConversation, views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role, Users, UsersError, read_users
-from kvss_gevent.server.security.authenticator import Authenticator
-from kvss_gevent.server.security.tls import server_context
-from kvss_gevent.server.transport import MakeTransport, plain, tls
+from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
+
+if TYPE_CHECKING:
+    from kvss_gevent.server.security.authenticator import Authenticator
 
 logger = logging.getLogger("kvss")
 
@@ -23,8 +24,8 @@ class Protection:
     """The users and certificates of a running server. Raises Fail if those of the settings cannot be used."""
 
     def __init__(self, config: Config) -> None:
-        self.authenticator = Authenticator(_users(config), config.workers) if config.users else None
-        self.make_transport: MakeTransport = tls(_context(config)) if config.tls_cert else plain
+        self.authenticator = _authenticator(config) if config.users else None
+        self.make_transport: MakeTransport = _with_tls(config) if config.tls_cert else plain
         self._views: Mapping[Role, Service] | None = None
 
     def open(self, service: Service, peer: str) -> Conversation:
@@ -51,9 +52,15 @@ class Protection:
             if self.authenticator is not None:
                 self.authenticator.users = _users(config)
             if config.tls_cert:
-                self.make_transport = tls(_context(config))
+                self.make_transport = _with_tls(config)
         except Fail as fail:
             logger.error("%s; users and certificates stay as they were", fail.cause)
+
+
+def _authenticator(config: Config) -> "Authenticator":
+    from kvss_gevent.server.security.authenticator import Authenticator
+
+    return Authenticator(_users(config), config.workers)
 
 
 def _users(config: Config) -> Users:
@@ -66,14 +73,16 @@ def _users(config: Config) -> Users:
     return users
 
 
-def _context(config: Config) -> ssl.SSLContext:
+def _with_tls(config: Config) -> MakeTransport:
+    from kvss_gevent.server.security.tls import server_context, tls
+
     client_ca = Path(config.tls_client_ca) if config.tls_client_ca else None
     try:
         for path in filter(None, (config.tls_cert, config.tls_key, config.tls_client_ca)):
             if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe that nobody writes into would stop the server
                 raise OSError(f"{path} is not a regular file")
-        return server_context(Path(config.tls_cert), Path(config.tls_key), client_ca)
-    except (OSError, ssl.SSLError) as error:
+        return tls(server_context(Path(config.tls_cert), Path(config.tls_key), client_ca))
+    except OSError as error:
         named = f"{config.tls_cert} and {config.tls_key}"
         raise Fail(
             f"cannot use the certificate of {named}: {error.strerror or error}",

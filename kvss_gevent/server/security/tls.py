@@ -9,6 +9,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from kvss_gevent.server.transport import MakeTransport, PlainClientError, TlsError, Transport
 from kvss_gevent.settings.named_files import load_key
 
 CHUNK_BYTES = 64 << 10
@@ -20,22 +21,6 @@ HELLO = 0x16
 
 
 _MUST_WAIT = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class PlainClientError(OSError):
-    """A client without TLS connected to a port with TLS."""
-
-    def __init__(self) -> None:
-        super().__init__("it does not speak TLS, and this port does")
-        self.strerror = str(self)
-
-
-class TlsError(OSError):
-    """The handshake failed, or the bytes are not what the other side encrypted."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.strerror = reason
 
 
 class TlsTransport:
@@ -108,6 +93,16 @@ class TlsTransport:
                 self._tls.shutdown()
         except OSError:
             pass  # the client has not closed its side yet, and does not have to
+
+
+def tls(context: ssl.SSLContext) -> MakeTransport:
+    """Return a function that makes transports with TLS (rule 13)."""
+
+    def make(sock: socket.SocketType) -> Transport:
+        one = TlsTransport(sock, context)
+        return Transport(one.recv, one.send, lambda: one.ready, one.close, RECORD_BYTES)
+
+    return make
 
 
 def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
