@@ -106,6 +106,13 @@ def costs(repeats: int = 6, wobble: float = 0.0, **cpu_us: float) -> Seen:
     )
 
 
+def test_cost_without_the_product_compares_with_the_first_model_in_memory() -> None:
+    found = costs(fork=5, asyncio=10, threads=7)
+    assert cost.reference_of(found) == "asyncio"
+    text = "".join(one.text for one in cost.findings(found))
+    assert text == f"At {LAST}: cost less than asyncio: threads 0.70 [0.70 to 0.70]."
+
+
 def test_cost_says_who_is_ahead_tied_and_behind() -> None:
     found = costs(gevent=8, select=7, uvloop=8.1, trio=20, null=5)
     assert (
@@ -118,13 +125,13 @@ def test_cost_says_who_is_ahead_tied_and_behind() -> None:
 
 def test_what_the_generations_do_not_decide_is_no_verdict_and_asks_for_more() -> None:
     found = costs(wobble=0.4, gevent=8, asyncio=8)
-    assert "not determined: asyncio" in said("cost", found)
+    assert "not determined beside gevent (tuned): asyncio" in said("cost", found)
     assert holds("cost", found) == {}
     assert not cost.is_settled(found)
 
 
 def test_few_generations_decide_nothing() -> None:
-    assert "not determined: trio 2.50" in said("cost", costs(repeats=5, gevent=8, trio=20))
+    assert "not determined beside gevent (tuned): trio 2.50" in said("cost", costs(repeats=5, gevent=8, trio=20))
 
 
 def test_the_product_beside_itself_ranks_nowhere() -> None:

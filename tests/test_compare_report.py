@@ -145,3 +145,15 @@ def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_o
         assert [trial[:4] for trial in frame["once"]] == ["1", "2.00"]
         assert [trial[:4] for trial in frame["twice"]] == ["2.00", "1"]
         assert "Concurrency models under KV/1.0" in frame["text"]
+
+
+def test_one_model_measured_once_is_reported_without_comparisons(tmp_path: Path) -> None:
+    one = journal(tmp_path, rows("cost", "threads", {LAST.per_s: {"cpu_us": 8.25}}, repeats=1, case=str(LAST)))
+    assert list(document.as_text(one))[:2] == [
+        "9. The cost of a request",
+        "   Nothing is compared here: the figures are on the page.",
+    ]
+    page = document.page(one, {"cost": document.see(one, "cost")}, {})
+    assert "gevent" not in page.lead
+    assert page.summary.caption.startswith("CPU is a multiple of that of threads")
+    assert page.sections[0].tables[0].caption.endswith("One repeat has no interval")

@@ -56,9 +56,8 @@ def findings(seen: Seen) -> Iterator[Statement]:
     ranked = [(name, rate) for name, rate in whole if name not in banded]
     if ranked:
         yield Statement(
-            f"With {most:,.0f} connections, requests per second of the others that served every client: "
-            + listed(f"{label_of(name)} {rate.median:,.0f}" for name, rate in ranked)
-            + "."
+            f"With {most:,.0f} connections, requests per second of {'the others' if banded else 'those'} that served "
+            "every client: " + listed(f"{label_of(name)} {rate.median:,.0f}" for name, rate in ranked) + "."
         )
     alone = [name for name, _ in rates if seen.errors(name, most).get("starved connections")]
     if alone:

@@ -54,9 +54,8 @@ def measure_together(context: Generation) -> Iterator[tuple[str, Point | str]]:
 
 
 def findings(seen: Seen) -> Iterator[Statement]:
-    """Say which models cost less than the product, the same, or more, at each pace; and compare it with itself."""
-    if REFERENCE not in seen.contestants:
-        return
+    """Say which models cost less than the reference, the same, or more, at each pace; and what the product shows."""
+    reference = label_of(reference_of(seen))
     for pace in PACES:
         ratios = ratios_at(seen, pace)
         if not ratios:
@@ -69,11 +68,13 @@ def findings(seen: Seen) -> Iterator[Statement]:
         ):
             names = [f"{label_of(name)} {ratio}" for name, ratio in ratios.items() if ratio.verdict is verdict]
             if names:
-                parts.append(f"{words} {label_of(REFERENCE)}: {listed(names)}")
+                parts.append(f"{words} {reference}: {listed(names)}")
         undecided = [f"{label_of(name)} {ratio}" for name, ratio in ratios.items() if ratio.verdict is Standing.OPEN]
         if undecided:
-            parts.append(f"not determined: {listed(undecided)}")
+            parts.append(f"not determined beside {reference}: {listed(undecided)}")
         yield Statement(f"At {pace}: {'; '.join(parts)}.")
+    if REFERENCE not in seen.contestants:
+        return
     for name, key in (
         ("gevent-plain", "a lasting watcher makes gevent cheaper"),
         ("asyncio", "asyncio's streams cost more than the product"),
@@ -98,15 +99,23 @@ def is_settled(seen: Seen) -> bool:
     return all(ratio.verdict is not Standing.OPEN for pace in PACES for ratio in ratios_at(seen, pace).values())
 
 
+def reference_of(seen: Seen) -> str:
+    """Return the contestant with which the others are compared: the product, or the first in memory without it."""
+    if REFERENCE in seen.contestants:
+        return REFERENCE
+    return next((name for name in seen.contestants if not is_on_disk(name)), REFERENCE)
+
+
 def ratios_at(seen: Seen, pace: Pace) -> dict[str, Ratio]:
-    """Return every contestant's cost as a multiple of the product's, the cheapest first, without those on disk.
+    """Return every contestant's cost as a multiple of the reference's, the cheapest first, without those on disk.
 
     It contains the null server if that was measured: nothing can be cheaper.
     """
     names = [name for name in seen.contestants if not is_on_disk(name) and not name.endswith(AGAIN)]
+    reference = reference_of(seen)
     found = {
         name: ratio
         for name in [*names, *([NULL] if seen.null else [])]
-        if name != REFERENCE and (ratio := seen.ratio(name, REFERENCE, pace.per_s, "cpu_us", str(pace)))
+        if name != reference and (ratio := seen.ratio(name, reference, pace.per_s, "cpu_us", str(pace)))
     }
     return dict(sorted(found.items(), key=lambda pair: pair[1].value))

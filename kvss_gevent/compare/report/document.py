@@ -12,7 +12,7 @@ from typing import Any
 from kvss_gevent import models
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.estimate import LEAST_GENERATIONS, Estimate
-from kvss_gevent.compare.experiments import Panel, Statement
+from kvss_gevent.compare.experiments import Panel, Statement, cost
 from kvss_gevent.compare.measuring.contestant import NULL, command, label_of, model_of
 from kvss_gevent.compare.measuring.processors import Cores, quietly
 from kvss_gevent.compare.report import plots
@@ -110,8 +110,11 @@ def as_text(journal: Journal) -> Iterator[str]:
     for name in measured(journal):
         seen = see(journal, name)
         yield f"{experiments.number_of(name)}. {experiments.load(name).TITLE}"
-        for one in findings(name, seen):
+        found = findings(name, seen)
+        for one in found:
             yield f"   {marks[one.holds] if one.key else ''}{one.text}"
+        if not found:
+            yield "   Nothing is compared here: the figures are on the page."
         doubts += [f"{experiments.load(name).TITLE}: {doubt}" for doubt in _doubts(seen)]
     yield "Do not trust these results" if doubts else "No result is in doubt."
     for doubt in doubts:
@@ -130,9 +133,10 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Pictu
         f"{many(len(settings['contestants']), 'server')} under {many(len(seen), 'experiment')}, {settings['profile']} "
         f"profile, on {machine['processor']}, {machine['python']}. "
         f"Of {many(len(known), 'known truth')} {known.count(True)} came out, {known.count(False)} did not, and "
-        f"{known.count(None)} could not be determined. gevent (tuned) is this project's server; the others are what "
-        "their textbooks show."
+        f"{known.count(None)} could not be determined."
     )
+    if cost.REFERENCE in settings["contestants"]:
+        lead += f" {label_of(cost.REFERENCE)} is this project's server; other models are what their textbooks show."
     return ReportPage(
         "Concurrency models under KV/1.0",
         lead,
@@ -218,8 +222,9 @@ def _table(varies: str, seen: Seen) -> Table:
                 marks += ["disturbed"] * seen.disturbed(who, x, case)
                 rows.append([*row, listed(marks)])
     head = ["model", *(["case"] if len(cases) > 1 else []), "x", *figures, "marks"]
-    words = listed(f"with {many(n, 'repeat')} {share:.0%}" for n, share in sorted(covers.items()))
-    return Table(head, rows, f"All figures; x is {varies}. Intervals cover the median {words}")
+    words = listed(f"with {many(n, 'repeat')} {share:.0%}" for n, share in sorted(covers.items()) if n > 1)
+    said = f"Intervals cover the median {words}" if words else "One repeat has no interval"
+    return Table(head, rows, f"All figures; x is {varies}. {said}")
 
 
 def _interval(one: Estimate) -> tuple[str, float]:

@@ -35,7 +35,7 @@ def draw_dots(panel: Panel, seen: Seen) -> "Figure | None":
         _dots_of(column, panel, placed, order)
         column.set_title(case, fontsize=8, color=MUTED, loc="left")
     axes[0][0].set_yticks(range(len(order)), [label_of(name) for name in order], color=INK)
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(order) - 0.5, -0.5)  # else the marks of the first and the last are cut
     write_foot(figure, panel.label, [place for _, placed in columns for place in placed.values()])
     return figure
 
@@ -123,7 +123,7 @@ def draw_ratios(panel: Panel, seen: Seen) -> "Figure | None":
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(order)), [label_of(name) for name in order], color=INK)
     axes.tick_params(axis="y", length=0)
-    axes.invert_yaxis()
+    axes.set_ylim(len(order) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     write_foot(
         figure, f"{panel.label}; {case}", [], f"shaded: tied, within a factor of {BAND:g}; hollow: not determined"

@@ -11,10 +11,7 @@ from kvss_gevent.compare.words import figure_of
 from kvss_gevent.pages.tables import Cell
 
 BLANK: Cell = ("", None)
-CAPTION = (
-    "CPU is a multiple of that of gevent (tuned), with its interval and verdict; all models that are tied with it form "
-    "one group. A blank means that there is no figure: requests were not answered, or nothing was measured."
-)
+CAPTION = "A blank means that there is no figure: requests were not answered, or nothing was measured."
 OTHERS = (
     ("calls", "system calls per single request", "calls", "one at a time", 1.0),
     ("rate", "requests/s with 0.2 ms of work", "able_per_s", "", 1.0),
@@ -35,9 +32,13 @@ AT: Mapping[tuple[str, str], float] = {
 
 def summary_table(seen: Mapping[str, Seen], contestants: list[str]) -> Table:
     """Return the table; columns of experiments that were not measured are left out."""
-    head = ["model"]
+    head, caption = ["model"], CAPTION
     columns: list[dict[str, Cell]] = []
     if one := seen.get("cost"):
+        caption = (
+            f"CPU is a multiple of that of {label_of(cost.reference_of(one))}, with its interval and verdict; all "
+            f"models that are tied with it form one group. {CAPTION}"
+        )
         for pace in (cost.PACES[0], cost.PACES[-1]):
             head.append(f"CPU at {pace}")
             columns.append({name: _ratio(one, name, str(pace), pace.per_s) for name in contestants})
@@ -48,13 +49,14 @@ def summary_table(seen: Mapping[str, Seen], contestants: list[str]) -> Table:
     rows: list[list[Cell]] = [
         [label_of(name), *(column[name] for column in columns)] for name in contestants if not name.endswith(AGAIN)
     ]
-    return Table(head, rows, CAPTION)
+    return Table(head, rows, caption)
 
 
 def _ratio(seen: Seen, name: str, case: str, x: float) -> Cell:
-    if name == cost.REFERENCE:
+    reference = cost.reference_of(seen)
+    if name == reference:
         return "1", 1.0
-    found = seen.ratio(name, cost.REFERENCE, x, "cpu_us", case)
+    found = seen.ratio(name, reference, x, "cpu_us", case)
     if found is None:
         return BLANK
     decided = "" if found.verdict is Standing.BEHIND else f" {found.verdict.value}"
