@@ -11,8 +11,9 @@ import pytest
 from browser import probe
 from compare_rows import journal, rows
 
-from kvss_gevent.compare.experiments import cost
-from kvss_gevent.compare.report import document
+from kvss_gevent.compare.experiments import connections, cost
+from kvss_gevent.compare.report import document, plots
+from kvss_gevent.compare.report.document import see
 from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
 from kvss_gevent.settings.fail import Fail
 
@@ -63,6 +64,14 @@ def test_a_picture_that_does_not_come_is_an_error_and_no_wait(
     monkeypatch.setattr(document, "PICTURE_LIMIT_S", limit_s)
     with pytest.raises(Fail, match=why):
         document.write(made)
+
+
+@pytest.mark.full
+def test_the_places_in_a_picture_are_rounded_so_that_the_same_rows_make_the_same_file(made: Journal) -> None:
+    figure = plots.draw(connections.PANELS[0], see(made, "connections"), connections.VARIES, "source")
+    assert figure is not None
+    places = [part for axes in figure.axes for part in axes.get_position().bounds]
+    assert places == [pytest.approx(round(part, 6), abs=1e-12) for part in places]
 
 
 @pytest.mark.full

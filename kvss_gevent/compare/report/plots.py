@@ -54,6 +54,9 @@ def draw(panel: Panel, seen: Seen, varies: str, source: str) -> "Figure | None":
             # The layout is worked out once and not for each file: that is a third of the time of a report.
             figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
             figure.set_layout_engine("none")
+            # The last digits of the layout depend on what was drawn before: they would give the same rows other files.
+            for axes in figure.axes:
+                axes.set_position([round(part, 6) for part in axes.get_position().bounds])
         return figure
 
 
