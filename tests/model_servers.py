@@ -6,11 +6,11 @@ from pathlib import Path
 
 from serving import Served, serving
 
-from kvss_gevent.models import DEFAULT, MODULES, describe
+from kvss_gevent.models import DEFAULT, MODULES, describe, load
 
 ROWS = {name: describe(name) for name in MODULES}
 TEXTBOOK = [name for name in MODULES if name != DEFAULT]
-FORKING = [name for name in MODULES if ROWS[name].shared_store]
+FORKING = [name for name in MODULES if not ROWS[name].why_not and load(name).SHARED]
 
 GET = b"KV/1.0 GET k\n"
 MISS = b"404 NOT_FOUND"

@@ -11,7 +11,7 @@ import pytest
 from kvss_gevent import models
 from kvss_gevent.trace.analysis.causes import Why
 from kvss_gevent.trace.analysis.parts import Owner, UnpairedError, requests_of
-from kvss_gevent.trace.analysis.scene_verdict import SceneAnalysis, SceneVerdict, analyse, named_share
+from kvss_gevent.trace.analysis.scene_verdict import SHORT_WAIT_NS, SceneAnalysis, SceneVerdict, analyse
 from kvss_gevent.trace.scenes.catalogue import SCENES
 from kvss_gevent.trace.scenes.recording import record
 
@@ -87,6 +87,18 @@ def test_loops_are_held_up_by_client_1_and_processes_are_not(burned: list[SceneA
         assert analyses[model].why is Why.LOCK
     for model in ("fork", "prefork"):
         assert analyses[model].verdict is not SceneVerdict.HELD
+
+
+def named_share(analysis: SceneAnalysis) -> tuple[int, int]:
+    """Return how many long waits have a named cause for 90 % of their time, and how many there are."""
+    named = seen = 0
+    for request, stretches in zip(analysis.requests, analysis.stretches, strict=True):
+        for span in request.spans:
+            if span.owner in (Owner.QUEUE, Owner.SLICE, Owner.REPLY) and span.ns > SHORT_WAIT_NS:
+                inside = [one for one in stretches if span.began_ns <= one.began_ns and one.ended_ns <= span.ended_ns]
+                seen += 1
+                named += sum(one.ns for one in inside if one.why is not Why.UNKNOWN) >= 0.9 * span.ns
+    return named, seen
 
 
 def test_waits_above_1_ms_have_a_named_cause(analysed: dict[str, list[SceneAnalysis]]) -> None:

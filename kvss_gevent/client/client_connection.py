@@ -16,14 +16,7 @@ from typing import Any, Final
 from kvss_gevent.client.client_options import UNIX, ClientConfig
 from kvss_gevent.client.commands import Command, Outcome
 from kvss_gevent.client.protocol import ClientProtocol
-from kvss_gevent.protocol.errors import (
-    KVBusy,
-    KVConnectError,
-    KVConnectionLost,
-    KVError,
-    KVStatusError,
-    KVTimeout,
-)
+from kvss_gevent.protocol.errors import KVBusy, KVConnectError, KVConnectionLost, KVError, KVStatusError, KVTimeout
 
 _RECV_BYTES: Final = 1 << 16
 _SEND_BYTES: Final = 1 << 18

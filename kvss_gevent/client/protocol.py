@@ -110,11 +110,7 @@ class ClientProtocol(Generic[Sink]):
                 self._tail = bytearray()
         if not lines[-1].endswith(b"\n"):
             self._tail += lines.pop()
-        longest = max(len(self._tail), _longest(lines) - 1)
+        longest = max(len(self._tail), max(map(len, lines), default=0) - 1)
         if longest > self._max_reply_bytes:
             raise self.fault(KVProtocolError, f"it sent a reply over the limit of {self._max_reply_bytes} bytes")
         return lines
-
-
-def _longest(lines: Sequence[bytes]) -> int:
-    return max(map(len, lines), default=0)

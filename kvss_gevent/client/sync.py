@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Generic, Self, Unpack, overload
 
 from kvss_gevent.client.call_methods import Calls, QueuedCalls
@@ -120,9 +119,7 @@ class KVClient(Calls[Text], Generic[Text]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

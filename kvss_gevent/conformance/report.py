@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from textwrap import wrap
+from textwrap import TextWrapper, wrap
 from typing import Final
 
 from kvss_gevent.conformance import transcript
@@ -158,18 +158,11 @@ def _failure(verdict: Verdict, say: Say) -> Iterator[str]:
     yield from _prose(say("hint"), say(case.hint))
 
 
-def _prose(name: str, text: str) -> list[str]:
-    return wrap(text, WIDTH, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False)
-
-
 def _bytes(name: str, text: str) -> list[str]:
-    indents = f"  {name:<10}", " " * 12
-    # All spaces of the bytes are shown, even at the end of a line of the report.
-    return wrap(
-        text,
-        WIDTH,
-        initial_indent=indents[0],
-        subsequent_indent=indents[1],
-        break_on_hyphens=False,
-        drop_whitespace=False,
-    )
+    return _prose(name, text, drop_whitespace=False)  # all spaces of the bytes are shown, even at the end of a line
+
+
+def _prose(name: str, text: str, *, drop_whitespace: bool = True) -> list[str]:
+    start = f"  {name:<10}"
+    wrapper = TextWrapper(WIDTH, start, " " * 12, break_on_hyphens=False, drop_whitespace=drop_whitespace)
+    return wrapper.wrap(text)

@@ -121,9 +121,9 @@ def jain(shares: Sequence[float]) -> float | None:
     return sum(shares) ** 2 / (len(shares) * squares) if squares else None
 
 
-def make_packets(load: ClosedLoad, seed: int = 1) -> list[Packet]:
-    """Return PACKETS packets of `depth` requests each. The same load and seed give the same packets."""
-    pick = random.Random(seed)
+def make_packets(load: ClosedLoad) -> list[Packet]:
+    """Return PACKETS packets of `depth` requests each. The same load gives the same packets."""
+    pick = random.Random(1)
 
     def packet() -> Packet:
         made = [

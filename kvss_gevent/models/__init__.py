@@ -75,7 +75,6 @@ class ModelCard:
     idea: str = ""
     limits: tuple[str, ...] = ()
     loses: tuple[str, ...] = ()
-    shared_store: bool = False
     why_not: str = ""
 
 
@@ -101,6 +100,4 @@ def describe(name: str) -> ModelCard:
         module = load(name)
     except Absent as absent:
         return ModelCard(name, file, why_not=f"{absent.cause}: {absent.remedy}")
-    return ModelCard(
-        name, getattr(module, "FILE", file), module.IDEA, tuple(module.LIMITS), tuple(module.LOSES), module.SHARED
-    )
+    return ModelCard(name, getattr(module, "FILE", file), module.IDEA, tuple(module.LIMITS), tuple(module.LOSES))

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 ORANGE: Final = "#e69f00"
 SKY: Final = "#56b4e9"
 GREEN: Final = "#009e73"
-YELLOW: Final = "#f0e442"
 BLUE: Final = "#0072b2"
 VERMILION: Final = "#d55e00"
 PURPLE: Final = "#cc79a7"

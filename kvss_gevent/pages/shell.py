@@ -42,10 +42,9 @@ def bullets(items: Iterable[str]) -> str:
 
 def checks(findings: Iterable[tuple[bool | None, str]]) -> str:
     """Return a list of sentences, each marked as true, not true, or not decided (None)."""
-    marks = {True: ("ok", "ok"), False: ("not", "not"), None: ("open", "open")}
+    marks = {True: "ok", False: "not", None: "open"}
     lines = [
-        f'<li><span class="mark {marks[holds][0]}">{marks[holds][1]}</span> {escape(text)}</li>'
-        for holds, text in findings
+        f'<li><span class="mark {marks[holds]}">{marks[holds]}</span> {escape(text)}</li>' for holds, text in findings
     ]
     return f'<ul class="checks">{"".join(lines)}</ul>'
 

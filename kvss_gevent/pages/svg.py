@@ -64,11 +64,11 @@ def nines(percent: float) -> float:
     return -log10(1 - percent / 100)
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most `most` round values from low to high, in steps of 1, 2 or 5 times a power of ten."""
+def ticks(low: float, high: float) -> list[float]:
+    """Return at most 6 round values from low to high, in steps of 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]
-    rough = (high - low) / max(most - 1, 1)
+    rough = (high - low) / 5
     power = 10.0 ** floor(log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = ceil(low / step - 1e-9)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kvss_gevent.client.terminal.repl import printable
 from kvss_gevent.protocol import wire
 
 TIMEOUT_S = 5.0
@@ -93,8 +94,7 @@ def play(host: str, port: int, packet_pause_s: float = 0.05) -> Iterator[str]:
 
 def shown(data: bytes) -> str:
     """Show bytes as text where they are text, with line ends and all else escaped."""
-    text = data.decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(data)
     return text if len(text) <= 140 else f"{text[:60]}... ({len(data)} bytes)"
 
 

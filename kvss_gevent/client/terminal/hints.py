@@ -39,14 +39,12 @@ _OTHER_WORDS: Final = {"SET": "PUT", "ADD": "PUT", "DELETE": "DEL", "REMOVE": "D
 """What people type who know other servers."""
 
 _END: Final = """\
-  # ...           a comment; nothing is sent
+  # ...                    a comment; nothing is sent
 Commands are upper case. `KV/1.0 ` is put before a line unless its first word
 looks like a version: WRONG/1.0 GET test. A server that does not have PUTEX,
 EXPIRE, TTL, PERSIST or AUTH answers 400."""
 
-HELP: Final = "\n".join([*(f"  {topic.usage:<25}{topic.summary}" for topic in TOPICS.values()), _END]).replace(
-    "# ...           ", "# ...                    "
-)
+HELP: Final = "\n".join([*(f"  {topic.usage:<25}{topic.summary}" for topic in TOPICS.values()), _END])
 
 
 def help_for(word: str) -> str:

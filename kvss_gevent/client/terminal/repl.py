@@ -62,7 +62,7 @@ def printable(reply: bytes) -> str:
     text = reply.decode(errors="backslashreplace")
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in _JOINERS else _written_out(char) for char in text)
+    return "".join(c if c.isprintable() or c in _JOINERS else repr(c)[1:-1] for c in text)
 
 
 class KeysSeen:
@@ -174,7 +174,3 @@ def waiting(name: str, note: Callable[[str], None], patience_s: float = PATIENCE
     took_s = time.monotonic() - begin
     if took_s > patience_s:
         note(f"(after {took_s:.1f} s)")
-
-
-def _written_out(char: str) -> str:
-    return char.encode("unicode_escape").decode()

@@ -58,6 +58,7 @@ def stream(client: KVClient) -> int:
     """
     counts: Counter[bytes] = Counter()
     worst = Code.DONE
+    refused = 0
     begin = time.monotonic()
     for batch in _batches():
         try:
@@ -69,7 +70,8 @@ def stream(client: KVClient) -> int:
             counts[b" ".join(reply.split(b" ", 2)[:2])[:40]] += 1
             code = reply_code(reply)
             worst = max(worst, code)
-            if code >= Code.REFUSED and sum(map(counts.__getitem__, filter(_is_refusal, counts))) <= _REFUSALS_SHOWN:
+            refused += code >= Code.REFUSED
+            if code >= Code.REFUSED and refused <= _REFUSALS_SHOWN:
                 note(f"line {number}: {printable(reply[:80])} to {shorten(request)}")
     took_s = time.monotonic() - begin
     total = sum(counts.values())
@@ -130,7 +132,3 @@ def _batches() -> Iterator[list[tuple[int, bytes]]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _is_refusal(kind: bytes) -> bool:
-    return reply_code(kind) >= Code.REFUSED

@@ -1,6 +1,7 @@
 """Analyses one recording: the longest wait, its cause, and whether the busy client held the others up."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
@@ -62,26 +63,29 @@ def analyse(recording: Recording) -> SceneAnalysis:
     return SceneAnalysis(recording, requests, stretches, longest, waits[longest], why, who, verdict)
 
 
-def wait_ns(stretches: list[Stretch]) -> int:
-    """Return how long a request waited: its time without that on a processor, in the store, or in its own calls."""
-    total = 0
+def _waits(stretches: list[Stretch]) -> Iterator[tuple[Why, int, int]]:
+    """Yield why a request waited, for which client, and how many nanoseconds.
+
+    Its time on a processor, in the store, or in its own calls is no wait.
+    """
     for one in stretches:
-        own = one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT)
-        total += sum(ns for _, ns, _ in one.shares) if own else one.ns
-    return total
+        if one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT):
+            yield from ((_SHARES[owner], who, ns) for owner, ns, who in one.shares)
+        else:
+            yield one.why, one.who, one.ns
+
+
+def wait_ns(stretches: list[Stretch]) -> int:
+    """Return how long a request waited."""
+    return sum(ns for _, _, ns in _waits(stretches))
 
 
 def blame(stretches: list[Stretch]) -> tuple[Why, tuple[int, ...]]:
     """Return the main cause for which a request waited, and the clients with more than an eighth of that wait."""
     found: Counter[tuple[Why, int]] = Counter()
-    for one in stretches:
-        if one.owner in (Owner.SERVED, Owner.STORE, Owner.BLOCKED, Owner.UNSENT):
-            for owner, ns, who in one.shares:
-                found[_SHARES[owner], who] += ns
-        else:
-            found[one.why, one.who] += one.ns
     by_why: Counter[Why] = Counter()
-    for (why, _), ns in found.items():
+    for why, who, ns in _waits(stretches):
+        found[why, who] += ns
         by_why[why] += ns
     why, ns = by_why.most_common(1)[0]
     return why, tuple(sorted(who for (one, who), part in found.items() if one is why and who and part > ns / 8))
@@ -150,15 +154,3 @@ def _verdict(recording: Recording, waits: list[float]) -> SceneVerdict:
     if max(waits) >= recording.scene.hold_ms * 1e6 / 2:
         return SceneVerdict.HELD
     return SceneVerdict.TURNS if median(waits) >= recording.scene.turn_ms * 1e6 else SceneVerdict.FREE
-
-
-def named_share(analysis: SceneAnalysis, above_ns: int = SHORT_WAIT_NS) -> tuple[int, int]:
-    """Return how many waits longer than above_ns have a named cause for 90 % of their time, and how many there are."""
-    named = seen = 0
-    for request, stretches in zip(analysis.requests, analysis.stretches, strict=True):
-        for span in request.spans:
-            if span.owner in (Owner.QUEUE, Owner.SLICE, Owner.REPLY) and span.ns > above_ns:
-                inside = [one for one in stretches if span.began_ns <= one.began_ns and one.ended_ns <= span.ended_ns]
-                seen += 1
-                named += sum(one.ns for one in inside if one.why is not Why.UNKNOWN) >= 0.9 * span.ns
-    return named, seen

@@ -1,7 +1,7 @@
 """Finds the line of a model's code at which a request waits. It is searched in the source, so it is always right."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -17,10 +17,6 @@ class CodeLine:
     text: str
     excerpt: str
     first: int
-
-    def as_data(self) -> dict[str, str | int]:
-        """Return it as data for a page."""
-        return {**asdict(self), "file": f"kvss_gevent/{self.file}"}
 
 
 WAITS: Final[Mapping[str, tuple[str, str]]] = {
@@ -44,12 +40,10 @@ WAITS: Final[Mapping[str, tuple[str, str]]] = {
 def line_of(model: str) -> CodeLine:
     """Return the line at which a model's requests wait. Raises LookupError if the source has no such line."""
     file, words = WAITS[model]
-    path = files("kvss_gevent")
-    for part in file.split("/"):
-        path = path / part
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = files("kvss_gevent").joinpath(file).read_text(encoding="utf-8").splitlines()
     number = next((number for number, line in enumerate(lines, 1) if words in line), 0)
     if not number:
         raise LookupError(f"{file} has no line with {words!r}")
     first = max(number - AROUND, 1)
-    return CodeLine(file, number, lines[number - 1].strip(), "\n".join(lines[first - 1 : number + AROUND]), first)
+    excerpt = "\n".join(lines[first - 1 : number + AROUND])
+    return CodeLine(f"kvss_gevent/{file}", number, lines[number - 1].strip(), excerpt, first)

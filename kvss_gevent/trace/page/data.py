@@ -7,6 +7,7 @@ rounded once, so that the parts still sum to the request's time.
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from kvss_gevent import models
@@ -91,7 +92,7 @@ def _model(analysis: SceneAnalysis) -> dict[str, Any]:
         "verdict": str(analysis.verdict),
         "wait_us": round(analysis.wait_ns / 1e3, 1),
         "longest": analysis.longest,
-        "code": line_of(analysis.model).as_data(),
+        "code": asdict(line_of(analysis.model)),
         "requests": [_request(analysis, number) for number in range(len(analysis.requests))],
         "processes": len({process for process, _ in threads}),
         "calls": [_call(analysis, call, threads) for call in calls],

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
@@ -108,13 +109,12 @@ def _data(flight: Flight, holds: Sequence[Hold], longest: Sequence[Hold], senten
         request |= {"bytes": bytes_in, "reply_bytes": bytes_out, "codes": f"connection {connection}"}
         requests.append({**request, "parts": [["served", "self", client, us(began), us(ended)]]})
         calls.append([0, 0, client, us(began), us(ended), us(ended) - us(began)])
-    line = line_of(flight.model)
     model = {
         "name": flight.model,
         "idea": "",
         "label": [f"held for {held_ns / 1e6:.0f} ms", event[6].decode()],
         "sentence": sentence,
-        "code": line.as_data(),
+        "code": asdict(line_of(flight.model)),
         "requests": requests,
         "calls": calls,
     }
