@@ -14,10 +14,10 @@ import kvss_gevent
 from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES, EXTENSIONS
 from kvss_gevent.conformance.causes import CAUSES
-from kvss_gevent.conformance.language import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
 from kvss_gevent.conformance.races.diagram import TITLE
 from kvss_gevent.conformance.report import WIDTH, as_text, list_cases
 from kvss_gevent.conformance.running.runner import grade
+from kvss_gevent.conformance.translation import ENGLISH, LANGUAGES, catalogue, english, from_environment, speaker
 from kvss_gevent.grading.class_page import class_page
 from kvss_gevent.grading.feedback_page import feedback_page
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind

@@ -17,13 +17,13 @@ from kvss_gevent.conformance.case_plan import (
     planned,
 )
 from kvss_gevent.conformance.cases import EXTENSION_GROUPS, GROUPS
-from kvss_gevent.conformance.language import LANGUAGES, from_environment, speaker
 from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.running.probe import Unreachable
 from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
+from kvss_gevent.conformance.translation import LANGUAGES, from_environment, speaker
 from kvss_gevent.settings.addresses import only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds

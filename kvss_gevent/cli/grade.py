@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvss_gevent.cli.conform import add_language
 from kvss_gevent.conformance.case import PROFILES
-from kvss_gevent.conformance.language import speaker
+from kvss_gevent.conformance.translation import speaker
 from kvss_gevent.grading import output_folder as output
 from kvss_gevent.grading.folder import (
     DEFAULT_BUDGET_S,

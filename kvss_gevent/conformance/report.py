@@ -7,9 +7,9 @@ from typing import Final
 
 from kvss_gevent.conformance import transcript
 from kvss_gevent.conformance.case import PROJECT, Case
-from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent, sum_points
+from kvss_gevent.conformance.translation import Say, english
 
 WIDTH: Final = 80
 SHOWN_PACKETS: Final = 4

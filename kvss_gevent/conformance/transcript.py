@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
-from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.score import Packet, Scorecard, Verdict
+from kvss_gevent.conformance.translation import Say, english
 
 _SHOWN_PACKETS: Final = 4
 """Of more packets in a row, only the first and the last are shown."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
-from kvss_gevent.conformance.language import ENGLISH, Say, english
 from kvss_gevent.conformance.score import Verdict, sum_points
+from kvss_gevent.conformance.translation import ENGLISH, Say, english
 from kvss_gevent.grading.mark_files import feedback_link
 from kvss_gevent.grading.outcome import Outcome, OutcomeKind
 from kvss_gevent.pages.shell import heading, page

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from html import escape
 
 from kvss_gevent.conformance.causes import picture
-from kvss_gevent.conformance.language import ENGLISH, Say, english
 from kvss_gevent.conformance.races.diagram import TITLE
 from kvss_gevent.conformance.score import Finding, Scorecard, Verdict, percent, sum_points
+from kvss_gevent.conformance.translation import ENGLISH, Say, english
 from kvss_gevent.grading.mark_files import explained
 from kvss_gevent.grading.outcome import Outcome
 from kvss_gevent.pages.shell import bullets, figure, folded, heading, page

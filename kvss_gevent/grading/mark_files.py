@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from kvss_gevent.conformance.cases import GROUPS
 from kvss_gevent.conformance.export import as_junit, failed_as_junit
-from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Verdict, sum_points
 from kvss_gevent.conformance.transcript import lines_of
+from kvss_gevent.conformance.translation import Say, english
 from kvss_gevent.grading.outcome import Outcome
 from kvss_gevent.settings.fail import escaped
 

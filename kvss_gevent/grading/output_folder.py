@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from kvss_gevent.conformance.language import Say, english
+from kvss_gevent.conformance.translation import Say, english
 from kvss_gevent.grading.class_page import class_page
 from kvss_gevent.grading.feedback_page import feedback_page
 from kvss_gevent.grading.grader import Graded

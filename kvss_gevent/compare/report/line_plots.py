@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from kvss_gevent.compare.experiments import Panel
 from kvss_gevent.compare.measuring.contestant import label_of
-from kvss_gevent.compare.report.plot_parts import Point, everybody, new_figure, plainly, point, write_foot
+from kvss_gevent.compare.report.plot_parts import PlotPoint, everybody, new_figure, plainly, point, write_foot
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.pages.palette import GREY, INK, LOOKS, MUTED, ORANGE, Look, look
 from kvss_gevent.pages.svg import spread
@@ -23,7 +23,7 @@ MOST_LINES = len(LOOKS)
 
 def draw_lines(panel: Panel, seen: Seen, varies: str) -> "Figure | None":
     """Draw a figure against x: few lines in one picture, with names at their ends, or a small picture for each."""
-    series: dict[str, list[Point]] = {}
+    series: dict[str, list[PlotPoint]] = {}
     for name in everybody(seen):
         for case in [panel.case] if panel.case is not None else seen.cases():
             places = [place for x in seen.xs(name, case) if (place := point(panel, seen, name, x, case))]
@@ -39,7 +39,7 @@ def draw_lines(panel: Panel, seen: Seen, varies: str) -> "Figure | None":
 
 
 def _few_lines(
-    panel: Panel, series: Mapping[str, list[Point]], varies: str, positions: Mapping[float, float]
+    panel: Panel, series: Mapping[str, list[PlotPoint]], varies: str, positions: Mapping[float, float]
 ) -> "Figure":
     figure, grid = new_figure(LINES_IN)
     axes = grid[0][0]
@@ -67,7 +67,7 @@ def _few_lines(
 
 
 def _small_multiples(
-    panel: Panel, series: Mapping[str, list[Point]], varies: str, positions: Mapping[float, float]
+    panel: Panel, series: Mapping[str, list[PlotPoint]], varies: str, positions: Mapping[float, float]
 ) -> "Figure":
     rows = math.ceil(len(series) / COLUMNS)
     figure, grid = new_figure(SMALL_IN * rows + 0.3, rows, COLUMNS, sharex=True, sharey=True)
@@ -94,7 +94,7 @@ def _small_multiples(
 
 
 def _line(
-    axes: Any, panel: Panel, places: Sequence[Point], positions: Mapping[float, float], style: Look = LOOKS[0]
+    axes: Any, panel: Panel, places: Sequence[PlotPoint], positions: Mapping[float, float], style: Look = LOOKS[0]
 ) -> None:
     colour = style.colour
     xs = [positions[place.x] for place in places]

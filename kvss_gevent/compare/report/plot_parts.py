@@ -16,7 +16,7 @@ WIDTH_IN = 8.4
 HEAD_IN, FOOT_IN = 0.4, 0.48
 
 
-class Point(NamedTuple):
+class PlotPoint(NamedTuple):
     """One point of a line: x, the figure there, and its doubts."""
 
     x: float
@@ -25,10 +25,12 @@ class Point(NamedTuple):
     disturbed: bool
 
 
-def point(panel: Panel, seen: Seen, name: str, x: float, case: str) -> Point | None:
+def point(panel: Panel, seen: Seen, name: str, x: float, case: str) -> PlotPoint | None:
     """Return a contestant's point at x; None if it has no figure there."""
     one = seen.get(name, x, panel.figure, case)
-    return Point(x, one, panel.capped and seen.limited(name, x, case), seen.disturbed(name, x, case)) if one else None
+    return (
+        PlotPoint(x, one, panel.capped and seen.limited(name, x, case), seen.disturbed(name, x, case)) if one else None
+    )
 
 
 def everybody(seen: Seen) -> list[str]:
@@ -46,7 +48,7 @@ def new_figure(height_in: float, rows: int = 1, columns: int = 1, **shared: Any)
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
-def write_foot(figure: "Figure", label: str, places: Sequence[Point], note: str = "") -> None:
+def write_foot(figure: "Figure", label: str, places: Sequence[PlotPoint], note: str = "") -> None:
     """Write below a picture what its axis is, and what hollow dots and crosses mean, if there are any."""
     notes = [note] if note else []
     if any(place.limited for place in places):

@@ -56,7 +56,8 @@ def draw(panel: Panel, seen: Seen, varies: str, source: str) -> "Figure | None":
             figure.set_layout_engine("none")
             # The last digits of the layout depend on what was drawn before: they would give the same rows other files.
             for axes in figure.axes:
-                axes.set_position([round(part, 6) for part in axes.get_position().bounds])
+                left, bottom, width, height = axes.get_position().bounds
+                axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
         return figure
 
 

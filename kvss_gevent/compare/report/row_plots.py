@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from kvss_gevent.compare.estimate import BAND
 from kvss_gevent.compare.experiments import Panel
 from kvss_gevent.compare.measuring.contestant import AGAIN, NULL, is_on_disk, label_of
-from kvss_gevent.compare.report.plot_parts import Point, everybody, new_figure, plainly, point, write_foot
+from kvss_gevent.compare.report.plot_parts import PlotPoint, everybody, new_figure, plainly, point, write_foot
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.pages.palette import BLUE, GREEN, GREY, INK, MUTED, VERMILION
 
@@ -40,7 +40,7 @@ def draw_dots(panel: Panel, seen: Seen) -> "Figure | None":
     return figure
 
 
-def _dots_of(axes: Any, panel: Panel, placed: Mapping[str, Point], order: Sequence[str]) -> None:
+def _dots_of(axes: Any, panel: Panel, placed: Mapping[str, PlotPoint], order: Sequence[str]) -> None:
     values = [place.value.median for place in placed.values() if place.value.median > 0]
     logarithmic = panel.log_x and bool(values) and max(values) > 12 * min(values)
     for row, name in enumerate(order):
@@ -131,13 +131,13 @@ def draw_ratios(panel: Panel, seen: Seen) -> "Figure | None":
     return figure
 
 
-def _at(panel: Panel, seen: Seen, name: str, case: str) -> Point | None:
+def _at(panel: Panel, seen: Seen, name: str, case: str) -> PlotPoint | None:
     """Return a contestant's point at the panel's x, or at its own largest x."""
     x = panel.at if panel.at is not None else max(seen.xs(name, case), default=0.0)
     return point(panel, seen, name, x, case)
 
 
-def _rows_in_order(placed: Mapping[str, Point], names: Sequence[str]) -> list[str]:
+def _rows_in_order(placed: Mapping[str, PlotPoint], names: Sequence[str]) -> list[str]:
     """Return contestants in memory, then those on disk, each group by its figure; those without one come last in it."""
     return sorted(
         names,
@@ -152,7 +152,7 @@ def _colour(name: str) -> str:
     return MUTED if name == NULL or name.endswith(AGAIN) else BLUE if name.startswith("gevent") else INK
 
 
-def _fill(place: Point, panel: Panel, colour: str) -> str:
+def _fill(place: PlotPoint, panel: Panel, colour: str) -> str:
     return "white" if panel.capped and place.limited else colour
 
 

@@ -3,10 +3,10 @@
 from textwrap import wrap
 from typing import Final
 
-from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.diagram import as_lines
 from kvss_gevent.conformance.score import Packet, Verdict
 from kvss_gevent.conformance.transcript import has_several, lines_of, shortened
+from kvss_gevent.conformance.translation import Say, english
 from kvss_gevent.pages.palette import BLUE, GREY, INK, VERMILION
 from kvss_gevent.pages.svg import element, line, svg, text
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from kvss_gevent.conformance.language import Say, english
 from kvss_gevent.conformance.races.linearizability import Operation
 from kvss_gevent.conformance.score import TimedRequest
+from kvss_gevent.conformance.translation import Say, english
 from kvss_gevent.protocol.wire import Verb, shorten
 
 TITLE: Final = "Requests by time, not to scale. No order explains the last:"

@@ -84,7 +84,7 @@ def _refused(port: int) -> None:
         _connect(port + 1).close()
 
 
-SCENES: Final[dict[str, Callable[[int], None]]] = {
+CLIENTS: Final[dict[str, Callable[[int], None]]] = {
     "dialogue": _dialogue,
     "cut": _cut,
     "long": _long,
