@@ -16,7 +16,8 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 from serving import read_all, read_lines
@@ -220,6 +221,24 @@ def test_the_loop_sleeps_while_no_file_descriptor_is_left() -> None:
             tap.run(lambda: time.monotonic() > end_s)
     assert 1 <= listener.tries <= 10
     assert told == ["clients wait: Too many open files"]
+
+
+def test_a_client_that_has_reset_before_it_is_accepted_is_no_fault() -> None:
+    told: list[str] = []
+    clients: list[tuple[str, int]] = []
+
+    def recorder(client: tuple[str, int], _: tuple[str, int]) -> Any:
+        clients.append(client)
+        return Mock()
+
+    with socket.create_server(("127.0.0.1", 0)) as behind, socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as sock:
+            name = sock.getsockname()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        tap = Tap(listener, parse_endpoint(str(behind.getsockname()[1])), recorder, told.append)
+        tap.run(lambda: bool(clients or told))
+    assert clients == [name]
+    assert told == []
 
 
 def no_recorder(*_: object) -> NoReturn:

@@ -98,7 +98,7 @@ class Tap:
 
     def _accept(self) -> None:
         try:
-            client, _ = self._listener.accept()
+            client, peer = self._listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._tell_once(f"clients wait: {error.strerror}")
@@ -109,7 +109,8 @@ class Tap:
             self._tell_once(f"a client was sent away: there are {MAX_CONNECTIONS} connections")
             return
         try:
-            recorder = self._make_recorder(client.getpeername()[:2], client.getsockname()[:2])
+            # A client that has reset already has no peer name any more.
+            recorder = self._make_recorder(peer[:2], client.getsockname()[:2])
             server = socket.socket(self._family, socket.SOCK_STREAM)
         except OSError as error:
             break_off(client)
