@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from serving import Served, read_lines, serving, wait_until
+from serving import Served, read_all, read_lines, serving, wait_until
 
 from kvss_gevent.protocol.stats_reply import Stats, parse_stats
 
@@ -159,6 +159,24 @@ def test_sigterm_answers_what_was_received_and_ends_all(served: Served) -> None:
         sock.close()
     assert served.process.wait(10) == 0
     assert not any(map(alive, pids))
+
+
+def test_workers_that_were_signalled_themselves_drain_once(tmp_path: Path) -> None:
+    """Service managers send SIGTERM to all processes of a service; the supervisor's own signal is then the second."""
+    value = b"x" * 1_000_000
+    flags = ("--store", f"disk:{tmp_path / 'data'}", "--workers", "2", "--log-level", "info", "--drain-timeout", "60")
+    with serving(*flags) as served, ExitStack() as stack:
+        socks = [stack.enter_context(served.connect()) for _ in range(4)]
+        for sock in socks:
+            ask(sock, b"KV/1.0 PUT a " + value + b"\n")
+            sock.sendall(GET * 20)  # more than the kernel keeps: the worker drains until it is read
+        for pid in workers(served):
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: served.logged().count("SIGTERM: draining") == 2)
+        served.process.terminate()
+        for sock in socks:
+            assert read_all(sock) == (b"200 OK " + value + b"\n") * 20
+        assert served.process.wait(20) == 0
 
 
 def test_ctrl_c_drains_once_though_the_terminal_signals_everybody(served: Served) -> None:

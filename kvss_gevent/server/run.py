@@ -162,7 +162,11 @@ class _Running:
 
     def drain(self, number: int) -> None:
         if self.stop.is_set():
-            os._exit(128 + number)
+            # A service manager signals the workers, too, and then they get a second signal from the supervisor. It is
+            # the supervisor that ends them at once when it gets a second signal itself.
+            if self.alone:
+                os._exit(128 + number)
+            return
         self.stopped_by = shown(number)
         logger.info("%s: draining", self.stopped_by)
         self.stop.set()
