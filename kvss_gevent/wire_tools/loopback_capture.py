@@ -13,7 +13,7 @@ from typing import Final
 from kvss_gevent.measure.launch import LaunchError, kvss, launched
 from kvss_gevent.protocol.wire import DEFAULT_PORT
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.wire_tools.capture_clients import CLIENTS
+from kvss_gevent.wire_tools.capture_scenes import SCENES
 
 CAPTURE_LIMIT_S: Final = 20.0
 SETTLE_S: Final = 0.5
@@ -23,8 +23,8 @@ SETTLE_S: Final = 0.5
 def capture(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
     """Run and capture each scene; yield the paths of the files. Raises Fail."""
     for name in names:
-        if name not in CLIENTS:
-            raise Fail(f"there is no capture {name!r}", f"Give some of {', '.join(CLIENTS)}.")
+        if name not in SCENES:
+            raise Fail(f"there is no scene {name!r}", f"Give some of {', '.join(SCENES)}.")
     dumpcap = shutil.which("dumpcap")
     if dumpcap is None:
         raise Fail("dumpcap is not installed", "It comes with Wireshark; on Debian and Ubuntu install tshark.")
@@ -34,10 +34,10 @@ def capture(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
         raise Fail(f"cannot make {folder}: {error.strerror}", "Give another folder.") from None
     try:
         with launched(kvss("--lab", port=_port())) as server:
-            for name in names or CLIENTS:
+            for name in names or SCENES:
                 path = folder / f"{name}.pcapng"
                 with _captured(dumpcap, path, server.port):
-                    CLIENTS[name](server.port)
+                    SCENES[name](server.port)
                 yield path
     except LaunchError as error:
         raise Fail(

@@ -28,9 +28,8 @@ class PlotPoint(NamedTuple):
 def point(panel: Panel, seen: Seen, name: str, x: float, case: str) -> PlotPoint | None:
     """Return a contestant's point at x; None if it has no figure there."""
     one = seen.get(name, x, panel.figure, case)
-    return (
-        PlotPoint(x, one, panel.capped and seen.limited(name, x, case), seen.disturbed(name, x, case)) if one else None
-    )
+    limited = panel.capped and seen.limited(name, x, case)
+    return PlotPoint(x, one, limited, seen.disturbed(name, x, case)) if one else None
 
 
 def everybody(seen: Seen) -> list[str]:

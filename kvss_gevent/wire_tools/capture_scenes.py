@@ -1,4 +1,4 @@
-"""What the client does in each real capture of docs/wire.md. The socket's timeout bounds every wait."""
+"""What the client does in each scene of docs/wire.md, which is captured. The socket's timeout bounds every wait."""
 
 import socket
 import struct
@@ -84,7 +84,7 @@ def _refused(port: int) -> None:
         _connect(port + 1).close()
 
 
-CLIENTS: Final[dict[str, Callable[[int], None]]] = {
+SCENES: Final[dict[str, Callable[[int], None]]] = {
     "dialogue": _dialogue,
     "cut": _cut,
     "long": _long,
