@@ -23,8 +23,7 @@ def page() -> Iterator[str]:
     for options in (ClientOptions, PoolOptions):
         yield f"\n## {options.__name__}\n\n{inspect.getdoc(options)}\n\n| keyword | type |\n|---|---|"
         for keyword, kind in inspect.get_annotations(options).items():
-            shown = _short(getattr(kind, "__forward_arg__", None) or inspect.formatannotation(kind))
-            yield f"| `{keyword}` | `{shown.replace('|', BAR)}` |"
+            yield f"| `{keyword}` | `{_type(kind).replace('|', BAR)}` |"
     yield "\n## Errors\n\n| error | is a | when |\n|---|---|---|"
     for name, one in names:
         if issubclass(one, BaseException):
@@ -58,8 +57,8 @@ def _signature(name: str, called: Any) -> str:
 
 
 def _type(annotation: Any) -> str:
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return _short(text)
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
+    return _short(text or inspect.formatannotation(annotation))
 
 
 def _short(text: str) -> str:

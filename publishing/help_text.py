@@ -77,6 +77,12 @@ def arguments(parser: Parser) -> Iterator[Argument]:
         yield Argument(tuple(action.option_strings), takes, formatter._expand_help(action))
 
 
+def own_epilog(parser: Parser, whole: Parser) -> str:
+    """Return the epilog of a command; "" for a subcommand that has its command's."""
+    command = whole.subcommands()[parser.prog.split()[1]]
+    return "" if parser is not command and parser.epilog == command.epilog else parser.epilog or ""
+
+
 def synopsis(parser: Parser) -> str:
     """Return how a command is called."""
     if parser.usage:

@@ -9,7 +9,7 @@ from kvss_gevent.cli import COMMANDS
 from kvss_gevent.cli.parser import Parser
 from kvss_gevent.settings.config import options, variable
 from kvss_gevent.settings.variables import OTHERS
-from publishing.help_text import SHARED_CODES, Kind, arguments, parts, synopsis
+from publishing.help_text import SHARED_CODES, Kind, arguments, own_epilog, parts, synopsis
 
 ROOT = Path(__file__).parent.parent
 RELEASED = re.search(r"^## \[\d.*\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -51,8 +51,7 @@ def _commands(whole: Parser) -> Iterator[str]:
         yield f".PP\n{roff(str(parser.description))}"
         for argument in arguments(parser):
             yield f".TP\n.B {roff(argument.shown)}\n{roff(argument.says)}"
-        if depth == 1 or parser.epilog != whole.subcommands()[parser.prog.split()[1]].epilog:
-            yield from _epilog(parser.epilog or "")
+        yield from _epilog(own_epilog(parser, whole))
 
 
 def _epilog(epilog: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kvss_gevent.cli import whole_parser
 from kvss_gevent.cli.parser import Parser
 from publishing import api, man, metrics
-from publishing.help_text import SHARED_CODES, Kind, arguments, parts, synopsis
+from publishing.help_text import SHARED_CODES, Kind, arguments, own_epilog, parts, synopsis
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -57,9 +57,8 @@ def _command(parser: Parser, whole: Parser) -> Iterator[str]:
     yield f"{parser.description}\n\n```text\n{synopsis(parser)}\n```\n"
     yield "| argument | what it does |\n|---|---|"
     for argument in arguments(parser):
-        yield f"| `{argument.shown.replace('|', chr(92) + '|')}` | {cell(argument.says)} |"
-    if depth == 1 or parser.epilog != whole.subcommands()[parser.prog.split()[1]].epilog:
-        yield from _epilog(parser.epilog or "")
+        yield f"| `{argument.shown.replace('|', api.BAR)}` | {cell(argument.says)} |"
+    yield from _epilog(own_epilog(parser, whole))
 
 
 def _epilog(epilog: str) -> Iterator[str]:

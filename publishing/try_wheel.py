@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from kvss_gevent.measure.launch import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -139,13 +140,6 @@ def try_extra(python: str, wheel: Path, extra: str) -> str:
 def filled(words: str, names: Mapping[str, str]) -> list[str]:
     """Return the words of a command, with names replaced by what they stand for."""
     return [re.sub(r"^kvss$|[A-Z_]+", lambda found: names.get(found[0], found[0]), word) for word in shlex.split(words)]
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def run(command: list[str], folder: Path, limit_s: float = COMMAND_LIMIT_S) -> None:

@@ -76,18 +76,6 @@ def listening_ports(pids: list[int]) -> list[int]:
     return sorted(port for port in found if port is not None)
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have started."""
-    pids = [pid]
-    for one in pids:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                pids += [int(child) for child in children.read_text().split()]
-            except OSError:
-                continue
-    return pids[1:]
-
-
 def busyness() -> float:
     """Return how many processes want each core, from 1 to MOST_PATIENCE: a correct server may be so much slower.
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from kvss_gevent.conformance.process.kernel import busyness, descendants, listening_ports, listens
+from kvss_gevent.conformance.process.kernel import busyness, listening_ports, listens
 from kvss_gevent.conformance.process.shell_command import Death, Keeper, ShellCommand, read_death
 
 FIXED_PORT: Final = 5050
@@ -94,6 +94,8 @@ class Submission:
             self._stop()
 
     def _start(self) -> None:
+        from kvss_gevent.conformance.process.keeper import descendants  # it imports modules that only POSIX has
+
         if self.starts >= MAX_STARTS:
             raise NotStarted(f"it has been started {MAX_STARTS} times")
         line = self._command.line

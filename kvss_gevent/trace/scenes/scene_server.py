@@ -1,7 +1,7 @@
 """A server of any model that notes its events in a ring: a small `kvss serve` for scenes.
 
-Run as `python -m kvss_gevent.trace.scenes.scene_server MODEL SCENE DIRECTORY`, it prints its port and serves until
-SIGTERM.
+Run as `python -m kvss_gevent.trace.scenes.scene_server MODEL SCENE DIRECTORY`, it says where it listens and
+serves until SIGTERM.
 """
 
 import gc
@@ -60,7 +60,7 @@ def main(model_name: str, scene_name: str, directory: str) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection would be a wait without a cause
-    print(listener.getsockname()[1], flush=True)
+    print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
     if model_name == models.DEFAULT:
         serve_product(listener, config, open_service)
     else:
@@ -94,6 +94,7 @@ def _end(*_: int | FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    sys.tracebacklimit = 0  # whoever records shows the first line of what is said here
     try:
         main(*sys.argv[1:])
     except CannotOpen as error:
