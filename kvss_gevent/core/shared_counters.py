@@ -67,8 +67,8 @@ class SharedCounters:
     def someone_is_freer(self, number: int) -> bool:
         """Whether another worker has clearly fewer clients and is alive.
 
-        Where clients come and go, all have one more than another now and then: to leave a client to that one for 2 ms
-        at a time halved what two workers could accept.
+        One client fewer is not enough. Where clients come and go, that happens to every worker now and then, and to
+        leave a client to another worker costs 2 ms: it halved what two workers could accept.
         """
         own = self.counters[number].connections
         few = own - max(1, own // 8)

@@ -24,7 +24,7 @@ RECV_BYTES = 1 << 16
 BACKLOG = 4096
 """Connections that the kernel keeps until they are accepted. asyncio listens again, and would make it 100."""
 PAUSE_S = 0.1
-"""How long accepting rests if the machine has no room for one more client."""
+"""How long a model accepts nobody after the machine had no room for one more client."""
 
 NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 

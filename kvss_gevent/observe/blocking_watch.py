@@ -16,7 +16,7 @@ from gevent.hub import Hub
 logger = logging.getLogger("kvss")
 
 LOOKS: Final = 4
-"""Checks in the time after which the loop counts as held. So a hold is logged at most a quarter of that time late."""
+"""Checks within the time after which the loop counts as held: a hold is logged at most a quarter of it late."""
 SHORTEST_LOOK_S: Final = 0.002
 PAUSE_S: Final = 1.0
 """The shortest time between two lines of the log."""

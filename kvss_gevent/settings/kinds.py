@@ -17,7 +17,7 @@ MAX_SECONDS: Final = 1e6
 MAX_COUNT: Final = 10_000_000
 MAX_WORKERS: Final = 1024
 MAX_POOL_SIZE: Final = 1000
-"""A machine has room for so many threads and processes."""
+"""The most threads or processes: a machine has room for this many."""
 
 STORE_FORMS: Final = (
     "memory:, disk:PATH, redis://HOST:PORT/DB or cluster://HOST:PORT,HOST:PORT; over TLS rediss:// or clusters://"
