@@ -92,9 +92,9 @@ def one_run(port: int, connections: int, seconds: float, reads: float) -> tuple[
 
 
 def read(port: int, rate: float, seconds: float) -> tuple[list[float], int]:
-    """Send GETs at a fixed rate, for the writers must not have to share their processor with a reader at full speed.
+    """Send GETs at a fixed rate: a reader at full speed would take the writers' processor from them.
 
-    Returns, sorted, the milliseconds from when each was due until its reply, and the number of refusals.
+    Return, sorted, the milliseconds from when each was due until its reply, and the number of refusals.
     """
     took_ms = []
     refused = 0

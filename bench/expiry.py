@@ -2,7 +2,7 @@
 
 Run as `python -m bench.expiry [KEYS [STORE]]`; four minutes. A server stores keys with PUTEX over one connection.
 Another asks for a permanent key every millisecond, before the keys end and while they are forgotten; a third asks for
-keys that end, and knows of each reply whether it was due. The last lines are of the memory store, in processor time,
+keys that end, and counts the wrong replies. The last lines are of the memory store, in processor time,
 which other programs on the machine disturb less: for how long each turn of a server's event loop holds it, and how long
 each step of the store alone takes. The last one is the memory of a key with a deadline and without.
 """

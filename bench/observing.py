@@ -1,4 +1,4 @@
-"""What it costs that a server can be seen inside: CPU per request with and without, and how long a scrape holds it.
+"""What it costs to observe a server: CPU per request with and without, and how long a scrape of metrics holds it.
 
 Run as `python -m bench.observing`; about two minutes. Both servers run side by side and are driven in turn; the ratio
 is taken pair by pair, from CPU time as the kernel counts it. A scrape is seen by a client that asks all the time.

@@ -1,4 +1,4 @@
-"""What it costs to see: `python -m bench.trace events` prices events in a conversation, `bench.trace tap` a tap.
+"""What events in a conversation cost (`python -m bench.trace events`), and what a tap costs (`bench.trace tap`).
 
 Figures are differences of the least of many slices, with and without in turn, which other programs move little, and the
 median of the pairs. Events: CPU time of the thread, in one process. A CPU clock reads the thread's time at most every

@@ -66,7 +66,7 @@ class Argument:
 
 
 def arguments(parser: Parser) -> Iterator[Argument]:
-    """Yield the options and words of a command, but its subcommands."""
+    """Yield the options and words of a command, without its subcommands."""
     formatter = parser._get_formatter()
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction) or action.help == argparse.SUPPRESS:

@@ -31,7 +31,7 @@ def _page(path: Path) -> _Page:
 
 
 def dead_links(folder: Path, *, left_out: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield a line for each dead link of the pages in a folder, but of those whose path there is left out."""
+    """Yield a line for each dead link of the pages in a folder. left_out: paths of pages that are not checked."""
     _page.cache_clear()
     for path in sorted(folder.rglob("*.html")):
         shown = path.relative_to(folder)

@@ -429,11 +429,16 @@ def until(step: Step, server: FakeServer, cue: Cue) -> Iterator[None]:
     yield  # an event loop reads what has come
 
 
-def parts(step: Step) -> tuple[Any, tuple[Any, ...], dict[str, Any], Any]:
-    """Split a step into method, positional and keyword arguments, and what is expected."""
-    method, *rest, expected = step
-    keywords = rest.pop() if rest and isinstance(rest[-1], dict) else {}
-    return method, tuple(rest), keywords, expected
+def call_of(kv: Any, step: Step) -> Any:
+    """Make the call of a step: a method with its arguments, or a pipeline of several."""
+    method, *arguments, _ = step
+    keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
+    if isinstance(method, str):
+        return getattr(kv, method)(*arguments, **keywords)
+    pipeline = kv.pipeline()
+    for name, *queued in method:
+        getattr(pipeline, name)(*queued)
+    return pipeline.execute(**keywords)
 
 
 def compare(result: Any, expected: Any, port: int) -> None:
@@ -459,18 +464,11 @@ def play_sync(face: type[KVClient] | type[KVPool], server: FakeServer, row: Row,
             elif step[0] == "connections":
                 assert server.accepted == step[1]
             else:
-                method, arguments, keywords, expected = parts(step)
                 try:
-                    if isinstance(method, list):
-                        pipeline = kv.pipeline()
-                        for name, *queued in method:
-                            getattr(pipeline, name)(*queued)
-                        result = pipeline.execute(**keywords)
-                    else:
-                        result = getattr(kv, method)(*arguments, **keywords)
+                    result = call_of(kv, step)
                 except Exception as error:
                     result = error
-                compare(result, expected, server.port)
+                compare(result, step[-1], server.port)
 
 
 def play_async(
@@ -489,18 +487,11 @@ def play_async(
                 elif step[0] == "connections":
                     assert server.accepted == step[1]
                 else:
-                    method, arguments, keywords, expected = parts(step)
                     try:
-                        if isinstance(method, list):
-                            pipeline = kv.pipeline()
-                            for name, *queued in method:
-                                getattr(pipeline, name)(*queued)
-                            result = await pipeline.execute(**keywords)
-                        else:
-                            result = await getattr(kv, method)(*arguments, **keywords)
+                        result = await call_of(kv, step)
                     except Exception as error:
                         result = error
-                    compare(result, expected, server.port)
+                    compare(result, step[-1], server.port)
 
     with asyncio.Runner(loop_factory=loops) as runner:
         runner.run(play())

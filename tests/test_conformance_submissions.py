@@ -12,6 +12,7 @@ from kvss_gevent.conformance.process.shell_command import Bounds, ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
 from kvss_gevent.conformance.running.probe import Unreachable
 from kvss_gevent.conformance.running.runner import grade_submission
+from kvss_gevent.conformance.score import Scorecard
 
 
 def test_a_correct_submission_is_started_once(tmp_path: Path) -> None:
@@ -23,58 +24,44 @@ def test_a_correct_submission_is_started_once(tmp_path: Path) -> None:
     assert submission.starts == 1
 
 
-def test_one_crash_costs_one_case_and_the_report_names_it(tmp_path: Path) -> None:
-    (tmp_path / "server.py").write_text(
-        "import os, sys\n"
+def graded(folder: Path, line: str, serving: str, plan: Plan) -> Scorecard:
+    """Grade a server that answers as the reference does, but for a line of its reply_to. serving: what it runs."""
+    (folder / "server.py").write_text(
+        "import os, sys, time\n"
         "from reference_server import answer, running, talking\n"
         "def reply_to(state, line):\n"
-        "    if line == b'KV/1.0' or line == b'KV/1.0 QUIT now': print('boom', file=sys.stderr), os._exit(7)\n"
+        f"    {line}\n"
         "    return answer(state, line)\n"
-        "serving = running(talking(reply_to), port=int(sys.argv[1]))\n"
+        "def dying_later(sock, state):\n"
+        "    try: talking(reply_to)(sock, state)\n"
+        "    except ValueError: sock.close(), time.sleep(0.3), os._exit(7)\n"
+        f"serving = running({serving}, port=int(sys.argv[1]))\n"
         "serving.__enter__()\n"
-        "import time; time.sleep(100)\n"
+        "time.sleep(100)\n"
     )
-    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
-    card = grade_submission(Submission(ShellCommand(command, tmp_path)), Plan(("grammar", "QUIT")))
+    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {folder}/server.py {{port}}"
+    return grade_submission(Submission(ShellCommand(command, folder)), plan)
+
+
+def test_one_crash_costs_one_case_and_the_report_names_it(tmp_path: Path) -> None:
+    crash = "if line == b'KV/1.0' or line == b'KV/1.0 QUIT now': print('boom', file=sys.stderr), os._exit(7)"
+    card = graded(tmp_path, crash, "talking(reply_to)", Plan(("grammar", "QUIT")))
     crashed = {verdict.case.id: (verdict.death, verdict.tail) for verdict in card.failures}
     assert crashed == dict.fromkeys(("no-command", "quit-surplus"), ("it ended with exit status 7", "boom\n"))
     assert "The server died and was started again, at: no-command, quit-surplus." in card.notes
 
 
 def test_a_server_that_closes_first_and_dies_later_is_blamed_for_the_right_case(tmp_path: Path) -> None:
-    (tmp_path / "server.py").write_text(
-        "import os, sys, time\n"
-        "from reference_server import answer, running, talking\n"
-        "def reply_to(state, line):\n"
-        "    if line == b'KV/1.0': raise ValueError\n"
-        "    return answer(state, line)\n"
-        "def converse(sock, state):\n"
-        "    try: talking(reply_to)(sock, state)\n"
-        "    except ValueError: sock.close(), time.sleep(0.3), os._exit(7)\n"
-        "serving = running(converse, threads=False, port=int(sys.argv[1]))\n"
-        "serving.__enter__()\n"
-        "time.sleep(100)\n"
-    )
-    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
-    card = grade_submission(Submission(ShellCommand(command, tmp_path)), Plan(("grammar",), timeout_s=0.5))
+    failing = "if line == b'KV/1.0': raise ValueError"
+    card = graded(tmp_path, failing, "dying_later, threads=False", Plan(("grammar",), timeout_s=0.5))
     assert [(verdict.case.id, verdict.death) for verdict in card.failures] == [
         ("no-command", "it ended with exit status 7")
     ]
 
 
 def test_a_server_that_one_case_hangs_is_started_again_for_the_others(tmp_path: Path) -> None:
-    (tmp_path / "server.py").write_text(
-        "import sys, time\n"
-        "from reference_server import answer, running, talking\n"
-        "def reply_to(state, line):\n"
-        "    if line == b'KV/1.0': time.sleep(100)\n"
-        "    return answer(state, line)\n"
-        "serving = running(talking(reply_to), threads=False, port=int(sys.argv[1]))\n"
-        "serving.__enter__()\n"
-        "time.sleep(100)\n"
-    )
-    command = f"PYTHONPATH={Path(__file__).parent} {sys.executable} {tmp_path}/server.py {{port}}"
-    card = grade_submission(Submission(ShellCommand(command, tmp_path)), Plan(("grammar",), timeout_s=0.3))
+    hanging = "if line == b'KV/1.0': time.sleep(100)"
+    card = graded(tmp_path, hanging, "talking(reply_to), threads=False", Plan(("grammar",), timeout_s=0.3))
     assert [(verdict.case.id, verdict.death) for verdict in card.failures] == [
         ("no-command", "it gave no client an answer any more and was ended")
     ]

@@ -12,7 +12,6 @@ import pytest
 
 from kvss_gevent.measure.process_usage import cpu_ns, size, tree, usage
 
-IDLE = "import time; time.sleep(30)"
 BUSY_CHILD = """
 import os, sys, time
 if os.fork() == 0:

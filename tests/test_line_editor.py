@@ -21,7 +21,7 @@ from kvss_gevent.client.terminal.line_editor import (
     history_path,
 )
 
-CTRL_C, CTRL_D, CTRL_Z, UP = "\x03", "\x04", "\x1a", "\x1b[A"
+CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ CLIENTS = 6
 KEYS = 500
 LARGE_BYTES = 900_000
 STRETCH = 20
-"""Samples of which the least is kept; the server gives memory back every 10 s at most."""
+"""Of so many samples the least is kept: the server gives memory back only every 10 s."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: close sends a reset."""
 

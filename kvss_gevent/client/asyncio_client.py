@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, Unpack, overload
 from kvss_gevent.client.asyncio_connection import AsyncConnection, connect
 from kvss_gevent.client.call_methods import AsyncCalls, QueuedCalls
 from kvss_gevent.client.client_options import NO_RETRY, ClientConfig, ClientOptions, codec_of, take_url
-from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused, text_of
+from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, accepted, ends_connection, raw, text_of
 from kvss_gevent.protocol.errors import KVConnectionLost, KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
@@ -216,11 +216,7 @@ class AsyncPipeline(QueuedCalls[Text], Generic[Text]):
         except KVError as error:
             error.results = outcomes
             raise
-        refusal = refused(outcomes)
-        if raise_errors and refusal is not None:
-            refusal.results = outcomes
-            raise refusal
-        return outcomes
+        return accepted(outcomes) if raise_errors else outcomes
 
 
 class _Replies:

@@ -150,9 +150,13 @@ def text_of(command: Command[Any] | None) -> str:
     return "" if command is None else str(command)
 
 
-def refused(results: list[Outcome]) -> KVStatusError | None:
-    """Return the first refusal among the outcomes of a pipeline."""
-    return next((outcome for outcome in results if isinstance(outcome, KVStatusError)), None)
+def accepted(outcomes: list[Outcome]) -> list[Outcome]:
+    """Return the outcomes of a pipeline. Raises the first refusal among them, with all outcomes as its results."""
+    for refusal in outcomes:
+        if isinstance(refusal, KVStatusError):
+            refusal.results = outcomes
+            raise refusal
+    return outcomes
 
 
 def _encode_bytes(name: str, data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, Unpack, overload
 from kvss_gevent.client.call_methods import Calls, QueuedCalls
 from kvss_gevent.client.client_connection import ClientConnection
 from kvss_gevent.client.client_options import ClientConfig, ClientOptions, codec_of, take_url
-from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, ends_connection, raw, refused
+from kvss_gevent.client.commands import Command, Commands, Outcome, T, Text, accepted, ends_connection, raw
 from kvss_gevent.protocol.errors import KVError, KVStatusError
 from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT
 
@@ -171,8 +171,4 @@ class Pipeline(QueuedCalls[Text], Generic[Text]):
         if not commands:
             return outcomes
         self._execute(commands, outcomes)
-        refusal = refused(outcomes)
-        if raise_errors and refusal is not None:
-            refusal.results = outcomes
-            raise refusal
-        return outcomes
+        return accepted(outcomes) if raise_errors else outcomes

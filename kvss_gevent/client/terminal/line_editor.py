@@ -25,8 +25,8 @@ MAX_HISTORY_BYTES: Final = 1 << 20
 def line_editor(keys: Iterable[str], note: Callable[[str], None]) -> Callable[[], str]:
     """Return a function that asks for one line: KeyboardInterrupt is Ctrl-C, EOFError Ctrl-D.
 
-    keys are the keys to complete, gone through afresh at each completion. Where no history file can be had, note says
-    so and the history lasts as long as the process.
+    keys: the keys to complete, iterated anew at each completion. If there can be no history file, note says so, and
+    the history lasts as long as the process.
     """
     # Asking the terminal for its cursor's position serves menus, which are not used here, and costs those that do not
     # answer two seconds and a warning.
@@ -44,7 +44,8 @@ def line_editor(keys: Iterable[str], note: Callable[[str], None]) -> Callable[[]
         # Where replies go to a file, the prompt must not.
         output=None if sys.stdout.isatty() else create_output(stdout=sys.stderr),
     )
-    # A space at the end that has no colour is not written, only stepped over: programs that drive us look for it.
+    # With a colour, the space at the end of the prompt is written. Without one, the cursor only moves over it, and a
+    # program that waits for the prompt does not find it.
     return lambda: session.prompt([("fg:ansidefault", PROMPT)])
 
 
