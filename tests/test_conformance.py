@@ -9,8 +9,10 @@ from reference_server import State, answer, running, talking
 
 from kvss_gevent.conformance.case_plan import Plan, choose, longest_s
 from kvss_gevent.conformance.cases import CASES
+from kvss_gevent.conformance.report import as_text
 from kvss_gevent.conformance.running.runner import grade
 from kvss_gevent.conformance.stats_forms import LAB, README
+from kvss_gevent.conformance.translation import speaker
 
 CONCURRENT = {case.id for case in CASES if case.needs_two}
 
@@ -185,6 +187,7 @@ def test_a_server_that_serves_one_client_at_a_time_loses_what_needs_two() -> Non
         card = grade("127.0.0.1", port, Plan(timeout_s=0.5))
     assert {verdict.case.id for verdict in card.failures} == CONCURRENT
     assert card.notes == ("The server serves one client at a time: the cases were run one after the other.",)
+    assert "Seen in stats-connections.\n" in as_text(card, speaker("en")), "it was not run, and has nothing to show"
 
 
 def test_counters_that_are_wrong_or_stuck_cost_their_own_cases() -> None:

@@ -39,7 +39,7 @@ def test_one_odd_habit_costs_one_case(habit: str) -> None:
     with running(greet) as port:
         card = grade("127.0.0.1", port, Plan(("framing", "commands", "errors", "QUIT", "robustness")))
     assert {verdict.case.id: verdict.received for verdict in card.failures}.keys() == expected, card.failures
-    assert any("costs one case only: " in line for line in habits(card))
+    assert any("costs one case only. " in line for line in habits(card))
 
 
 @pytest.mark.parametrize("farewell", [b"200 OK Goodbye", b"200 OK", b"200 BYE"])

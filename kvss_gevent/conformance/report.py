@@ -72,7 +72,7 @@ def habits(card: Scorecard) -> Iterator[str]:
             others = sum(habit in other.habits for other in card.verdicts if other.passed)
             if others:
                 name = verdict.case.id
-                yield f"{name} costs one case only: {others} other cases have the same mistake and ignore it."
+                yield f"{name} costs one case only. Other cases with the same mistake, which ignore it: {others}."
 
 
 def _row(name: str, verdicts: tuple[Verdict, ...], say: Say) -> str:
@@ -93,12 +93,15 @@ def _causes(causes: tuple[Finding, ...], say: Say) -> Iterator[str]:
         many, cost = len(finding.explains), _points(finding.points)
         yield ""
         yield from wrap(f"{number}. {say(finding.sentence)}", WIDTH, subsequent_indent="   ")
-        yield "   " + say(f"It explains {many} of the failed cases, {cost}. Seen in {first.case.id}:")
+        shown: list[str] = []
         for packet in tuple(transcript.lines_of(first, say))[-SHOWN_LINES:]:
-            yield from wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
+            shown += wrap(packet, WIDTH, initial_indent="     ", subsequent_indent=" " * 9, drop_whitespace=False)
         if first.death:
-            yield f"     {say(first.death)}"
-        yield from (f"     {line}" for line in as_lines(first.picture, say))
+            shown.append(f"     {say(first.death)}")
+        shown += (f"     {line}" for line in as_lines(first.picture, say))
+        seen = say(f"It explains {many} of the failed cases, {cost}. Seen in {first.case.id}")
+        yield f"   {seen}{':' if shown else '.'}"
+        yield from shown
         yield from wrap(say(finding.advice), WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
