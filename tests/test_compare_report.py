@@ -12,7 +12,7 @@ from browser import probe
 from compare_rows import journal, rows
 
 from kvss_gevent.compare.experiments import connections, cost
-from kvss_gevent.compare.report import document, plots
+from kvss_gevent.compare.report import document, plots, report_files
 from kvss_gevent.compare.report.document import see
 from kvss_gevent.compare.rows import Journal, Measurement, Point, Trial
 from kvss_gevent.settings.fail import Fail
@@ -60,10 +60,10 @@ def die(*_: object) -> dict[str, bytes]:
 def test_a_picture_that_does_not_come_is_an_error_and_no_wait(
     made: Journal, monkeypatch: pytest.MonkeyPatch, draw: object, limit_s: float, why: str
 ) -> None:
-    monkeypatch.setattr(document.plots, "files", draw)
-    monkeypatch.setattr(document, "PICTURE_LIMIT_S", limit_s)
+    monkeypatch.setattr(report_files.plots, "files", draw)
+    monkeypatch.setattr(report_files, "PICTURE_LIMIT_S", limit_s)
     with pytest.raises(Fail, match=why):
-        document.write(made)
+        report_files.write(made)
 
 
 @pytest.mark.full
@@ -76,7 +76,7 @@ def test_the_places_in_a_picture_are_rounded_so_that_the_same_rows_make_the_same
 
 @pytest.mark.full
 def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
-    document.write(made)
+    report_files.write(made)
     data = json.loads((made.directory / "rows.json").read_text())
     assert len(data["rows"]) == len(made.rows)
     with (made.directory / "rows.csv").open() as file:
@@ -89,7 +89,7 @@ def test_all_that_was_measured_is_in_the_tables(made: Journal) -> None:
 
 @pytest.mark.full
 def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journal) -> None:
-    page = document.write(made).read_text()
+    page = report_files.write(made).read_text()
     for name in ("connections-rate-per", "connections-p99", "cost-cpu", "cost-ratio", "burn-max", "lines-lines"):
         assert (made.directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         svg = (made.directory / f"{name}.svg").read_text()
@@ -100,13 +100,13 @@ def test_every_message_is_a_picture_of_its_own_with_title_and_source(made: Journ
 
 @pytest.mark.full
 def test_the_same_rows_make_the_same_page(made: Journal) -> None:
-    first = document.write(made).read_text()
-    assert document.write(Journal.read(made.directory)).read_text() == first
+    first = report_files.write(made).read_text()
+    assert report_files.write(Journal.read(made.directory)).read_text() == first
 
 
 @pytest.mark.full
 def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Journal) -> None:
-    page = document.write(made).read_text()
+    page = report_files.write(made).read_text()
     for words in (
         "prefork, on disk could not be measured: the server did not start: &lt;no room&gt;.",
         "rate, stall, idle, slow",
@@ -123,16 +123,16 @@ def test_it_says_what_was_left_out_and_what_failed_and_how_it_was_made(made: Jou
 @pytest.mark.full
 def test_it_says_when_other_processes_were_in_the_way(made: Journal) -> None:
     words = "Other processes were in the way in "
-    assert words not in document.write(made).read_text()
+    assert words not in report_files.write(made).read_text()
     made.add([Measurement(Trial("burn", "trio", n), Point(1, {"max_us": 5e5}, disturbed=True)) for n in range(9)])
-    assert f"{words}{9 / (len(made.rows) - 1):.0%}" in document.write(made).read_text()
+    assert f"{words}{9 / (len(made.rows) - 1):.0%}" in report_files.write(made).read_text()
     last = list(document.as_text(made))[-4:]
     assert any(line.startswith("   Other processes") for line in last), "it is read at the end"
 
 
 @pytest.mark.full
 def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
-    page = document.write(made).read_text()
+    page = report_files.write(made).read_text()
     without_data = re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", page)
     assert not re.search(r"""(src|href)=["'](?!#|data:|")""", without_data)
     assert "http" not in without_data
@@ -142,7 +142,7 @@ def test_nothing_in_it_points_elsewhere(made: Journal) -> None:
 def test_in_a_browser_nothing_is_fetched_tables_sort_pictures_show_and_nothing_overflows(
     made: Journal, tmp_path: Path
 ) -> None:
-    seen, asked = probe(document.write(made), tmp_path / "profile")
+    seen, asked = probe(report_files.write(made), tmp_path / "profile")
     assert asked == ["/index.html", "/index.html"]
     for name, width in (("narrow", 390), ("wide", 1280)):
         frame = seen[name]

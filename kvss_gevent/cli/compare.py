@@ -223,10 +223,10 @@ def report_command(args: argparse.Namespace) -> int:
 
 def _show(journal: "Journal") -> None:
     """Write the report, print its text, and last the path of its page. Raises Fail."""
-    from kvss_gevent.compare.report import document
+    from kvss_gevent.compare.report import document, report_files
 
     try:
-        path = document.write(journal)
+        path = report_files.write(journal)
     except OSError as error:
         raise Fail(
             f"cannot write to {journal.directory}: {error.strerror}", "Free some space, then run `report` again.", 3

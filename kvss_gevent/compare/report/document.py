@@ -1,10 +1,6 @@
-"""Makes the report of a journal: writes sentences, tables and pictures into its directory."""
+"""The content of a report: its sentences, doubts, tables and facts, as text for a terminal and as a page."""
 
-import csv
-import json
-import multiprocessing
 from collections.abc import Collection, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,69 +8,21 @@ from typing import Any
 from kvss_gevent import models
 from kvss_gevent.compare import experiments
 from kvss_gevent.compare.estimate import LEAST_GENERATIONS, Estimate
-from kvss_gevent.compare.experiments import Panel, Statement, cost
+from kvss_gevent.compare.experiments import Statement, cost
 from kvss_gevent.compare.measuring.contestant import NULL, command, label_of, model_of
 from kvss_gevent.compare.measuring.processors import Cores, quietly
-from kvss_gevent.compare.report import plots
-from kvss_gevent.compare.report.report_page import Picture, ReportPage, Section, Table, render
+from kvss_gevent.compare.report.report_page import Picture, ReportPage, Section, Table
 from kvss_gevent.compare.report.summary_table import summary_table
-from kvss_gevent.compare.rows import FORMAT, VERSION, Journal
+from kvss_gevent.compare.rows import Journal
 from kvss_gevent.compare.summary import Seen
 from kvss_gevent.compare.words import figure_of, listed, many
 from kvss_gevent.pages.tables import Cell
-from kvss_gevent.settings.fail import Exit, Fail
 
-PAGE = "index.html"
 SCENES = "scenes"
 """The directory with the pages of `kvss show`, beside the report's page."""
-PICTURE_LIMIT_S = 600.0
-"""The time for one picture, which takes a second or two of CPU."""
 FEW_NAMES = 5
 FEW_DISTURBED = 0.05
 """A smaller share of disturbed measurements does not change the medians."""
-
-
-def write(journal: Journal) -> Path:
-    """Write page, pictures and tables into the journal's directory; returns the page's path. Raises OSError, Fail."""
-    directory = journal.directory
-    seen = {name: see(journal, name) for name in measured(journal)}
-    panels = [(name, panel) for name in seen for panel in experiments.load(name).PANELS]
-    pictures: dict[str, list[Picture]] = {}
-    # A picture takes a second or two of CPU, so that all processors draw.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as processes:
-        drawing = [
-            processes.submit(plots.files, panel, seen[name], experiments.load(name).VARIES, _source(journal, name))
-            for name, panel in panels
-        ]
-        for (name, panel), drawn in zip(panels, drawing, strict=True):
-            files = _files(drawn, picture_name(name, panel))
-            for kind, data in files.items():
-                (directory / f"{picture_name(name, panel)}.{kind}").write_bytes(data)
-            if files:
-                picture = Picture(picture_name(name, panel), files["svg"], f"{panel.title or panel.label}.")
-                pictures.setdefault(name, []).append(picture)
-    _write_rows(journal)
-    path = directory / PAGE
-    path.write_text(render(page(journal, seen, pictures)))
-    return path
-
-
-def _files(drawn: "Future[dict[str, bytes]]", name: str) -> dict[str, bytes]:
-    """Return the files of a picture that another process draws. Raises Fail."""
-    try:
-        return drawn.result(PICTURE_LIMIT_S)
-    except TimeoutError:
-        why = f"was not drawn within {PICTURE_LIMIT_S:g} s"
-    except BrokenExecutor:
-        why = "was not drawn: a process that draws has died"
-    for process in multiprocessing.active_children():
-        process.kill()  # those who leave the pool wait for its processes
-    raise Fail(f"the picture {name} {why}", "See whether memory is free, then run `report` again.", Exit.UNREACHABLE)
-
-
-def picture_name(experiment: str, panel: Panel) -> str:
-    """Return the file name of a panel's picture, without its ending."""
-    return f"{experiment}-{panel.name or panel.figure.rsplit('_', 1)[0].replace('_', '-')}"
 
 
 def measured(journal: Journal) -> list[str]:
@@ -147,12 +95,6 @@ def page(journal: Journal, seen: dict[str, Seen], pictures: dict[str, list[Pictu
         _commands(settings),
         list(_left_out(journal, seen)),
     )
-
-
-def _source(journal: Journal, name: str) -> str:
-    machine = journal.settings["machine"]
-    repeats = len({row.trial.repeat for row in journal.of(name)})
-    return f"kvss compare, {name}, {many(repeats, 'repeat')}, {machine['began'].split()[0]}, {machine['processor']}"
 
 
 def _doubts_of_all(journal: Journal) -> Iterator[str]:
@@ -280,21 +222,3 @@ def _left_out(journal: Journal, seen: dict[str, Seen]) -> Iterator[str]:
     for name, cases in loses.items():
         if cases and not name.endswith("+disk"):
             yield f"{label_of(name)} fails of the conformance table, by nature: {listed(cases)}."
-
-
-def _write_rows(journal: Journal) -> None:
-    """Write every row as CSV and as JSON."""
-    rows = [row.as_data() for row in journal.rows]
-    figures = list(dict.fromkeys(figure for row in rows for figure in row["figures"]))
-    fixed = ("experiment", "model", "repeat", "case", "x")
-    with (journal.directory / "rows.csv").open("w", newline="") as out:
-        writer = csv.writer(out)
-        writer.writerow((*fixed, *figures, "errors", "generator_limited", "disturbed", "failed"))
-        for row in rows:
-            errors = "; ".join(f"{kind}: {number}" for kind, number in row["errors"].items())
-            values = [row["figures"].get(figure, "") for figure in figures]
-            writer.writerow(
-                (*(row[name] for name in fixed), *values, errors, row["limited"], row["disturbed"], row["failed"])
-            )
-    whole = {"format": FORMAT, "version": VERSION, "settings": journal.settings, "rows": rows}
-    (journal.directory / "rows.json").write_text(json.dumps(whole, indent=1) + "\n")
