@@ -23,7 +23,7 @@ class CountedUsers(Users):
     """One user whose password is `right`; checking costs nothing and is counted."""
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__({ALICE.name: ALICE})
         self.checked = 0
 
     def authenticate(self, name: bytes, password: bytes) -> User | None:
@@ -121,6 +121,17 @@ def test_several_workers_together_check_no_more_guesses_than_one(
         checked[workers] = users.checked
     assert checked[1] == authenticator.LONGEST_WAIT_S * authenticator.GUESSES_PER_S + 1
     assert checked[4] == checked[1] + 3  # the first guess of each worker is checked at once
+
+
+def test_a_user_that_is_removed_during_the_check_is_refused(
+    checking: Authenticator, users: CountedUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def authenticate(*_: object) -> User:
+        checking.users = Users({})
+        return ALICE
+
+    monkeypatch.setattr(users, "authenticate", authenticate)
+    assert checking.authenticate("loopback", b"alice", b"right") is None
 
 
 def test_a_guess_that_waited_too_long_for_the_thread_is_not_checked(

@@ -205,6 +205,21 @@ def test_sighup_reads_the_users_again(server: Served, users_file: Path) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("left", [None, User("alice", Role.READ, ""), User("alice", Role.WRITE, "")])
+def test_who_is_not_the_same_user_any_more_is_disconnected(server: Served, users_file: Path, left: User | None) -> None:
+    secret = hash_password(b"another" if left and left.role is Role.WRITE else b"of alice")
+    with server.connect() as alice, server.connect() as bob:
+        for sock, name in ((alice, b"alice"), (bob, b"bob")):
+            sock.sendall(b"KV/1.0 AUTH %b of %b\n" % (name, name))
+            assert read_lines(sock, 1) == [b"200 OK authenticated"]
+        change_users(users_file, "alice", left and User("alice", left.role, secret))
+        os.kill(server.pid, signal.SIGHUP)
+        assert alice.recv(1) == b""
+        bob.sendall(b"KV/1.0 GET a\n")
+        assert read_lines(bob, 1) == [b"404 NOT_FOUND"]
+
+
+@pytest.mark.server
 def test_without_users_auth_is_an_unknown_command() -> None:
     with serving() as server:
         assert server.ask(b"KV/1.0 AUTH alice x\n") == b"400 BAD_REQUEST\n"

@@ -94,6 +94,7 @@ class LoginConversation:
         "_waiting",
         "closed",
         "quiet",
+        "user",
     )
 
     def __init__(
@@ -103,6 +104,8 @@ class LoginConversation:
         self._authenticate = authenticate
         self._converse = converse
         self._inner: Conversation | None = None
+        self.user: User | None = None
+        """Who is logged in."""
         self._admitted = False
         self._partial: bytearray | None = None
         self._waiting = b""
@@ -211,7 +214,7 @@ class LoginConversation:
         return reply
 
     def _log_in(self, name: bytes, password: bytes) -> bytes:
-        user = self._authenticate(name, password)
+        user = self.user = self._authenticate(name, password)
         if user is None:
             self._inner = None  # after an AUTH that fails, nobody is logged in
             return UNAUTHORIZED

@@ -50,6 +50,10 @@ class Users:
     def __len__(self) -> int:
         return len(self._users)
 
+    def knows(self, user: User) -> bool:
+        """Tell whether the file still has a user with the same role and password."""
+        return self._users.get(user.name) == user
+
     def authenticate(self, name: bytes, password: bytes) -> User | None:
         """Return the user of this name if the password is right. Takes as long for a name that is not known."""
         user = self._users.get(name.decode(errors="replace"))

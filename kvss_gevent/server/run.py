@@ -178,6 +178,9 @@ class _Running:
         self.service.change_limits(_limits(self.config))
         self.server.config = descriptors.fit(self.config, tell=self.alone)
         self.protection.reload(self.config)
+        for connection in list(self.server.connections):
+            if self.protection.is_outdated(connection.session):
+                connection.end("its user was removed or changed")
         self.server.make_transport = self.protection.make_transport
         if self.alone:
             notify(READY)

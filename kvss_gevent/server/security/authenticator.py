@@ -64,6 +64,8 @@ class Authenticator:
             if self._drains.is_set() or time.monotonic() - asked_s > LONGEST_WAIT_S:
                 return None
             user: User | None = self._pool.apply(_check, (self.users, name, password))
+        if user and not self.users.knows(user):
+            user = None  # it was removed or changed meanwhile
         failures, next_s, _ = self._seen.get(address, (0, 0.0, 0.0))
         now_s = time.monotonic()
         failures = 0 if user else failures + 1

@@ -46,6 +46,11 @@ class Protection:
         if self.authenticator is not None:
             self.authenticator.drain()
 
+    def is_outdated(self, conversation: Conversation) -> bool:
+        """Tell whether the user of a conversation was removed or changed since the login."""
+        user = getattr(conversation, "user", None)
+        return bool(user and self.authenticator and not self.authenticator.users.knows(user))
+
     def reload(self, config: Config) -> None:
         """Read users and certificates again. If one cannot be read, the old one stays in use, and the log says so."""
         try:
