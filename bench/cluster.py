@@ -40,7 +40,7 @@ from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import ReplyTable
 Limits.__init__.__defaults__ = tuple(1 if default == 512 else default for default in Limits.__init__.__defaults__)
 class PlainStore:
-    run = put_all = None
+    run = put = None
     blocks = True
     replies = ReplyTable()
     def __init__(self, host, port):

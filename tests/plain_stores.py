@@ -8,7 +8,7 @@ class BatchStore:
     """A memory store that hides its table, so that a session has to use apply; it remembers the batches."""
 
     blocks = False
-    run = put_all = None
+    run = put = None
 
     def __init__(self, at_most: int = 1_000_000) -> None:
         self.inner = MemoryStore()
@@ -44,7 +44,7 @@ class FailingStore(BatchStore):
 class FailingMemoryStore(MemoryStore):
     """A store with a table whose own code is broken."""
 
-    def put_all(self, entries: dict[bytes, bytes], asked: int) -> list[bytes] | None:
+    def _put(self, request: bytes, reply: bytes) -> bytes:
         """Break."""
         raise ZeroDivisionError("planted")
 

@@ -16,7 +16,7 @@ class SlowStore:
     """Keeps what it is asked until the test answers."""
 
     blocks = True
-    run = put_all = None
+    run = put = None
     replies = ReplyTable()
     wait_s = 20.0
 

@@ -23,7 +23,7 @@ class Gated:
     """A store whose transactions wait for `gate` before they begin; it remembers them and the thread they ran on."""
 
     blocks = True
-    run = put_all = None
+    run = put = None
     replies = ReplyTable()
 
     def __init__(self) -> None:

@@ -122,12 +122,31 @@ def test_what_a_role_may_not_do_is_counted_as_403() -> None:
     assert figures.replies()[REPLIES["GET", Status.NOT_FOUND]] == 1
 
 
+def test_puts_and_gets_of_a_packet_are_counted_by_what_they_did() -> None:
+    figures = SharedFigures(1)
+    observer = observer_of(figures)
+    talk = served(observer).open()
+    for _ in range(2):
+        talk.receive(b"KV/1.0 PUT a 1\nKV/1.0 GET a\nKV/1.0 PUT a 2\nKV/1.0 GET a\nKV/1.0 PUT a 11\nKV/1.0 GET none\n")
+    observer.note()
+    created, replaced, found, missed = (
+        figures.replies()[REPLIES[name, status]]
+        for name, status in (
+            ("PUT", Status.CREATED),
+            ("PUT", Status.OK),
+            ("GET", Status.OK),
+            ("GET", Status.NOT_FOUND),
+        )
+    )
+    assert (created, replaced, found, missed) == (1, 5, 4, 2)
+
+
 def test_a_store_that_fails_is_counted_as_500_and_noticed() -> None:
     class Broken(MemoryStore):
         def run(self, verb: int, key: bytes, value: bytes) -> bytes:
             raise StoreError("broken")
 
-        def put_all(self, entries: dict[bytes, bytes], asked: int) -> list[bytes] | None:
+        def _put(self, request: bytes, reply: bytes) -> bytes:
             raise StoreError("broken")
 
     figures = SharedFigures(1)

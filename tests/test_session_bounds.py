@@ -9,6 +9,7 @@ from plain_stores import BatchStore, FailingMemoryStore
 
 from kvss_gevent.core import session as session_module
 from kvss_gevent.core.conversation import Conversation, Limits
+from kvss_gevent.core.login import ReadOnlyStore
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.wire import GET
 from kvss_gevent.stores.base import Store
@@ -111,15 +112,30 @@ def test_puts_in_one_packet_do_what_they_do_alone(packets: list[list[bytes]]) ->
     pipelining, alone = (Service(MemoryStore(clock=lambda: 0), Limits(reply_bytes=1000)) for _ in range(2))
     session, other = pipelining.open(), alone.open()
     for packet in packets:
-        # Behind a packet that only puts, the next is tried as one batch.
-        for lines in ([b"PUT a 0", b"PUT a 0"], packet):
-            requests = [b"KV/1.0 " + line + b"\n" for line in lines]
-            assert b"".join(calls(session, b"".join(requests))) == b"".join(map(other.receive, requests))
+        requests = [b"KV/1.0 " + line + b"\n" for line in packet]
+        assert b"".join(calls(session, b"".join(requests))) == b"".join(map(other.receive, requests))
     stats = (one.receive(b"KV/1.0 STATS\n").split(b"; ")[1:] for one in (session, other))
     assert next(stats) == next(stats)
     assert pipelining.store.replies == alone.store.replies
     assert pipelining.bare_store.used_bytes == alone.bare_store.used_bytes
     assert pipelining.store.replies.largest_bytes >= max(map(len, pipelining.store.replies.values()), default=0)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_puts_to_a_table_that_may_not_be_written_are_refused(times: int) -> None:
+    store = MemoryStore()
+    Service(store).open().receive(b"KV/1.0 PUT a 1\n")
+    reader = Service(ReadOnlyStore(store)).open()
+    assert reader.receive(b"KV/1.0 PUT a 2\n" * times) == b"403 FORBIDDEN\n" * times
+    assert reader.receive(b"KV/1.0 GET a\n") == b"200 OK 1\n"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_key_named_like_the_version_is_not_replaced_by_other_requests(times: int) -> None:
+    session = Service(MemoryStore(clock=lambda: 0)).open()
+    session.receive(b"KV/1.0 PUT KV/1.0 PUTEX 5 a 1\n")
+    assert session.receive(b"KV/1.0 PUTEX 5 a 2\n" * times) == b"201 CREATED\n" + b"200 OK\n" * (times - 1)
+    assert session.receive(b"KV/1.0 GET KV/1.0\nKV/1.0 GET a\n") == b"200 OK PUTEX 5 a 1\n200 OK 2\n"
 
 
 def test_puts_of_a_packet_that_does_not_fit_into_the_memory_are_refused_one_by_one() -> None:

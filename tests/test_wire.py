@@ -30,9 +30,17 @@ class Asked:
 
     replies = ReplyTable()
     blocks = False
+    put = None
 
     def run(self, verb: Verb, key: bytes, value: bytes) -> bytes:
         return b"%d %b %b" % (verb, key, value if verb is Verb.PUT else b"\n")
+
+
+class AskedToPut(Asked):
+    """One whose table sessions may write."""
+
+    def put(self, request: bytes, reply: bytes) -> bytes:  # type: ignore[override]
+        return self.run(Verb.PUT, request[len(wire.GET_PREFIX) : -1], reply[len(wire.OK_PREFIX) :])
 
 
 fields = st.sampled_from(
@@ -48,11 +56,12 @@ fields = st.sampled_from(
 @example(line=b"KV/1.0 GET " + b"k" * 512)
 def test_a_session_takes_the_same_lines_for_get_put_and_del(line: bytes) -> None:
     verb, key, value = wire.parse_request(line)
-    reply = Service(Asked()).open().receive(line + b"\n")  # type: ignore[arg-type]
-    if verb in (Verb.GET, Verb.PUT, Verb.DEL):
-        assert reply == b"%d %b %b\n" % (verb, key, value)
-    else:
-        assert reply == wire.LINE[Status(verb)]
+    asks = verb in (Verb.GET, Verb.PUT, Verb.DEL)
+    reply = b"%d %b %b\n" % (verb, key, value) if asks else wire.LINE[Status(verb)]
+    for store in (Asked(), AskedToPut()):
+        session = Service(store).open()  # type: ignore[arg-type]
+        assert session.receive(line + b"\n") == reply
+        assert session.receive((line + b"\n") * 2) == reply * 2
 
 
 @pytest.mark.parametrize("verb", [Verb.STATS, Verb.QUIT])

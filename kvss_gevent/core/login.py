@@ -32,7 +32,7 @@ Authenticate = Callable[[bytes, bytes], User | None]
 class ReadOnlyStore:
     """A store as the role read sees it: commands that write are forbidden."""
 
-    put_all = None
+    put = None
 
     def __init__(self, store: Store) -> None:
         self.replies, self.blocks = store.replies, store.blocks

@@ -1,10 +1,9 @@
 """One KV/1.0 conversation without a socket: bytes in, reply bytes out.
 
 The cost of a request decides the shape of this file. A packet that is one GET of a stored key is answered by one
-look-up of the packet itself in the store's table. A packet that is one PUT is run at once. Behind a packet of PUTs, the
-next is tried as one batch of PUTs. Every other line is looked up in the table. If it is not there, it is split into
-fields and given to the store, either at once or in one batch with the lines around it. Replies do not depend on where
-packets were cut.
+look-up of the packet itself in the store's table. A packet that is one PUT is run at once. Every other packet is cut
+into lines, each of which is looked up, or stored, or split into fields and given to the store, either at once or in one
+batch with the lines around it. Replies do not depend on where packets were cut.
 """
 
 from collections import deque
@@ -20,7 +19,6 @@ from kvss_gevent.protocol.wire import (
     EXPIRY_VERBS,
     GET,
     GET_LINE,
-    GET_PREFIX,
     LINE,
     MAX_KEY_BYTES,
     OK_PREFIX,
@@ -33,16 +31,14 @@ from kvss_gevent.protocol.wire import (
 )
 from kvss_gevent.stores.base import Command
 
+OK = LINE[Status.OK]
 CR, LF = 13, 10
 """Numbers, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
 
-OK_PREFIX_BYTES = len(OK_PREFIX)
 LEAST_VALUE_BYTES = len(b"v\n")
 
 LONGEST_HIT_BYTES = 128
 """A longer packet is hardly ever one GET. It is cut into lines before any look-up."""
-LONGEST_GET_BYTES = len(GET_PREFIX) + MAX_KEY_BYTES + 1
-"""No longer line is looked up in the table: only the hash of 1 KiB costs as much as two look-ups."""
 
 UNUSABLE = VERSION + b"\n"
 """Takes the place of a line that is too long or not UTF-8. It gets 400, as such a line must (rules 2 and 3)."""
@@ -69,7 +65,6 @@ class Session:
     __slots__ = (
         "_begun",
         "_look_up",
-        "_only_wrote",
         "_pipelines",
         "_server",
         "_waiting",
@@ -85,8 +80,6 @@ class Session:
         self._look_up: LookUp = server.store.replies.get
         self._waiting: Sequence[bytes] = ()
         self._begun = False
-        self._only_wrote = False
-        """Whether the last packet had only PUTs. Then the next is tried as one batch of PUTs."""
         self._pipelines = False
         """Whether the last packet that was cut into lines had more than one."""
         self.closed = False
@@ -122,20 +115,20 @@ class Session:
                     and len(data) <= self._server.limits.line_bytes
                     and not self.closed
                 ):
-                    # In the loop of _answer a PUT costs a third more. A PUT's form stands here, there and in _put_all;
-                    # tests hold all three. Each further local variable would cost every request 7 instructions.
-                    rest = data.removeprefix(PUT_PREFIX)
-                    if rest is not data and (run := self._server.store.run):
+                    # In the loop of _answer a PUT costs a third more. The form of a PUT stands here and there.
+                    rest = data.removeprefix(PUT_PREFIX)  # the packet itself if it does not begin so
+                    put = self._server.store.put
+                    if rest is not data and put is not None:
                         key, _, value = rest.partition(b" ")
                         if key and len(key) <= MAX_KEY_BYTES and len(value) >= LEAST_VALUE_BYTES:
                             stats = self._server.stats
                             stats.puts += 1
                             stats.commands += 1
                             try:
-                                return run(PUT, key, value)
+                                return put(GET_LINE % key, OK_PREFIX + value)
                             except Exception as fault:
                                 return self._server.fault_reply(fault)
-                    return self._answer((data,), no_table, self._server.limits.reply_bytes)[0]
+                    return self._answer((data,), self._server.limits.reply_bytes)[0]
         return self._receive_lines(data)
 
     def _receive_lines(self, data: bytes) -> bytes:
@@ -143,15 +136,9 @@ class Session:
         plain = data.isascii() and CR not in data and 0 < len(data) <= self._server.limits.line_bytes
         lines = BytesIO(data).readlines()
         self._pipelines = len(lines) > 1
-        # If lines are long on average, checking each length costs less than hashing all lines.
-        look_up = self._look_up if len(data) <= len(lines) * LONGEST_HIT_BYTES else self._look_up_unless_long
         if not plain or self.partial is not None or data[-1] != LF:
             lines = self._clean(lines, plain)
-        return self._answer_slice([*self._waiting, *lines] if self.more else lines, look_up)
-
-    def _look_up_unless_long(self, line: bytes) -> bytes | None:
-        """Look a line up if it is short enough for a GET."""
-        return self._look_up(line) if len(line) <= LONGEST_GET_BYTES else None
+        return self._answer_slice([*self._waiting, *lines] if self.more else lines)
 
     def reply_in_table(self, data: bytes) -> bytes | None:
         """Take a packet that is one GET of a stored key, and return the reply; None, with nothing done, for any other.
@@ -169,18 +156,16 @@ class Session:
 
     def proceed(self) -> bytes:
         """Return the replies to the next slice of waiting requests."""
-        return self._answer_slice(self._waiting, self._look_up)
+        return self._answer_slice(self._waiting)
 
-    def _answer_slice(self, waiting: Sequence[bytes], look_up: LookUp) -> bytes:
+    def _answer_slice(self, waiting: Sequence[bytes]) -> bytes:
         """Return the replies to the first of these lines. The others wait."""
         if not waiting or self.closed:
             return b""
         server = self._server
         limits = server.limits
         lines = waiting if len(waiting) <= limits.slice_lines else waiting[: limits.slice_lines]
-        replies = self._put_all(lines) if self._only_wrote else None
-        if replies is None:
-            replies = self._answer(lines, look_up, limits.reply_bytes)
+        replies = self._answer(lines, limits.reply_bytes)
         until_s = 0.0
         while len(replies) < len(lines) and server.store.run is not None and not self.closed:
             now_s = monotonic()
@@ -190,90 +175,86 @@ class Session:
             left_bytes = limits.reply_bytes - sum(map(len, replies))
             if left_bytes < server.store.replies.largest_bytes:
                 break
-            replies += self._answer(lines[len(replies) :], look_up, left_bytes)
+            replies += self._answer(lines[len(replies) :], left_bytes)
         answered = len(replies)
         if self.more or answered < len(waiting):
             self._waiting = () if self.closed else waiting[answered:]
             self.more = len(self._waiting) > 0
         return b"".join(replies)
 
-    def _put_all(self, lines: Sequence[bytes]) -> list[bytes] | None:
-        """Run lines as one batch of PUTs and return their replies; None, with nothing done, if that cannot be."""
-        server = self._server
-        put_all = server.store.put_all
-        self._only_wrote = False
-        if put_all is None or len(lines) * len(LINE[Status.CREATED]) > server.limits.reply_bytes:
-            return None
-        entries: dict[bytes, bytes] = {}
-        for line in lines:
-            rest = line.removeprefix(PUT_PREFIX)  # the line itself if it does not begin so
-            key, _, value = rest.partition(b" ")
-            if rest is line or not key or len(key) > MAX_KEY_BYTES or len(value) < LEAST_VALUE_BYTES:
-                return None
-            entries[GET_LINE % key] = OK_PREFIX + value
-        try:
-            replies = put_all(entries, len(lines))
-        except Exception as fault:
-            replies = [server.fault_reply(fault)] * len(lines)
-        if replies is not None:
-            self._only_wrote = True
-            server.stats.puts += len(lines)
-            server.stats.commands += len(lines)
-        return replies
-
     def _answer(  # noqa: PLR0912, PLR0915 - one loop: a call for each line would cost a tenth of it
-        self, lines: Sequence[bytes], look_up: LookUp, left_bytes: int
+        self, lines: Sequence[bytes], left_bytes: int
     ) -> list[bytes]:
         """Return the replies to lines, in order: at least one.
 
         They are fewer than lines if left_bytes may not be enough, and after a reply with data that is not of the store.
         """
         server = self._server
-        stats, store = server.stats, server.store
-        run, largest_bytes = store.run, store.replies.largest_bytes
+        stats, store, look_up = server.stats, server.store, self._look_up
+        put, run, table = store.put, store.run, store.replies
         large_bytes = left_bytes // len(lines)
-        if largest_bytes > large_bytes:
-            lines = lines[: left_bytes // largest_bytes or 1]
+        if table.largest_bytes > large_bytes:
+            lines = lines[: left_bytes // table.largest_bytes or 1]
             large_bytes = left_bytes // len(lines)
-        large_bytes -= OK_PREFIX_BYTES
         replies: list[bytes] = []
         append = replies.append
         batch: list[Command] = []
         verb: int
         puts = dels = 0
         for line in lines:
-            reply = look_up(line)
-            if reply is not None:
-                append(reply)
-                continue
-            match line.split(b" ", 3):
-                case [b"KV/1.0", b"PUT", key, value] if key and len(key) <= MAX_KEY_BYTES and value != b"\n":
-                    verb = PUT
-                    puts += 1
-                case [b"KV/1.0", b"GET", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
-                    verb, key, value = GET, rest[:-1], b""
-                case [b"KV/1.0", b"DEL", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
-                    verb, key, value = DEL, rest[:-1], b""
-                    dels += 1
-                case _:
-                    verb, key, value = server.parse(line[:-1])
-                    if verb in EXPIRY_VERBS:
-                        value += b"\n"
-                        stats.others += 1
-                    else:
-                        # STATS counts keys and requests, so all requests before it run first.
-                        waiting, batch = batch, []
-                        left_bytes = self._apply(waiting, replies, left_bytes)
-                        stats.puts += puts
-                        stats.dels += dels
-                        puts = dels = 0
-                        if left_bytes < 0:
-                            break
-                        reply = self._other(verb, line, len(replies))
-                        append(reply)
-                        if self.closed or len(reply) > large_bytes or reply.startswith(OK_PREFIX):
-                            break
+            rest = line
+            if line < PUT_PREFIX:  # a line behind it is never in the table, and it may be long
+                reply = look_up(line)
+                if reply is not None:
+                    append(reply)
+                    continue
+            else:
+                rest = line.removeprefix(PUT_PREFIX)
+                key, _, value = rest.partition(b" ")
+            if rest is not line and key and len(key) <= MAX_KEY_BYTES and len(value) >= LEAST_VALUE_BYTES:
+                puts += 1
+                if put is not None:
+                    request = GET_LINE % key
+                    reply = OK_PREFIX + value
+                    old = look_up(request)
+                    if old is not None and len(old) == len(reply):
+                        table[request] = reply  # what put does; the call would cost a tenth of the PUT
+                        append(OK)
                         continue
+                    try:
+                        append(put(request, reply))
+                    except Exception as fault:
+                        append(server.fault_reply(fault))
+                    if table.largest_bytes > large_bytes:
+                        break  # GETs of this value may need more than is left
+                    continue
+                verb = PUT
+            else:
+                match line.split(b" ", 3):
+                    case [b"KV/1.0", b"GET", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
+                        verb, key, value = GET, rest[:-1], b""
+                    case [b"KV/1.0", b"DEL", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
+                        verb, key, value = DEL, rest[:-1], b""
+                        dels += 1
+                    case _:
+                        verb, key, value = server.parse(line[:-1])
+                        if verb in EXPIRY_VERBS:
+                            value += b"\n"
+                            stats.others += 1
+                        else:
+                            # STATS counts keys and requests, so all requests before it run first.
+                            waiting, batch = batch, []
+                            left_bytes = self._apply(waiting, replies, left_bytes)
+                            stats.puts += puts
+                            stats.dels += dels
+                            puts = dels = 0
+                            if left_bytes < 0:
+                                break
+                            reply = self._other(verb, line, len(replies))
+                            append(reply)
+                            if self.closed or len(reply) > large_bytes or reply.startswith(OK_PREFIX):
+                                break
+                            continue
             if run is None:
                 batch.append((verb, key, value))
                 continue
@@ -281,13 +262,12 @@ class Session:
                 append(run(verb, key, value))
             except Exception as fault:
                 append(server.fault_reply(fault))
-            if len(value) > large_bytes:
-                break  # GETs of this value may need more than is left
+            if table.largest_bytes > large_bytes:
+                break
         if batch:
             self._apply(batch, replies, left_bytes)
         if puts:
             stats.puts += puts
-            self._only_wrote = puts == len(replies)
         if dels:
             stats.dels += dels
         stats.commands += len(replies)

@@ -1,7 +1,7 @@
 """A store whose answers are counted by command and status.
 
-Requests that sessions answer from the table never come here and cost nothing. Their number is that of all commands
-minus the counted ones.
+GETs that sessions answer from the table, and PUTs with which they replace what is there, never come here and cost
+nothing. Their numbers are those of all commands, or all PUTs, minus the counted ones.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 
 from kvss_gevent.observe.shared_figures import REPLIES
 from kvss_gevent.protocol.wire import LINE, PUT, Status, Verb
-from kvss_gevent.stores.base import Batch, PutAll, Run, Store
+from kvss_gevent.stores.base import Batch, Put, Run, Store
 
 OnWait = Callable[[int, int, Batch, int], object]
 """Called after each call of a store that may wait: its begin and end in ns, its batch, and turns of the loop."""
@@ -28,15 +28,14 @@ class CountedStore:
     def __init__(self, store: Store, counts: list[int], loop: Any, on_wait: OnWait) -> None:
         self.replies, self.blocks = store.replies, store.blocks
         self.run = self._counting(store.run, counts) if store.run else None
-        self.put_all = self._counting_all(store.put_all, counts) if store.put_all else None
+        self.put = self._counting_puts(store.put, counts) if store.put else None
         self.failed_s = float("-inf")
         """When a command last failed, on the monotonic clock."""
         self._store, self._counts, self._loop, self._on_wait = store, counts, loop, on_wait
 
     def _counting(self, run: Run, counts: list[int]) -> Run:
         places, found = PLACES, FOUND
-        failed, ok = LINE[Status.SERVER_ERROR], LINE[Status.OK]
-        replaced = REPLIES["PUT", Status.OK]
+        failed = LINE[Status.SERVER_ERROR]
 
         def counted(verb: int, key: bytes, value: bytes) -> bytes:
             try:
@@ -45,30 +44,23 @@ class CountedStore:
                 self.failed_s = time.monotonic()
                 counts[places[verb][failed]] += 1
                 raise
-            if reply is ok and verb is PUT:  # the most frequent command; the general way would cost 60 ns more
-                counts[replaced] += 1
-            else:
-                counts[places[verb].get(reply, found[verb])] += 1
+            counts[places[verb].get(reply, found[verb])] += 1
             return reply
 
         return counted
 
-    def _counting_all(self, put_all: PutAll, counts: list[int]) -> PutAll:
-        statuses = (Status.CREATED, Status.OK, Status.SERVER_ERROR)
-        created, replaced, failed = (REPLIES["PUT", status] for status in statuses)
+    def _counting_puts(self, put: Put, counts: list[int]) -> Put:
+        places = PLACES[PUT]
 
-        def counted(entries: dict[bytes, bytes], asked: int) -> list[bytes] | None:
+        def counted(request: bytes, reply: bytes) -> bytes:
             try:
-                replies = put_all(entries, asked)
+                answer = put(request, reply)
             except Exception:
                 self.failed_s = time.monotonic()
-                counts[failed] += asked
+                counts[places[LINE[Status.SERVER_ERROR]]] += 1
                 raise
-            if replies is not None:
-                new = replies.count(LINE[Status.CREATED])
-                counts[created] += new
-                counts[replaced] += asked - new
-            return replies
+            counts[places[answer]] += 1
+            return answer
 
         return counted
 

@@ -33,6 +33,9 @@ _COMMANDS: Final = {
     b"BURN": "LAB",
     b"SLEEP": "LAB",
 }
+_FOUND, _REPLACED = REPLIES["GET", Status.OK], REPLIES["PUT", Status.OK]
+_PUT_REPLIES: Final = [REPLIES["PUT", status] for status in Status if status is not Status.UNAUTHORIZED]
+"""The places of replies to PUTs. A PUT before the login does not count as one."""
 _REFUSED: Final = (Status.BAD_REQUEST, Status.UPGRADE_REQUIRED)
 
 
@@ -57,7 +60,7 @@ class Observer:
         self._bytes_in = self._bytes_out = 0
         self._carried: dict[ObservedClient, Carried] = {}
         self._service: Service | None = None
-        self._commands = 0
+        self._commands = self._puts = 0
 
     def counting(self, store: Store) -> Store:
         """Return a store that is counted; see Service."""
@@ -113,7 +116,7 @@ class Observer:
         """
         self._service = service
         self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
-        self._commands = service.stats.commands
+        self._commands, self._puts = service.stats.commands, service.stats.puts
         self.row["looked_ms"] = time.monotonic_ns() // 1_000_000
         self.leave_out_short(service)
         gevent.spawn(self._look_often)
@@ -203,10 +206,12 @@ class Observer:
         row, service, times = self.row, self._service, self.timing.times
         assert service is not None
         counts = [now + old for now, old in zip(self._replies, self._begun_replies, strict=True)]
-        # The remaining commands were answered by the table of replies: GETs that found their key.
-        found = REPLIES["GET", Status.OK]
-        counts[found] += max(service.stats.commands - self._commands - sum(self._replies), 0)
-        counts[found] = max(counts[found], row.replies[found])
+        # The remaining PUTs were stored by sessions: they replaced a value by one of the same length. The remaining
+        # commands were answered by the table of replies: GETs that found their key.
+        replaced = service.stats.puts - self._puts - sum(self._replies[place] for place in _PUT_REPLIES)
+        found = service.stats.commands - self._commands - sum(self._replies) - replaced
+        for place, more in ((_REPLACED, replaced), (_FOUND, found)):
+            counts[place] = max(counts[place] + max(more, 0), row.replies[place])
         row.replies[:] = array("q", counts)
         for name, value in (
             ("connected", self.connected),

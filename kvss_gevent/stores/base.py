@@ -48,11 +48,8 @@ Run = Callable[[int, bytes, bytes], bytes]
 """Takes a Command's three parts and returns its reply line. Raises StoreError."""
 
 
-PutAll = Callable[[dict[bytes, bytes], int], list[bytes] | None]
-"""Runs a batch of PUTs: takes entries of a ReplyTable and the number of PUTs, and returns their reply lines.
-
-None, with nothing stored, if the PUTs must be run one by one. There are fewer entries than PUTs if a key is put twice.
-"""
+Put = Callable[[bytes, bytes], bytes]
+"""Stores a request and its reply line in a ReplyTable, and returns the reply to the PUT. Raises StoreError."""
 
 
 class Store(Protocol):
@@ -70,8 +67,11 @@ class Store(Protocol):
         ...
 
     @property
-    def put_all(self) -> "PutAll | None":
-        """Runs a batch of PUTs quicker than `run` does one by one. None if `run` is None, or if it may not write."""
+    def put(self) -> "Put | None":
+        """Stores an entry of `replies` at once. None if the table is always empty, or if it may not be written.
+
+        A session may do itself what this does where an entry is in the table and the new reply is as long as the old.
+        """
         ...
 
     blocks: bool

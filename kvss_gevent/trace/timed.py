@@ -11,7 +11,7 @@ class TimedStore:
     """Notes every batch that one conversation gives to a store."""
 
     blocks = True
-    run = put_all = None
+    run = put = None
 
     def __init__(self, store: Store, number: int, note: Note, clock: Clock) -> None:
         self.replies = store.replies

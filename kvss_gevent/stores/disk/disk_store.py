@@ -62,7 +62,7 @@ class DiskStore:
     is for one thread at a time. Raises CannotOpen.
     """
 
-    run = put_all = None
+    run = put = None
     blocks = True
 
     def __init__(self, path: Path, sync: str = "always", max_bytes: int = 0, clock: Clock = wall_clock_ms) -> None:

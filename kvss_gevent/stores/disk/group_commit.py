@@ -61,7 +61,7 @@ class GroupCommit:
     than latest_s for the event loop to be idle.
     """
 
-    run = put_all = None
+    run = put = None
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class AskedStore(Store, Protocol):
 class GreenletStore:
     """The Store over an AskedStore, for the greenlets of one hub. It is made and closed in the hub's thread."""
 
-    run = put_all = None
+    run = put = None
     blocks = True
 
     def __init__(self, store: AskedStore) -> None:

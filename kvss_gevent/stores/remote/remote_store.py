@@ -37,7 +37,7 @@ class RemoteStore:
     check() waits. A batch that fails may have taken effect in part, also on a single server (rule 10).
     """
 
-    run = put_all = None
+    run = put = None
     blocks = True
 
     def __init__(

@@ -15,7 +15,7 @@ class StallingStore:
     """
 
     blocks = True
-    run = put_all = None
+    run = put = None
 
     def __init__(self, store: Store, wait_s: Callable[[float], object]) -> None:
         self.replies = ReplyTable()  # empty, so that every request comes to apply
