@@ -20,6 +20,7 @@ EXPECTED = {
     "kvss load run --kv-mi": {"--kv-mix"},
     "kvss compare run --prof": {"--profile"},
     "kvss completions f": {"fish"},
+    "kvss show bu": {"burn"},
 }
 ASK_BASH = """
 source "$1"

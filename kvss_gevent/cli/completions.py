@@ -9,6 +9,7 @@ import shtab
 from kvss_gevent.cli.parser import Parser
 from kvss_gevent.models import MODULES
 from kvss_gevent.settings.fail import Exit
+from kvss_gevent.trace.scenes.catalogue import SCENES
 
 SHELLS = ("bash", "zsh", "fish")
 EPILOG = """\
@@ -23,6 +24,7 @@ Then start a new shell.
 exit codes: 0 printed, 2 wrong usage
 """
 _ALTERNATIVES = re.compile(r"[\w-]+(\|[\w-]+)+")
+_NAMES = {"model": tuple(MODULES), "scene": tuple(SCENES)}
 _FILES = {"FILE": shtab.FILE, "PATH": shtab.FILE, "PAGE": shtab.FILE, "DIR": shtab.DIRECTORY, "OUT": shtab.DIRECTORY}
 
 
@@ -51,8 +53,8 @@ def script(parser: Parser, shell: str) -> str:
 
 def _complete_values(action: argparse.Action) -> None:
     takes = str(action.metavar or "")
-    if action.dest == "model":
-        action.choices = tuple(MODULES)
+    if action.dest in _NAMES:
+        action.choices = _NAMES[action.dest]
     elif _ALTERNATIVES.fullmatch(takes):
         action.choices = takes.split("|")
     elif takes in _FILES or action.type is Path:
