@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 from gevent.server import StreamServer
@@ -16,10 +16,8 @@ from kvss_gevent.server.connection import ClientSocket, Connection, close, has_l
 from kvss_gevent.server.connection_loop import ConnectionLoop
 from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
+from kvss_gevent.server.worker_context import WorkerContext
 from kvss_gevent.settings.config import Config
-
-if TYPE_CHECKING:
-    from kvss_gevent.server.supervisor import WorkerContext
 
 logger = logging.getLogger("kvss")
 
@@ -55,7 +53,7 @@ class KVServer(StreamServer):  # type: ignore[misc]
         listener: Any,
         service: Service,
         config: Config,
-        worker: "WorkerContext | None" = None,
+        worker: WorkerContext | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.service = service

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import gevent
 
@@ -25,6 +25,7 @@ from kvss_gevent.server.accepting import descriptors
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.security.protection import Protection
 from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_reloading
+from kvss_gevent.server.worker_context import WorkerContext
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.log import NOTICE
@@ -35,9 +36,6 @@ from kvss_gevent.stores.disk.group_commit import with_group_commit
 from kvss_gevent.stores.disk.same_file import SameFile
 from kvss_gevent.stores.open import open_store
 from kvss_gevent.stores.remote.greenlet_store import for_greenlets
-
-if TYPE_CHECKING:
-    from kvss_gevent.server.supervisor import WorkerContext
 
 logger = logging.getLogger("kvss")
 
@@ -84,7 +82,7 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     store: Store,
     outside: Outside,
     observation: Observation | None = None,
-    worker: "WorkerContext | None" = None,
+    worker: WorkerContext | None = None,
 ) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
@@ -135,7 +133,7 @@ class _Running:
         config: Config,
         service: Service,
         outside: Outside,
-        worker: "WorkerContext | None",
+        worker: WorkerContext | None,
         protection: Protection,
         observer: Observer | None,
     ) -> None:
@@ -215,7 +213,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         raise Fail("this system cannot fork", "Remove --workers.", Exit.UNREACHABLE)
     from kvss_gevent.server.supervisor import Supervisor
 
-    def work(worker: "WorkerContext") -> int:
+    def work(worker: WorkerContext) -> int:
         try:
             return serve(listener, config, same_file.checked(open_store(config)), outside, observation, worker)
         except Fail as fail:
@@ -244,7 +242,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     config: Config,
     store: Store,
     outside: Outside,
-    worker: "WorkerContext | None",
+    worker: WorkerContext | None,
     recorder: FlightRecording | None,
     protection: Protection,
     observer: Observer | None,

@@ -9,7 +9,6 @@ connections in advance, and those of a worker that hangs would hang with it. Wit
 them.
 """
 
-import contextlib
 import logging
 import math
 import os
@@ -21,10 +20,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvss_gevent.core.address_counts import AddressCounts
-from kvss_gevent.core.shared_counters import SharedCounters, WorkerCounters
+from kvss_gevent.core.shared_counters import SharedCounters
 from kvss_gevent.server.accepting.listener import BACKLOG
 from kvss_gevent.server.service_manager import STOPPING, notify
+from kvss_gevent.server.worker_context import WorkerContext
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
@@ -48,41 +47,6 @@ class RestartTimes:
     """A worker that ran this long restarts after the first delay again."""
     kill_grace_s: float = 3.0
     """A worker that still runs this long after the end of the drain is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What a worker gets from its parent: its number, the counters of all workers, and two pipes."""
-
-    number: int
-    shared: SharedCounters
-    parent_gone: int
-    """A descriptor that becomes readable when the parent is dead."""
-    _ready: int
-
-    @property
-    def counters(self) -> WorkerCounters:
-        """This worker's counters."""
-        return self.shared.counters[self.number]
-
-    @property
-    def colleagues(self) -> list[WorkerCounters]:
-        """The counters of the other workers."""
-        return [counters for number, counters in enumerate(self.shared.counters) if number != self.number]
-
-    @property
-    def addresses(self) -> AddressCounts:
-        """The connections of each address, as this worker counts them."""
-        return self.shared.addresses[self.number]
-
-    def someone_is_freer(self) -> bool:
-        """Whether another worker should take a new client."""
-        return self.shared.someone_is_freer(self.number)
-
-    def ready(self) -> None:
-        """Tell the parent that this worker accepts connections."""
-        with contextlib.suppress(OSError):
-            os.write(self._ready, b"r")
 
 
 @dataclass(slots=True)
