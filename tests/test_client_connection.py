@@ -42,6 +42,25 @@ def sending(data: bytes) -> Handler:
     return handle
 
 
+class Later:
+    """Answers one request with `first`, waits until it is told to act, and ends the connection."""
+
+    def __init__(self, act: Handler) -> None:
+        self._act = act
+        self._go_on, self._acted = threading.Event(), threading.Event()
+
+    def __call__(self, peer: Peer) -> None:
+        peer.line()
+        peer.send(b"200 OK first\n")
+        assert self._go_on.wait(20)
+        self._act(peer)
+        self._acted.set()
+
+    def happen(self) -> None:
+        self._go_on.set()
+        assert self._acted.wait(20)
+
+
 def client(server: FakeServer, timeout_s: float = 20, max_reply_bytes: int = 64 << 20) -> KVClient:
     return KVClient("127.0.0.1", server.port, timeout_s=timeout_s, max_reply_bytes=max_reply_bytes)
 
@@ -93,19 +112,10 @@ def test_a_raw_request_hands_over_what_came_before_the_error() -> None:
 
 
 def test_a_reply_that_nobody_asked_for_is_not_read_as_the_next() -> None:
-    def handle(peer: Peer) -> None:
-        peer.line()
-        peer.send(b"200 OK first\n")
-        assert go_on.wait(20)
-        peer.send(b"200 OK wrong\n")
-        sent.set()
-        peer.stall()
-
-    go_on, sent = threading.Event(), threading.Event()
-    with fake_server(in_turn(handle, RIGHT)) as server, client(server) as kv:
+    later = Later(lambda peer: peer.send(b"200 OK wrong\n"))
+    with fake_server(in_turn(later, RIGHT)) as server, client(server) as kv:
         assert kv.get(b"k") == b"first"
-        go_on.set()
-        assert sent.wait(20)
+        later.happen()
         with pytest.raises(KVProtocolError, match=r"'200 OK wrong\\n' unasked"):
             kv.put(b"k", b"v")
         assert kv.get(b"k") == b"right"
@@ -196,18 +206,10 @@ def test_a_reset_before_the_reply() -> None:
 
 @pytest.mark.parametrize("end", [close, reset], ids=["closed", "reset"])
 def test_an_idle_connection_that_ended_is_replaced(end: Handler) -> None:
-    def handle(peer: Peer) -> None:
-        peer.line()
-        peer.send(b"200 OK first\n")
-        assert go_on.wait(20)
-        end(peer)
-        ended.set()
-
-    go_on, ended = threading.Event(), threading.Event()
-    with fake_server(in_turn(handle, RIGHT)) as server, client(server) as kv:
+    later = Later(end)
+    with fake_server(in_turn(later, RIGHT)) as server, client(server) as kv:
         assert kv.get(b"k") == b"first"
-        go_on.set()
-        assert ended.wait(20)
+        later.happen()
         assert kv.get(b"k") == b"right"
         assert kv.connections_made == 2
 
@@ -227,19 +229,14 @@ def test_a_full_server_says_500_and_closes() -> None:
 
 @pytest.mark.parametrize("requests", [1, 2])
 def test_500_on_an_idle_connection(requests: int) -> None:
-    def handle(peer: Peer) -> None:
-        peer.line()
-        peer.send(b"200 OK first\n")
-        assert go_on.wait(20)
+    def refuse(peer: Peer) -> None:
         peer.send(b"500 SERVER_ERROR\n")
         peer.sock.close()
-        ended.set()
 
-    go_on, ended = threading.Event(), threading.Event()
-    with fake_server(in_turn(handle, RIGHT)) as server, client(server) as kv:
+    later = Later(refuse)
+    with fake_server(in_turn(later, RIGHT)) as server, client(server) as kv:
         assert kv.get(b"k") == b"first"
-        go_on.set()
-        assert ended.wait(20)
+        later.happen()
         pipeline = kv.pipeline()
         for _ in range(requests):
             pipeline.put(b"k", b"v")

@@ -29,7 +29,25 @@ def english(text: str) -> str:
 
 def speaker(language: str) -> Say:
     """Return the function that translates into a language of LANGUAGES."""
-    return english if language == ENGLISH else _Speaker(catalogue(language)).say
+    if language == ENGLISH:
+        return english
+    messages = catalogue(language)
+    # The most specific template comes first: the one with the most letters outside of fields.
+    texts = sorted((text for text in messages if "{" in text), key=lambda text: -len(re.sub(r"{\w+}", "", text)))
+    templates = [
+        (re.compile(_ESCAPED.sub(r"(?P<\1>.*)", re.escape(text)), re.DOTALL), messages[text]) for text in texts
+    ]
+
+    def say(text: str) -> str:
+        if text in messages:
+            return messages[text]
+        if not _is_quoted(text):
+            for pattern, message in templates:
+                if found := pattern.fullmatch(text):
+                    return message.format(**{name: say(value) for name, value in found.groupdict().items()})
+        return text
+
+    return say
 
 
 def from_environment(environment: Mapping[str, str]) -> str:
@@ -46,31 +64,6 @@ def catalogue(language: str) -> Mapping[str, str]:
     for file in sorted(files("kvss_gevent.conformance").joinpath("languages", language).iterdir(), key=str):
         messages |= tomllib.loads(file.read_text(encoding="utf-8"))
     return messages
-
-
-class _Speaker:
-    """Translates texts with the messages of one language."""
-
-    def __init__(self, messages: Mapping[str, str]) -> None:
-        self._messages = messages
-        # The most specific template comes first: the one with the most letters outside of fields.
-        templates = sorted(
-            (text for text in messages if "{" in text), key=lambda text: -len(re.sub(r"{\w+}", "", text))
-        )
-        self._templates = [
-            (re.compile(_ESCAPED.sub(r"(?P<\1>.*)", re.escape(text)), re.DOTALL), messages[text]) for text in templates
-        ]
-
-    def say(self, text: str) -> str:
-        """Return the translation of a text, or the text itself if there is none."""
-        if text in self._messages:
-            return self._messages[text]
-        if not _is_quoted(text):
-            for pattern, message in self._templates:
-                if found := pattern.fullmatch(text):
-                    fields = found.groupdict()
-                    return message.format(**{name: self.say(value) for name, value in fields.items()})
-        return text
 
 
 def _is_quoted(text: str) -> bool:

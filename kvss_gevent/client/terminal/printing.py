@@ -8,14 +8,7 @@ from enum import IntEnum
 from typing import Final, NoReturn
 
 from kvss_gevent.client.terminal.repl import printable
-from kvss_gevent.protocol.errors import (
-    KVConnectError,
-    KVError,
-    KVProtocolError,
-    KVStatusError,
-    KVTimeout,
-    server_name,
-)
+from kvss_gevent.protocol.errors import KVConnectError, KVError, KVProtocolError, KVStatusError, KVTimeout, server_name
 from kvss_gevent.protocol.wire import shorten
 from kvss_gevent.settings.fail import Fail
 

@@ -117,11 +117,7 @@ CASES: Final = (
         source=Source.COURSE,
         title="One client finds what another one has stored",
         points=2,
-        steps=(
-            *ask(b"KV/1.0 PUT {k} v", b"201 CREATED"),
-            Leave(),
-            *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b"),
-        ),
+        steps=(*ask(b"KV/1.0 PUT {k} v", b"201 CREATED"), Leave(), *ask(b"KV/1.0 GET {k}", b"200 OK v", on="b")),
         hint="All connections share one store, and it outlives them.",
     ),
     _case(
@@ -131,24 +127,9 @@ CASES: Final = (
         steps=_stored(b"{k}", b"two words  and   more"),
         hint=_SPACES,
     ),
-    _case(
-        id="space-first",
-        title="A value may begin with a space",
-        steps=_stored(b"{k}", b" v"),
-        hint=_SPACES,
-    ),
-    _case(
-        id="space-last",
-        title="A value may end with a space",
-        steps=_stored(b"{k}", b"v "),
-        hint=_SPACES,
-    ),
-    _case(
-        id="space-only",
-        title="A value may be one space",
-        steps=_stored(b"{k}", b" "),
-        hint=_SPACES,
-    ),
+    _case(id="space-first", title="A value may begin with a space", steps=_stored(b"{k}", b" v"), hint=_SPACES),
+    _case(id="space-last", title="A value may end with a space", steps=_stored(b"{k}", b"v "), hint=_SPACES),
+    _case(id="space-only", title="A value may be one space", steps=_stored(b"{k}", b" "), hint=_SPACES),
     _case(
         id="unicode",
         source=Source.README,
@@ -172,20 +153,8 @@ CASES: Final = (
         steps=_stored(b"{k}", b"e\xcc\x81-\xe1\xba\xbf-e\xcc\x82\xcc\x81"),
         hint=_BYTES,
     ),
-    _case(
-        id="tab-last",
-        rule=1,
-        title="A value may end with a tab",
-        steps=_stored(b"{k}", b"v\t"),
-        hint=_SPACES,
-    ),
-    _case(
-        id="nul-last",
-        rule=1,
-        title="A value may end with NUL",
-        steps=_stored(b"{k}", b"v\0"),
-        hint=_BYTES,
-    ),
+    _case(id="tab-last", rule=1, title="A value may end with a tab", steps=_stored(b"{k}", b"v\t"), hint=_SPACES),
+    _case(id="nul-last", rule=1, title="A value may end with NUL", steps=_stored(b"{k}", b"v\0"), hint=_BYTES),
     _case(
         id="long-keys",
         source=Source.README,
@@ -260,12 +229,7 @@ CASES: Final = (
         ),
         hint="A key is a sequence of bytes: use a map, not a text in which a sign separates keys from values.",
     ),
-    _case(
-        id="key-511",
-        title="A key of 511 bytes is stored",
-        steps=_stored(b"{k511}", b"v"),
-        hint=_KEY,
-    ),
+    _case(id="key-511", title="A key of 511 bytes is stored", steps=_stored(b"{k511}", b"v"), hint=_KEY),
     _case(
         id="key-512-put",
         title="PUT with a key of 512 bytes is refused",

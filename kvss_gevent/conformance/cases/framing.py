@@ -3,18 +3,7 @@
 from functools import partial
 from typing import Final
 
-from kvss_gevent.conformance.case import (
-    Case,
-    Closed,
-    Expect,
-    Finish,
-    Habit,
-    HalfClose,
-    Send,
-    Source,
-    ask,
-    pipeline,
-)
+from kvss_gevent.conformance.case import Case, Closed, Expect, Finish, Habit, HalfClose, Send, Source, ask, pipeline
 
 _case = partial(Case, group="framing", rule=1)
 
@@ -116,10 +105,7 @@ CASES: Final = (
     _case(
         id="hundred-in-one",
         title="A hundred requests in one packet get a hundred replies",
-        steps=pipeline(
-            (b"KV/1.0 PUT {k}-%d v%d" % (n, n) for n in range(100)),
-            (b"201 CREATED",) * 100,
-        ),
+        steps=pipeline((b"KV/1.0 PUT {k}-%d v%d" % (n, n) for n in range(100)), (b"201 CREATED",) * 100),
         hint=_ALL,
     ),
     _case(
@@ -217,12 +203,7 @@ CASES: Final = (
         id="incomplete-unanswered",
         rule=4,
         title="A last line without its line feed gets no reply",
-        steps=(
-            Send(b"KV/1.0 PUT {k} v\nKV/1.0 GET {k}"),
-            HalfClose(),
-            Expect((b"201 CREATED",)),
-            Closed(),
-        ),
+        steps=(Send(b"KV/1.0 PUT {k} v\nKV/1.0 GET {k}"), HalfClose(), Expect((b"201 CREATED",)), Closed()),
         hint="The end of the line may be missing: drop it.",
     ),
     _case(

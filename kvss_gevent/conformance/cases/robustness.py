@@ -169,11 +169,7 @@ CASES: Final = (
         id="long-line-dropped",
         rule=2,
         title="A line over the limit without a line feed is dropped when its client leaves",
-        steps=(
-            Send(b"KV/1.0 PUT {k} {x1200000}"),
-            Finish(),
-            *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND", on="b"),
-        ),
+        steps=(Send(b"KV/1.0 PUT {k} {x1200000}"), Finish(), *ask(b"KV/1.0 GET {k}", b"404 NOT_FOUND", on="b")),
         hint=_LONG,
     ),
 )

@@ -27,14 +27,7 @@ _UPGRADE: Final = (
     ("version-first", b"KV/2.0 NONSENSE", "A wrong version with a wrong command is 426, not 400"),
 )
 
-_OWN: Final = {
-    "empty-line",
-    "empty-crlf-line",
-    "leading-space",
-    "tab-version",
-    "version-first",
-    "byte-order-mark",
-}
+_OWN: Final = {"empty-line", "empty-crlf-line", "leading-space", "tab-version", "version-first", "byte-order-mark"}
 """Cases that the course's documents do not decide."""
 
 CASES: Final = (

@@ -99,10 +99,9 @@ class Causes:
         clients = {(call.noted.process, call.noted.conversation): call.client for call in calls}
         began: dict[Thread, list[int]] = defaultdict(list)
         for call in calls:
-            began[call.noted.process, call.thread].append(call.noted.began_ns)
+            began[call.place].append(call.noted.began_ns)
         for call in calls:
-            place = (call.noted.process, call.thread)
-            self._holds[place] += busy(call, began[place])
+            self._holds[call.place] += busy(call, began[call.place])
             self._inside[call.noted.process] += [(hold, call.thread) for hold in locked(call)]
         for one in recording.noted:
             client = clients.get((one.process, one.conversation), 0)
@@ -117,7 +116,7 @@ class Causes:
             elif one.what is What.FORK:
                 self._forks[one.process].append(Hold(one.began_ns, one.ended_ns, 0))
         for call in calls:
-            self._readings[call.noted.process, call.thread] += [
+            self._readings[call.place] += [
                 (call.noted.began_ns, call.noted.began_delay_ns, call.noted.began_cpu_ns),
                 (call.noted.ended_ns, call.noted.ended_delay_ns, call.noted.ended_cpu_ns),
             ]
@@ -165,8 +164,7 @@ class Causes:
 
     def _late(self, span: Span, call: Call) -> tuple[tuple[Owner, int, int], ...]:
         """Return the share of a wait inside a call in which its thread was ready again but had no core."""
-        place = (call.noted.process, call.thread)
-        if overlaps(self._holds[place], span.began_ns, span.ended_ns, call.client):
+        if overlaps(self._holds[call.place], span.began_ns, span.ended_ns, call.client):
             return ()  # the thread served others meanwhile, so its run delay does not belong to this call
         noted = next(one for one in call.carved if one.began_ns == span.began_ns)
         delay_ns = min(noted.ended_delay_ns - noted.began_delay_ns, span.ns)
@@ -174,11 +172,10 @@ class Causes:
 
     def _waiting(self, who: int, span: Span, call: Call) -> Iterator[Stretch]:
         """Yield the stretches of a wait: first causes whose time is known, then run delay, then the rest."""
-        place = (call.noted.process, call.thread)
         found: list[Stretch] = []
         if span.owner is Owner.QUEUE:
             found += self._before_made(who, span, call)
-        found = _filled(span, found, overlaps(self._holds[place], span.began_ns, span.ended_ns, who), Why.TURN)
+        found = _filled(span, found, overlaps(self._holds[call.place], span.began_ns, span.ended_ns, who), Why.TURN)
         found = _filled(span, found, overlaps(self._others(call), span.began_ns, span.ended_ns, who), Why.LOCK)
         for began_ns, ended_ns in list(_gaps(span, found)):
             found += self._unplaced(who, span, call, began_ns, ended_ns)
@@ -190,7 +187,7 @@ class Causes:
         A thread's run delay is read less often than it changes, so its sum over a span is known better than its part
         in one gap.
         """
-        readings = self._readings[call.noted.process, call.thread]
+        readings = self._readings[call.place]
         before = bisect_right(readings, (span.began_ns, 1 << 63, 0)) - 1
         after = bisect_left(readings, (span.ended_ns, 0, 0))
         left_ns = 0
@@ -209,7 +206,7 @@ class Causes:
 
     def _unplaced(self, who: int, span: Span, call: Call, began_ns: int, ended_ns: int) -> Iterator[Stretch]:
         """Yield the stretches of a gap in which the thread served no client: amounts from its clocks, in a row."""
-        readings = self._readings[call.noted.process, call.thread]
+        readings = self._readings[call.place]
         before = bisect_right(readings, (began_ns, 1 << 63, 0)) - 1
         after = bisect_left(readings, (ended_ns, 0, 0))
         amounts: list[tuple[Why, int, int]] = []
@@ -254,8 +251,8 @@ class Causes:
             return _filled(until, found, [own], Why.START)
         if not self._keeps:
             return []
-        place = (noted.process, call.thread)
-        return _filled(until, [], [hold for hold in self._keepers(place, made_ns) if hold.client != who], Why.HELD)
+        keepers = [hold for hold in self._keepers(call.place, made_ns) if hold.client != who]
+        return _filled(until, [], keepers, Why.HELD)
 
     def _keepers(self, place: Thread, made_ns: int) -> Iterator[Hold]:
         """Yield the clients that kept a thread, each from its own conversation's start to the start of the next one."""

@@ -54,6 +54,11 @@ class Call:
     inner: tuple[Noted, ...]
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Where it ran: the slot of its process, and its thread."""
+        return self.noted.process, self.thread
+
+    @property
     def own_ns(self) -> int:
         """How long it took, without the waits inside: store and blocking calls."""
         return self.noted.wall_ns - sum(one.wall_ns for one in self.carved)

@@ -83,7 +83,7 @@ def _model(analysis: SceneAnalysis) -> dict[str, Any]:
     threads: dict[tuple[int, int], int] = {}
     calls = [call for call in calls_of(analysis.recording) if call.client]
     for call in calls:
-        threads.setdefault((call.noted.process, call.thread), len(threads))
+        threads.setdefault(call.place, len(threads))
     return {
         "name": analysis.model,
         "idea": module.IDEA,
@@ -129,7 +129,7 @@ def _call(analysis: SceneAnalysis, call: Call, threads: dict[tuple[int, int], in
     noted = call.noted
     return [
         noted.process,
-        threads[noted.process, call.thread],
+        threads[call.place],
         call.client,
         _us(analysis, noted.began_ns),
         _us(analysis, noted.ended_ns),
