@@ -101,6 +101,18 @@ def test_a_side_file_that_is_a_symbolic_link_is_not_followed(path: Path, tmp_pat
     assert victim.read_text() == "precious"
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device without an end"])
+def test_a_pipe_or_device_in_the_place_of_the_checkpoint_is_refused_at_once(path: Path, kind: str) -> None:
+    side_file = Path(f"{path}-checkpoint")
+    side_file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(side_file)
+    else:
+        side_file.symlink_to("/dev/zero")
+    with pytest.raises(CannotOpen):
+        DiskStore(path, sync="interval")
+
+
 @pytest.mark.parametrize("sync", ["always", "interval", "none"])
 def test_all_files_are_for_their_owner_alone(tmp_path: Path, sync: str) -> None:
     store = DiskStore(tmp_path / "data.kv", sync=sync)

@@ -95,7 +95,7 @@ def _meta_page(page: bytes, number: int) -> bytes:
 def _parse(side: Path) -> tuple[bytes, bytes]:
     """Return the boot and the meta page of the last whole checkpoint."""
     deadline_s = time.monotonic() + LOCK_S
-    while not (content := side.read_bytes()).strip(b"\0") and time.monotonic() < deadline_s:
+    while not (content := _read(side)).strip(b"\0") and time.monotonic() < deadline_s:
         time.sleep(0.01)  # another server is making it
     if content.startswith(_HEAD_1):
         checksum, _, body = content[len(_HEAD_1) :].partition(b"\n")
@@ -108,6 +108,15 @@ def _parse(side: Path) -> tuple[bytes, bytes]:
             f"{side} cannot be read", "Restore it and the store from a copy, or move both to another place."
         )
     return max(slots)[1:]
+
+
+def _read(side: Path) -> bytes:
+    """Return what is in the file. Follows no link, and does not wait for the writer of a pipe. Raises OSError."""
+    descriptor = os.open(side, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, 2 * SLOT_BYTES, 0)  # a pipe has no such place: ESPIPE
+    finally:
+        os.close(descriptor)
 
 
 def _slot(content: bytes) -> tuple[int, bytes, bytes] | None:
