@@ -1,6 +1,7 @@
 """loadtest/options.py: what is read, what is refused, and that Locust's parser gets all of it."""
 
 import logging
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_a_locustfile_without_a_user_class_is_wrong_usage(capsys: pytest.Capture
     [
         ("no.py", "there is no locustfile {}"),
         ("text", "the locustfile {} does not end with .py"),
+        ("pipe", "the locustfile {} does not end with .py"),
         ("empty", "the folder {} holds no locustfile"),
     ],
 )
@@ -125,6 +127,7 @@ def test_a_locustfile_that_is_not_found_is_wrong_usage(
     name: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text").touch()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     (tmp_path / "mine.py").touch()
     parse = start_locust._checked(list)

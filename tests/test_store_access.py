@@ -216,3 +216,9 @@ def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
     wrong.write_text("nothing")
     with pytest.raises(CannotOpen, match=r"wrong\.pem"):
         open_store(Config(store="rediss://127.0.0.1:1", store_ca=str(wrong)))
+
+
+def test_a_pipe_in_the_place_of_a_certificate_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CannotOpen, match="pipe is not a regular file"):
+        open_store(Config(store="rediss://127.0.0.1:1", store_ca=str(tmp_path / "pipe")))

@@ -166,7 +166,10 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
     try:
         if args.command:
             where = args.command
-            command = ShellCommand(args.command, args.directory or Path.cwd())
+            directory = args.directory or Path.cwd()
+            if not directory.is_dir():
+                raise Fail(f"there is no folder {directory}", "Give --in the folder in which the command runs.")
+            command = ShellCommand(args.command, directory)
             return grade_submission(Submission(command), plan, _show_progress)
         endpoint = only_endpoint(args.target)
         where = str(endpoint)

@@ -59,7 +59,7 @@ def _checked(parse: Callable[[list[str]], list[str]]) -> Callable[[list[str]], l
                 _refuse(f"the folder {text} holds no locustfile", remedy)
             if "://" not in text and not path.exists():
                 _refuse(f"there is no locustfile {text}", remedy)
-            if path.is_file() and path.suffix != ".py":
+            if path.exists() and not path.is_dir() and path.suffix != ".py":
                 _refuse(f"the locustfile {text} does not end with .py", remedy)
         return parse(paths)
 

@@ -60,6 +60,13 @@ def read_parsed(path: Path, max_bytes: int, parse: Callable[[str], T], limit_s: 
         raise UnreadableFile(str(error)) from None
 
 
+def check_regular(*paths: str) -> None:
+    """Raise OSError for a path of anything but a file: a library that opens a pipe waits for its other end."""
+    for path in paths:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise OSError(f"{path} is not a regular file")
+
+
 def take_turn(descriptor: int, limit_s: float = LIMIT_S) -> None:
     """Lock an open file or directory until it is closed. Raises OSError if another process keeps it for limit_s."""
     import fcntl  # imported here, so that server and client run on systems without it

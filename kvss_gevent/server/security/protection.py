@@ -1,7 +1,6 @@
 """TLS and login of a server, made from the settings, and made again on SIGHUP."""
 
 import logging
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from kvss_gevent.core.user_file import Role, Users, UsersError, read_users
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.named_files import check_regular
 
 if TYPE_CHECKING:
     from kvss_gevent.server.security.authenticator import Authenticator
@@ -83,9 +83,7 @@ def _with_tls(config: Config) -> MakeTransport:
 
     client_ca = Path(config.tls_client_ca) if config.tls_client_ca else None
     try:
-        for path in filter(None, (config.tls_cert, config.tls_key, config.tls_client_ca)):
-            if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe that nobody writes into would stop the server
-                raise OSError(f"{path} is not a regular file")
+        check_regular(*filter(None, (config.tls_cert, config.tls_key, config.tls_client_ca)))
         return tls(server_context(Path(config.tls_cert), Path(config.tls_key), client_ca))
     except OSError as error:
         named = f"{config.tls_cert} and {config.tls_key}"

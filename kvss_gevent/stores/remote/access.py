@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvss_gevent.settings.config import Config
-from kvss_gevent.settings.named_files import UnreadableFile, load_key, read_parsed
+from kvss_gevent.settings.named_files import UnreadableFile, check_regular, load_key, read_parsed
 from kvss_gevent.stores.base import CannotOpen
 
 VARIABLE = "KVSS_STORE_PASSWORD"
@@ -64,12 +64,13 @@ def _first_line(path: str) -> str:
 
 
 def _tls_of(config: Config) -> ssl.SSLContext:
+    given = [text for text in (config.store_ca, config.store_cert, config.store_key) if text]
     try:
+        check_regular(*given)
         context = ssl.create_default_context(cafile=config.store_ca or None)
         if config.store_cert:
             load_key(context, config.store_cert, config.store_key or None)
     except (OSError, ValueError) as error:  # the library's error does not name the file
-        given = [text for text in (config.store_ca, config.store_cert, config.store_key) if text]
         raise CannotOpen(
             f"cannot use {', '.join(given) or 'the certificates of this system'}: {error}",
             "Give --store-ca, --store-cert and --store-key the paths of files in PEM form.",
