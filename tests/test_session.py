@@ -171,9 +171,10 @@ def test_the_limit_counts_neither_line_feed_nor_carriage_return(end: bytes, cut:
     assert out == b"201 CREATED\n400 BAD_REQUEST\n200 OK " + b"v" * 87 + b"\n"
 
 
-def test_a_large_put_followed_by_many_gets_in_one_packet_stays_within_a_slice() -> None:
+@pytest.mark.parametrize("put", [b"PUT", b"PUTEX 99"])
+def test_a_large_put_followed_by_many_gets_in_one_packet_stays_within_a_slice(put: bytes) -> None:
     session = Session(Service(MemoryStore()))
-    out = session.receive(b"KV/1.0 PUT big " + b"x" * 60_000 + b"\n" + b"KV/1.0 GET big\n" * 400)
+    out = session.receive(b"KV/1.0 " + put + b" big " + b"x" * 60_000 + b"\n" + b"KV/1.0 GET big\n" * 400)
     lines = 0
     while out:
         assert len(out) <= (1 << 20) + 60_100

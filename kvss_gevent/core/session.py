@@ -197,17 +197,16 @@ class Session:
             lines = lines[: left_bytes // table.largest_bytes or 1]
             large_bytes = left_bytes // len(lines)
         replies: list[bytes] = []
-        append = replies.append
         batch: list[Command] = []
         verb: int
         puts = dels = 0
         for line in lines:
-            rest = line
             if line < PUT_PREFIX:  # a line behind it is never in the table, and it may be long
                 reply = look_up(line)
                 if reply is not None:
-                    append(reply)
+                    replies.append(reply)
                     continue
+                rest = line
             else:
                 rest = line.removeprefix(PUT_PREFIX)
                 key, _, value = rest.partition(b" ")
@@ -219,12 +218,12 @@ class Session:
                     old = look_up(request)
                     if old is not None and len(old) == len(reply):
                         table[request] = reply  # what put does; the call would cost a tenth of the PUT
-                        append(OK)
+                        replies.append(OK)
                         continue
                     try:
-                        append(put(request, reply))
+                        replies.append(put(request, reply))
                     except Exception as fault:
-                        append(server.fault_reply(fault))
+                        replies.append(server.fault_reply(fault))
                     if table.largest_bytes > large_bytes:
                         break  # GETs of this value may need more than is left
                     continue
@@ -251,7 +250,7 @@ class Session:
                             if left_bytes < 0:
                                 break
                             reply = self._other(verb, line, len(replies))
-                            append(reply)
+                            replies.append(reply)
                             if self.closed or len(reply) > large_bytes or reply.startswith(OK_PREFIX):
                                 break
                             continue
@@ -259,9 +258,9 @@ class Session:
                 batch.append((verb, key, value))
                 continue
             try:
-                append(run(verb, key, value))
+                replies.append(run(verb, key, value))
             except Exception as fault:
-                append(server.fault_reply(fault))
+                replies.append(server.fault_reply(fault))
             if table.largest_bytes > large_bytes:
                 break
         if batch:
