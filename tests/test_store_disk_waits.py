@@ -191,7 +191,7 @@ def test_closing_ends_where_the_disk_hangs(
         goes_on.wait(10)
         return "", False
 
-    monkeypatch.setattr(store.environment._file, "lost", hang)
+    monkeypatch.setattr(store.environment.file, "lost", hang)
     assert hangs.wait(10)
     assert store.read(GET, NO_LIMIT) == [b"404 NOT_FOUND\n"]  # and readers do not wait for it
     store.close()

@@ -88,7 +88,10 @@ class DataFile:
             raise
         found = real.stat()
         self.identity = _identity(found)
-        self._seen_bytes = found.st_size
+        self.seen_bytes = found.st_size
+        """The file was at least this long when it was last looked at."""
+        self.descriptor = self._lock.data if self._lock else None
+        """The open file, for its size; None where it was opened without a lock, or is closed."""
         self._page_bytes: int = self.environment.stat()["psize"]
 
     def lost(self, last_page: int | None) -> tuple[str, bool]:
@@ -107,9 +110,9 @@ class DataFile:
         if _identity(found) != self.identity:
             return f"{self.path} was replaced by another file", False
         # A last page that is not written yet makes a file short, but not shorter than it was.
-        if found.st_size < min(needed_bytes, self._seen_bytes):
+        if found.st_size < min(needed_bytes, self.seen_bytes):
             return f"{self.path} was cut off at {found.st_size} bytes", True
-        self._seen_bytes = found.st_size
+        self.seen_bytes = found.st_size
         return "", False
 
     def last_page(self) -> int:
@@ -118,13 +121,14 @@ class DataFile:
 
     def is_cut_off(self) -> bool:
         """Tell whether the file is shorter than its pages, so that reading it would kill the process."""
-        return self._size() < self._seen_bytes and self._size() < (self.last_page() + 1) * self._page_bytes
+        return self._size() < self.seen_bytes and self._size() < (self.last_page() + 1) * self._page_bytes
 
     def _size(self) -> int:
-        return os.fstat(self._lock.data).st_size if self._lock else self._seen_bytes
+        return self.seen_bytes if self.descriptor is None else os.fstat(self.descriptor).st_size
 
     def close(self) -> None:
         """Close the file, then release its locks."""
+        self.descriptor = None
         self.environment.close()
         self._unlock()
 

@@ -9,6 +9,7 @@ larger --max-disk lets the file grow; see map_lock.py.
 import errno
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,7 +126,10 @@ class DiskStore:
             if mutex and mutex.word[0] and environment.writer_hangs(held_s := self._held_s()):
                 cause = f"another process has not ended its transaction for {held_s:g} s"
                 return [self._refuse(job, cause) for job in jobs]
-            environment.check_whole()
+            file = environment.file
+            # A call for the first look would cost more than the look.
+            if file.descriptor is not None and os.fstat(file.descriptor).st_size < file.seen_bytes:
+                environment.check_whole()
             replies = self._commit(jobs)
         except StoreError as error:
             return [self._refuse(job, str(error)) for job in jobs]

@@ -69,10 +69,10 @@ class DiskEnvironment:
             self._keeper.start()
 
     def _open(self) -> None:
-        self._file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
-        self.path = self._file.real
-        self.handle = self._file.environment
-        self.write_mutex = self._file.write_mutex
+        self.file = DataFile(self._given_path, synced=self._sync == "always", max_bytes=self._max_bytes)
+        self.path = self.file.real
+        self.handle = self.file.environment
+        self.write_mutex = self.file.write_mutex
         self.deadlines = Deadlines(self.handle, self._clock)
         self._checkpoints = Checkpoints(self.path, self.handle, self.map.writing)
         if self.handle.flags()["readonly"]:
@@ -89,7 +89,7 @@ class DiskEnvironment:
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode of the file."""
-        return self._file.identity
+        return self.file.identity
 
     def writer_hangs(self, held_s: float) -> bool:
         """Wait while another process writes; tell whether its transaction has not ended for held_s.
@@ -104,7 +104,7 @@ class DiskEnvironment:
 
         Call it with a lock of `map` held.
         """
-        if self._file.is_cut_off():
+        if self.file.is_cut_off():
             raise StoreError(f"{self.path} was cut off")
 
     def look(self, work: Callable[[Any], Result]) -> Result:
@@ -148,7 +148,7 @@ class DiskEnvironment:
         try:
             with self.map.alone():  # a reader that is in a transaction would crash
                 self._checkpoints.drop()
-                self._file.close()
+                self.file.close()
                 self._open()
         except (CannotOpen, lmdb.Error, OSError) as error:
             if str(error) != self._reopen_fault:  # the next write tries again
@@ -207,7 +207,7 @@ class DiskEnvironment:
         last_page = None
         try:
             with self.map.to_read():
-                file = self._file
+                file = self.file
                 last_page = file.last_page()
         except TimeoutError:
             return  # it is being opened again
@@ -253,4 +253,4 @@ class DiskEnvironment:
             if not self.unsyncable:
                 unmark(self.path)
         self.reserve.release()
-        self._file.close()
+        self.file.close()
