@@ -14,6 +14,7 @@ from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.user_file import Role, User
 from kvss_gevent.protocol.foreign_protocols import JUDGED_BYTES, is_foreign
+from kvss_gevent.protocol.framing import is_utf8
 from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Status
 from kvss_gevent.stores.base import Batch, Run, Store
 
@@ -205,7 +206,7 @@ class LoginConversation:
         if line.endswith(b"\r\n"):
             line = line[:-2] + b"\n"
         found = AUTH(line)
-        if found is not None and len(line) <= LINE_BYTES and _is_utf8(line):
+        if found is not None and len(line) <= LINE_BYTES and is_utf8(line):
             return self._counted(line, self._log_in(found[1], found[2]))
         if self._inner is None:
             return self._counted(line, self._refuse(line))
@@ -224,7 +225,7 @@ class LoginConversation:
 
     def _refuse(self, line: bytes) -> bytes:
         """Answer a line of a client that is not logged in."""
-        if len(line) > LINE_BYTES + 1 or not _is_utf8(line):
+        if len(line) > LINE_BYTES + 1 or not is_utf8(line):
             self.closed = is_foreign(line[:JUDGED_BYTES])
             return LINE[Status.BAD_REQUEST]
         verb, _, _ = self._service.parse(line[:-1])
@@ -240,11 +241,3 @@ class LoginConversation:
         self._service.stats.commands += 1
         self._service.count_other(line, reply)
         return reply
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -12,7 +12,8 @@ from io import BytesIO
 from time import monotonic
 
 from kvss_gevent.core.conversation import Shared
-from kvss_gevent.protocol.foreign_protocols import JUDGED_BYTES, is_foreign, is_tls_hello
+from kvss_gevent.protocol.foreign_protocols import is_foreign, is_tls_hello
+from kvss_gevent.protocol.framing import FOREIGN, LF, complete_lines
 from kvss_gevent.protocol.wire import (
     BYE,
     DEL,
@@ -26,25 +27,18 @@ from kvss_gevent.protocol.wire import (
     PUT_PREFIX,
     QUIT,
     STATS,
-    VERSION,
     Status,
 )
 from kvss_gevent.stores.base import Command
 
 OK = LINE[Status.OK]
-CR, LF = 13, 10
-"""Numbers, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
+CR = 13
+"""A number, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
 
 LEAST_VALUE_BYTES = len(b"v\n")
 
 LONGEST_HIT_BYTES = 128
 """A longer packet is hardly ever one GET. It is cut into lines before any look-up."""
-
-UNUSABLE = VERSION + b"\n"
-"""Takes the place of a line that is too long or not UTF-8. It gets 400, as such a line must (rules 2 and 3)."""
-FOREIGN = VERSION + b" \n"
-"""Takes the place of such a line of another protocol. It gets 400 and ends the connection (rule 5b)."""
-
 
 SLICE_S = 0.001
 """A slice that has run this long ends after its next STATS or operator's command, which costs 20 us to 3 ms."""
@@ -137,7 +131,7 @@ class Session:
         lines = BytesIO(data).readlines()
         self._pipelines = len(lines) > 1
         if not plain or self.partial is not None or data[-1] != LF:
-            lines = self._clean(lines, plain)
+            lines, self.partial = complete_lines(lines, self.partial, self._server.limits.line_bytes, plain=plain)
         return self._answer_slice([*self._waiting, *lines] if self.more else lines)
 
     def reply_in_table(self, data: bytes) -> bytes | None:
@@ -323,46 +317,3 @@ class Session:
         self._server.stats.commands += 1
         self._server.count_other(b"", LINE[Status.UPGRADE_REQUIRED])
         return LINE[Status.UPGRADE_REQUIRED]
-
-    def _clean(self, lines: list[bytes], plain: bool) -> list[bytes]:
-        """Return the lines that are complete, each fit to be run; keep the rest in `partial`.
-
-        If the packet is plain, only a line that began in an earlier one can be unfit.
-        """
-        # One byte over the limit is kept: it may be a carriage return, which does not count. A longer line is too long
-        # whatever follows. So the rest is not kept (rule 2), but always the first bytes, which may show another
-        # protocol (rule 5b).
-        room = max(self._server.limits.line_bytes + 2, JUDGED_BYTES)
-        joined = 0
-        if self.partial is not None and lines:
-            rest = lines[0][: room - len(self.partial)]
-            if lines[0][-1] != LF:
-                self.partial += rest
-                return []
-            end = b"" if rest.endswith(b"\n") else b"\n"  # the line feed was cut off with the bytes over the limit
-            lines[0] = b"".join((self.partial, rest, end))
-            self.partial = None
-            joined = 1
-        if lines and lines[-1][-1] != LF:
-            self.partial = bytearray(lines.pop()[:room])
-        unchecked = joined if plain else len(lines)
-        lines[:unchecked] = map(self._clean_line, lines[:unchecked])
-        return lines
-
-    def _clean_line(self, line: bytes) -> bytes:
-        """Drop a carriage return from the end of a line; replace a line that is too long or not UTF-8."""
-        if line[-2:] == b"\r\n":
-            line = line[:-2] + b"\n"
-        if len(line) <= self._server.limits.line_bytes + 1 and _is_utf8(line):
-            return line
-        return FOREIGN if is_foreign(line[:JUDGED_BYTES]) else UNUSABLE
-
-
-def _is_utf8(line: bytes) -> bool:
-    if line.isascii():
-        return True
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
