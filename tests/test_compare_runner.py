@@ -191,13 +191,12 @@ def test_another_process_on_the_servers_processor_is_noticed(monkeypatch: pytest
 
 
 def test_a_load_that_waits_until_all_are_served_says_so_where_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_loop, "SERVED_S", 1.0)
-
     def measure(context: ExperimentContext) -> Iterator[Point]:
         with context.serving("--lab") as server:  # one client at a time
             point, offered = context.offer(server, 1, rate=100, users=1, line=b"KV/1.0 BURN 0", served=True)
             assert offered.answered > 0
             yield point
+            monkeypatch.setattr(open_loop, "SERVED_S", 1.0)  # the second of two never gets a reply
             context.offer(server, 2, rate=100, users=2, line=b"KV/1.0 BURN 0", served=True)
 
     (row,) = fake(monkeypatch, measure, model="sequential")
