@@ -332,6 +332,16 @@ def test_servers_that_misbehave(handler: Handler, code: int, out: str, cause: st
     assert (answer["error"] is None) == out.startswith("500")
 
 
+def test_a_server_that_closes_before_the_reply_may_want_tls() -> None:
+    with fake_server(lambda peer: peer.line()) as server:
+        code, out, err = kvss("127.0.0.1", str(server.port), "GET", "k")
+    assert (code, out) == (3, "")
+    assert (
+        err.splitlines()[1]
+        == "  A command that writes may have taken effect; GET tells. A server with TLS needs --tls."
+    )
+
+
 def test_no_server() -> None:
     with deaf_port() as port:
         cause = f"cannot connect to 127.0.0.1:{port}: Connection refused"

@@ -51,7 +51,9 @@ def fail(error: KVError, where: str = "") -> NoReturn:
         code, remedy = Code.SERVER, "Is it a KV/1.0 server? `kvss conform HOST:PORT` tells where one goes wrong."
     else:
         wait = ", --timeout S waits longer" if isinstance(error, KVTimeout) else ""
-        code, remedy = Code.UNREACHABLE, f"Whether the command took effect is unknown; GET tells{wait}."
+        code, remedy = Code.UNREACHABLE, f"A command that writes may have taken effect; GET tells{wait}."
+        if "before the reply" in error.detail:
+            remedy += " A server with TLS needs --tls."
     raise Fail(where + str(error), remedy, code) from error
 
 
