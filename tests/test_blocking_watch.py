@@ -1,6 +1,5 @@
 """--watch-blocking: a stack in the log while the loop is held, and none while it waits or turns."""
 
-import logging
 import sys
 import time
 from dataclasses import dataclass
@@ -68,18 +67,21 @@ def test_a_loop_that_turns_or_waits_for_events_is_not_held(caplog: pytest.LogCap
     assert caplog.messages == []
 
 
-def test_the_thread_sees_what_holds_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_thread_sees_what_holds_the_loop_and_that_a_waiting_loop_is_not_held(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def is_seen() -> bool:
+        gevent.sleep(0.001)  # the loop turns
+        time.sleep(0.05)
+        return any("<locals>.is_seen (tests/test_blocking_watch.py:" in line for line in caplog.messages)
+
     watch = BlockingWatch(20, gevent.get_hub().loop)
     watch.start()
-    gevent.sleep(0.06)
-    with caplog.at_level(logging.WARNING):
-        gevent.sleep(0.06)
-        assert caplog.messages == []
-        deadline_s = time.monotonic() + 20
-        while not caplog.messages and time.monotonic() < deadline_s:
-            time.sleep(0.05)
+    gevent.sleep(0.1)
+    wait_until(is_seen)
     watch.stop()
-    assert "test_the_thread_sees_what_holds_the_loop (tests/test_blocking_watch.py:" in caplog.messages[0]
+    # A busy machine may stop this test anywhere, and then the loop is held there.
+    assert not any("so far, by Hub.run (" in line for line in caplog.messages)
 
 
 @pytest.mark.server
