@@ -2,16 +2,21 @@
 
 import re
 import socket
+from concurrent.futures import Future
 
 import pytest
 from mistaken_servers import changing, lost
 from reference_server import State, answer, running, talking
+from side_by_side import side_by_side
 
 from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.report import habits
 from kvss_gevent.conformance.running.runner import grade
+from kvss_gevent.conformance.score import Scorecard
 from kvss_gevent.conformance.stats_forms import LAB, README
+
+AT_A_TIME = 3
 
 HABITS = {
     "greeting": (talking(), b"Welcome to KVSS\n", {"no-greeting"}),
@@ -28,16 +33,25 @@ HABITS = {
 }
 
 
+@pytest.fixture(scope="module")
+def cards() -> dict[str, Future[Scorecard]]:
+    def card_of(habit: str) -> Scorecard:
+        converse, greeting, _ = HABITS[habit]
+
+        def greet(sock: socket.socket, state: State) -> None:
+            sock.sendall(greeting)
+            converse(sock, state)
+
+        with running(greet) as port:
+            return grade("127.0.0.1", port, Plan(("framing", "commands", "errors", "QUIT", "robustness")))
+
+    return side_by_side(card_of, HABITS, AT_A_TIME)
+
+
 @pytest.mark.parametrize("habit", HABITS)
-def test_one_odd_habit_costs_one_case(habit: str) -> None:
-    converse, greeting, expected = HABITS[habit]
-
-    def greet(sock: socket.socket, state: State) -> None:
-        sock.sendall(greeting)
-        converse(sock, state)
-
-    with running(greet) as port:
-        card = grade("127.0.0.1", port, Plan(("framing", "commands", "errors", "QUIT", "robustness")))
+def test_one_odd_habit_costs_one_case(habit: str, cards: dict[str, Future[Scorecard]]) -> None:
+    card = cards[habit].result()
+    expected = HABITS[habit][2]
     assert {verdict.case.id: verdict.received for verdict in card.failures}.keys() == expected, card.failures
     assert any("costs one case only. " in line for line in habits(card))
 
@@ -136,18 +150,6 @@ def test_the_naive_server_keeps_the_points_it_deserves() -> None:
     }
 
 
-# The letter of the project's own document is a correct server, and has tests of its own above.
-@pytest.mark.parametrize(("profile", "form"), [("sheet", LAB), ("readme", README)])
-@pytest.mark.parametrize("threads", [True, False], ids=["threads", "one client at a time"])
-def test_a_server_to_the_letter_of_a_document_gets_all_of_its_points(profile: str, form: str, threads: bool) -> None:
-    with running(talking(LETTER[profile]), State(form), threads=threads) as port:
-        card = grade("127.0.0.1", port, Plan(profile=profile, timeout_s=0.5))
-    # The sheet allows one client at a time. The other documents ask for several at once.
-    missing = set() if threads or profile == "sheet" else {case.id for case in CASES if case.needs_two}
-    assert {verdict.case.id for verdict in card.failures} == missing
-    assert card.possible > 50
-
-
 def sheet_answer(state: State, line: bytes) -> tuple[bytes, bool]:
     """What the lab sheet asks for, and no more: visible characters in one word, closed behind a refusal."""
     words = line.split(b" ")
@@ -165,3 +167,27 @@ def readme_answer(state: State, line: bytes) -> tuple[bytes, bool]:
 
 
 LETTER = {"sheet": sheet_answer, "readme": readme_answer}
+FORMS = {"sheet": LAB, "readme": README}
+LETTERS = [(profile, threads) for threads in (False, True) for profile in LETTER]
+
+
+@pytest.fixture(scope="module")
+def letter_cards() -> dict[tuple[str, bool], Future[Scorecard]]:
+    def card_of(case: tuple[str, bool]) -> Scorecard:
+        profile, threads = case
+        with running(talking(LETTER[profile]), State(FORMS[profile]), threads=threads) as port:
+            return grade("127.0.0.1", port, Plan(profile=profile, timeout_s=0.5))
+
+    return side_by_side(card_of, LETTERS, AT_A_TIME)
+
+
+# The letter of the project's own document is a correct server, and has tests of its own.
+@pytest.mark.parametrize(("profile", "threads"), LETTERS)
+def test_a_server_to_the_letter_of_a_document_gets_all_of_its_points(
+    profile: str, threads: bool, letter_cards: dict[tuple[str, bool], Future[Scorecard]]
+) -> None:
+    card = letter_cards[profile, threads].result()
+    # The sheet allows one client at a time. The other documents ask for several at once.
+    missing = set() if threads or profile == "sheet" else {case.id for case in CASES if case.needs_two}
+    assert {verdict.case.id for verdict in card.failures} == missing
+    assert card.possible > 50

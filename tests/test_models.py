@@ -7,14 +7,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 from model_servers import GET, MISS, ROWS, TEXTBOOK, children, model, runs
 from serving import Served, read_lines, wait_until
+from side_by_side import side_by_side
 
 from kvss_gevent.conformance.case_plan import Plan
 from kvss_gevent.conformance.cases import CASES
@@ -34,12 +33,6 @@ def answers(server: Served) -> bool:
     return False
 
 
-def beside_each_other(run: Callable[[str], Any], names: Iterable[str]) -> dict[str, Future[Any]]:
-    """Run this for several models at a time, for each run is mostly waiting. Return what each returned or raised."""
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        return {name: pool.submit(run, name) for name in names}
-
-
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[list[Scorecard]]]:
     directory = tmp_path_factory.mktemp("graded")
@@ -51,7 +44,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[list[Sco
         with model(name, directory) as server:
             return [grade("127.0.0.1", server.port, plan) for plan in plans]
 
-    return beside_each_other(cards_of, MODULES)
+    return side_by_side(cards_of, MODULES, AT_A_TIME)
 
 
 @pytest.mark.server
@@ -87,7 +80,7 @@ def deaf_clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[N
                 assert all(replies.readline() == reply for _ in range(alone + together))
                 assert replies.read() == b"200 OK bye\n"
 
-    return beside_each_other(serve_a_deaf_client, SEVERAL_AT_ONCE)
+    return side_by_side(serve_a_deaf_client, SEVERAL_AT_ONCE, AT_A_TIME)
 
 
 @pytest.mark.server
@@ -113,7 +106,7 @@ def taken_shares(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[f
                         sent += deaf.send(too_many[sent : sent + 1_000_000])
                 return sent / len(too_many)
 
-    return beside_each_other(taken_share, MODULES)
+    return side_by_side(taken_share, MODULES, AT_A_TIME)
 
 
 @pytest.mark.server
@@ -203,7 +196,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]
             wait_until(lambda: answers(server))  # not at once: libuv cuts off who comes while it has no descriptor
             assert server.process.poll() is None
 
-    return beside_each_other(serve_a_crowd, LOSING_NOTHING)
+    return side_by_side(serve_a_crowd, LOSING_NOTHING, AT_A_TIME)
 
 
 @pytest.mark.server
