@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 from serving import wait_until
 
@@ -201,3 +202,20 @@ def test_a_load_that_waits_until_all_are_served_says_so_where_one_is_not(monkeyp
 
     (row,) = fake(monkeypatch, measure, model="sequential")
     assert row.failed == "not each of 2 connections had a reply within 1 s"
+
+
+def test_what_runs_beside_a_load_does_not_begin_before_its_window_also_where_the_event_loop_stood_still_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure(context: ExperimentContext) -> Iterator[Point]:
+        begun_s: list[float] = []
+        with context.serving() as server:
+            asked_s = time.monotonic()
+            beside = [lambda: begun_s.append(time.monotonic())]
+            open_loop.offer(server.port, 0.1, rate=10, users=1, line=b"KV/1.0 GET a", warmup_s=0.5, beside=beside)
+        yield Point(1, {"early": sum(begun - asked_s < 0.5 for begun in begun_s)})
+
+    gevent.sleep(0.01)  # the clock of the loop stands still from here
+    time.sleep(0.5)
+    (row,) = fake(monkeypatch, measure)
+    assert row.point.figures == {"early": 0}

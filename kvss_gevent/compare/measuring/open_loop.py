@@ -143,6 +143,8 @@ def offer(  # noqa: PLR0913 - two are positional, the others have names
 
     run = Run(options, RunPlan(token, users=users, loaded=not line), "local", take)
     crowd = [VirtualUser(run, address) for _ in range(users)]
+    # The loop's clock stood still since the loop last turned, perhaps before the fork: the first timers would be short.
+    gevent.get_hub().loop.update_now()
     if served:
         _have_served(crowd)
     greenlets = [gevent.spawn(_work, user, line) for user in crowd]
