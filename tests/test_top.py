@@ -302,6 +302,15 @@ def test_a_foreign_server_is_asked_for_its_slow_log_once(capsys: pytest.CaptureF
     assert [re.sub(r"^\S+ ", "", line) for line in lines] == ["requests/s=0.0 keys=7"] * 2
 
 
+def test_a_foreign_server_is_read_and_shown_within_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    with foreign(b"200 OK " + b"\x1b" * 100_000 + b"\n") as port:
+        assert main(["top", str(port), "--plain", "--count", "1", "--interval", "0.1"]) == 0
+    assert 300 < len(capsys.readouterr().out) < 3000
+    with fake_server(send_for_ever) as server:
+        assert main(["top", str(server.port), "--plain", "--count", "1", "--interval", "0.1"]) == 3
+    assert "kvss top: " in capsys.readouterr().err
+
+
 def test_without_a_server_or_a_terminal_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["top", "1", "--plain"]) == 3
     assert capsys.readouterr().err.startswith("kvss top: cannot connect to 127.0.0.1:1: ")

@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from kvss_gevent.client.client_options import MAX_TIMEOUT_S, UNIX, ClientOptions
 from kvss_gevent.client.sync import KVClient
@@ -160,12 +160,13 @@ def _address_and_command(args: argparse.Namespace) -> tuple[Endpoint, list[str]]
     return take_endpoint(places)[0], args.words
 
 
-def client_of(endpoint: Endpoint, args: argparse.Namespace) -> KVClient:
+def client_of(endpoint: Endpoint, args: argparse.Namespace, **more: Unpack[ClientOptions]) -> KVClient:
     """Return the client that the options describe; args.timeout is in seconds, or None. Raises Fail."""
     options: ClientOptions = {
         "connect_timeout_s": args.timeout or 5.0,
         "timeout_s": args.timeout or 30.0,
         "tls": _tls(args),
+        **more,
     }
     user = args.user or endpoint.user
     if user:

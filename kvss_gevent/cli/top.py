@@ -13,7 +13,7 @@ from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds, whole
 from kvss_gevent.top.metrics_client import page_address
 from kvss_gevent.top.rates import LEAST_S, Figures, RateWindow, compare
-from kvss_gevent.top.readings import Reader, ServerReading
+from kvss_gevent.top.readings import MAX_REPLY_BYTES, Reader, ServerReading
 from kvss_gevent.top.screen import plain, screen
 
 EPILOG = """\
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise Fail("there is no terminal", "Give --plain to print one line for each interval.")
     args.timeout = 5.0
     try:
-        with client_of(endpoint, args) as client:
+        with client_of(endpoint, args, max_reply_bytes=MAX_REPLY_BYTES) as client:
             reader = Reader(client, _page(args.metrics))
             first = reader.read()
             if first.no_page:

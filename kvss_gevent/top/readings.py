@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.protocol.stats_reply import Stats, parse_stats
@@ -9,6 +10,11 @@ from kvss_gevent.protocol.wire import OK_PREFIX
 from kvss_gevent.settings.addresses import Endpoint
 from kvss_gevent.top.metrics_client import NoPage, Samples, read_page
 from kvss_gevent.top.slow_reply import SlowReply, parse_slow_reply
+
+MAX_REPLY_BYTES: Final = 1 << 20
+"""The longest reply that is read; the slow log of hundreds of workers fits."""
+MOST_SAID_BYTES: Final = 300
+"""As much of a reply of unknown form is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,7 @@ class ServerReading:
     """On the monotonic clock."""
     stats: Stats | None
     said: str
-    """The reply to STATS as text, for a server whose STATS form is unknown."""
+    """The beginning of the reply to STATS as text, for a server whose STATS form is unknown."""
     samples: Samples
     """The samples of the metrics page; empty if there is none."""
     no_page: str = ""
@@ -53,7 +59,7 @@ class Reader:
         return ServerReading(
             time.monotonic(),
             stats,
-            reply.decode("utf-8", "replace"),
+            reply[:MOST_SAID_BYTES].decode("utf-8", "replace"),
             samples,
             no_page,
             slow,
