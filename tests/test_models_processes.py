@@ -19,7 +19,7 @@ def test_no_process_outlives_a_parent_that_is_killed(name: str, tmp_path: Path) 
         processes = children(server.process.pid)
         assert processes
         server.process.kill()
-        server.process.wait(5)
+        server.process.wait(20)
         wait_until(lambda: not any(map(runs, processes)))
 
 
