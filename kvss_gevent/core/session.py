@@ -109,7 +109,7 @@ class Session:
                     and len(data) <= self._server.limits.line_bytes
                     and not self.closed
                 ):
-                    # In the loop of _answer a PUT costs a third more. The form of a PUT stands here and there.
+                    # As in the loop of _answer, where a PUT alone would cost a third more.
                     rest = data.removeprefix(PUT_PREFIX)  # the packet itself if it does not begin so
                     put = self._server.store.put
                     if rest is not data and put is not None:
@@ -118,8 +118,14 @@ class Session:
                             stats = self._server.stats
                             stats.puts += 1
                             stats.commands += 1
+                            request = GET_LINE % key
+                            reply = OK_PREFIX + value
+                            old = self._look_up(request)
+                            if old is not None and len(old) == len(reply):
+                                self._server.store.replies[request] = reply
+                                return OK
                             try:
-                                return put(GET_LINE % key, OK_PREFIX + value)
+                                return put(request, reply)
                             except Exception as fault:
                                 return self._server.fault_reply(fault)
                     return self._answer((data,), self._server.limits.reply_bytes)[0]
