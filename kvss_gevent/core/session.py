@@ -17,9 +17,11 @@ from kvss_gevent.protocol.framing import FOREIGN, LF, complete_lines
 from kvss_gevent.protocol.wire import (
     BYE,
     DEL,
+    DEL_PREFIX,
     EXPIRY_VERBS,
     GET,
     GET_LINE,
+    GET_PREFIX,
     LINE,
     MAX_KEY_BYTES,
     OK_PREFIX,
@@ -32,10 +34,12 @@ from kvss_gevent.protocol.wire import (
 from kvss_gevent.stores.base import Command
 
 OK = LINE[Status.OK]
-CR = 13
-"""A number, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
+CR, SPACE = 13, 32
+"""Numbers, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
 
 LEAST_VALUE_BYTES = len(b"v\n")
+NO_VERB = 0
+"""What the loop has of a line that is no plain GET, PUT or DEL."""
 
 LONGEST_HIT_BYTES = 128
 """A longer packet is hardly ever one GET. It is cut into lines before any look-up."""
@@ -206,54 +210,59 @@ class Session:
                 if reply is not None:
                     replies.append(reply)
                     continue
-                rest = line
+                verb = GET
+                rest = line.removeprefix(GET_PREFIX)  # the line itself if it does not begin so
+                if rest is line:
+                    verb = DEL
+                    rest = line.removeprefix(DEL_PREFIX)
+                if rest is not line and 1 < len(rest) <= MAX_KEY_BYTES + 1 and SPACE not in rest:
+                    key, value = rest[:-1], b""
+                    if verb is DEL:
+                        dels += 1
+                else:
+                    verb = NO_VERB
             else:
                 rest = line.removeprefix(PUT_PREFIX)
                 key, _, value = rest.partition(b" ")
-            if rest is not line and key and len(key) <= MAX_KEY_BYTES and len(value) >= LEAST_VALUE_BYTES:
-                puts += 1
-                if put is not None:
-                    request = GET_LINE % key
-                    reply = OK_PREFIX + value
-                    old = look_up(request)
-                    if old is not None and len(old) == len(reply):
-                        table[request] = reply  # what put does; the call would cost a tenth of the PUT
-                        replies.append(OK)
-                        continue
-                    try:
-                        replies.append(put(request, reply))
-                    except Exception as fault:
-                        replies.append(server.fault_reply(fault))
-                    if table.largest_bytes > large_bytes:
-                        break  # GETs of this value may need more than is left
-                    continue
-                verb = PUT
-            else:
-                match line.split(b" ", 3):
-                    case [b"KV/1.0", b"GET", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
-                        verb, key, value = GET, rest[:-1], b""
-                    case [b"KV/1.0", b"DEL", rest] if 1 < len(rest) <= MAX_KEY_BYTES + 1:
-                        verb, key, value = DEL, rest[:-1], b""
-                        dels += 1
-                    case _:
-                        verb, key, value = server.parse(line[:-1])
-                        if verb in EXPIRY_VERBS:
-                            value += b"\n"
-                            stats.others += 1
-                        else:
-                            # STATS counts keys and requests, so all requests before it run first.
-                            waiting, batch = batch, []
-                            left_bytes = self._apply(waiting, replies, left_bytes)
-                            stats.puts += puts
-                            stats.dels += dels
-                            puts = dels = 0
-                            if left_bytes < 0:
-                                break
-                            reply = self._other(verb, line, len(replies))
-                            replies.append(reply)
-                            if self.closed or len(reply) > large_bytes or reply.startswith(OK_PREFIX):
-                                break
+                if rest is not line and key and len(key) <= MAX_KEY_BYTES and len(value) >= LEAST_VALUE_BYTES:
+                    puts += 1
+                    if put is not None:
+                        request = GET_LINE % key
+                        reply = OK_PREFIX + value
+                        old = look_up(request)
+                        if old is not None and len(old) == len(reply):
+                            table[request] = reply  # what put does; the call would cost a tenth of the PUT
+                            replies.append(OK)
                             continue
+                        try:
+                            replies.append(put(request, reply))
+                        except Exception as fault:
+                            replies.append(server.fault_reply(fault))
+                        if table.largest_bytes > large_bytes:
+                            break  # GETs of this value may need more than is left
+                        continue
+                    verb = PUT
+                else:
+                    verb = NO_VERB
+            if verb is NO_VERB:
+                verb, key, value = server.parse(line[:-1])
+                if verb in EXPIRY_VERBS:
+                    value += b"\n"
+                    stats.others += 1
+                else:
+                    # STATS counts keys and requests, so all requests before it run first.
+                    waiting, batch = batch, []
+                    left_bytes = self._apply(waiting, replies, left_bytes)
+                    stats.puts += puts
+                    stats.dels += dels
+                    puts = dels = 0
+                    if left_bytes < 0:
+                        break
+                    reply = self._other(verb, line, len(replies))
+                    replies.append(reply)
+                    if self.closed or len(reply) > large_bytes or reply.startswith(OK_PREFIX):
+                        break
+                    continue
             if run is None:
                 batch.append((verb, key, value))
                 continue

@@ -67,6 +67,7 @@ LINE: Final[dict[Status, bytes]] = {status: reply + b"\n" for status, reply in R
 """The same with a line feed, as it is sent."""
 
 GET_PREFIX: Final = VERSION + b" GET "
+DEL_PREFIX: Final = VERSION + b" DEL "
 GET_LINE: Final = GET_PREFIX + b"%b\n"
 """A key is formatted into it. This takes a third less time than two concatenations."""
 PUT_PREFIX: Final = VERSION + b" PUT "

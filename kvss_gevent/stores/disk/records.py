@@ -1,6 +1,7 @@
 """Runs commands inside one LMDB transaction; the form of a record."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,9 @@ RECENT_REPLY_BYTES = 1024
 """The longest reply that is remembered. All of them take 5 MiB with values of 64 bytes, and 26 MiB at most."""
 
 
+no_reply: Callable[[bytes], bytes | None] = dict[bytes, bytes]().get
+
+
 def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth of it
     txn: Any, deadlines: Deadlines, batch: Batch, limit_bytes: int, recent: dict[bytes, bytes] | None = None
 ) -> list[bytes]:
@@ -37,20 +41,20 @@ def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth
     recent: replies to GETs by key, used and kept up to date; see RecentReplies. Without it nothing is remembered.
     """
     get = txn.get
+    known = no_reply if recent is None else recent.get
     replies: list[bytes] = []
     for verb, key, value in batch:
         if verb == GET:
-            reply = recent.get(key) if recent is not None else None
-            record = None
+            reply = known(key)
             if reply is None:
                 record = get(key)
                 reply = _reply(record, deadlines)
+                if recent is not None and record and len(reply) <= RECENT_REPLY_BYTES and record.startswith(PERMANENT):
+                    recent[key] = reply
             replies.append(reply)
             limit_bytes -= len(reply)
             if limit_bytes < 0:
                 break
-            if recent is not None and record and len(reply) <= RECENT_REPLY_BYTES and record.startswith(PERMANENT):
-                recent[key] = reply
         elif verb == PUT:
             record = PERMANENT + value[:-1]
             if recent is not None and recent.pop(key, None) is not None:
