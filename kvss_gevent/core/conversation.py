@@ -11,7 +11,7 @@ from kvss_gevent.stores.base import Store
 class Conversation(Protocol):
     """One client's conversation without a socket, with the six members that a server's loop uses.
 
-    Session is one. A conversation that starts with a login, or is traced, is another object with these members, made by
+    Session is one. A conversation that starts with a login, or is logged, is another object with these members, made by
     Service.
     """
 

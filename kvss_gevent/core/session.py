@@ -2,8 +2,8 @@
 
 The cost of a request decides the shape of this file. A packet that is one GET of a stored key is answered by one
 look-up of the packet itself in the store's table. A packet that is one PUT is run at once. Every other packet is cut
-into lines, each of which is looked up, or stored, or split into fields and given to the store, either at once or in one
-batch with the lines around it. Replies do not depend on where packets were cut.
+into lines. A line is looked up, or stored, or recognised by its beginning and given to the store, either at once or in
+one batch with the lines around it. Replies do not depend on where packets were cut.
 """
 
 from collections import deque

@@ -43,7 +43,7 @@ class _Player:
         self.asked: list[Asked] = []
         self.unsent = memoryview(b"")
         self.rest = memoryview(b"")
-        self.sent_bytes = self.received_bytes = 0
+        self.received_bytes = 0
         self.lines_due = 0
         self.at_line_start = True
         self.left_ns = 0
@@ -116,7 +116,6 @@ class _Player:
         asked = self.asked[-1]
         with contextlib.suppress(BlockingIOError):
             sent = self.sock.send(self.unsent)
-            self.sent_bytes += sent
             self.unsent = self.unsent[sent:]
         now_ns = time.monotonic_ns()
         asked.sent_first_ns = asked.sent_first_ns or now_ns
