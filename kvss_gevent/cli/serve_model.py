@@ -120,6 +120,7 @@ def interrupted_calls() -> Iterator[None]:
 
     Python runs a signal's handler in the main thread, when its system call ends. A signal that comes just before the
     call, or to another thread, does not end the call, and accepting may last for ever.
+    The timer's SIGALRM does nothing, so one from outside is not logged with these models.
     """
     if not hasattr(signal, "setitimer"):
         yield
