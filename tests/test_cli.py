@@ -261,6 +261,27 @@ sys.exit(cli.main())
     assert (done.returncode, done.stderr) == (130, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "package", "extras"),
+    [
+        (["load"], "locust", "load"),
+        (["load", "diff", "A", "B"], "locust", "load"),
+        (["compare", "run"], "matplotlib", "lab,load"),
+        (["compare", "run", "--models", "trio"], "trio", "lab"),
+        (["tls", "make-dev", "certs"], "trustme", "tls"),
+        (["serve", "--model", "trio"], "trio", "lab"),
+        (["show", "burn", "--models", "trio"], "trio", "lab"),
+        (["serve", "--store", "disk:kvss.data"], "lmdb", "disk"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_exit_code_3(words: list[str], package: str, extras: str) -> None:
+    script = f"import sys; sys.modules[{package!r}] = None; from kvss_gevent.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    cause, remedy = done.stderr.splitlines()
+    assert (done.returncode, package in cause.lower()) == (3, True)
+    assert remedy == f"  In the checkout: pip install -e '.[{extras}]'"
+
+
 def test_what_installs_an_extra_is_told_for_a_checkout_and_for_a_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,8 @@ examples:
   kvss compare report reports/A
   kvss compare diff reports/A reports/B
 
-exit codes: 0 done, 1 `again` found a contradiction, 2 wrong usage, 3 the report cannot be written, 130 interrupted (the
-results are kept, and --resume continues)
+exit codes: 0 done, 1 `again` found a contradiction, 2 wrong usage, 3 the report cannot be written, or a library is not
+installed, 130 interrupted (the results are kept, and --resume continues)
 """
 
 
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one subcommand; returns its exit code. Raises Fail."""
     if missing := [name for name in ("matplotlib", "locust") if not find_spec(name)]:
-        raise Fail(f"the laboratory needs {', '.join(missing)}", install("lab,load"))
+        raise Fail(f"the laboratory needs {', '.join(missing)}", install("lab,load"), Exit.UNREACHABLE)
     from kvss_gevent.compare.rows import UnreadableError
 
     try:
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     except ValueError as error:
         raise Fail(f"--server-cores: {error}", "Give a smaller number.") from None
     if not plan.contestants:
-        raise Fail(f"none of the chosen models can run: {plan.left_out}", install("lab"))
+        raise Fail(f"none of the chosen models can run: {plan.left_out}", install("lab"), Exit.UNREACHABLE)
     if not resume:
         settings |= {
             "profile": plan.profile.name,

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from kvss_gevent.cli.parser import Parser, add_subcommand
-from kvss_gevent.settings.fail import Fail, install
+from kvss_gevent.settings.fail import Exit, Fail, install
 
 _RUN = "run"
 _WORDS = {
@@ -37,7 +37,8 @@ exit codes:
   0  done
   1  a request failed, a requirement was not met, or a worker process was lost
   2  wrong usage, or a port that is taken
-  3  no KV/1.0 server at the address, it stopped, or the report is lost
+  3  no KV/1.0 server at the address, it stopped, the report is lost, or Locust
+     is not installed
   130  Ctrl-C before the run began
 """
 
@@ -81,7 +82,7 @@ def _declare_run(parser: Parser) -> None:
 def run(args: Namespace) -> int:  # noqa: RET503 - execv does not return
     """Run a subcommand; returns the exit code. `run` does not return: Locust replaces this process."""
     if find_spec("locust") is None:
-        raise Fail("the load tester needs Locust", install("load"))
+        raise Fail("the load tester needs Locust", install("load"), Exit.UNREACHABLE)
     if args.word in _WORDS:
         code: int = import_module(_WORDS[args.word][0]).run(args)
         return code

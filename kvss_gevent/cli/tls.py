@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 Everyone who has the server's key can pretend to be the server. These certificates are for teaching: they are valid for
 a year, and no other machine trusts them.
 
-exit codes: 0 done, 2 wrong usage, or a file cannot be written
+exit codes: 0 done, 2 wrong usage, or a file cannot be written, 3 trustme is not installed
 """
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import trustme
     except ModuleNotFoundError:
-        raise Fail("trustme, which makes certificates, is not installed", install("tls")) from None
+        raise Fail("trustme, which makes certificates, is not installed", install("tls"), Exit.UNREACHABLE) from None
     names = ("ca.pem", "server.pem", "server-key.pem")
     there = [name for name in names if (args.folder / name).exists()]
     if there and not args.force:

@@ -53,7 +53,7 @@ EPILOG = """\
 examples:
   kvss load repeat 5 out/a -H 127.0.0.1:5050 -u 10 -r 10 -t 10s --kv-rate 1000
 
-exit codes: the highest of the runs, 2 wrong usage"""
+exit codes: the highest of the runs, 2 wrong usage, 3 Locust is not installed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -149,7 +149,7 @@ exit codes:
   0    found
   1    no rate meets the requirement
   2    wrong usage
-  3    the server could not be tested
+  3    the server could not be tested, or Locust is not installed
   4    the machine is too busy
   130  Ctrl-C"""
 

@@ -183,7 +183,7 @@ examples:
   kvss load diff out/a out/b
   kvss load diff out/a out/b --page diff.html
 
-exit codes: 0 done, 2 wrong usage"""
+exit codes: 0 done, 2 wrong usage, 3 Locust is not installed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -69,6 +69,7 @@ exit codes:
   0    the reports agree with the logs, or the searches with the server
   1    one does not agree, or was not run
   2    wrong usage
+  3    Locust is not installed
   4    the machine is too busy for a search to tell
   130  Ctrl-C"""
 
