@@ -1,11 +1,13 @@
 """What others say cannot look like a line of the log, nor steer a terminal."""
 
+import io
 import json
 import logging
 
 import pytest
+from serving import serving
 
-from kvss_gevent.settings.log import MOST_REPEATS, NOTICE, REPEATS_S, JsonFormatter, Repeats, TextFormatter
+from kvss_gevent.settings.log import MOST_REPEATS, NOTICE, REPEATS_S, BoundedHandler, JsonFormatter, TextFormatter
 
 FORGED = "x\n2026-01-01 00:00:00,000 NOTICE stopped by SIGTERM\r\x1b[2J\u202e\x85\u2028y"
 
@@ -34,18 +36,64 @@ def test_a_json_line(is_error: bool) -> None:
     assert json.loads(line)["message"] == f"said: {FORGED}"
 
 
+class Bounded:
+    """A log with a clock that a test sets, as a list of its lines."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._written = io.StringIO()
+        self.handler = BoundedHandler(self._written, lambda: self.now_s)
+
+    def log(self, level: int, form: str, number: int, **extra: object) -> list[str]:
+        """Log lines of one form, and return what was written."""
+        for at in range(number):
+            self.handler.handle(logging.makeLogRecord({"levelno": level, "msg": form, "args": (at,), **extra}))
+        return self.lines()
+
+    def lines(self) -> list[str]:
+        """Return what was written since the last call."""
+        lines = self._written.getvalue().splitlines()
+        self._written.seek(0)
+        self._written.truncate()
+        return lines
+
+
 def test_a_client_that_causes_error_after_error_does_not_fill_the_log() -> None:
-    now_s = 0.0
-    repeats = Repeats(lambda: now_s)
-
-    def logged(level: int, form: str, number: int) -> list[str]:
-        records = [logging.LogRecord("kvss", level, "", 1, form, (at,), None) for at in range(number)]
-        return [record.getMessage() for record in records if repeats.filter(record)]
-
-    assert len(logged(logging.ERROR, "failed: %d", MOST_REPEATS + 7)) == MOST_REPEATS
-    assert len(logged(logging.WARNING, "another: %d", 3)) == 3
+    bounded = Bounded()
+    assert len(bounded.log(logging.ERROR, "failed: %d", MOST_REPEATS + 7)) == MOST_REPEATS
+    assert len(bounded.log(logging.WARNING, "another: %d", 3)) == 3
     for level in (logging.INFO, NOTICE):
-        assert len(logged(level, "wanted: %d", MOST_REPEATS + 7)) == MOST_REPEATS + 7
-    now_s = REPEATS_S
-    assert logged(logging.ERROR, "failed: %d", 2) == ["failed: 0 (7 such lines were left out before)", "failed: 1"]
-    assert logged(logging.WARNING, "another: %d", 1) == ["another: 0"]
+        assert len(bounded.log(level, "wanted: %d", MOST_REPEATS + 7)) == MOST_REPEATS + 7
+    bounded.now_s = REPEATS_S
+    assert bounded.log(logging.ERROR, "failed: %d", 1) == ["left out 7 lines such as: failed: 100", "failed: 0"]
+    assert bounded.log(logging.WARNING, "another: %d", 1) == ["another: 0"]
+
+
+def test_a_line_may_ask_for_a_stricter_bound() -> None:
+    bounded = Bounded()
+    assert bounded.log(logging.WARNING, "stranger: %d", 3, interval_s=10.0) == ["stranger: 0"]
+    bounded.now_s = 10.0
+    assert bounded.log(logging.WARNING, "stranger: %d", 3, interval_s=10.0) == [
+        "left out 2 lines such as: stranger: 1",
+        "stranger: 0",
+    ]
+
+
+def test_what_was_left_out_is_told_with_any_line_after_the_interval() -> None:
+    bounded = Bounded()
+    bounded.log(logging.WARNING, "stranger: %d", 3, interval_s=10.0)
+    assert bounded.log(NOTICE, "wanted: %d", 1) == ["wanted: 0"]
+    bounded.now_s = 10.0
+    assert bounded.log(NOTICE, "wanted: %d", 2) == ["left out 2 lines such as: stranger: 1", "wanted: 0", "wanted: 1"]
+
+
+def test_what_was_left_out_is_told_at_the_stop() -> None:
+    with serving("--log-level", "warning") as server:
+        for _ in range(3):
+            with server.connect() as client:
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                assert client.recv(1000)
+        _, log = server.stop()
+    told = [line.partition(" WARNING ")[2] for line in log.splitlines() if "it speaks HTTP" in line]
+    assert len(told) == 2
+    assert told[1].startswith("left out 2 lines such as: client 127.0.0.1:")

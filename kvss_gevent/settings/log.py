@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import math
 import os
 import select
 import socket
@@ -10,7 +11,8 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TextIO
 
 from kvss_gevent.settings.fail import escaped
 
@@ -32,6 +34,7 @@ MAX_LINE_BYTES: Final = 64 << 10
 MOST_REPEATS: Final = 100
 """More than the settings that one SIGHUP can change."""
 REPEATS_S: Final = 60.0
+LEFT_OUT: Final = "left out %d lines such as: %s"
 
 
 class Sink(io.RawIOBase):
@@ -139,34 +142,64 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(shown)
 
 
-class Repeats(logging.Filter):
-    """Leaves out a warning or error that was logged MOST_REPEATS times in a minute: a client may cause one a request.
+@dataclass(slots=True)
+class _Form:
+    """The warnings or errors with one format string, since the first of them in this interval."""
 
-    The next line of the same form says how many were left out. clock: in seconds.
+    level: int
+    most: int
+    ends_s: float
+    number: int = 0
+    left_out: str = ""
+    """The first of the lines that were left out."""
+
+
+class BoundedHandler(logging.StreamHandler[TextIO]):
+    """Writes MOST_REPEATS warnings or errors of one form in a minute: a client may cause one with each request.
+
+    A record with the extra `interval_s` asks for a stricter bound: one line of its form in so many seconds. How many
+    lines were left out is told when the interval is over: before the next line, whatever its form, or at the end.
+    clock: in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
         self._clock = clock
-        self._seen: dict[str, tuple[float, int]] = {}
-        """By form: when its minute began, and how many lines it had since then."""
+        self._forms: dict[tuple[str, float], _Form] = {}
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is logged."""
-        if record.levelno not in (logging.WARNING, logging.ERROR):
-            return True
-        form, now_s = str(record.msg), self._clock()
-        begun_s, number = self._seen.get(form, (now_s, 0))
-        if now_s - begun_s >= REPEATS_S:
-            if number > MOST_REPEATS:
-                record.msg = f"{record.getMessage()} ({number - MOST_REPEATS} such lines were left out before)"
-                record.args = None
-            begun_s, number = now_s, 0
-        self._seen[form] = begun_s, number + 1
-        return number < MOST_REPEATS
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, or count it as left out."""
+        now_s = self._clock()
+        self._tell(now_s)
+        if record.levelno in (logging.WARNING, logging.ERROR) and self._is_too_much(record, now_s):
+            return
+        super().emit(record)
 
+    def close(self) -> None:
+        """Tell what was left out. The program ends, or the settings of the log change."""
+        self._tell(math.inf)
+        super().close()
 
-_repeats = Repeats()
+    def _is_too_much(self, record: logging.LogRecord, now_s: float) -> bool:
+        asked_s = getattr(record, "interval_s", 0.0)
+        key = str(record.msg), asked_s
+        form = self._forms.get(key)
+        if form is None:
+            form = _Form(record.levelno, 1 if asked_s else MOST_REPEATS, now_s + (asked_s or REPEATS_S))
+            self._forms[key] = form
+        form.number += 1
+        if form.number <= form.most:
+            return False
+        form.left_out = form.left_out or record.getMessage()
+        return True
+
+    def _tell(self, now_s: float) -> None:
+        for key, form in list(self._forms.items()):
+            if form.ends_s <= now_s:
+                del self._forms[key]
+                if form.left_out:
+                    told = form.number - form.most, form.left_out
+                    super().emit(logging.LogRecord("kvss", form.level, "", 0, LEFT_OUT, told, None))
 
 
 def set_up(level: str, log_format: str) -> None:
@@ -174,7 +207,6 @@ def set_up(level: str, log_format: str) -> None:
     logging.addLevelName(NOTICE, "NOTICE")
     if not isinstance(getattr(sys.stderr, "buffer", None), Sink):
         sys.stderr = io.TextIOWrapper(Sink(), encoding="utf-8", errors="backslashreplace", write_through=True)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_repeats)
+    handler = BoundedHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=LEVELS[level], force=True)
