@@ -7,7 +7,7 @@ import pytest
 from reference_server import State, running, talking
 from serving import deaf_port
 
-from kvss_gevent.conformance.case import Case, Closed, Expect, Leave, Send, ask
+from kvss_gevent.conformance.case import AskStats, Case, Closed, Expect, Leave, Send, ask
 from kvss_gevent.conformance.cases import CASES
 from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.peer import Gone, NoReply, Peer
@@ -56,6 +56,22 @@ def test_a_server_that_stops_reading_is_called_so() -> None:
     with running(converse) as port:
         verdict = run_case(case, Target(("127.0.0.1", port), README, b"end"), b"key", 0.3)
     assert (verdict.passed, verdict.silent, verdict.received) == (False, True, "the server stopped reading for 0.3 s")
+
+
+def test_a_server_that_does_not_read_stats_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    send = Peer.send
+
+    def send_all_but_stats(peer: Peer, data: bytes) -> None:
+        if data == b"KV/1.0 STATS\n":
+            raise NoReply("the server stopped reading", waited=True)  # as where the kernel's buffers are just full
+        send(peer, data)
+
+    monkeypatch.setattr(Peer, "send", send_all_but_stats)
+    with running(talking()) as port:
+        verdict = run_case(
+            Case("i", "g", 1, "t", (AskStats(),), "h"), Target(("127.0.0.1", port), README, b"end"), b"key", 2.0
+        )
+    assert (verdict.passed, verdict.silent, verdict.received) == (False, True, "the server stopped reading")
 
 
 def test_what_nobody_asked_for_is_seen_on_every_connection() -> None:

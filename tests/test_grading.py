@@ -227,7 +227,7 @@ def test_links_that_lead_nowhere_and_files_beside_the_folders_are_told(
     (class_of_five / "Chi.zip").write_text("")
     assert main(["grade", str(class_of_five), "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
-    assert out.count("refused: it is a link to another place") == 2
+    assert out.count("refused: it is a link that leads nowhere") == 2
     assert err.splitlines()[0] == "kvss grade: not graded, because they are no folders: Chi.zip"
 
 

@@ -48,7 +48,7 @@ FULL = Figures(
 
 
 def reading(at_s: float, stats: Stats | None = None, page: str = "") -> ServerReading:
-    return ServerReading(at_s, stats, "200 OK odd" if stats is None else "", parse_page(page) if page else {})
+    return ServerReading(at_s, stats, "200 OK odd\r" if stats is None else "", parse_page(page) if page else {})
 
 
 def page(handled_us: int, requests: int) -> str:
@@ -127,8 +127,8 @@ def test_a_line_leaves_out_commands_and_codes_of_earlier_intervals() -> None:
 
 def test_an_odd_reply_to_stats_is_shown_as_it_is() -> None:
     figures = compare(reading(1), reading(2))
-    assert plain(figures, "12:00:00") == "12:00:00 stats='200 OK odd'"
-    assert "200 OK odd" in screen(figures, "a:1", 80, 24, "12:00:00")
+    assert plain(figures, "12:00:00") == "12:00:00 stats='200 OK odd\\r'"
+    assert "200 OK odd\\r" in screen(figures, "a:1", 80, 24, "12:00:00")
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])

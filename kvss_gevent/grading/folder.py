@@ -135,7 +135,7 @@ def recipe(work: Path, settings: ClassSettings) -> Recipe:
 def copy(source: Path, work: Path) -> None:
     """Copy a submission to a new folder. Raises Refused."""
     if source.is_symlink():
-        raise Refused("it is a link to another place")
+        raise Refused("it is a link to another place" if source.exists() else "it is a link that leads nowhere")
     if len(os.fsencode(source.name)) > MAX_NAME_BYTES:
         raise Refused(f"its name is longer than {MAX_NAME_BYTES} bytes")
     root = source.resolve()

@@ -133,7 +133,7 @@ def plain(figures: Figures, clock: str) -> str:
         for name, value in values.items()
         if value is not None
     ]
-    return " ".join([clock, *words, *([f"stats={escaped(figures.said)!r}"] if figures.said else [])])
+    return " ".join([clock, *words, *([f"stats={figures.said!r}"] if figures.said else [])])
 
 
 def number(value: float) -> str:

@@ -89,10 +89,14 @@ class CaseConnections:
             if self.last_sent_on == step.on:
                 peer.await_read(BYTE_GAP_S if step.cut else PACKET_GAP_S)
             self.last_sent_on = step.on
-            try:
-                peer.send(packet)
-            except NoReply as stuck:
-                raise StepFailed("the server reads the request", stuck.why, silent=True) from None
+            self.put(step.on, packet)
+
+    def put(self, name: str, packet: bytes) -> None:
+        """Send one packet at once. Raises Gone, StepFailed."""
+        try:
+            self.peer(name).send(packet)
+        except NoReply as stuck:
+            raise StepFailed("the server reads the request", stuck.why, silent=True) from None
 
     def line(self, expected: str, name: str, line: Line = b"") -> bytes:
         """Return the next reply line on a connection. expected: what the failure shows. Raises Gone, StepFailed."""

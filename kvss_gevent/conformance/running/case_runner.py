@@ -189,7 +189,7 @@ class _CaseRun:
         expected = _show_line(FORMS[form])
         line = self._target.first_stats
         if line is None:
-            self._connections.peer(name).send(b"KV/1.0 STATS\n")
+            self._connections.put(name, b"KV/1.0 STATS\n")
             line = self._connections.line(expected, name)
         counters = guess_counters(line) if self._target.odd_stats else read_counters(line, form)
         if not counters:
