@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import valkeys
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -39,11 +37,6 @@ def command(port: int | str, *options: str, locustfile: str = "loadtest/kvss_loc
         *host,
         *options,
     ]
-
-
-def free_port() -> str:
-    """Return a port of loopback that nobody listens on, and that nobody else is given."""
-    return str(valkeys.free_port())
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from valkeys import free_port
 
 from kvss_gevent import KVBadRequest, KVClient, KVConnectError, Stats
+from kvss_gevent.measure.launch import free_port
 
 pytestmark = pytest.mark.server
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from fake_server import FakeServer, Handler, Peer, answering, fake_server, honest, in_turn
-from valkeys import free_port
 
 from kvss_gevent import (
     AsyncKVClient,
@@ -21,6 +20,7 @@ from kvss_gevent import (
     KVTimeout,
     Retry,
 )
+from kvss_gevent.measure.launch import free_port
 
 QUICK = Retry(attempts=8, pause_s=0.001, max_pause_s=0.002)
 TASKS = 8

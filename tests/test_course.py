@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from load_runs import ROOT, free_port
+from load_runs import ROOT
 from serving import patient, without_stop_line
+
+from kvss_gevent.measure.launch import free_port
 
 COURSE = ROOT / "docs" / "course"
 SHEET = (COURSE / "lab-sheet.md").read_text()
@@ -33,7 +35,7 @@ def test_a_command_of_the_lab_sheet_prints_what_the_sheet_shows(command: str, ou
     kvss = tmp_path / "kvss"
     kvss.write_text(f'#!/bin/sh\nexec {sys.executable} -m kvss_gevent "$@"\n')
     kvss.chmod(0o755)
-    port = free_port()
+    port = str(free_port())
     quick = re.sub(r"--repeats \d", "--repeats 2", command.replace("5055", port))
     done = subprocess.run(
         ["bash", "-c", patient(quick, port)],

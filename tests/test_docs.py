@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from load_runs import free_port
 from serving import patient, serving, without_stop_line
 
 from kvss_gevent.cli import main, whole_parser
+from kvss_gevent.measure.launch import free_port
 from kvss_gevent.models import MODULES
 
 ROOT = Path(__file__).parent.parent
@@ -121,7 +121,7 @@ def test_examples_do_what_the_document_shows(document: Path, tmp_path: Path) -> 
         (tmp_path / command).write_text(script)
         (tmp_path / command).chmod(0o755)
     with serving() as server:
-        port, other = str(server.port), free_port()
+        port, other = str(server.port), str(free_port())
         env = {
             **os.environ,
             "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",

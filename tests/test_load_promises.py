@@ -14,8 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
-from load_runs import ROOT, command, environment, free_port, run
+from load_runs import ROOT, command, environment, run
 from load_servers import Answer, right, serving
+
+from kvss_gevent.measure.launch import free_port
 
 pytestmark = pytest.mark.server
 
@@ -45,7 +47,7 @@ def wait_for(process: Locust, words: str) -> str:
 
 @pytest.mark.full
 def test_a_stranger_and_a_latecomer_are_refused_in_one_line_at_both_ends(tmp_path: Path) -> None:
-    master_port = free_port()
+    master_port = str(free_port())
     ports = ("--master-bind-port", master_port, "--master-port", master_port)
     with serving() as port:
         load = ("-H", f"127.0.0.1:{port}", "-u", "4", "-r", "100", "-t", "6", "--kv-rate", "400", "--kv-keys", "500")
@@ -76,7 +78,7 @@ def test_a_worker_whose_master_is_killed_stops_loading_the_server(tmp_path: Path
         seen[0] = time.monotonic()
         return right(data, words)
 
-    master_port = free_port()
+    master_port = str(free_port())
     with serving(noting) as port:
         load = ("-H", f"127.0.0.1:{port}", "-u", "2", "-r", "100", "-t", "60", "--kv-rate", "50", "--kv-keys", "20")
         ports = ("--master-bind-port", master_port, "--master-port", master_port)
@@ -126,7 +128,7 @@ def test_a_rate_stays_what_it_is_when_users_come_and_go(tmp_path: Path) -> None:
         "        return None if s > 5 else (4 if s < 1.5 or s > 4 else 8, 100)\n"
     )
     env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'loadtest'}"}
-    master_port = free_port()
+    master_port = str(free_port())
     ports = ("--processes", "2", "--master-bind-port", master_port, "--master-port", master_port)
     for number, processes in enumerate(((), ports)):
         with serving() as port:
@@ -281,7 +283,7 @@ def test_autoquit_ends_the_page_when_the_run_has_ended() -> None:
     begun = time.monotonic()
     with serving() as port:
         options = ("--autostart", "--autoquit", "1", "-t", "1", "--kv-warmup", "0s", "--kv-keys", "20")
-        line = [one for one in command(port, *options, "--web-port", free_port()) if one != "--headless"]
+        line = [one for one in command(port, *options, "--web-port", str(free_port())) if one != "--headless"]
         done = subprocess.run(
             line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200, check=False
         )

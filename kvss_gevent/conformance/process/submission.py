@@ -140,6 +140,7 @@ class Submission:
 
 
 def _free_port() -> int:
+    """Return a port that was free a moment ago. It is not kept: not every server sets SO_REUSEADDR."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         port: int = holder.getsockname()[1]

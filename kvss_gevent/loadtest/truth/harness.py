@@ -1,7 +1,6 @@
 """Runs one cell: a known server and the load tester against it, and compares the report with the server's log."""
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from kvss_gevent.loadtest.engine.load_run import NO_REPLY
 from kvss_gevent.loadtest.report.trust import FAILED_SHARE
 from kvss_gevent.loadtest.truth.behaviours import CONNECTION
 from kvss_gevent.loadtest.truth.cells import USERS, Cell
+from kvss_gevent.measure.launch import free_port
 
 ATTEMPTS = 3
 """Runs of a cell, at most: a run that the machine disturbed is repeated."""
@@ -95,7 +95,7 @@ def _measure(cell: Cell) -> tuple[int, dict[str, Any], list[Row]]:
     with serving(cell.server) as (port, server), tempfile.TemporaryDirectory() as out:
         options = [*cell.options(), "--headless", "--only-summary", "-H", f"127.0.0.1:{port}", "--kv-out", out]
         if cell.load.processes > 1:
-            master = _free_port()
+            master = str(free_port())
             options += ["--processes", str(cell.load.processes)]
             options += ["--master-port", master, "--master-bind-port", master]
         done = subprocess.run(locust_command(options), capture_output=True, text=True, timeout=_LIMIT_S, check=False)
@@ -105,11 +105,6 @@ def _measure(cell: Cell) -> tuple[int, dict[str, Any], list[Row]]:
         results = json.loads(path.read_text())
         log, _ = server.communicate(timeout=_LIMIT_S)
     return done.returncode, results, [Row(*row) for row in json.loads(log)]
-
-
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return str(unused.getsockname()[1])
 
 
 def compare(cell: Cell, code: int, results: dict[str, Any], log: list[Row]) -> Iterator[str]:
