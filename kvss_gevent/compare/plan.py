@@ -38,8 +38,8 @@ class TrialPlan:
     repeats: int
     generations: int
     left_out: dict[str, str]
-    seed: int = 1
-    may_add: bool = True
+    seed: int
+    may_add: bool
     """Whether generations may be added; False if the number of repeats was given."""
 
     def trials(self) -> list[Trial]:

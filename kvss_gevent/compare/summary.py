@@ -57,7 +57,7 @@ class Seen:
             if figure in row.point.figures and not (figure in TIMES and row.point.errors)
         }
 
-    def ratio(self, name: str, reference: str, x: float, figure: str, case: str = "") -> Ratio | None:
+    def ratio(self, name: str, reference: str, x: float, figure: str, case: str) -> Ratio | None:
         """Return a contestant's figure as a multiple of the reference's, over the generations that have both."""
         ours, theirs = self._by_repeat(name, x, figure, case), self._by_repeat(reference, x, figure, case)
         both = sorted(ours.keys() & theirs.keys())
@@ -75,7 +75,7 @@ class Seen:
                 found.setdefault(name, []).append(f"at {case or f'{x:g}'}: {what}")
         return {name: "; ".join(places) for name, places in found.items()}
 
-    def disturbed(self, name: str, x: float, case: str = "") -> bool:
+    def disturbed(self, name: str, x: float, case: str) -> bool:
         """Tell whether other processes disturbed at least half of the repeats."""
         rows = self._points.get((name, case, x), ())
         return bool(rows) and sum(row.point.disturbed for row in rows) * 2 >= len(rows)

@@ -54,7 +54,7 @@ class NoReply(Exception):
 class Gone(Exception):
     """No connection can be made; the message says why. waited: it took too long, so the server may still be alive."""
 
-    def __init__(self, why: str, *, waited: bool = False) -> None:
+    def __init__(self, why: str, *, waited: bool) -> None:
         super().__init__(why)
         self.waited = waited
 

@@ -25,7 +25,7 @@ def as_text(card: Scorecard, say: Say = english) -> str:
     return "\n".join(_lines(card, say)) + "\n"
 
 
-def list_cases(cases: Iterable[Case], say: Say = english) -> str:
+def list_cases(cases: Iterable[Case], say: Say) -> str:
     """Return one line for each case: points, rule, id and title, below the name of its group."""
     lines: list[str] = []
     group = None

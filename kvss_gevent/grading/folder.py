@@ -69,7 +69,7 @@ class Recipe:
 
     build: str
     command: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def read_settings(directory: Path) -> ClassSettings:

@@ -95,7 +95,7 @@ def _test(verdict: Verdict, say: Say) -> dict[str, Any]:
     return test if verdict.passed else {**test, "output": "\n".join(explained(verdict, say))}
 
 
-def explained(verdict: Verdict, say: Say = english) -> Iterator[str]:
+def explained(verdict: Verdict, say: Say) -> Iterator[str]:
     """Yield what went wrong in a case, with the packets of its connections."""
     yield say(f"expected {verdict.expected}")
     yield say(f"received {verdict.received}")

@@ -42,8 +42,8 @@ class SearchTrial:
 
     rate: float
     found: str
-    why_not: str = ""
-    doubt: str = ""
+    why_not: str
+    doubt: str
 
     @property
     def holds(self) -> bool:

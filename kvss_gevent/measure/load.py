@@ -61,7 +61,7 @@ class LoadOutcome:
     starved: int
     cpu_us: float | None
     cpu_share: float
-    fairness: float | None = None
+    fairness: float | None
     """Jain's index of the packets answered on each connection: 1 if all got the same, 1/n if one got all."""
 
     @property

@@ -15,7 +15,6 @@ from kvss_gevent.core.admin_commands import Admin
 from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, Service
-from kvss_gevent.core.session import Session
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
 from kvss_gevent.observe.blocking_watch import BlockingWatch
 from kvss_gevent.observe.observation import Observation
@@ -66,8 +65,8 @@ class Outside:
     """Reads the settings again, for SIGHUP. Raises Fail."""
     on_ready: Callable[[socket.socket], None]
     """Called with the listening socket once the server, or all of its workers, accept."""
-    converse: Converse = Session
-    recorder: Callable[[Config], FlightRecording | None] = lambda _: None
+    converse: Converse
+    recorder: Callable[[Config], FlightRecording | None]
     """Makes the recorder of a process, if the settings ask for one."""
 
 
@@ -211,7 +210,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
     """Run config.workers processes on one listening socket until a signal ends them; returns the exit code."""
     if not hasattr(os, "fork"):
         raise Fail("this system cannot fork", "Remove --workers.", Exit.UNREACHABLE)
-    from kvss_gevent.server.supervisor import Supervisor
+    from kvss_gevent.server.supervisor import RestartTimes, Supervisor
 
     def work(worker: WorkerContext) -> int:
         try:
@@ -234,7 +233,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
     same_file = SameFile()
     observation = observed(config, metrics)
     descriptors.fit(config)  # only for its warning: each worker makes room for itself
-    supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s)
+    supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s, RestartTimes())
     return supervisor.run(ready, reload)
 
 

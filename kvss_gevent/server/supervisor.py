@@ -72,14 +72,14 @@ class Supervisor:
         work: Callable[[WorkerContext], int],
         listener: socket.socket,
         drain_timeout_s: float,
-        times: RestartTimes | None = None,
+        times: RestartTimes,
     ) -> None:
         self.shared = SharedCounters(count)
         self._workers = [_Worker(number) for number in range(count)]
         self._work = work
         self._listener = listener
         self.drain_timeout_s = drain_timeout_s
-        self._times = times or RestartTimes()
+        self._times = times
         self._stops: list[int] = []
         self._pending: list[int] = []
         """Signals for the workers, in the order of their arrival."""

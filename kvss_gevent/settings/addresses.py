@@ -49,14 +49,14 @@ class Endpoint:
         return str(self) if self.path else f"{URL_SCHEME}{user}{self}"
 
 
-def default_endpoint(environ: Mapping[str, str] = os.environ, *, least_port: int = 1) -> Endpoint:
+def default_endpoint(environ: Mapping[str, str]) -> Endpoint:
     """Return the address of KVSS_HOST and KVSS_PORT, or the protocol's. Raises Fail."""
     host = environ.get("KVSS_HOST") or DEFAULT_HOST
     port = environ.get("KVSS_PORT")
     try:
         return Endpoint(
             parse_host(host, "KVSS_HOST"),
-            parse_port(port, "KVSS_PORT", least_port) if port else DEFAULT_PORT,
+            parse_port(port, "KVSS_PORT", 1) if port else DEFAULT_PORT,
         )
     except ValueError as error:
         raise Fail(str(error), "Change the variable, or give the address on the command line.") from None
@@ -99,7 +99,7 @@ def take_endpoint(
     Missing parts come from the default, or else from the environment. If the first word is a command, such as GET,
     there is no address. Raises Fail.
     """
-    default = default or default_endpoint(environ, least_port=least_port)
+    default = default or default_endpoint(environ)
     rest = list(words)
     if not rest or _COMMAND.fullmatch(rest[0]):
         return default, rest
@@ -116,11 +116,9 @@ def take_endpoint(
         raise Fail(str(error), remedy) from None
 
 
-def only_endpoint(
-    words: Sequence[str], environ: Mapping[str, str] = os.environ, *, least_port: int = 1, unix: bool = False
-) -> Endpoint:
+def only_endpoint(words: Sequence[str], environ: Mapping[str, str] = os.environ, *, unix: bool = False) -> Endpoint:
     """Read all of the words as one address. Raises Fail, also for a Unix socket unless `unix` is true."""
-    endpoint, rest = take_endpoint(words, environ, least_port=least_port)
+    endpoint, rest = take_endpoint(words, environ)
     if rest:
         raise Fail(f"{rest[0]!r} is one word too many after the address {endpoint}", f"Give {FORMS}.")
     if endpoint.path and not unix:
@@ -136,7 +134,7 @@ def parse_host(text: str, source: str) -> str:
     return host
 
 
-def parse_port(text: str, source: str, least: int = 1) -> int:
+def parse_port(text: str, source: str, least: int) -> int:
     """Read a port. Raises ValueError that names the source."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= MAX_PORT):
         raise ValueError(f"{source} is {text!r}, which is not a number from {least} to {MAX_PORT}")

@@ -26,6 +26,9 @@ LEVELS: Final = {
     "debug": logging.DEBUG,
 }
 
+STDERR: Final = 2
+"""The descriptor of standard error."""
+
 ATOMIC_BYTES: Final = 4096
 """PIPE_BUF on Linux: a pipe takes so many bytes whole or not at all."""
 
@@ -45,25 +48,24 @@ class Sink(io.RawIOBase):
     many were dropped.
     """
 
-    def __init__(self, descriptor: int = 2) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._descriptor = descriptor
         self._dropped = 0
         self._torn = False
         """Only a part of a line was written, so the next one must begin on a new line."""
-        self._send = self._find_way(descriptor)
+        self._send = self._find_way()
 
     def writable(self) -> bool:
         """Tell io that this stream takes bytes."""
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor that this stream writes to."""
-        return self._descriptor
+        """Return its descriptor."""
+        return STDERR
 
     def isatty(self) -> bool:
         """Tell whether the lines go to a terminal."""
-        return os.isatty(self._descriptor)
+        return os.isatty(STDERR)
 
     def write(self, data: Any) -> int:
         """Write one line, or drop it; returns its length in either case."""
@@ -85,18 +87,18 @@ class Sink(io.RawIOBase):
             self._dropped += 1
         return len(data)
 
-    def _find_way(self, descriptor: int) -> Any:
+    def _find_way(self) -> Any:
         try:
-            mode = os.fstat(descriptor).st_mode
+            mode = os.fstat(STDERR).st_mode
         except OSError:
             return len
         if stat.S_ISSOCK(mode):
-            sock = socket.socket(fileno=os.dup(descriptor))
+            sock = socket.socket(fileno=os.dup(STDERR))
             return lambda line: sock.send(line, socket.MSG_DONTWAIT)
         if stat.S_ISREG(mode) or not hasattr(select, "poll"):
-            return lambda line: os.write(descriptor, line)
+            return lambda line: os.write(STDERR, line)
         try:
-            own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            own = os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             return lambda line: os.write(own, line)
         except OSError:
             return self._write_if_ready
@@ -105,10 +107,10 @@ class Sink(io.RawIOBase):
         # Used if the pipe belongs to another user. If several processes write at the same moment, one can still wait
         # here.
         poller = select.poll()
-        poller.register(self._descriptor, select.POLLOUT)
+        poller.register(STDERR, select.POLLOUT)
         if not poller.poll(0):
             return 0
-        return os.write(self._descriptor, line[:ATOMIC_BYTES])
+        return os.write(STDERR, line[:ATOMIC_BYTES])
 
 
 class TextFormatter(logging.Formatter):

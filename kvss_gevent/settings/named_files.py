@@ -83,7 +83,7 @@ def take_turn(descriptor: int, limit_s: float = LIMIT_S) -> None:
             return
 
 
-def load_key(context: "ssl.SSLContext", cert: Path | str, key: Path | str | None = None) -> None:
+def load_key(context: "ssl.SSLContext", cert: Path | str, key: Path | str | None) -> None:
     """Load a certificate and its key, which may be in the same file. Raises OSError, also if the key is encrypted.
 
     OpenSSL would ask the terminal for the password, also on SIGHUP.

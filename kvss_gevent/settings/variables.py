@@ -18,7 +18,7 @@ _MARKS: Final = ("KVSS_KEEPER",)
 """Variables that kvss itself sets for processes that it starts."""
 
 
-def unread(environ: Mapping[str, str], more: Collection[str] = ()) -> Iterator[str]:
+def unread(environ: Mapping[str, str], more: Collection[str]) -> Iterator[str]:
     """Yield a sentence for each KVSS_ variable that no command reads, with the likeliest name.
 
     more: further names that are read.

@@ -10,7 +10,6 @@ to grow at a million keys. And the wheel has tuples: the garbage collector walks
 """
 
 import struct
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -56,7 +55,7 @@ class ExpiringKeys:
         "ended_keys",
     )
 
-    def __init__(self, ended: Callable[[int, int], object], clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, ended: Callable[[int, int], object], clock: Callable[[], int]) -> None:
         self._ended = ended
         self._clock = clock
         self.count = 0

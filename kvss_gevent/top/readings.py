@@ -13,6 +13,7 @@ from kvss_gevent.top.slow_reply import SlowReply, parse_slow_reply
 
 MAX_REPLY_BYTES: Final = 1 << 20
 """The longest reply that is read; the slow log of hundreds of workers fits."""
+SLOW_ENTRIES: Final = 20
 MOST_SAID_BYTES: Final = 300
 """As much of a reply of unknown form is shown."""
 
@@ -37,9 +38,9 @@ class ServerReading:
 class Reader:
     """Reads one server repeatedly. It sends no second SLOWLOG to a server that did not understand the first."""
 
-    def __init__(self, client: "KVClient[bytes]", page: Endpoint | None, slow_entries: int = 20) -> None:
+    def __init__(self, client: "KVClient[bytes]", page: Endpoint | None) -> None:
         self._client, self._page = client, page
-        self._slow_line: bytes | None = b"KV/1.0 SLOWLOG %d" % slow_entries
+        self._slow_line: bytes | None = b"KV/1.0 SLOWLOG %d" % SLOW_ENTRIES
 
     def read(self) -> ServerReading:
         """Return a reading. Raises KVError if the server does not answer."""

@@ -20,7 +20,7 @@ SETTLE_S: Final = 0.5
 """dumpcap's file has a packet at most so long after it was sent."""
 
 
-def capture(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
+def capture(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Run and capture each scene; yield the paths of the files. Raises Fail."""
     for name in names:
         if name not in SCENES:

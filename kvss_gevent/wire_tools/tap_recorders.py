@@ -56,7 +56,7 @@ class Capture:
     __slots__ = ("_answered", "_held", "_key_log", "_output", "_segments")
 
     def __init__(
-        self, output: Output, client: tuple[str, int], server: tuple[str, int], key_log: KeyLog | None = None
+        self, output: Output, client: tuple[str, int], server: tuple[str, int], key_log: KeyLog | None
     ) -> None:
         self._output, self._key_log = output, key_log
         self._segments = Segments(client, server)

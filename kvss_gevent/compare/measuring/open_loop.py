@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -56,7 +56,7 @@ class Offered:
     unanswered: int
     behind: int
     cpu_share: float
-    ticks: list[tuple[float, Histogram]] = field(default_factory=list)
+    ticks: list[tuple[float, Histogram]]
 
     @property
     def due(self) -> int:

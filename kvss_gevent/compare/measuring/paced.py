@@ -50,7 +50,7 @@ class Slice:
 class PacedClients:
     """The connections to one server; use it in a `with`. stored: another client stores the keys first."""
 
-    def __init__(self, port: int, pid: int, connections: int, *, stored: bool = True) -> None:
+    def __init__(self, port: int, pid: int, connections: int, *, stored: bool) -> None:
         load = ClosedLoad(connections=connections)
         address, family = resolve("127.0.0.1", port)
         if stored:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 from kvss_gevent.pages import shell
@@ -15,7 +15,7 @@ class Table:
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    caption: str = ""
+    caption: str
 
 
 @dataclass(slots=True)
@@ -34,11 +34,11 @@ class Section:
     anchor: str
     title: str
     lead: str
-    sentences: Sequence[tuple[str, bool | None]] = ()
-    truths: Sequence[tuple[str, bool | None]] = ()
-    pictures: Sequence[Picture] = ()
-    doubts: Sequence[str] = ()
-    tables: Sequence[Table] = ()
+    sentences: Sequence[tuple[str, bool | None]]
+    truths: Sequence[tuple[str, bool | None]]
+    pictures: Sequence[Picture]
+    doubts: Sequence[str]
+    tables: Sequence[Table]
     scene: str = ""
     """The path of the page of `kvss show` that shows the same; "" if there is none."""
 
@@ -54,7 +54,7 @@ class ReportPage:
     sections: Sequence[Section]
     facts: Mapping[str, str]
     commands: Mapping[str, str]
-    left_out: Sequence[str] = field(default_factory=list)
+    left_out: Sequence[str]
 
 
 STYLE = """

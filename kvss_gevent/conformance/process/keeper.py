@@ -21,6 +21,7 @@ from typing import Any, Final
 
 TICK_S: Final = 0.1
 TAIL_BYTES: Final = 2000
+_KILL_S: Final = 5.0
 _FOLDER_TICKS: Final = 10
 _MAX_FILES: Final = 20_000
 _SET_DEATH_SIGNAL: Final = 1
@@ -166,9 +167,9 @@ def marked(keeper: int) -> list[int]:
     return pids
 
 
-def end_all(find: Callable[[], list[int]], within_s: float = 5.0) -> None:
+def end_all(find: Callable[[], list[int]]) -> None:
     """Kill all processes that find returns. They are stopped first, so that they cannot start others."""
-    until = time.monotonic() + within_s
+    until = time.monotonic() + _KILL_S
     while (pids := find()) and time.monotonic() < until:
         for sign in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:

@@ -33,7 +33,7 @@ class UserQueue:
 class ArrivalQueue:
     """The backlog of one process: requests that are due and not yet sent. A full queue drops further requests."""
 
-    def __init__(self, arrivals: Arrivals, bound: int, shared: bool, rng: Random | None = None) -> None:
+    def __init__(self, arrivals: Arrivals, bound: int, shared: bool, rng: Random | None) -> None:
         """Without rng, users take turns. With rng they are chosen at random, so that Poisson arrivals stay Poisson."""
         self.arrivals = arrivals
         self.due = self.dropped = 0

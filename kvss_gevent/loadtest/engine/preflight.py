@@ -17,6 +17,7 @@ from kvss_gevent.protocol.wire import OK_PREFIX, REPLY, Status, shorten
 from kvss_gevent.settings.fail import Exit, Fail
 
 _STATS = b"KV/1.0 STATS\n"
+_ANSWER_S = 5.0
 _LOAD_DEPTH = 100
 _STORED = (REPLY[Status.OK], REPLY[Status.CREATED])
 
@@ -32,12 +33,12 @@ def read_address(host: str | None) -> tuple[str, int]:
         raise Fail(str(error), remedy) from None
 
 
-def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
+def check_server(address: tuple[str, int]) -> None:
     """Send STATS once. Raises Fail if there is no answer, or if it is not KV/1.0 as the load tester reads it."""
     where = f"{address[0]}:{address[1]}"
     remedy = f"Start a server there: kvss serve {address[0]} {address[1]}, or name another with --host."
     try:
-        reply = _ask(address, timeout_s)
+        reply = _ask(address)
     except ConnectionLost as lost:
         raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
     if not reply.startswith(OK_PREFIX):
@@ -50,12 +51,12 @@ def check_server(address: tuple[str, int], timeout_s: float = 5.0) -> None:
         )
 
 
-def _ask(address: tuple[str, int], timeout_s: float) -> bytes:
+def _ask(address: tuple[str, int]) -> bytes:
     # The loop's clock is not updated while modules are imported, which would shorten the timeout.
     gevent.get_hub().loop.update_now()
-    connection = LoadConnection(address, timeout_s)
+    connection = LoadConnection(address, _ANSWER_S)
     try:
-        with gevent.Timeout(timeout_s, ConnectionLost("no reply in time")):
+        with gevent.Timeout(_ANSWER_S, ConnectionLost("no reply in time")):
             return connection.exchange(_STATS)
     finally:
         connection.close()

@@ -26,15 +26,15 @@ _TICKS_PER_HALF_DISTANCE = 5
 _BUCKET_COUNT = HIGHEST_US.bit_length() - HALF_BITS
 
 
-def hgrm(histogram: Histogram, unit_us: float = 1.0) -> str:
-    """Return the percentile distribution as text; values are in units of unit_us microseconds."""
+def hgrm(histogram: Histogram) -> str:
+    """Return the percentile distribution as text; values are in microseconds."""
     lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
     for percent, value_us, seen in distribution(histogram):
-        line = f"{value_us / unit_us:12.3f} {percent / 100:2.12f} {seen:10d}"
+        line = f"{value_us:12.3f} {percent / 100:2.12f} {seen:10d}"
         lines.append(line if percent == 100 else f"{line} {1 / (1 - percent / 100):14.2f}")
     lines += [
-        f"#[Mean    = {histogram.mean_us / unit_us:12.3f}, StdDeviation   = {histogram.stddev_us / unit_us:12.3f}]",
-        f"#[Max     = {histogram.max_us / unit_us:12.3f}, TotalCount     = {histogram.total:12.3f}]",
+        f"#[Mean    = {histogram.mean_us:12.3f}, StdDeviation   = {histogram.stddev_us:12.3f}]",
+        f"#[Max     = {histogram.max_us:12.3f}, TotalCount     = {histogram.total:12.3f}]",
         f"#[Buckets = {_BUCKET_COUNT:12d}, SubBuckets     = {SUB_BUCKETS:12d}]",
         "",
     ]

@@ -8,7 +8,7 @@ also has the requests without a reply, with the time that they had waited.
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -45,7 +45,7 @@ class Conditions:
     options: Mapping[str, str]
     processes: Mapping[str, Mapping[str, float]]
     """What each process reported at its end: Run.summary() and drain_s."""
-    server: Mapping[str, float] = field(default_factory=dict)
+    server: Mapping[str, float]
     ended_because: str = ""
     resets: int = 0
     workers_lost: int = 0

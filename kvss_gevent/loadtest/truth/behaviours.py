@@ -112,9 +112,7 @@ def sending(how: str, delay_s: float = 0.001) -> Behaviour:
     return lambda state, request: Answer(right(state, request), request.begun + delay_s, how)
 
 
-def sometimes(
-    every: int, fault: Callable[[State, ReceivedRequest], Answer | None], delay_s: float = 0.001
-) -> Behaviour:
+def sometimes(every: int, fault: Callable[[State, ReceivedRequest], Answer | None]) -> Behaviour:
     """Answer correctly, but make the fault in every `every`-th request in which it is possible."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
@@ -122,9 +120,9 @@ def sometimes(
         if wrong is not None:
             state.chances += 1
             if state.chances % every == 0:
-                wrong.at = request.begun + delay_s
+                wrong.at = request.begun + 0.001
                 return wrong
-        return Answer(right(state, request), request.begun + delay_s)
+        return Answer(right(state, request), request.begun + 0.001)
 
     return answer
 
@@ -163,11 +161,11 @@ def vanished(state: State, request: ReceivedRequest) -> Answer | None:
     return Answer(b"404 NOT_FOUND", 0, fault="acknowledged value is gone")
 
 
-def loses(every: int, keeps_s: float, delay_s: float = 0.001) -> Behaviour:
+def loses(every: int, keeps_s: float) -> Behaviour:
     """Lose every `every`-th stored value after keeps_s: each read of it until the next PUT is a fault."""
 
     def answer(state: State, request: ReceivedRequest) -> Answer:
-        at = request.begun + delay_s
+        at = request.begun + 0.001
         if request.verb == b"GET" and state.lost_at.get(request.key, at) < request.received:
             return Answer(b"404 NOT_FOUND", at, fault="acknowledged value is gone")
         if request.verb == b"PUT":

@@ -15,7 +15,7 @@ from valkey.exceptions import ValkeyError
 from kvss_gevent.stores.base import StoreError
 from kvss_gevent.stores.remote.access import Access
 from kvss_gevent.stores.remote.node_connection import Address, Reply, Sender, pack
-from kvss_gevent.stores.remote.request import TOO_MUCH, NodeLimits, NodeRequest
+from kvss_gevent.stores.remote.request import PIPELINE_BYTES, PIPELINE_COMMANDS, TOO_MUCH, NodeLimits, NodeRequest
 from kvss_gevent.stores.remote.runtimes import Runtime
 
 FRESH_S = 0.1
@@ -118,8 +118,7 @@ class Node:
         """Take the waiting work, up to the limits of a pipeline. It came during the last round trip."""
         gathered: list[NodeRequest] = []
         commands = size_bytes = 0
-        limits = self.limits
-        while self._waiting and commands < limits.pipeline_commands and size_bytes < limits.pipeline_bytes:
+        while self._waiting and commands < PIPELINE_COMMANDS and size_bytes < PIPELINE_BYTES:
             work = self._waiting.popleft()
             gathered.append(work)
             commands += len(work.commands)

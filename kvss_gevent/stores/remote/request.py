@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvss_gevent.stores.remote.node_connection import RawCommand, Reply
 
 if TYPE_CHECKING:
     from kvss_gevent.stores.base import StoreError
+
+
+PIPELINE_COMMANDS: Final = 1024
+PIPELINE_BYTES: Final = 4 << 20
+"""A pipeline with this many commands or bytes takes no further work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +22,6 @@ class NodeLimits:
     timeout_s: float = 2.0
     """The limit for connecting, for sending a pipeline, for each reply, and for all replies of a pipeline together."""
 
-    pipeline_commands: int = 1024
-    """A pipeline with this many commands takes no further work. With 1, each piece of work has its own round trip."""
-
-    pipeline_bytes: int = 4 << 20
     queue_bytes: int = 64 << 20
     """Bytes of packed requests that may wait for the node. More are refused."""
 

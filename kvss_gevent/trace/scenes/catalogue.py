@@ -21,12 +21,9 @@ def stall_key(number: int, wait_ms: int) -> bytes:
     return b"stall:%d:%d" % (wait_ms, number)
 
 
-def patient(first: int, last: int, until_ms: float, connects_ms: float = 0.0) -> tuple[SceneClient, ...]:
+def patient(first: int, last: int, until_ms: float) -> tuple[SceneClient, ...]:
     """Return clients that ask every EVERY_MS, each 3 ms after the one before."""
-    return tuple(
-        asking(number, connects_ms + 20 + 3 * (number - 1), EVERY_MS, until_ms, connects_ms=connects_ms)
-        for number in range(first, last + 1)
-    )
+    return tuple(asking(number, 20 + 3 * (number - 1), EVERY_MS, until_ms) for number in range(first, last + 1))
 
 
 def busy(ask: Ask) -> SceneClient:
