@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -137,6 +138,17 @@ def test_a_locustfile_that_is_not_found_is_wrong_usage(
         parse([str(tmp_path / name)])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"kvss load: {cause.format(tmp_path / name)}\n  Give -f")
+
+
+def test_options_in_a_pipe_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "kvss_gevent", "load", "--headless", "--config", str(tmp_path / "pipe")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"kvss load: --config {tmp_path}/pipe is not a regular file\n"
+        "  Write the options into a file, which is read several times.\n",
+    )
 
 
 class FakeRpcError(Exception):

@@ -28,6 +28,7 @@ from kvss_gevent.settings.addresses import parse_endpoint
 from kvss_gevent.wire_tools.dialogue import MAX_OPEN, Dialogue
 from kvss_gevent.wire_tools.output import Output, older
 from kvss_gevent.wire_tools.tap import Tap
+from kvss_gevent.wire_tools.tap_recorders import HEAD
 from kvss_gevent.wire_tools.tcp_frames import Way
 
 needs_tshark = pytest.mark.skipif(
@@ -298,6 +299,34 @@ def test_a_capture_into_a_pipe_is_not_renamed(tmp_path: Path) -> None:
         output.close(60)
         assert reader.read() == b"head" + b"x" * 3000
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_pipe_without_a_reader_is_waited_for_in_words_and_within_bounds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr("kvss_gevent.cli.tap.READER_S", 0.1)
+    assert main(["tap", "127.0.0.1:0", "127.0.0.1:1", "-w", str(pipe)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"kvss tap: waiting for a program that reads the pipe {pipe}, for at most 0.1 s",
+        f"kvss tap: nothing reads the pipe {pipe}",
+        f"  Start the reader first, such as wireshark -k -i {pipe}.",
+    ]
+
+
+def test_a_reader_of_the_pipe_may_come_later(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "kvss_gevent", "tap", "127.0.0.1:0", "127.0.0.1:1", "-w", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tap:
+        assert tap.stderr is not None
+        assert "waiting for a program" in tap.stderr.readline()
+        with pipe.open("rb") as reader:
+            assert reader.read(len(HEAD)) == HEAD
+            assert "listening on" in tap.stderr.readline()
+            tap.terminate()
+            assert tap.wait(20) == 0
 
 
 def test_a_conversation_with_too_many_open_requests_is_shown_no_further() -> None:

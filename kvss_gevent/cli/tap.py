@@ -1,10 +1,12 @@
 """`kvss tap`: a proxy in front of a server that shows the conversation, or records it for Wireshark."""
 
 import argparse
+import errno
 import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from kvss_gevent.protocol.errors import server_name
 from kvss_gevent.settings.addresses import Endpoint, parse_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import read_size
+from kvss_gevent.settings.named_files import LOOK_S
 
 if TYPE_CHECKING:
     from kvss_gevent.wire_tools.output import Output
@@ -38,6 +41,8 @@ handshake, the acknowledgements and the borders of segments are invented. `make 
 exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 the output is not complete, 2 wrong usage, 3 cannot listen
 """
 LEAST_BYTES = 1 << 18
+READER_S = 60.0
+"""The longest wait for the reader of a pipe: time to start Wireshark by hand."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,10 +117,27 @@ def _output(args: argparse.Namespace) -> "Output":
         return Output(sys.stdout.fileno())
     if args.file == "-":
         return Output(sys.stdout.fileno(), HEAD)
-    try:
-        return Output.to_file(Path(args.file), HEAD, args.max_size)
-    except OSError as error:
-        raise Fail(f"cannot write {args.file}: {error.strerror}", "Give another file.") from None
+    return _to_file(Path(args.file), args.max_size)
+
+
+def _to_file(path: Path, max_bytes: int) -> "Output":
+    """Open the file, or the pipe once it has a reader. Raises Fail, also if it has none for READER_S."""
+    from kvss_gevent.wire_tools.output import Output
+    from kvss_gevent.wire_tools.tap_recorders import HEAD
+
+    until_s = None
+    while True:
+        try:
+            return Output.to_file(path, HEAD, max_bytes)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not path.is_fifo():
+                raise Fail(f"cannot write {path}: {error.strerror}", "Give another file.") from None
+        if until_s is None:
+            until_s = time.monotonic() + READER_S
+            _tell(f"waiting for a program that reads the pipe {path}, for at most {READER_S:g} s")
+        if time.monotonic() >= until_s:
+            raise Fail(f"nothing reads the pipe {path}", f"Start the reader first, such as wireshark -k -i {path}.")
+        time.sleep(LOOK_S)
 
 
 def _exit_code(output: "Output") -> int:

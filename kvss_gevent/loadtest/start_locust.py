@@ -6,8 +6,9 @@ Locust is imported before all other modules, because it patches modules when it 
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 
 def main() -> None:
@@ -21,7 +22,9 @@ def main() -> None:
         from kvss_gevent.settings.streams import OutputLost, prepare
 
         prepare()
-        argument_parser.LocustArgumentParser.exit = _leave
+        parser = argument_parser.LocustArgumentParser
+        parser.exit = _leave
+        argument_parser.LocustArgumentParser = partial(parser, config_file_open_func=_config_file)  # type: ignore[misc]
         parse = argument_parser.parse_locustfile_paths
         argument_parser.parse_locustfile_paths = _checked(parse)  # type: ignore[assignment]
         logging.getLogger("locust.main").addFilter(_refuse_unknown)
@@ -46,6 +49,14 @@ def _leave(parser: Any, status: int = 0, message: str | None = None) -> NoReturn
         cause, _, remedy = str(message).strip().removeprefix(f"{parser.prog}: error: ").partition("\n")
         _refuse(cause, remedy or HELP_SAYS)
     sys.exit(status)
+
+
+def _config_file(name: str) -> TextIO:
+    """Open a file of --config for Locust, which reads it several times: a pipe has its text only once, or never."""
+    path = Path(name)
+    if path.exists() and not path.is_file():
+        _refuse(f"--config {name} is not a regular file", "Write the options into a file, which is read several times.")
+    return path.open()
 
 
 def _checked(parse: Callable[[list[str]], list[str]]) -> Callable[[list[str]], list[str]]:

@@ -35,7 +35,7 @@ class Output:
 
     @classmethod
     def to_file(cls, path: Path, head: bytes, max_bytes: int) -> "Output":
-        """Write to a new file, or to the pipe or device that is there. Raises OSError if it cannot be created."""
+        """Write to a new file, or to a pipe or device. Raises OSError, with ENXIO for a pipe without a reader."""
         fd = _create(path)
         # A device would be renamed, and a regular file would take its place.
         return cls(fd, head, path, max_bytes if stat.S_ISREG(os.fstat(fd).st_mode) else 0)
@@ -103,4 +103,7 @@ def older(path: Path) -> Path:
 
 
 def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Without O_NONBLOCK, opening a pipe waits for its reader; with it, ENXIO tells that there is none.
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o600)
+    os.set_blocking(fd, True)
+    return fd
