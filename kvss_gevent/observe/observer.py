@@ -5,7 +5,7 @@ import os
 import time
 from array import array
 from collections.abc import Collection, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import gevent
 
@@ -105,9 +105,9 @@ class Observer:
         if client is not None:
             self.slow_log.on_store(client, batch, began_ns, ended_ns)
 
-    def watched(self, lab: Lab) -> Lab:
-        """Return the laboratory's commands, which then report to the slow log."""
-        return cast("Lab", WatchedLab(lab, self.slow_log))
+    def watched_lab(self) -> Lab:
+        """Return the laboratory's commands, which report to the slow log."""
+        return WatchedLab(self.slow_log)
 
     def start(self, service: Service, *, may_wait: bool) -> None:
         """Start to observe connections and the loop. A worker goes on where the one before it has ended.
@@ -237,16 +237,17 @@ class Observer:
         self.row[name] = max(self._begun[name] + value, self.row[name])
 
 
-class WatchedLab:
+class WatchedLab(Lab):
     """The laboratory's commands, which report to the slow log."""
 
-    def __init__(self, lab: Lab, slow_log: SlowLog) -> None:
-        self._lab, self._slow_log = lab, slow_log
+    def __init__(self, slow_log: SlowLog) -> None:
+        super().__init__()
+        self._slow_log = slow_log
 
     def run(self, line: bytes) -> bytes | None:
         """Run a request line and return its reply line; None if it is not a well-formed lab command."""
         began_ns = time.monotonic_ns()
-        reply = self._lab.run(line)
+        reply = super().run(line)
         if reply is not None:
             self._slow_log.on_lab(began_ns, time.monotonic_ns(), line)
         return reply

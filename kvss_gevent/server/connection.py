@@ -67,7 +67,7 @@ class Connection:
         self.line: object | None = None
         self.line_since_s = 0.0
         self.quiet_since_s = 0.0
-        self.wake: Callable[[], object] | None = None
+        self.wake: Callable[..., object] | None = None
         """Wakes the greenlet that waits for the socket; None while the connection hibernates, without a greenlet."""
         self.rests = False
         """The greenlet is to end if there is nothing to read. The connection stays open."""

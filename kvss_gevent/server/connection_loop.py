@@ -2,10 +2,11 @@
 
 The usual loop of `socket.recv` and `sendall` costs twice the CPU for a request: each wait tries, fails, makes a Waiter,
 and starts and stops a watcher. Here each connection keeps one watcher, which is started once with the greenlet's own
-switch. The event loop wakes the greenlet. The greenlet makes one recv and one send, and goes back to the event loop.
-This needs three rules. The watcher is stopped before the greenlet waits for anything else; otherwise the wrong event
-would wake it. Only the greenlet that owns a socket closes it, and it closes the watcher first. To end a connection from
-outside, the socket is shut down: its greenlet then reads the end of the stream.
+switch. The event loop wakes the greenlet. The greenlet makes one recv, leaves its reply to the outbox or makes one
+send, and goes back to the event loop. This needs three rules. The watcher is stopped before the greenlet waits for
+anything else; otherwise the wrong event would wake it. Only the greenlet that owns a socket closes it, and it closes
+the watcher first. To end a connection from outside, the socket is shut down: its greenlet then reads the end of the
+stream.
 """
 
 import logging
@@ -23,6 +24,7 @@ from kvss_gevent.observe.timing import NEVER_ON, Call
 from kvss_gevent.protocol.wire import PUT_PREFIX
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection, as_lines_bytes, held_input
+from kvss_gevent.server.outbox import LARGEST_REPLY_BYTES, Outbox
 from kvss_gevent.server.rare_log import RareLog
 from kvss_gevent.server.transport import PlainClientError, TlsError
 from kvss_gevent.settings.config import Config
@@ -69,6 +71,9 @@ class ConnectionLoop:
         self._strangers = RareLog(STRANGERS_LOG_INTERVAL_S)
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
+        self._outbox = Outbox(self._loop)
+        if service.lab:
+            service.lab.apart = self._outbox
 
     def converse(self, connection: Connection, readable: Any = None) -> None:
         """Run the greenlet of one connection, until the connection ends or hibernates."""
@@ -101,6 +106,10 @@ class ConnectionLoop:
                 readable.close()
                 self._on_end(connection, reason)
 
+    def close(self) -> None:
+        """Stop collecting replies, when all connections have ended."""
+        self._outbox.close()
+
     def hibernate(self, connection: Connection) -> None:
         """Let a quiet connection give up its greenlet soon. Its next byte gives it another one."""
         self._loop.run_callback(self._rest, connection)
@@ -117,7 +126,7 @@ class ConnectionLoop:
         readable.stop()
         greenlet(self.converse, gevent.get_hub()).switch(connection, readable)
 
-    def _talk(  # noqa: PLR0912 - one loop: a call for each step would cost more than the step
+    def _talk(  # noqa: PLR0912, PLR0915 - one loop: a call for each step would cost more than the step
         self, connection: Connection, readable: Any
     ) -> bool:
         """Receive, answer and send until one side is done or the connection is to hibernate; return whether it is.
@@ -138,10 +147,16 @@ class ConnectionLoop:
         readable.start(wake)
         connection.wake = wake
         room = SMALL_RECV_BYTES
+        collect = self._outbox.put
+        # Replies of a store that makes greenlets wait come together anyhow, when it answers a batch.
+        collected_bytes = 0 if self._service.may_wait else LARGEST_REPLY_BYTES
         while True:  # with its condition here, CPython 3.11 would make the loop fast only after seven other connections
             if session.closed:
                 break
-            switch_to_hub()
+            unsent = switch_to_hub()
+            if unsent:
+                self._send_rest(connection, readable, wake, *unsent)
+                continue
             try:
                 data = recv(room)
             except BlockingIOError:
@@ -168,13 +183,18 @@ class ConnectionLoop:
                     room = min(room * 12, largest_bytes)
                 self._memory.note(connection, held_input(session))
             if reply:
+                if len(reply) <= collected_bytes and not session.more and not session.closed:
+                    collect(connection, send, reply)
+                    continue
+                self._outbox.send()
                 try:
                     sent = send(reply)
                 except BlockingIOError:
                     sent = 0
                 if sent != len(reply) or session.more:
-                    lines_bytes = as_lines_bytes(data) if session.more else 0
-                    self._send_rest(connection, readable, wake, reply, sent, lines_bytes)
+                    self._send_rest(
+                        connection, readable, wake, reply, sent, as_lines_bytes(data) if session.more else 0
+                    )
         return False
 
     def _observed(self, connection: Connection, call: Call) -> Call:
@@ -197,11 +217,11 @@ class ConnectionLoop:
                 readable.start(wake)
             return reply
 
-        def wake() -> None:
+        def wake(*rest: Any) -> None:
             if connection.sending:
                 readable.stop()
             else:
-                switch()
+                switch(*rest)
 
         return receive, wake
 
@@ -212,7 +232,7 @@ class ConnectionLoop:
         wake: Callable[[], Any],
         reply: bytes,
         sent: int,
-        lines_bytes: int,
+        lines_bytes: int = 0,
     ) -> None:
         """Send the bytes that the kernel did not take, and the replies to waiting requests. Others run meanwhile.
 

@@ -246,7 +246,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
     protection: Protection,
     observer: Observer | None,
 ) -> Service:
-    lab = Lab() if config.lab else None
+    watched_or_not = observer.watched_lab if observer else Lab
     return Service(
         for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
         _limits(config),
@@ -254,7 +254,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
         stats_format=config.stats_format,
         stats=worker.counters if worker else None,
         colleagues=worker.colleagues if worker else (),
-        lab=observer.watched(lab) if lab and observer else lab,
+        lab=watched_or_not() if config.lab else None,
         converse=recorder.converse if recorder else outside.converse,
         login=protection.open if protection.authenticator else None,
         tally=observer,

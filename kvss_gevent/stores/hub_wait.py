@@ -5,7 +5,6 @@ After each return a waiting greenlet must check its condition again: it may have
 """
 
 from collections.abc import Callable
-from types import MethodType
 from typing import Any
 
 from gevent.hub import get_hub
@@ -17,7 +16,8 @@ def hub_switch() -> Callable[[], Any]:
 
     Hub.switch would first look for a hook on the current greenlet. A raw greenlet has none.
     """
-    return MethodType(Greenlet.switch, get_hub())
+    switch: Callable[[], Any] = Greenlet.switch.__get__(get_hub())
+    return switch
 
 
 class Wait:
