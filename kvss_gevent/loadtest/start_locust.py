@@ -24,7 +24,8 @@ def main() -> None:
         prepare()
         parser = argument_parser.LocustArgumentParser
         parser.exit = _leave
-        argument_parser.LocustArgumentParser = partial(parser, config_file_open_func=_config_file)  # type: ignore[misc]
+        checked = partial(parser, config_file_open_func=_config_file)
+        argument_parser.LocustArgumentParser = checked  # type: ignore[assignment,misc]
         parse = argument_parser.parse_locustfile_paths
         argument_parser.parse_locustfile_paths = _checked(parse)  # type: ignore[assignment]
         logging.getLogger("locust.main").addFilter(_refuse_unknown)
