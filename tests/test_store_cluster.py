@@ -2,14 +2,17 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+import reference_server
 import valkey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reference_server import State
 from store_calls import apply, results
 from valkeys import Valkey, need_server, running, wait_until
 
@@ -132,6 +135,20 @@ def test_what_another_program_stored_and_kv_cannot_carry_is_500(
         assert isinstance(replies[0], StoreError)
         assert replies[1] is None
     assert apply(store, [put(b"k", b"fine"), get(b"k")], LIMIT) == [False, b"fine"]
+
+
+@pytest.mark.parametrize("reply", [b":7\r\n", b"*1\r\n$1\r\na\r\n", b":0\r\n", b"$1\r\na\r\n"], ids=repr)
+def test_a_reply_of_another_type_is_500_in_plain_words(reply: bytes) -> None:
+    def converse(sock: socket.socket, _: State) -> None:
+        while sock.recv(1 << 16):
+            sock.sendall(reply)
+
+    verb = Verb.TTL if reply.startswith(b"$") else Verb.GET
+    with reference_server.running(converse) as port:
+        store = RemoteStore([("127.0.0.1", port)])
+        with pytest.raises(StoreError, match="a reply has another type than Valkey and Redis give"):
+            store.apply([(verb, b"k", b"")], LIMIT)
+        store.close()
 
 
 def test_keys_and_values_are_bytes(store: RemoteStore) -> None:

@@ -30,6 +30,8 @@ NO_KEY, NO_DEADLINE = -2, -1
 MOVED_BETWEEN = "a key moved between two commands of a batch: their order cannot be kept"
 
 
+FOREIGN = "a reply has another type than Valkey and Redis give to this command: is it one of them?"
+
 OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
 NOT_FOUND, SERVER_ERROR = LINE[Status.NOT_FOUND], LINE[Status.SERVER_ERROR]
 
@@ -73,12 +75,14 @@ def command_of_expiry(verb: int, key: bytes, value: bytes) -> RawCommand:
 
 
 def reply_of_expiry(verb: int, reply: Reply) -> bytes:
-    """Return the reply line for what a server answered to command_of_expiry."""
+    """Return the reply line for what a server answered to command_of_expiry. Raises StoreError."""
     if verb == PUTEX:
         return CREATED if reply is None else OK
     if verb == EXPIRE:
         return OK if reply == 1 else NOT_FOUND
     if verb == TTL:
+        if type(reply) is not int:
+            raise StoreError(FOREIGN)
         if reply == NO_KEY:
             return NOT_FOUND
         return b"200 OK %d\n" % (-1 if reply == NO_DEADLINE else max(-(-reply // 1000), 1))
@@ -236,5 +240,7 @@ class BatchRun:
                 cut = len(replies)
             if type(reply) is bytes:
                 fetched += len(reply)
+            elif reply is not None and reply is not TOO_MUCH:
+                raise StoreError(FOREIGN)
             replies.append(b"" if reply is TOO_MUCH else reply_to_get(reply))
         return replies if cut is None else replies[:cut]
