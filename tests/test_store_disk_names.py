@@ -11,8 +11,10 @@ import pytest
 from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.open import open_store
 
 HOLDER = """
 import sys
@@ -135,3 +137,9 @@ def test_a_name_that_no_file_can_have_is_refused_in_one_line(tmp_path: Path, nam
 def test_a_link_to_itself_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert refusal(tmp_path / name).remedy
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_plain_words_and_leaves_no_files(tmp_path: Path) -> None:
+    with pytest.raises(CannotOpen, match="is not text in UTF-8"):
+        open_store(Config(store=f"disk:{tmp_path}/a\udcff"))
+    assert not list(tmp_path.iterdir())

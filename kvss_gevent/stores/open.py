@@ -30,6 +30,10 @@ def open_store(config: Config) -> Store:
 def opener(url: str) -> Callable[[str, Config], Store]:
     """Return what opens the store of a URL. Raises CannotOpen, also where a package for it is not installed."""
     refuse_password(url)
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise CannotOpen(f"the store {url!r} is not text in UTF-8", "Give it another name.", usage=True) from None
     scheme, colon, _ = url.partition(":")
     if not colon or scheme not in OPENERS:
         raise CannotOpen(f"there is no store {url!r}", f"Give {STORE_FORMS}.", usage=True)
