@@ -9,9 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from load_runs import ROOT, environment, free_port
+from load_runs import ROOT, environment
 
 from kvss_gevent.loadtest.load_options import Options, flag
+from kvss_gevent.measure.launch import free_port
 
 pytestmark = pytest.mark.server
 
@@ -50,7 +51,7 @@ def test_an_example_prints_what_the_page_shows(
 ) -> None:
     [mine] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mine.py").write_text(mine)
-    master = free_port()
+    master = str(free_port())
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = command.replace("mine.py", str(tmp_path / "mine.py")).replace(":5050", f":{served['PORT']}")
     command = command.replace("--processes", f"--master-bind-port {master} --master-port {master} --processes")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from valkeys import Valkey, free_port, need_server, running, valkey, wait_until
+from valkeys import Valkey, need_server, running, valkey, wait_until
 
 from kvss_gevent.cli import main
+from kvss_gevent.measure.launch import free_port
 from kvss_gevent.protocol.wire import GET, PUT
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen, Store, StoreError

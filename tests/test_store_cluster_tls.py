@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from store_calls import apply
-from valkeys import Valkey, form_cluster, free_port, wait_until
+from valkeys import Valkey, form_cluster, wait_until
 
 from kvss_gevent.cli import main
+from kvss_gevent.measure.launch import free_port
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Command, StoreError

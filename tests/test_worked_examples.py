@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from load_runs import free_port
 from serving import patient, without_stop_line
+
+from kvss_gevent.measure.launch import free_port
 
 ROOT = Path(__file__).parent.parent
 STEP = re.compile(r"(Save this as|Change)\s`([^`]+)`(?:(?!```).)*?```\w+\n(.*?)^```|```console\n(.*?)^```", re.M | re.S)
