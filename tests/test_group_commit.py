@@ -39,6 +39,9 @@ class Gated:
     def has_ended(self) -> bool:
         return False
 
+    def on_one_thread(self) -> ReplyTable:
+        return self.replies
+
     def transact(self, jobs: Sequence[Job]) -> list[Any]:
         self.transactions.append(len(jobs))
         self.threads.add(threading.get_ident())

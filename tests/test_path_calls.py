@@ -9,7 +9,7 @@ MOST = {
     "memory GET miss": (3, 1),
     "memory PUT": (1, 0),
     "memory DEL": (3, 1),
-    "disk GET": (7, 3),
+    "disk GET": (2, 1),
     "disk PUT": (13, 5),
     "cluster GET": (18, 8),
     "cluster PUT": (25, 11),

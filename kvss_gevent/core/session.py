@@ -38,6 +38,9 @@ CR, SPACE = 13, 32
 """Numbers, not bytes: `CR in data` is then one memchr; for bytes Python first tries to make a number of them."""
 
 LEAST_VALUE_BYTES = len(b"v\n")
+WAITS = b""
+"""In the place of a reply that the store has not given yet."""
+
 NO_VERB = 0
 """What the loop has of a line that is no plain GET, PUT or DEL."""
 
@@ -64,6 +67,7 @@ class Session:
         "_begun",
         "_look_up",
         "_pipelines",
+        "_renew",
         "_server",
         "_waiting",
         "closed",
@@ -76,6 +80,7 @@ class Session:
     def __init__(self, server: Shared) -> None:
         self._server = server
         self._look_up: LookUp = server.store.replies.get
+        self._renew = server.store.replies.renew
         self._waiting: Sequence[bytes] = ()
         self._begun = False
         self._pipelines = False
@@ -93,7 +98,7 @@ class Session:
         if self.partial is None and not self.more:
             if len(data) <= LONGEST_HIT_BYTES:
                 reply = self._look_up(data)
-                if reply is not None:
+                if reply is not None and (self._renew is None or self._renew()):
                     self._begun = True
                     self._server.stats.commands += 1
                     return reply
@@ -132,11 +137,15 @@ class Session:
                                 return put(request, reply)
                             except Exception as fault:
                                 return self._server.fault_reply(fault)
+                    if len(data) > LONGEST_HIT_BYTES and self._renew is not None:
+                        self._renew()  # any other line is not in the table
                     return self._answer((data,), self._server.limits.reply_bytes)[0]
         return self._receive_lines(data)
 
     def _receive_lines(self, data: bytes) -> bytes:
         """Take bytes as they arrived, of any kind; see receive."""
+        if self._renew is not None:
+            self._renew()
         plain = data.isascii() and CR not in data and 0 < len(data) <= self._server.limits.line_bytes
         lines = BytesIO(data).readlines()
         self._pipelines = len(lines) > 1
@@ -152,10 +161,11 @@ class Session:
         if self.partial is not None or self.more or len(data) > LONGEST_HIT_BYTES:
             return None
         reply = self._look_up(data)
-        if reply is not None:
-            self.quiet = False
-            self._begun = True
-            self._server.stats.commands += 1
+        if reply is None or (self._renew is not None and not self._renew()):
+            return None
+        self.quiet = False
+        self._begun = True
+        self._server.stats.commands += 1
         return reply
 
     def proceed(self) -> bytes:
@@ -202,6 +212,7 @@ class Session:
             large_bytes = left_bytes // len(lines)
         replies: list[bytes] = []
         batch: list[Command] = []
+        hidden: dict[bytes, bytes] = {}
         verb: int
         puts = dels = 0
         for line in lines:
@@ -251,20 +262,29 @@ class Session:
                     stats.others += 1
                 else:
                     # STATS counts keys and requests, so all requests before it run first.
-                    waiting, batch = batch, []
-                    left_bytes = self._apply(waiting, replies, left_bytes)
                     stats.puts += puts
                     stats.dels += dels
                     puts = dels = 0
-                    if left_bytes < 0:
-                        break
+                    if batch:
+                        asked = len(replies)
+                        self._apply(batch, hidden, replies, left_bytes)
+                        batch = []
+                        if len(replies) < asked or sum(map(len, replies)) > left_bytes:
+                            break
                     reply = self._other(verb, line, len(replies))
                     replies.append(reply)
                     if self.closed or len(reply) > large_bytes or reply.startswith(OK_PREFIX):
                         break
                     continue
             if run is None:
+                if verb is not GET and table:
+                    # Later GETs of this key must wait, too. Until the batch runs, nobody else looks anything up.
+                    request = GET_LINE % key
+                    old = table.pop(request, None)
+                    if old is not None:
+                        hidden[request] = old
                 batch.append((verb, key, value))
+                replies.append(WAITS)
                 continue
             try:
                 replies.append(run(verb, key, value))
@@ -273,7 +293,7 @@ class Session:
             if table.largest_bytes > large_bytes:
                 break
         if batch:
-            self._apply(batch, replies, left_bytes)
+            self._apply(batch, hidden, replies, left_bytes)
         if puts:
             stats.puts += puts
         if dels:
@@ -281,19 +301,30 @@ class Session:
         stats.commands += len(replies)
         return replies
 
-    def _apply(self, batch: Sequence[Command], replies: list[bytes], left_bytes: int) -> int:
-        """Run a batch and append its replies; return what is left of left_bytes, below 0 where the store stopped."""
-        if not batch:
-            return left_bytes
+    def _apply(
+        self, batch: Sequence[Command], hidden: dict[bytes, bytes], replies: list[bytes], left_bytes: int
+    ) -> None:
+        """Run a batch and put its replies in their places; drop the replies behind where the store stopped.
+
+        hidden: what was taken out of the table, so that only the batch answers for these keys. It goes back.
+        """
         server = self._server
+        if hidden:
+            server.store.replies.update(hidden)
+            hidden.clear()
+        if len(replies) > len(batch):
+            left_bytes -= sum(map(len, replies))
         try:
             answers = server.store.apply(batch, left_bytes)
         except Exception as fault:
             answers = [server.fault_reply(fault)] * len(batch)
-        replies += answers
-        left_bytes -= sum(map(len, answers))
-        if len(answers) == len(batch):
-            return left_bytes
+        if len(replies) == len(batch):
+            replies[:] = answers
+        else:
+            given = iter(answers)
+            replies[:] = [reply or next(given, WAITS) for reply in replies]
+            if len(answers) < len(batch):
+                del replies[replies.index(WAITS) :]
         for verb, _, _ in batch[len(answers) :]:
             if verb is PUT:
                 server.stats.puts -= 1
@@ -301,7 +332,6 @@ class Session:
                 server.stats.dels -= 1
             elif verb is not GET:
                 server.stats.others -= 1
-        return -1
 
     def _other(self, verb: int, line: bytes, answered: int) -> bytes:
         """Return the reply to a line that needs no store; `answered` lines of this slice come before it."""

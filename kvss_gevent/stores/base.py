@@ -34,14 +34,17 @@ class CannotOpen(Fail):
 class ReplyTable(dict[bytes, bytes]):
     """From whole request lines `KV/1.0 GET key` to whole reply lines `200 OK value`, line feeds included.
 
-    largest_bytes: the length of the longest reply that was ever in it, or more.
+    largest_bytes: the length of the longest reply that was ever in it, or more. renew: empties the table if another
+    process has written, and returns whether none has; None if nobody else writes. A reply counts only if `renew` was
+    called after its request had arrived.
     """
 
-    __slots__ = ("largest_bytes",)
+    __slots__ = ("largest_bytes", "renew")
 
-    def __init__(self) -> None:
+    def __init__(self, renew: "Callable[[], bool] | None" = None) -> None:
         super().__init__()
         self.largest_bytes = 1
+        self.renew = renew
 
 
 Run = Callable[[int, bytes, bytes], bytes]
@@ -56,9 +59,11 @@ class Store(Protocol):
     """The keys and values that all sessions of a server share."""
 
     replies: ReplyTable
-    """Replies that are found without asking the store. Always empty if the store is not this process's own memory.
+    """Replies that are found without asking the store. They are never older than the requests that find them.
 
-    The table is the store itself and not a copy, so the two cannot differ.
+    For a store in this process's memory the table is the store itself. Another store may keep copies in it of what is
+    committed, if all its calls are on one thread. Where its writes have to wait, a session may look up no key that the
+    session has a write waiting for.
     """
 
     @property

@@ -21,7 +21,7 @@ from kvss_gevent.protocol.wire import DEL, PUT, READING_VERBS
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError, writes
 from kvss_gevent.stores.disk.data_file import MARKER_KEY
-from kvss_gevent.stores.disk.deadlines import CREATED, OK, Clock, wall_clock_ms
+from kvss_gevent.stores.disk.deadlines import CREATED, NO_CONTENT, OK, Clock, wall_clock_ms
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
 from kvss_gevent.stores.disk.environment import TRIES, DiskEnvironment
 from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
@@ -72,7 +72,8 @@ class DiskStore:
         self._sync = sync
         self.expired_keys = 0
         """How many keys have ended at their deadline and been replaced or deleted, by this process."""
-        self._recent = RecentReplies()
+        self._recent = RecentReplies(self.environment)
+        self._on_one_thread = False
         self._refusing = False
         self._refused_logged_s = float("-inf")
 
@@ -85,6 +86,11 @@ class DiskStore:
     def identity(self) -> tuple[int, int]:
         """Device and inode of the open file."""
         return self.environment.identity
+
+    def on_one_thread(self) -> ReplyTable:
+        """Return the remembered replies, for a caller whose calls of this store are all on one thread from now on."""
+        self._on_one_thread = True
+        return self._recent.table
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order, those that write in a transaction; see Store. Waits for the disk."""
@@ -100,12 +106,13 @@ class DiskStore:
         if not environment.unreadable and reading.acquire(False):
             try:
                 with environment.handle.begin() as txn:
-                    return run(txn, environment.deadlines, batch, limit_bytes)
+                    recent = self._recent.at(txn.id()) if self._on_one_thread else {}
+                    return run(txn, environment.deadlines, batch, limit_bytes, recent)
             except lmdb.Error:
                 pass
             finally:
                 reading.release()
-        return environment.look(lambda txn: run(txn, environment.deadlines, batch, limit_bytes))
+        return environment.look(lambda txn: run(txn, environment.deadlines, batch, limit_bytes, {}))
 
     def transact(self, jobs: Sequence[Job], tries: int = TRIES) -> list[list[bytes]]:
         """Run jobs, each a batch with its limit_bytes, in order and in one transaction; return the replies of each.
@@ -175,17 +182,20 @@ class DiskStore:
     def _commit(self, jobs: Sequence[Job]) -> list[list[bytes]]:
         environment = self.environment
         deadlines = environment.deadlines
+        recent = self._recent
         try:
             with environment.handle.begin(write=True) as txn:
                 number = txn.id()
-                recent = self._recent.inside(txn)
+                table = recent.table if recent.as_of == number - 1 else recent.at(number - 1)
+                recent.as_of = None
                 deadlines.in_use = txn.stat(deadlines.index)["entries"] > 0
                 deadlines.forgotten = 0
-                wrote = False
+                wrote = deleted = False
                 replies = []
                 for batch, limit_bytes in jobs:
-                    answers = run(txn, deadlines, batch, limit_bytes, recent)
+                    answers = run(txn, deadlines, batch, limit_bytes, table)
                     wrote = wrote or OK in answers or CREATED in answers  # no reply to a GET is one of these
+                    deleted = deleted or NO_CONTENT in answers
                     replies.append(answers)
                 stat = txn.stat()
                 used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
@@ -204,6 +214,8 @@ class DiskStore:
                             deadlines.reclaim(inner, RECLAIMED_KEYS, most_s)
                     except lmdb.MapFullError:
                         deadlines.forgotten = before
+            # LMDB reuses the number of a transaction that wrote nothing.
+            recent.end(number if wrote or deleted or deadlines.forgotten else number - 1)
         except lmdb.MapFullError:
             raise _NoRoom(environment.full()) from None
         except lmdb.Error as error:
@@ -213,9 +225,10 @@ class DiskStore:
                 raise
             environment.hold_still()
             raise _NoRoom(environment.full()) from None
+        finally:
+            if recent.as_of is None:
+                recent.forget()
         self.expired_keys += deadlines.forgotten
-        if wrote:
-            self._recent.as_of = number
         environment.unsynced = True
         return replies
 

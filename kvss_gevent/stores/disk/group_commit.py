@@ -42,6 +42,10 @@ class TransactionStore(Store, Protocol):
         """Run jobs in one transaction and return the replies of each."""
         ...
 
+    def on_one_thread(self) -> ReplyTable:
+        """Return the replies that the store remembers, for a caller whose calls are all on one thread from now on."""
+        ...
+
     def has_ended(self) -> bool:
         """Tell whether a transaction would delete keys that have ended; must not wait."""
         ...
@@ -74,7 +78,7 @@ class GroupCommit:
     ) -> None:
         # Without a thread a wait ends within the round of the event loop in which it began.
         self.blocks = on_thread
-        self.replies = ReplyTable()
+        self.replies = ReplyTable() if on_thread else store.on_one_thread()
         self._store = store
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()

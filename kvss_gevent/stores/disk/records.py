@@ -1,12 +1,11 @@
-"""Runs commands inside one LMDB transaction; the form of a record."""
+"""Runs commands inside one LMDB transaction; the form of a record; the replies that are remembered."""
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kvss_gevent.protocol.wire import DEL, GET, LINE, OK_PREFIX, PUT, TTL, Status
-from kvss_gevent.stores.base import Batch
+from kvss_gevent.protocol.wire import DEL, GET, GET_LINE, LINE, OK_PREFIX, PUT, TTL, Status
+from kvss_gevent.stores.base import Batch, ReplyTable
 from kvss_gevent.stores.disk.deadlines import (
     CREATED,
     FORMAT_1,
@@ -17,6 +16,7 @@ from kvss_gevent.stores.disk.deadlines import (
     PERMANENT,
     Deadlines,
 )
+from kvss_gevent.stores.disk.environment import DiskEnvironment
 
 logger = logging.getLogger("kvss")
 
@@ -27,37 +27,33 @@ LARGE_RECORD_BYTES = 1000
 
 RECENT_REPLIES = 16384
 RECENT_REPLY_BYTES = 1024
-"""The longest reply that is remembered. All of them take 5 MiB with values of 64 bytes, and 26 MiB at most."""
-
-
-no_reply: Callable[[bytes], bytes | None] = dict[bytes, bytes]().get
+"""The longest reply that is remembered. All of them take 5 MiB with values of 64 bytes, and 28 MiB at most."""
 
 
 def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth of it
-    txn: Any, deadlines: Deadlines, batch: Batch, limit_bytes: int, recent: dict[bytes, bytes] | None = None
+    txn: Any, deadlines: Deadlines, batch: Batch, limit_bytes: int, recent: dict[bytes, bytes]
 ) -> list[bytes]:
     """Run commands in order and return their reply lines; stop early once those exceed limit_bytes.
 
-    recent: replies to GETs by key, used and kept up to date; see RecentReplies. Without it nothing is remembered.
+    recent: replies to GETs by request line, true when the transaction began. They are used and kept true.
     """
-    get = txn.get
-    known = no_reply if recent is None else recent.get
     replies: list[bytes] = []
     for verb, key, value in batch:
+        request = GET_LINE % key
         if verb == GET:
-            reply = known(key)
+            reply = recent.get(request)
             if reply is None:
-                record = get(key)
+                record = txn.get(key)
                 reply = _reply(record, deadlines)
-                if recent is not None and record and len(reply) <= RECENT_REPLY_BYTES and record.startswith(PERMANENT):
-                    recent[key] = reply
+                if record and len(reply) <= RECENT_REPLY_BYTES and record.startswith(PERMANENT):
+                    recent[request] = reply
             replies.append(reply)
             limit_bytes -= len(reply)
             if limit_bytes < 0:
                 break
         elif verb == PUT:
             record = PERMANENT + value[:-1]
-            if recent is not None and recent.pop(key, None) is not None:
+            if recent.pop(request, None) is not None:
                 # The key exists, and its record is not large. A plain put costs half of a replace.
                 txn.put(key, record)
                 replies.append(OK)
@@ -65,13 +61,12 @@ def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth
                 old = _replace(txn, key, record)
                 was_there = old is not None and (old.startswith(PERMANENT) or deadlines.replaced(txn, key, old))
                 replies.append(OK if was_there else CREATED)
-            if recent is not None and len(value) <= RECENT_REPLY_BYTES - len(OK_PREFIX):
-                recent[key] = OK_PREFIX + value
+            if len(value) <= RECENT_REPLY_BYTES - len(OK_PREFIX):
+                recent[request] = OK_PREFIX + value
         elif verb == TTL:
             replies.append(deadlines.ttl(txn, key))
         else:
-            if recent is not None:
-                recent.pop(key, None)
+            recent.pop(request, None)
             if verb != DEL:
                 replies.append(deadlines.run(txn, verb, key, value, partial(_replace, txn, key)))
             elif deadlines.in_use:
@@ -105,21 +100,45 @@ def _replace(txn: Any, key: bytes, record: bytes) -> bytes | None:
 
 
 class RecentReplies:
-    """Replies to GETs of keys that do not expire, run beside writes, by key.
+    """Replies to GETs of keys that do not expire, by request line: copies of what one transaction has left in the file.
 
-    A pipelined request that finds its reply here takes 0.34 us instead of 0.63. The replies are used only inside write
-    transactions, where nobody else can write, and only if nobody has written since: LMDB numbers its transactions. When
-    there are more than RECENT_REPLIES, all are forgotten.
+    A GET that finds its reply in the table takes as long as in memory, 3 us less than with a read transaction. LMDB
+    numbers its transactions, and the number of the last one stands in the lock file, in shared memory: one look tells
+    whether another process has written since. In a write transaction nobody else can write, and `run` keeps the table
+    true. When there are more than RECENT_REPLIES, all are forgotten.
     """
 
-    def __init__(self) -> None:
-        self._replies: dict[bytes, bytes] = {}
+    def __init__(self, environment: DiskEnvironment) -> None:
+        self._environment = environment
+        self.table = ReplyTable(self.renew)
+        self.table.largest_bytes = RECENT_REPLY_BYTES
         self.as_of: int | None = None
-        """The number of the last transaction that wrote. LMDB reuses the number of one that wrote nothing."""
+        """The number of the last transaction that the table knows; None within a write transaction, and if it is empty.
+        """
 
-    def inside(self, txn: Any) -> dict[bytes, bytes]:
-        """Return the replies that are still valid when a write transaction begins. In it, `run` keeps them valid."""
-        if self.as_of != txn.id() - 1 or len(self._replies) > RECENT_REPLIES:
-            self._replies.clear()
+    def renew(self) -> bool:
+        """Forget all if another process has written, or if the file must not be read; return whether all is true."""
+        environment = self._environment
+        mutex = environment.write_mutex
+        if mutex is None or mutex.last_commit[0] != self.as_of or environment.unreadable:
+            self.forget()
+            return False
+        return True
+
+    def at(self, number: int) -> ReplyTable:
+        """Return the replies that are true after the transaction of this number, for the begin of the next one."""
+        if self.as_of != number or len(self.table) > RECENT_REPLIES:
+            self.forget()
+            self.as_of = number
+        return self.table
+
+    def end(self, number: int) -> None:
+        """Note that a write transaction has ended, and what the number of the last commit is since."""
+        self.as_of = number
+        if len(self.table) > RECENT_REPLIES:
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget all."""
+        self.table.clear()
         self.as_of = None
-        return self._replies

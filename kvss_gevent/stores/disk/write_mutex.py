@@ -14,6 +14,8 @@ THREAD_MASK = 0x3FFFFFFF
 PLACES = (64, 128)
 """Where LMDB 0.9 has the mutex: after a head of one or two cache lines. This is right for mutexes of 40 or 48 bytes."""
 KIND_AT = 16
+LAST_COMMIT_AT = {64: 48, 128: 56}
+"""By the mutex's place: where LMDB has the number of the last transaction that was committed."""
 ROBUST_AND_SHARED = 0x90
 """What a mutex of LMDB has at KIND_AT with the GNU C library on 64-bit Linux."""
 
@@ -30,9 +32,12 @@ class WriteMutex:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, 2 * PLACES[-1], prot=mmap.PROT_READ)
         self._words = memoryview(self._map).cast("I")
+        self._longs = memoryview(self._map).cast("Q")
         place = next((at for at in PLACES if self._words[(at + KIND_AT) // 4] == ROBUST_AND_SHARED), None)
         self.word: Sequence[int] = self._words[place // 4 :] if place else (0,)
         """Its first element is 0 while nobody holds the mutex."""
+        self.last_commit: Sequence[int] = self._longs[LAST_COMMIT_AT[place] // 8 :] if place else (0,)
+        """Its first element is what a read transaction would have for its number; 0 if that is not known."""
         self._stuck: tuple[int, int] | None = None
 
     def is_stuck(self, last_commit: Callable[[], int], held_s: float) -> bool:
@@ -61,6 +66,7 @@ class WriteMutex:
 
     def close(self) -> None:
         """Close the map of the lock file."""
-        self.word = (0,)
+        self.word = self.last_commit = (0,)
         self._words.release()
+        self._longs.release()
         self._map.close()

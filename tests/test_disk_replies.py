@@ -1,0 +1,222 @@
+"""Sessions on the disk store answer GETs from the replies that it remembers: in order, and never from an old state."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gevent
+import lmdb
+import pytest
+from test_store_records import OTHER, commands
+
+from kvss_gevent.core.conversation import Conversation, Limits
+from kvss_gevent.core.service import Service
+from kvss_gevent.stores.base import Store
+from kvss_gevent.stores.disk import records
+from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.group_commit import with_group_commit
+from kvss_gevent.stores.memory import MemoryStore
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data.kv"
+
+
+@pytest.fixture
+def disk(path: Path) -> DiskStore:
+    return DiskStore(path, sync="none", max_bytes=4 << 20)
+
+
+@pytest.fixture
+def store(disk: DiskStore) -> Iterator[Store]:
+    gathered = with_group_commit(disk, on_thread=False)
+    yield gathered
+    gathered.close()
+
+
+@pytest.fixture
+def write_elsewhere(path: Path, store: Store) -> Iterator[Write]:
+    """Run request lines in another process that has the same file open."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin
+        assert other.stdout
+
+        def write(*lines: bytes) -> None:
+            assert other.stdin
+            assert other.stdout
+            batch = [(int(verb), key.decode(), value.decode()) for verb, key, value in commands(*lines)]
+            other.stdin.write(json.dumps(batch) + "\n")
+            other.stdin.flush()
+            assert other.stdout.readline()
+
+        yield write
+        other.stdin.close()
+        assert other.wait(20) == 0
+
+
+def ask(session: Conversation, packet: bytes) -> bytes:
+    """Send a packet and return all replies to it, without times of STATS."""
+
+    def whole() -> bytes:
+        replies = session.receive(packet)
+        while session.more:
+            replies += session.proceed()
+        return replies
+
+    answered: bytes = gevent.spawn(whole).get(timeout=30)
+    return re.sub(rb"uptime: [^;]*; ", b"", answered)
+
+
+def a_packet(chance: random.Random, most_lines: int) -> bytes:
+    """Return random requests for few keys, some of them of other kinds, cut off nowhere."""
+    lines = []
+    for _ in range(chance.randint(1, most_lines)):
+        key = chance.choice([b"a", b"b", b"c", b"d" * 200])
+        value = b"v%d" % chance.randrange(10**6) + b"x" * chance.choice([0, 0, 0, 2000])
+        lines.append(
+            chance.choice(
+                [
+                    b"GET %b" % key,
+                    b"GET %b" % key,
+                    b"GET %b" % key,
+                    b"PUT %b %b" % (key, value),
+                    b"DEL %b" % key,
+                    b"EXPIRE %b 1000" % key,
+                    b"PERSIST %b" % key,
+                    b"STATS",
+                    b"NONE",
+                ]
+            )
+        )
+    return b"".join(b"KV/1.0 %b\n" % line for line in lines)
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(reply_bytes=5000), Limits(slice_lines=3)], ids=str)
+def test_pipelines_are_answered_as_by_the_store_in_memory(store: Store, limits: Limits) -> None:
+    chance = random.Random(5)
+    disk, memory = Service(store, limits).open(), Service(MemoryStore(), limits).open()
+    for number in range(1500):
+        packet = a_packet(chance, 12)
+        assert ask(disk, packet) == ask(memory, packet), f"packet {number}: {packet!r}"
+
+
+def test_a_slice_that_large_replies_end_leaves_the_other_requests_for_the_next(store: Store) -> None:
+    session = Service(store, Limits(reply_bytes=20_000)).open()
+    large = b"x" * 5000
+    ask(session, b"KV/1.0 PUT small 1\nKV/1.0 PUT large %b\n" % large)
+    packet = b"KV/1.0 GET small\n" + b"KV/1.0 GET large\n" * 9 + b"KV/1.0 GET small\n"
+    assert ask(session, packet) == b"200 OK 1\n" + b"200 OK %b\n" % large * 9 + b"200 OK 1\n"
+
+
+def test_another_process_that_writes_is_seen_by_the_next_packet(store: Store, write_elsewhere: Write) -> None:
+    chance = random.Random(6)
+    session, model = Service(store).open(), Service(MemoryStore()).open()
+    for number in range(1500):
+        packet = a_packet(chance, 4).replace(b" STATS", b" GET a").replace(b"EXPIRE", b"XP").replace(b"PERSIST", b"P")
+        if chance.random() < 0.3:
+            write_elsewhere(
+                *(line for line in packet.splitlines() if b" PUT " in line or b" DEL " in line), b"KV/1.0 GET a"
+            )
+            ask(model, packet)
+        else:
+            assert ask(session, packet) == ask(model, packet), f"packet {number}: {packet!r}"
+
+
+@pytest.mark.parametrize("key", [b"a", b"k" * 300], ids=len)
+def test_a_reply_that_another_process_made_old_is_not_given(store: Store, write_elsewhere: Write, key: bytes) -> None:
+    session = Service(store).open()
+    request = b"KV/1.0 GET %b\n" % key
+    for value in (b"1", b"2", b"3"):
+        ask(session, b"KV/1.0 PUT %b old\n" % key)
+        assert ask(session, request) == b"200 OK old\n"
+        assert request in store.replies
+        write_elsewhere(b"KV/1.0 PUT %b %b" % (key, value))
+        assert ask(session, request) == b"200 OK %b\n" % value
+        assert ask(session, request + request) == b"200 OK %b\n" % value * 2
+
+
+def test_a_write_that_waits_is_seen_by_nobody_until_it_is_committed(store: Store) -> None:
+    service = Service(store)
+    writer, reader = service.open(), service.open()
+    ask(writer, b"KV/1.0 PUT a 1\n")
+    seen = []
+
+    def write() -> None:
+        seen.append(writer.receive(b"KV/1.0 PUT a 2\nKV/1.0 GET a\n"))
+
+    def read() -> None:
+        seen.append(reader.receive(b"KV/1.0 GET a\n"))
+        seen.append(reader.receive(b"KV/1.0 GET b\nKV/1.0 GET a\n"))
+
+    gevent.joinall([gevent.spawn(write), gevent.spawn(read)], timeout=30, raise_error=True)
+    assert seen == [b"200 OK 1\n", b"404 NOT_FOUND\n200 OK 1\n", b"200 OK\n200 OK 2\n"]
+    assert ask(reader, b"KV/1.0 GET a\n") == b"200 OK 2\n"
+
+
+def test_a_transaction_that_failed_is_not_remembered(
+    store: Store, disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Service(store, Limits(slice_lines=1)).open()
+    ask(session, b"KV/1.0 PUT a 1\n")
+    real = disk.environment.handle
+
+    class Failing:
+        """Fails each write transaction at its end."""
+
+        def begin(self, *, write: bool = False) -> object:
+            if not write:
+                return real.begin()
+            self.txn = real.begin(write=True)
+            return self
+
+        def __enter__(self) -> lmdb.Transaction:
+            return self.txn
+
+        def __exit__(self, *_: object) -> None:
+            self.txn.abort()
+            raise lmdb.DiskError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk.environment, "handle", Failing())
+        patch.setattr(disk.environment, "mend", lambda: None)
+        assert ask(session, b"KV/1.0 PUT a 2\nKV/1.0 GET a\n") == b"500 SERVER_ERROR\n200 OK 1\n"
+        assert ask(session, b"KV/1.0 GET a\n") == b"200 OK 1\n"
+    assert ask(session, b"KV/1.0 GET a\n") == b"200 OK 1\n"
+
+
+def test_a_file_that_must_not_be_read_is_answered_500_for_remembered_keys_too(store: Store, disk: DiskStore) -> None:
+    session = Service(store).open()
+    ask(session, b"KV/1.0 PUT a 1\n")
+    assert ask(session, b"KV/1.0 GET a\n") == b"200 OK 1\n"
+    disk.environment.lost, disk.environment.unreadable = "it was cut off", True
+    assert ask(session, b"KV/1.0 GET a\n") == b"500 SERVER_ERROR\n"
+
+
+def test_reads_alone_remember_a_bounded_number(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "RECENT_REPLIES", 10)
+    session = Service(store).open()
+    ask(session, b"".join(b"KV/1.0 PUT %d %d\n" % (number, number) for number in range(100)))
+    ask(session, b"KV/1.0 PUT large %b\n" % (b"x" * 5000))
+    for number in range(100):
+        assert ask(session, b"KV/1.0 GET %d\n" % number) == b"200 OK %d\n" % number
+        assert b"KV/1.0 GET %d\n" % number in store.replies
+        assert ask(session, b"KV/1.0 GET large\n") == b"200 OK " + b"x" * 5000 + b"\n"
+        assert len(store.replies) <= 12
+
+
+def test_deletes_and_writes_of_nothing_do_not_make_all_be_forgotten(store: Store) -> None:
+    session = Service(store).open()
+    ask(session, b"KV/1.0 PUT a 1\nKV/1.0 PUT b 1\n")
+    for packet in (b"KV/1.0 DEL b\n", b"KV/1.0 DEL none\n", b"KV/1.0 EXPIRE none 5\n", b"KV/1.0 PUT c 1\n"):
+        ask(session, packet)
+        assert ask(session, b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n"
+        assert b"KV/1.0 GET a\n" in store.replies, packet
