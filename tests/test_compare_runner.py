@@ -22,6 +22,7 @@ from kvss_gevent.compare.measuring.paced import Pace
 from kvss_gevent.compare.measuring.processors import divide
 from kvss_gevent.compare.plan import choose
 from kvss_gevent.compare.rows import ALL, Measurement, Point, Trial
+from kvss_gevent.measure.launch import kvss, launched
 
 SHORT = Profile("quick", 1, 2, 2, 0.2, 0.05)
 PLAN = choose(QUICK)
@@ -219,3 +220,10 @@ def test_what_runs_beside_a_load_does_not_begin_before_its_window_also_where_the
     time.sleep(0.5)
     (row,) = fake(monkeypatch, measure)
     assert row.point.figures == {"early": 0}
+
+
+def test_settings_in_the_environment_are_not_those_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVSS_STORE", "nonsense")
+    with launched(kvss()) as server, server.connect() as sock:
+        sock.sendall(b"KV/1.0 GET k\n")
+        assert sock.recv(100) == b"404 NOT_FOUND\n"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Final
 
 from kvss_gevent.models.processes import end_with
+from kvss_gevent.settings.variables import PREFIX
 
 START_LIMIT_S: Final = 40.0
 STOP_LIMIT_S: Final = 10.0
@@ -59,7 +60,7 @@ def launched(
 
     Without a port, the server chooses one and prints `listening on HOST:PORT` on its stdout, as all servers here do.
     With a port, it counts as listening once it accepts a connection there. processors: those it may run on; None is
-    all.
+    all. Settings in the environment, such as KVSS_STORE, are for other servers: only those in env are given.
     """
     # A file and not a pipe: a full pipe that nobody reads would stop the server.
     with tempfile.TemporaryFile("w+") as log:
@@ -68,7 +69,7 @@ def launched(
             stdout=subprocess.PIPE if port is None else log,
             stderr=log,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={**_without_settings(os.environ), **(env or {})},
             preexec_fn=_preparing(processors),  # noqa: PLW1509 - whoever starts servers has no threads yet
         )
         try:
@@ -116,6 +117,10 @@ def two_processors() -> tuple[set[int], set[int]]:
     return ({mine[0]}, {mine[1]}) if len(mine) > 1 else (set(), set())
 
 
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
+
+
 def _preparing(processors: Collection[int]) -> Callable[[], None]:
     parent = os.getpid()
 
@@ -149,7 +154,9 @@ def _accepted(process: "subprocess.Popen[str]", port: int, log: IO[str]) -> int:
 
 
 def _why(process: "subprocess.Popen[str]", log: IO[str]) -> str:
-    """Return the first line that a server logged, once it has ended."""
+    """Return the first line that a server logged, once it has ended; of a traceback, the last."""
     end(process)
     log.seek(0)
-    return log.readline().strip().removeprefix("kvss serve: ")
+    first, *others = log.read().splitlines() or [""]
+    why = others[-1] if others and first.startswith("Traceback ") else first
+    return why.strip().removeprefix("kvss serve: ")
