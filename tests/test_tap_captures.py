@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from dissecting import fields, shark
 from serving import read_lines
 from tapping import answer, finish, tapping, target
-from test_dissector import fields, shark
 
 from kvss_gevent.cli import main
 from kvss_gevent.wire_tools.output import Output, older
