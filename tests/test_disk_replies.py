@@ -11,12 +11,14 @@ from pathlib import Path
 import gevent
 import lmdb
 import pytest
-from test_store_records import OTHER, commands
+from test_store_records import OTHER
 
 from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.service import Service
+from kvss_gevent.protocol.wire import parse_request
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.disk import records
+from kvss_gevent.stores.disk.deadlines import wall_clock_ms
 from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.disk.group_commit import with_group_commit
 from kvss_gevent.stores.memory import MemoryStore
@@ -29,9 +31,23 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data.kv"
 
 
+class MovedClock:
+    """The wall clock, later_s later."""
+
+    later_s = 0
+
+    def __call__(self) -> int:
+        return wall_clock_ms() + 1000 * self.later_s
+
+
 @pytest.fixture
-def disk(path: Path) -> DiskStore:
-    return DiskStore(path, sync="none", max_bytes=4 << 20)
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture
+def disk(path: Path, clock: MovedClock) -> DiskStore:
+    return DiskStore(path, sync="none", max_bytes=4 << 20, clock=clock)
 
 
 @pytest.fixture
@@ -53,7 +69,7 @@ def write_elsewhere(path: Path, store: Store) -> Iterator[Write]:
         def write(*lines: bytes) -> None:
             assert other.stdin
             assert other.stdout
-            batch = [(int(verb), key.decode(), value.decode()) for verb, key, value in commands(*lines)]
+            batch = [(int(verb), key.decode(), f"{value.decode()}\n") for verb, key, value in map(parse_request, lines)]
             other.stdin.write(json.dumps(batch) + "\n")
             other.stdin.flush()
             assert other.stdout.readline()
@@ -220,3 +236,23 @@ def test_deletes_and_writes_of_nothing_do_not_make_all_be_forgotten(store: Store
         ask(session, packet)
         assert ask(session, b"KV/1.0 GET none\n") == b"404 NOT_FOUND\n"
         assert b"KV/1.0 GET a\n" in store.replies, packet
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+def test_a_deadline_that_another_process_has_set_does_not_end_the_value_that_follows(
+    store: Store, path: Path, write_elsewhere: Write, clock: MovedClock, read_first: bool
+) -> None:
+    session = Service(store).open()
+    ask(session, b"KV/1.0 PUT b 1\nKV/1.0 PUT b 2\n")
+    write_elsewhere(b"KV/1.0 PUTEX 1000 a old")
+    if read_first:
+        ask(session, b"KV/1.0 GET c\n")
+    assert ask(session, b"KV/1.0 DEL a\n") == b"204 NO_CONTENT\n"
+    ask(session, b"KV/1.0 PUT a new\n")
+    store.close()
+    clock.later_s = 2000
+    again = with_group_commit(DiskStore(path, sync="none", clock=clock), on_thread=False)
+    session = Service(again).open()
+    ask(session, b"KV/1.0 PUT c 1\n")  # its transaction deletes what has ended
+    assert ask(session, b"KV/1.0 GET a\n") == b"200 OK new\n"
+    again.close()

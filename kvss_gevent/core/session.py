@@ -277,7 +277,7 @@ class Session:
                         break
                     continue
             if run is None:
-                if verb is not GET and table:
+                if verb is not GET and table and len(lines) > 1:
                     # Later GETs of this key must wait, too. Until the batch runs, nobody else looks anything up.
                     request = GET_LINE % key
                     old = table.pop(request, None)

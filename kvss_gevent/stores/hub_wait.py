@@ -26,10 +26,12 @@ class Wait:
     The maker sets the attributes: an __init__ would be one more call for every write.
     """
 
-    asked: Any = None
-    greenlet: Greenlet | None = None
+    __slots__ = ("asked", "greenlet", "outcome")
+
+    asked: Any
+    greenlet: Greenlet | None
     """The greenlet that waits; None after it has stopped waiting."""
-    outcome: Any = None
+    outcome: Any
     """None until it is over."""
 
     def finish(self, outcome: Any) -> None:

@@ -43,8 +43,8 @@ def wall_clock_ms() -> int:
 class Deadlines:
     """The deadlines of one open file; clock returns milliseconds. A txn is one of the file's environment.
 
-    in_use: whether any key of the file expires, at the beginning of the transaction or since. forgotten: how many keys
-    that had ended have been replaced or deleted since it was set to 0.
+    in_use: False if it is known that no key of the file expires. forgotten: how many keys that had ended have been
+    replaced or deleted since it was set to 0.
     """
 
     def __init__(self, environment: lmdb.Environment, clock: Clock = wall_clock_ms) -> None:

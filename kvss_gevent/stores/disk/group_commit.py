@@ -116,6 +116,7 @@ class GroupCommit:
         wait = Wait()
         wait.asked = (batch, limit_bytes), size_bytes
         wait.greenlet = getcurrent()
+        wait.outcome = None
         self._waiting.append(wait)
         self._waiting_bytes += size_bytes
         if not self._scheduled and not self._running:
@@ -176,8 +177,12 @@ class GroupCommit:
         waits, self._running = self._running, []
         if self._waiting and not self._scheduled:
             self._schedule()
-        for number, wait in enumerate(waits):
-            wait.finish(StoreError(str(outcome)) if isinstance(outcome, Exception) else outcome[number])
+        if isinstance(outcome, Exception):
+            for wait in waits:
+                wait.finish(StoreError(str(outcome)))
+            return
+        for wait, replies in zip(waits, outcome, strict=True):
+            wait.finish(replies)
 
     def _give_up(self) -> None:
         """Give all waits an error, because the disk does not answer. Their writes may still take effect (rule 10)."""

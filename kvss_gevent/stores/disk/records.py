@@ -28,6 +28,7 @@ LARGE_RECORD_BYTES = 1000
 RECENT_REPLIES = 16384
 RECENT_REPLY_BYTES = 1024
 """The longest reply that is remembered. All of them take 5 MiB with values of 64 bytes, and 28 MiB at most."""
+RECENT_VALUE_BYTES = RECENT_REPLY_BYTES - len(OK_PREFIX)
 
 
 def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth of it
@@ -37,10 +38,25 @@ def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth
 
     recent: replies to GETs by request line, true when the transaction began. They are used and kept true.
     """
+    put = txn.put
     replies: list[bytes] = []
     for verb, key, value in batch:
         request = GET_LINE % key
-        if verb == GET:
+        if verb == PUT:
+            record = PERMANENT + value[:-1]
+            if request in recent:
+                # The key exists, and its record is not large. A plain put costs half of a replace.
+                put(key, record)
+                replies.append(OK)
+            else:
+                old = _replace(txn, key, record)
+                was_there = old is not None and (old.startswith(PERMANENT) or deadlines.replaced(txn, key, old))
+                replies.append(OK if was_there else CREATED)
+            if len(value) <= RECENT_VALUE_BYTES:
+                recent[request] = OK_PREFIX + value
+            else:
+                recent.pop(request, None)
+        elif verb == GET:
             reply = recent.get(request)
             if reply is None:
                 record = txn.get(key)
@@ -51,18 +67,6 @@ def run(  # noqa: PLR0912 - one loop: a call for each command would cost a tenth
             limit_bytes -= len(reply)
             if limit_bytes < 0:
                 break
-        elif verb == PUT:
-            record = PERMANENT + value[:-1]
-            if recent.pop(request, None) is not None:
-                # The key exists, and its record is not large. A plain put costs half of a replace.
-                txn.put(key, record)
-                replies.append(OK)
-            else:
-                old = _replace(txn, key, record)
-                was_there = old is not None and (old.startswith(PERMANENT) or deadlines.replaced(txn, key, old))
-                replies.append(OK if was_there else CREATED)
-            if len(value) <= RECENT_REPLY_BYTES - len(OK_PREFIX):
-                recent[request] = OK_PREFIX + value
         elif verb == TTL:
             replies.append(deadlines.ttl(txn, key))
         else:
@@ -130,6 +134,7 @@ class RecentReplies:
         if self.as_of != number or len(self.table) > RECENT_REPLIES:
             self.forget()
             self.as_of = number
+            self._environment.deadlines.in_use = True  # perhaps; the next write transaction looks
         return self.table
 
     def end(self, number: int) -> None:

@@ -73,6 +73,7 @@ class GreenletStore:
         """Call submit with `what` and a `done`, wait, and return what `done` is called with. Raises StoreError."""
         wait = Wait()
         wait.greenlet = getcurrent()
+        wait.outcome = None
 
         def done(outcome: Any) -> None:
             # The hub wakes the greenlet, not the caller of done.
