@@ -25,7 +25,6 @@ from kvss_gevent.protocol.wire import PUT_PREFIX
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection, as_lines_bytes, held_input
 from kvss_gevent.server.outbox import LARGEST_REPLY_BYTES, Outbox
-from kvss_gevent.server.rare_log import RareLog
 from kvss_gevent.server.transport import PlainClientError, TlsError
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.hub_wait import hub_switch
@@ -37,8 +36,8 @@ READ, WRITE = 1, 2
 SMALL_RECV_BYTES = 448
 """Fits Python's own small-object allocator. A larger buffer costs 0.3 us a request. It grows after it was full."""
 
-STRANGERS_LOG_INTERVAL_S = 10.0
-"""Clients of other protocols are logged at most this often."""
+STRANGERS = {"interval_s": 10.0}
+"""For the log: clients of other protocols get at most one line in so many seconds, however often they come."""
 
 PROGRESS_LOOKS = 5
 """How often a client that takes no replies is checked before --write-timeout ends it."""
@@ -68,7 +67,6 @@ class ConnectionLoop:
         self._memory = memory
         self._on_end = on_end
         self._observer = observer
-        self._strangers = RareLog(STRANGERS_LOG_INTERVAL_S)
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
         self._outbox = Outbox(self._loop)
@@ -87,14 +85,14 @@ class ConnectionLoop:
                 reason = "closed as asked"
                 if foreign := getattr(connection.session, "foreign", ""):
                     reason = f"it speaks {foreign} and not KV/1.0"
-                    self._strangers.warn("%s: %s", connection, reason)
+                    logger.warning("%s: %s", connection, reason, extra=STRANGERS)
         except DeafClientError:
             connection.reset_on_close()
             reason = f"it took no reply for {self._read_config().write_timeout_s:g} s"
         except OSError as error:
             reason = error.strerror or "connection lost"
             if isinstance(error, PlainClientError | TlsError):
-                self._strangers.warn("%s: %s", connection, reason)
+                logger.warning("%s: %s", connection, reason, extra=STRANGERS)
         except Exception:
             logger.exception("%s: an error in this server ends the connection", connection)
         finally:
