@@ -48,6 +48,6 @@ class FailingMemoryStore(MemoryStore):
         """Break."""
         raise ZeroDivisionError("planted")
 
-    def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+    def _run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Break."""
         raise ZeroDivisionError("planted")

@@ -93,7 +93,7 @@ def test_puts_and_gets_of_a_packet_are_counted_by_what_they_did() -> None:
 
 def test_a_store_that_fails_is_counted_as_500_and_noticed() -> None:
     class Broken(MemoryStore):
-        def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+        def _run(self, verb: int, key: bytes, value: bytes) -> bytes:
             raise StoreError("broken")
 
         def _put(self, request: bytes, reply: bytes) -> bytes:

@@ -86,10 +86,10 @@ class AskedStore(MemoryStore):
 
     asked = 0
 
-    def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+    def _run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Run, and count."""
         self.asked += verb is GET
-        return super().run(verb, key, value)
+        return super()._run(verb, key, value)
 
 
 def test_behind_a_packet_of_puts_gets_are_found_in_the_table() -> None:
@@ -107,9 +107,10 @@ LINES = st.sampled_from(
 )
 
 
-@given(st.lists(st.lists(LINES, min_size=1, max_size=4), max_size=6))
-def test_puts_in_one_packet_do_what_they_do_alone(packets: list[list[bytes]]) -> None:
-    pipelining, alone = (Service(MemoryStore(clock=lambda: 0), Limits(reply_bytes=1000)) for _ in range(2))
+@pytest.mark.parametrize("max_bytes", [None, 2 * ENTRY_OVERHEAD_BYTES + 120])
+@given(packets=st.lists(st.lists(LINES, min_size=1, max_size=4), max_size=6))
+def test_puts_in_one_packet_do_what_they_do_alone(max_bytes: int | None, packets: list[list[bytes]]) -> None:
+    pipelining, alone = (Service(MemoryStore(max_bytes, clock=lambda: 0), Limits(reply_bytes=1000)) for _ in range(2))
     session, other = pipelining.open(), alone.open()
     for packet in packets:
         requests = [b"KV/1.0 " + line + b"\n" for line in packet]
@@ -118,6 +119,7 @@ def test_puts_in_one_packet_do_what_they_do_alone(packets: list[list[bytes]]) ->
     assert next(stats) == next(stats)
     assert pipelining.store.replies == alone.store.replies
     assert pipelining.bare_store.used_bytes == alone.bare_store.used_bytes
+    assert max_bytes is None or pipelining.bare_store.used_bytes <= max_bytes
     assert pipelining.store.replies.largest_bytes >= max(map(len, pipelining.store.replies.values()), default=0)
 
 
@@ -144,6 +146,19 @@ def test_puts_of_a_packet_that_does_not_fit_into_the_memory_are_refused_one_by_o
     created, replaced, refused = b"201 CREATED\n", b"200 OK\n", b"500 SERVER_ERROR\n"
     assert session.receive(b"KV/1.0 PUT a 1\n" * 2) == created + replaced
     assert session.receive(b"".join(puts)) == created + refused + replaced
+    assert session.receive(b"KV/1.0 GET a\n") == b"200 OK 2\n"
+
+
+def test_values_that_grow_in_a_packet_do_not_exceed_the_memory() -> None:
+    store = MemoryStore(max_bytes=2 * ENTRY_OVERHEAD_BYTES + 200)
+    session = Service(store).open()
+    session.receive(b"KV/1.0 PUT a %b\nKV/1.0 PUT a 1\nKV/1.0 PUT b 1\n" % (b"x" * 100))
+    grow = [b"KV/1.0 PUT %b %b\n" % (key, b"x" * 100) for key in (b"a", b"b")]
+    shrink = b"KV/1.0 PUT a 2\n"
+    replaced, refused = b"200 OK\n", b"500 SERVER_ERROR\n"
+    assert session.receive(b"".join(grow)) == replaced + refused
+    assert store.used_bytes <= 2 * ENTRY_OVERHEAD_BYTES + 200
+    assert session.receive(grow[1] + shrink + grow[1]) == refused + replaced * 2
     assert session.receive(b"KV/1.0 GET a\n") == b"200 OK 2\n"
 
 

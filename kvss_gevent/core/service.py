@@ -113,7 +113,7 @@ class Service:
         return None
 
     def count_other(self, line: bytes, reply: bytes) -> None:
-        """Count a request that was answered without the store. line is empty for a client that speaks TLS."""
+        """Count a request that was answered without the store."""
         self.stats.others += 1
         if self._tally:
             self._tally.count_other(line, reply)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from kvss_gevent.protocol.wire import READING_VERBS
+from kvss_gevent.protocol.wire import LINE, READING_VERBS
 from kvss_gevent.settings.fail import Exit, Fail
 
 Command = tuple[int, bytes, bytes]
@@ -34,17 +34,19 @@ class CannotOpen(Fail):
 class ReplyTable(dict[bytes, bytes]):
     """From whole request lines `KV/1.0 GET key` to whole reply lines `200 OK value`, line feeds included.
 
-    largest_bytes: the length of the longest reply that was ever in it, or more. renew: empties the table if another
-    process has written, and returns whether none has; None if nobody else writes. A reply counts only if `renew` was
-    called after its request had arrived.
+    largest_bytes: the length of the longest reply that was ever in it or that has no data, or more. room_bytes: by how
+    much its entries may grow together; never below 0. renew: empties the table if another process has written, and
+    returns whether none has; None if nobody else writes. A reply counts only if `renew` was called after its request
+    had arrived.
     """
 
-    __slots__ = ("largest_bytes", "renew")
+    __slots__ = ("largest_bytes", "renew", "room_bytes")
 
-    def __init__(self, renew: "Callable[[], bool] | None" = None) -> None:
+    def __init__(self, renew: "Callable[[], bool] | None" = None, room_bytes: int = 0) -> None:
         super().__init__()
-        self.largest_bytes = 1
+        self.largest_bytes = max(map(len, LINE.values()))
         self.renew = renew
+        self.room_bytes = room_bytes
 
 
 Run = Callable[[int, bytes, bytes], bytes]
@@ -75,7 +77,8 @@ class Store(Protocol):
     def put(self) -> "Put | None":
         """Stores an entry of `replies` at once. None if the table is always empty, or if it may not be written.
 
-        A session may do itself what this does where an entry is in the table and the new reply is as long as the old.
+        A session may do itself what this does where an entry is in the table, and the new reply is not longer than
+        largest_bytes: room_bytes becomes less by as much as the new reply is longer than the old.
         """
         ...
 

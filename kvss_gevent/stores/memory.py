@@ -1,11 +1,12 @@
 """The default store: a dict in this process, lost when it ends, as in the course document."""
 
+import sys
 import time
 from collections.abc import Callable
 
 from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, GET_LINE, LINE, OK_PREFIX, PUT, PUTEX, TTL, Status
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Batch, CannotOpen, Put, ReplyTable, StoreError, split_seconds
+from kvss_gevent.stores.base import Batch, CannotOpen, Put, ReplyTable, Run, StoreError, split_seconds
 from kvss_gevent.stores.expiry import ExpiringKeys
 
 OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
@@ -35,14 +36,14 @@ class MemoryStore:
     blocks = False
 
     def __init__(self, max_bytes: int | None = None, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self.replies = ReplyTable()
-        self.used_bytes = 0
-        self._max_bytes = float("inf") if max_bytes is None else max_bytes
+        self._max_bytes = sys.maxsize if max_bytes is None else max_bytes
+        self.replies = ReplyTable(room_bytes=self._max_bytes)
         self._expiring = ExpiringKeys(self._forgotten, clock)
+        self.run: Run = self._run
         self.put: Put = self._put
-        """An attribute, because each look-up of a method makes an object, and sessions look it up for every packet."""
+        """Attributes, because each look-up of a method makes an object, and sessions look it up for every packet."""
 
-    def run(self, verb: int, key: bytes, value: bytes) -> bytes:
+    def _run(self, verb: int, key: bytes, value: bytes) -> bytes:
         """Run one command and return its reply line. Raises StoreError for a PUT for which there is no memory."""
         request = GET_LINE % key
         if verb is PUT:
@@ -58,7 +59,7 @@ class MemoryStore:
         if old is None:
             return NOT_FOUND
         del replies[request]
-        self.used_bytes -= len(request) + len(old) + ENTRY_OVERHEAD_BYTES
+        replies.room_bytes += len(request) + len(old) + ENTRY_OVERHEAD_BYTES
         return NO_CONTENT
 
     def _put(self, request: bytes, reply: bytes) -> bytes:
@@ -111,7 +112,12 @@ class MemoryStore:
             self.replies[request] = reply
 
     def _forgotten(self, entries: int, size_bytes: int) -> None:
-        self.used_bytes -= size_bytes + entries * ENTRY_OVERHEAD_BYTES
+        self.replies.room_bytes += size_bytes + entries * ENTRY_OVERHEAD_BYTES
+
+    @property
+    def used_bytes(self) -> int:
+        """What the entries take; see max_bytes."""
+        return self._max_bytes - self.replies.room_bytes
 
     @property
     def expired_keys(self) -> int:
@@ -133,12 +139,12 @@ class MemoryStore:
         return answers
 
     def _grow(self, grown_bytes: int, reply_bytes: int) -> None:
-        used_bytes = self.used_bytes + grown_bytes
-        if used_bytes > self._max_bytes and grown_bytes > 0:
+        replies = self.replies
+        if grown_bytes > replies.room_bytes:
             raise StoreError(f"the memory store is full: {self.used_bytes} of {self._max_bytes} bytes are used")
-        self.used_bytes = used_bytes
-        if reply_bytes > self.replies.largest_bytes:  # noqa: PLR1730 - a call of max costs 60 ns
-            self.replies.largest_bytes = reply_bytes
+        replies.room_bytes -= grown_bytes
+        if reply_bytes > replies.largest_bytes:  # noqa: PLR1730 - a call of max costs 60 ns
+            replies.largest_bytes = reply_bytes
 
     def count(self) -> int:
         """Return the number of keys stored. Some that ended in the last second may be among them."""
