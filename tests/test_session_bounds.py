@@ -12,7 +12,7 @@ from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.login import ReadOnlyStore
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.wire import GET
-from kvss_gevent.stores.base import Store
+from kvss_gevent.stores.base import ReplyTable, Store
 from kvss_gevent.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 
 STORES = {"table": MemoryStore, "batch": BatchStore, "batch stopping early": lambda: BatchStore(at_most=2)}
@@ -99,6 +99,38 @@ def test_behind_a_packet_of_puts_gets_are_found_in_the_table() -> None:
     for _ in range(2):
         assert session.receive(b"KV/1.0 GET k\n" * 20) == b"200 OK 1\n" * 20
     assert store.asked == 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [b"KV/1.0 GET a\n"],
+        [b"KV/1.0 GET a\r\n"],
+        [b"KV/1.0 GET a\nKV/1.0 GET a\n"],
+        [b"KV/1.0 GET a\n" * 50],
+        [b"KV/1.0 GET a\nKV/1.0 GE", b"T a\nKV/1.0 GET a\n"],
+        [b"KV/1.0 GET " + b"k" * 200 + b"\n"],
+    ],
+)
+def test_a_reply_in_the_table_counts_only_after_a_look_whether_others_have_written(
+    packets: list[bytes], begun: bool
+) -> None:
+    def renew() -> bool:
+        store.replies.clear()
+        return False
+
+    store = BatchStore()
+    service = Service(store)
+    service.open().receive(b"KV/1.0 PUT a new\nKV/1.0 PUT %b new\n" % (b"k" * 200))
+    store.replies = ReplyTable(renew)
+    session = service.open()
+    if begun:
+        session.receive(b"KV/1.0 GET none\n")
+    for packet in packets:
+        for key in (b"a", b"k" * 200):
+            store.replies[b"KV/1.0 GET %b\n" % key] = b"200 OK old\n"
+        assert session.receive(packet) == b"200 OK new\n" * packet.count(b"\n")
 
 
 LINES = st.sampled_from(

@@ -131,13 +131,13 @@ class Session:
                 except Exception as fault:
                     return server.fault_reply(fault)
             waiting = (data,)
-        if self._renew is not None and (len(waiting) > 1 or waiting[0] is not data or len(data) > LONGEST_HIT_BYTES):
-            self._renew()  # any other line is not in the table
+        if self._renew is not None and (len(waiting) > 1 or len(data) > LONGEST_HIT_BYTES):
+            self._renew()  # a short line alone has just been looked up
         run = store.run
         lines, left_bytes, until_s = waiting, limits.reply_bytes, 0.0
         replies: list[bytes] = []
         batch: list[Command] = []
-        hidden: dict[bytes, bytes] = {}
+        hidden: dict[bytes, bytes]  # made with the first command of a batch
         verb: int
         puts = dels = 0
         while True:
@@ -193,7 +193,7 @@ class Session:
                         puts = dels = 0
                         if batch:
                             asked = len(replies)
-                            self._apply(batch, hidden, replies, left_bytes)
+                            self._apply(batch, hidden, replies, left_bytes)  # noqa: F821 - made below
                             batch = []
                             if len(replies) < asked or sum(map(len, replies)) > left_bytes:
                                 break
@@ -203,6 +203,8 @@ class Session:
                             break
                         continue
                 if run is None:
+                    if not batch:
+                        hidden = {}
                     if verb is not GET and table and len(lines) > 1:
                         # Later GETs of this key must wait, too. Until the batch runs, nobody else looks anything up.
                         request = GET_LINE % key
@@ -255,6 +257,8 @@ class Session:
         self._waiting = ()
         self.more = False
         self._look_up = self._server.store.replies.get if self.partial is None else no_table
+        if self._renew is not None:
+            self._renew()
         return waiting
 
     def reply_in_table(self, data: bytes) -> bytes | None:
@@ -283,7 +287,6 @@ class Session:
         server = self._server
         if hidden:
             server.store.replies.update(hidden)
-            hidden.clear()
         if len(replies) > len(batch):
             left_bytes -= sum(map(len, replies))
         try:
