@@ -93,3 +93,10 @@ def test_a_client_that_sends_and_closes_its_side_is_answered() -> None:
         sock.shutdown(socket.SHUT_WR)
         assert sock.recv(100) == b"404 NOT_FOUND\n"
         assert sock.recv(100) == b""
+
+
+def test_replies_arrive_on_the_event_loop_that_gevent_has_elsewhere() -> None:
+    with serving(env={"GEVENT_LOOP": "libuv"}) as server, server.connect() as sock:
+        for number in range(3):
+            sock.sendall(b"KV/1.0 PUT a %d\nKV/1.0 GET a\n" % number)
+            assert read_lines(sock, 2) == [b"201 CREATED" if number == 0 else b"200 OK", b"200 OK %d" % number]

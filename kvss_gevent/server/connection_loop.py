@@ -104,10 +104,6 @@ class ConnectionLoop:
                 readable.close()
                 self._on_end(connection, reason)
 
-    def close(self) -> None:
-        """Stop collecting replies, when all connections have ended."""
-        self._outbox.close()
-
     def hibernate(self, connection: Connection) -> None:
         """Let a quiet connection give up its greenlet soon. Its next byte gives it another one."""
         self._loop.run_callback(self._rest, connection)

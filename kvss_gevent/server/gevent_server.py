@@ -162,7 +162,6 @@ class KVServer(StreamServer):  # type: ignore[misc]
             connection.end("the server stopped", reset=True)
         while self.connections and time.monotonic() < deadline_s + GRACE_S:
             gevent.sleep(0.01)
-        self.connection_loop.close()
         return in_time
 
 

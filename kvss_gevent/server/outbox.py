@@ -25,14 +25,14 @@ class Outbox:
     """
 
     def __init__(self, loop: Any) -> None:
+        self._run_at_the_end = loop.run_callback
         self._replies: list[tuple[Connection, Callable[[bytes], int], bytes]] = []
         self._unsent: list[tuple[Connection, bytes, int]] = []
-        # Before the loop waits for events, and after everything else: gevent's own callbacks may answer requests, too.
-        self._end_of_turn = loop.prepare(ref=False, priority=loop.MINPRI)
-        self._end_of_turn.start(self._end_turn)
 
     def put(self, connection: Connection, send: Callable[[bytes], int], reply: bytes) -> None:
         """Keep a reply. send: that of the connection's transport."""
+        if not self._replies:
+            self._run_at_the_end(self._end_turn)
         self._replies.append((connection, send, reply))
         if len(self._replies) >= MOST_REPLIES:
             self.send()
@@ -64,9 +64,3 @@ class Outbox:
             connection, reply, sent = self._unsent.pop()
             if connection.wake:  # it has not ended meanwhile
                 connection.wake((reply, sent))
-
-    def close(self) -> None:
-        """Send what waits, and stop."""
-        self.send()
-        self._end_of_turn.stop()
-        self._end_of_turn.close()
