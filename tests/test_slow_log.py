@@ -13,7 +13,7 @@ from kvss_gevent.core.admin_commands import Admin
 from kvss_gevent.core.login import views
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.user_file import Role
-from kvss_gevent.observe.run_delay import RunDelay
+from kvss_gevent.observe.kernel_figures import RunDelay
 from kvss_gevent.observe.shared_figures import SLOW_ENTRIES, SharedFigures
 from kvss_gevent.observe.slow_log import SlowLog, read_slow_log
 from kvss_gevent.protocol.wire import Verb

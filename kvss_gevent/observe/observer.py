@@ -1,7 +1,6 @@
 """Observes one server process: counts requests, times calls, and writes both to the figures that workers share."""
 
 import json
-import os
 import time
 from array import array
 from collections.abc import Collection, Sequence
@@ -12,10 +11,10 @@ import gevent
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
 from kvss_gevent.observe.counted_store import CountedStore
+from kvss_gevent.observe.kernel_figures import NOTHING, Carried, carried, resident_bytes
 from kvss_gevent.observe.latency_buckets import BITS, shown_classes
 from kvss_gevent.observe.shared_figures import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerRow
 from kvss_gevent.observe.slow_log import SlowLog, name_of
-from kvss_gevent.observe.tcp_bytes import NOTHING, Carried, carried
 from kvss_gevent.observe.timing import Call, ObservedClient, Timing
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
@@ -222,7 +221,7 @@ class Observer:
         self.slow_log.write_open()
         row["connections"] = service.stats.connections
         row["seen_ms"] = time.monotonic_ns() // 1_000_000
-        row["resident_bytes"] = _resident_bytes()
+        row["resident_bytes"] = resident_bytes()
         histograms: tuple[tuple[str, Sequence[float], float], ...] = (
             *zip(HANDLED, times.classes, times.total_ns, strict=True),
             ("store", self._store_classes, self._store_ns),
@@ -255,12 +254,3 @@ class WatchedLab(Lab):
 
 def _most(busiest: Collection[Any]) -> list[Any]:
     return sorted(busiest, key=lambda one: one[:3], reverse=True)[:BUSIEST]
-
-
-def _resident_bytes() -> int:
-    """Return the resident memory of this process; 0 if the system does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - half the time of a Path
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

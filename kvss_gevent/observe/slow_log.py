@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kvss_gevent.observe.run_delay import RunDelay
+from kvss_gevent.observe.kernel_figures import RunDelay
 from kvss_gevent.observe.shared_figures import SharedFigures, WorkerRow
 from kvss_gevent.observe.timing import ObservedClient
 from kvss_gevent.protocol.errors import server_name
