@@ -1,6 +1,9 @@
 """Which packets of a busy server the slow log times: those that can hold the loop for long."""
 
+import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import gevent
@@ -9,9 +12,9 @@ from gevent import socket as green
 
 from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Service
+from kvss_gevent.observe.kernel_figures import RunDelay
 from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.shared_figures import SharedFigures
-from kvss_gevent.observe.timing import SAMPLE_CALLS
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
@@ -35,9 +38,8 @@ def observed(slow_ms: int, store: Any, lab: Lab | None = None) -> tuple[Service,
     """Give a service of a busy server: not every call is timed for the histograms."""
     observer = Observer(SharedFigures(1).rows[0], 0, slow_ms)
     service = Service(store, tally=observer, lab=lab)
-    observer.slow_log.begin(observer.timing.set_limit, may_wait=service.may_wait)
     observer.timing.times.all_count = False
-    observer.leave_out_short(service)
+    observer.begin_slow_log(service, may_wait=service.may_wait)
     return service, observer
 
 
@@ -68,23 +70,99 @@ def test_every_packet_is_timed_while_an_entry_is_open_and_on_a_quiet_server() ->
     assert observer.timing.stopwatch.short_bytes == EVERY
 
 
-def test_every_packet_is_timed_after_the_loop_stood_still_for_an_unknown_reason() -> None:
-    service, observer = observed(20, MemoryStore())
-    observer.start(service, may_wait=False)
-    stopwatch = observer.timing.stopwatch
+@contextmanager
+def served(service: Service, observer: Observer) -> Iterator[Callable[[], Any]]:
+    """Serve; gives a function that connects a client."""
+    listener = green.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1000)
+    server = KVServer(listener, service, Config(), observer=observer)
+    server.start()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(green.create_connection(listener.getsockname(), 30))
+    server.drain(1)
 
-    def short_bytes() -> int:
-        for _ in range(SAMPLE_CALLS):  # they end the sample that a timer may have begun
-            stopwatch.tell(Client(), b"KV/1.0 GET a\n", time.monotonic(), 0.0)
-        return stopwatch.short_bytes
 
-    assert short_bytes() == 20_000
-    time.sleep(0.1)
-    gevent.sleep(0.05)  # the timer finds that it was late
-    assert short_bytes() == EVERY
-    observer.leave_out_short(service)  # a second later
-    assert stopwatch.short_bytes == EVERY
-    assert observer.slow_log.written == 0
+def logged(observer: Observer) -> list[dict[str, Any]]:
+    """Return the entries of the slow log, the oldest first."""
+    observer.slow_log.write_open()
+    return [json.loads(text) for text in reversed(observer.row.slow_texts(100))]
+
+
+@pytest.fixture
+def _a_core_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunDelay, "ns", lambda _: 0)
+
+
+@pytest.mark.timing
+@pytest.mark.usefixtures("_a_core_for_itself")
+def test_a_short_packet_that_takes_long_has_an_entry_the_first_time_and_is_named_the_second() -> None:
+    store = MemoryStore()
+    put = store.put
+
+    def put_or_hold(request: bytes, reply: bytes) -> bytes:
+        if b"hold" in request:
+            time.sleep(0.3)
+        return put(request, reply)
+
+    store.put = put_or_hold  # type: ignore[method-assign]
+    service, observer = observed(200, store)
+    with served(service, observer) as connect:
+        client = connect()
+        for number in range(2):
+            assert observer.timing.stopwatch.short_bytes == (EVERY if number else 200_000)
+            client.sendall(b"KV/1.0 PUT hold%d 1\n" % number)
+            assert client.recv(100) == b"201 CREATED\n"
+            gevent.sleep(0.001)  # the turn has ended
+            observer.leave_out_short(service)  # as once a second
+        name = f"127.0.0.1:{client.getsockname()[1]}"
+    first, second = logged(observer)
+    assert (first["held"], first["client"], first["command"]) == ("loop", "", "a turn of 1 request")
+    assert (second["held"], second["client"], second["command"]) == ("loop", name, "PUT hold1")
+    assert first["ms"] >= 300
+
+
+@pytest.mark.timing
+@pytest.mark.usefixtures("_a_core_for_itself")
+@pytest.mark.parametrize("how", ["a timer", "a callback", "an event"])
+def test_what_is_no_packet_and_holds_the_loop_has_an_entry(how: str) -> None:
+    loop = gevent.get_hub().loop
+    _, observer = observed(200, MemoryStore())
+    gevent.sleep(0.001)
+    watcher = loop.timer(0.001) if how == "a timer" else loop.async_()
+    if how == "a callback":
+        loop.run_callback(time.sleep, 0.3)
+    else:
+        watcher.start(time.sleep, 0.3)
+    if how == "an event":
+        watcher.send()
+    gevent.sleep(0.01)
+    watcher.close()
+    (entry,) = logged(observer)
+    assert (entry["held"], entry["client"], entry["command"]) == ("loop", "", "a turn without requests")
+    assert entry["ms"] >= 300
+
+
+def test_a_server_without_a_slow_log_watches_no_turn() -> None:
+    _, observer = observed(0, MemoryStore())
+    gevent.sleep(0.001)
+    time.sleep(0.05)
+    gevent.sleep(0.001)
+    assert logged(observer) == []
+
+
+def test_of_a_thousand_requests_that_are_ready_at_once_no_client_is_accused() -> None:
+    service, observer = observed(10, MemoryStore())
+    with served(service, observer) as connect:
+        clients = [connect() for _ in range(100)]
+        for client in clients:
+            client.sendall(b"KV/1.0 GET none\n" * 10)
+        for client in clients:
+            replies = b""
+            while len(replies) < len(b"404 NOT_FOUND\n") * 10:
+                replies += client.recv(1000)
+    assert service.stats.commands == 1000
+    assert {entry["client"] for entry in logged(observer)} <= {""}
 
 
 def test_the_loop_times_the_packets_that_are_longer() -> None:
@@ -92,18 +170,13 @@ def test_the_loop_times_the_packets_that_are_longer() -> None:
     told: list[int] = []
     stopwatch = observer.timing.stopwatch
     stopwatch.limit_s, stopwatch.tell = -1.0, lambda _, data, *times: told.append(len(data))
-    listener = green.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    server = KVServer(listener, service, Config(), observer=observer)
-    server.start()
-    with green.create_connection(listener.getsockname(), 30) as client:
+    with served(service, observer) as connect:
+        client = connect()
         for line in (b"KV/1.0 GET a\n", b"KV/1.0 PUT a 1\n", b"KV/1.0 GET a\n", b"KV/1.0 DEL a\n"):
             client.sendall(line)
             assert client.recv(100)
         assert told == []
         client.sendall(b"KV/1.0 PUT a %b\n" % (b"v" * 60_000))
         assert client.recv(100) == b"201 CREATED\n"
-    server.drain(1)
     assert told
     assert min(told) > 10_000

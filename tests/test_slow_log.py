@@ -49,6 +49,12 @@ class Log:
             client, [(Verb.GET, key, b"")], self.now_ns + int(began_ms * MS), self.now_ns + int(ended_ms * MS)
         )
 
+    def end_turn(self, requests: int, ms: float) -> bool:
+        """End a turn of the loop that began so many milliseconds ago."""
+        found = self.log.on_turn(self.now_ns - round(ms * MS), self.now_ns, requests)
+        self.loop.iteration += 1
+        return found
+
     def entries(self, most: int = 1000) -> list[dict[str, Any]]:
         self.log.write_open()
         found: list[dict[str, Any]] = json.loads(read_slow_log(self.figures, 20, most))["entries"]
@@ -160,6 +166,89 @@ def test_a_wait_for_the_store_while_somebody_else_held_the_loop_is_not_the_store
     told.log.on_timer(told.now_ns, told.now_ns + 40 * MS)
     told.store(C, b"victim", 0, 41)
     assert [entry["command"] for entry in told.entries()] == ["BURN 50"]
+
+
+def test_a_turn_that_took_long_for_an_unknown_reason_has_an_entry_that_accuses_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = Log()
+    assert told.end_turn(50, 45)
+    told.call(A, b"KV/1.0 GET a\n", 1)
+    told.call(B, b"KV/1.0 GET b\n", 1)
+    assert not told.end_turn(2, 2)
+    with caplog.at_level(logging.INFO, "kvss"):
+        told.call(C, b"KV/1.0 GET late\n", 1)
+    (entry,) = told.entries()
+    del entry["at"]
+    assert entry == {
+        "worker": 0,
+        "held": "loop",
+        "client": "",
+        "command": "a turn of 50 requests",
+        "ms": 45.0,
+        "waited": 2,
+        "without_core_ms": 0.0,
+        "slowest": {"client": "127.0.0.1:2", "command": "GET b", "ms": 47.0},
+    }
+    (line,) = caplog.messages
+    assert line == "slow: a turn of 50 requests held the loop for 45 ms; 2 request(s) may have waited"
+
+
+@pytest.mark.parametrize(
+    ("requests", "ms", "command"),
+    [
+        (0, 20, None),
+        (0, 20.1, "a turn without requests"),
+        (1, 20.1, "a turn of 1 request"),
+        (1000, 30, None),
+        (1000, 30.1, "a turn of 1,000 requests"),
+    ],
+)
+def test_a_turn_may_take_longer_the_more_requests_it_answers(requests: int, ms: float, command: str | None) -> None:
+    told = Log()
+    assert told.end_turn(requests, ms) is bool(command)
+    assert [entry["command"] for entry in told.entries()] == [command] * bool(command)
+
+
+def test_a_hold_that_has_an_entry_is_not_told_again_as_a_turn_but_another_one_of_the_same_turn_is() -> None:
+    told = Log(may_wait=True)
+    told.call(A, b"KV/1.0 BURN 50\n", 50)
+    assert not told.end_turn(1, 55)
+    told.now_ns += 45 * MS
+    told.store(B, b"blocks", -40, 0)  # a store that did not let the loop go on
+    assert not told.end_turn(1, 45)
+    told.call(A, b"KV/1.0 BURN 50\n", 50)
+    told.now_ns += 30 * MS
+    assert told.end_turn(1, 80)
+    found = [(entry["command"], entry["ms"]) for entry in told.entries()]
+    assert found == [("a turn of 1 request", 30), ("BURN 50", 50), ("GET blocks", 40), ("BURN 50", 50)]
+
+
+def test_several_calls_that_end_together_are_subtracted_once_from_their_turn() -> None:
+    told = Log()
+    told.now_ns += 30 * MS
+    for client in (A, B):  # their commit was one
+        told.log.on_hold(client, b"KV/1.0 PUT a 1\n", 30 * MS, told.now_ns)
+    told.now_ns += 25 * MS
+    assert told.end_turn(2, 55)
+    assert told.entries()[0]["ms"] == 25
+
+
+def test_a_wait_for_the_store_is_not_the_stores_where_a_turn_took_long() -> None:
+    told = Log(may_wait=True)
+    told.now_ns += 50 * MS
+    told.end_turn(0, 50)
+    told.store(B, b"victim", -55, 1)
+    assert [entry["held"] for entry in told.entries()] == ["loop"]
+
+
+def test_a_turn_without_a_core_is_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Log()
+    monkeypatch.setattr(RunDelay, "ns", lambda _: 30 * MS)
+    told.now_ns += 40 * MS
+    assert not told.end_turn(3, 40)
+    (entry,) = told.entries()
+    assert (entry["held"], entry["client"], entry["command"], entry["ms"]) == ("machine", "", "", 40)
 
 
 def test_an_entry_is_logged_soon_even_if_nobody_asks_any_more(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,8 +30,7 @@ def main() -> None:
     service = Service(MemoryStore(), tally=observer)
     server = KVServer(listener, service, Config(), observer=observer)
     if observer:
-        observer.slow_log.begin(observer.timing.set_limit, may_wait=False)
-        observer.leave_out_short(service)
+        observer.begin_slow_log(service, may_wait=False)
     server.start()
     print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
     gevent.sleep(LONGEST_S)

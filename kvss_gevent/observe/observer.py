@@ -15,7 +15,8 @@ from kvss_gevent.observe.kernel_figures import NOTHING, Carried, carried, reside
 from kvss_gevent.observe.latency_buckets import BITS, shown_classes
 from kvss_gevent.observe.shared_figures import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerRow
 from kvss_gevent.observe.slow_log import SlowLog, name_of
-from kvss_gevent.observe.timing import Call, ObservedClient, Timing
+from kvss_gevent.observe.timing import NS, Call, ObservedClient, Timing
+from kvss_gevent.observe.turn_watch import TurnWatch
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
@@ -24,7 +25,7 @@ LOOK_S: Final = 1.0
 LOOK_SLICE: Final = 100
 """Connections that are read in one go: 0.1 to 0.3 ms of work. Then clients get their turn."""
 TIME_ALL_S: Final = 60.0
-"""How long short packets are timed, too, after the loop stood still for longer than the slow log allows."""
+"""How long short packets are timed, too, after a turn of the loop took long for an unknown reason."""
 BUSIEST: Final = 8
 
 _COMMANDS: Final = {
@@ -114,15 +115,21 @@ class Observer:
         may_wait: whether calls may let other greenlets run, for a store or a password.
         """
         self._service = service
-        self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
+        self.begin_slow_log(service, may_wait=may_wait)
         self._commands, self._puts = service.stats.commands, service.stats.puts
         self.row["looked_ms"] = time.monotonic_ns() // 1_000_000
-        self.leave_out_short(service)
         gevent.spawn(self._look_often)
         self._due_ns = time.monotonic_ns() + self._look_ns
         # A timer of the loop. A greenlet that sleeps would take three times as long, 20 to 50 times a second.
         self._lag_timer = self._loop.timer(self.slow_log.look_s, self.slow_log.look_s)
         self._lag_timer.start(self._measure_lag)
+
+    def begin_slow_log(self, service: Service, *, may_wait: bool) -> None:
+        """Time calls and turns of the loop for the slow log, if there is one."""
+        self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
+        self.leave_out_short(service)
+        if self.slow_log.slow_ns:
+            self._turn_watch = TurnWatch(self._loop, self.slow_log.slow_ns / NS, service.stats, self._on_long_turn)
 
     def leave_out_short(self, service: Service) -> None:
         """Leave short packets untimed if they cannot take long. With the laboratory's commands they can."""
@@ -134,13 +141,16 @@ class Observer:
         ):
             self.timing.leave_out_short(self.slow_log.slow_ns, len(service.bare_store.replies))
 
+    def _on_long_turn(self, began_s: float, ended_s: float, requests: int) -> None:
+        # Perhaps a short packet took long: for a time they are timed.
+        if self.slow_log.on_turn(int(began_s * NS), int(ended_s * NS), requests):
+            self._time_all_until_s = ended_s + TIME_ALL_S
+            self.timing.leave_out_short(0, 0)
+
     def _measure_lag(self) -> None:
         due_ns, now_ns = self._due_ns, time.monotonic_ns()
         self._due_ns = now_ns + self._look_ns
         late_ns = max(now_ns - due_ns, 0)
-        if late_ns > self.slow_log.slow_ns > 0:  # perhaps a short packet took long: for a time they are timed
-            self._time_all_until_s = time.monotonic() + TIME_ALL_S
-            self.timing.leave_out_short(0, 0)
         self.slow_log.on_timer(due_ns, now_ns)
         self.slow_log.look_at_delay()
         self.timing.tick()

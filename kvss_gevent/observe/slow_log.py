@@ -1,16 +1,17 @@
-"""The slow log: requests that held the loop or the store for long, and the requests after them that may have waited.
+"""The slow log: what held the loop or the store for long, and the requests after it that may have waited.
 
 An entry stays open for two turns of the loop. Requests that were ready when the hold began run in the same turn, and
 those that arrived meanwhile run in the next one. Later ones have not waited. While no entry is open this costs nothing,
 because only calls over the limit of the log are reported. A client is not blamed for the time in which the process had
-no core, nor for a wait for the store in which another client held the loop.
+no core, nor for a wait for the store in which another client held the loop. A turn of the loop that took long without
+such a call has an entry, too. It names no client, because only the length of the whole turn is known.
 """
 
 import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ MOST_HOLDS: Final = 256
 LONGEST_LOOK_S: Final = 0.05
 TURNS: Final = 1
 """After the turn of the hold, this many turns are for requests that waited."""
+NS_A_REQUEST: Final = 10_000
+"""A request usually takes less. A turn that is long because many requests were ready at once holds nobody for long."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Entry:
     client: ObservedClient | None
     name: str
     command: str
+    """Or what the turn did."""
     turn: int
     began_ns: int = 0
     ns: int = 0
@@ -134,7 +138,21 @@ class SlowLog:
             self._accuse(client, command, began_ns, held_ns, turn)
         self._set_limit(-1 if self._open else self._usual_ns)
 
-    def _accuse(self, client: ObservedClient, command: str, began_ns: int, held_ns: int, turn: int) -> None:
+    def on_turn(self, began_ns: int, ended_ns: int, requests: int) -> bool:
+        """Take a turn of the loop that is about to end; return whether it was held by what has no entry yet."""
+        turn = self._loop.iteration
+        told = [(entry.began_ns, entry.began_ns + entry.ns) for entry in self._open if entry.turn == turn]
+        held_ns = ended_ns - began_ns - _covered(told, began_ns, ended_ns)
+        if held_ns <= self.slow_ns + requests * NS_A_REQUEST:
+            return False
+        self._settle(turn)
+        self._holds.append((began_ns, ended_ns))
+        of = f"of {requests:,} request{'s' * (requests > 1)}" if requests else "without requests"
+        entry = self._accuse(None, f"a turn {of}", began_ns, held_ns, turn)
+        self._set_limit(-1)
+        return entry.held == "loop"
+
+    def _accuse(self, client: ObservedClient | None, command: str, began_ns: int, held_ns: int, turn: int) -> Entry:
         # A part of the time without a core may lie outside the call. Only the part that cannot is subtracted.
         delay_ns, since_ns = self.look_at_delay()
         without_core_ns = min(max(delay_ns - max(since_ns - held_ns, 0), 0), held_ns)
@@ -143,7 +161,7 @@ class SlowLog:
         else:
             entry = self._entry("machine", None, "", turn)
         entry.without_core_ns = without_core_ns
-        self._add(entry, began_ns, held_ns)
+        return self._add(entry, began_ns, held_ns)
 
     def look_at_delay(self) -> tuple[int, int]:
         """Return how long the process was ready and had no core since the last look, and the time of that look, in ns.
@@ -259,7 +277,7 @@ def shown_command(data: bytes) -> str:
     return f"{text} and {more} more" if more > 0 else text
 
 
-def _covered(spans: deque[tuple[int, int]], began: int, ended: int) -> int:
+def _covered(spans: Iterable[tuple[int, int]], began: int, ended: int) -> int:
     """Return how much of a time lies in one or more spans."""
     covered, at = 0, began
     for span_began, span_ended in sorted(spans):

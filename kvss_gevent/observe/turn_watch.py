@@ -1,0 +1,42 @@
+"""Watches each turn of the event loop: how long it takes, whatever runs in it.
+
+A turn begins when the loop has waited for events, and ends right before it waits again. The two watchers cost 0.3 to
+0.4 us a turn. A turn answers all clients that have sent something, so with 50 of them a request pays a tenth or less of
+that. libev's own time of the begin, `loop.now()`, would spare one of the watchers. But gevent sets it anew after its
+callbacks, and then nobody can say how long they took.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kvss_gevent.core.conversation import Counters
+
+OnLongTurn = Callable[[float, float, int], None]
+"""Told of a turn: its begin and its end on the monotonic clock, and how many requests were answered in it."""
+
+
+class TurnWatch:
+    """Calls on_long at the end of each turn that took longer than limit_s. stats counts the requests.
+
+    The turn in which it is made is not watched: the server may still be starting.
+    """
+
+    def __init__(self, loop: Any, limit_s: float, stats: Counters, on_long: OnLongTurn) -> None:
+        self._limit_s, self._stats, self._on_long = limit_s, stats, on_long
+        self._began_s, self._answered = math.inf, 0
+        # The first of all that runs in a turn, and the last.
+        self._begin = loop.check(ref=False, priority=loop.MAXPRI)
+        self._end = loop.prepare(ref=False, priority=loop.MINPRI)
+        self._begin.start(self._begin_turn)
+        self._end.start(self._end_turn)
+
+    def _begin_turn(self) -> None:
+        self._answered = self._stats.commands
+        self._began_s = time.monotonic()
+
+    def _end_turn(self) -> None:
+        ended_s = time.monotonic()
+        if ended_s - self._began_s > self._limit_s:
+            self._on_long(self._began_s, ended_s, self._stats.commands - self._answered)
