@@ -109,9 +109,11 @@ def test_a_short_packet_that_takes_long_has_an_entry_the_first_time_and_is_named
     service, observer = observed(200, store)
     with served(service, observer) as connect:
         client = connect()
-        for number in range(2):
-            assert observer.timing.stopwatch.short_bytes == (EVERY if number else 200_000)
-            client.sendall(b"KV/1.0 PUT hold%d 1\n" % number)
+        for key in (b"hold0", b"a", b"b", b"c", b"hold1"):
+            if key == b"hold1":  # the entry of the first is no longer open
+                assert observer.timing.stopwatch.limit_s == 0.2
+            assert observer.timing.stopwatch.short_bytes == (200_000 if key == b"hold0" else EVERY)
+            client.sendall(b"KV/1.0 PUT %b 1\n" % key)
             assert client.recv(100) == b"201 CREATED\n"
             gevent.sleep(0.001)  # the turn has ended
             observer.leave_out_short(service)  # as once a second

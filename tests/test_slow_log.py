@@ -224,14 +224,16 @@ def test_a_hold_that_has_an_entry_is_not_told_again_as_a_turn_but_another_one_of
     assert found == [("a turn of 1 request", 30), ("BURN 50", 50), ("GET blocks", 40), ("BURN 50", 50)]
 
 
-def test_several_calls_that_end_together_are_subtracted_once_from_their_turn() -> None:
+def test_a_call_that_waits_for_the_end_of_the_turn_is_not_accused_of_what_others_held_meanwhile() -> None:
     told = Log()
-    told.now_ns += 30 * MS
-    for client in (A, B):  # their commit was one
-        told.log.on_hold(client, b"KV/1.0 PUT a 1\n", 30 * MS, told.now_ns)
-    told.now_ns += 25 * MS
-    assert told.end_turn(2, 55)
-    assert told.entries()[0]["ms"] == 25
+    told.now_ns += 2 * MS
+    told.call(A, b"KV/1.0 BURN 50\n", 50)
+    told.now_ns += 30 * MS  # a commit for B and C
+    told.log.on_hold(B, b"KV/1.0 PUT b 1\n", 82 * MS, told.now_ns)
+    told.log.on_hold(C, b"KV/1.0 PUT c 1\n", 81 * MS, told.now_ns)
+    assert not told.end_turn(3, 82)
+    found = [(entry["command"], entry["ms"], entry["waited"]) for entry in told.entries()]
+    assert found == [("PUT b", 32, 1), ("BURN 50", 50, 2)]
 
 
 def test_a_wait_for_the_store_is_not_the_stores_where_a_turn_took_long() -> None:

@@ -138,6 +138,12 @@ def test_a_wide_screen_names_the_slow_in_one_line() -> None:
     assert any(re.fullmatch(r"\d\d:\d\d:\d\d  " + re.escape(shown), line) for line in lines)
 
 
+def test_what_nobody_is_known_to_have_held_is_shown_without_a_client() -> None:
+    entry = SlowEntry(0, 45.2, "loop", "a turn of 50 requests", "", 2)
+    lines = screen(Figures(slow_log=SlowReply(20, [entry], [])), "127.0.0.1:5050", 120, 60, "12:00:00")
+    assert any(line.endswith("  45.2 ms  loop  a turn of 50 requests  2 may have waited") for line in lines)
+
+
 @pytest.mark.parametrize(("value", "shown"), [(0, "0"), (12.34, "12.3"), (999.9, "1k"), (1234, "1.23k"), (5e9, "5G")])
 def test_numbers_are_short(value: float, shown: str) -> None:
     assert number(value) == shown

@@ -122,14 +122,17 @@ class SlowLog:
 
     def on_hold(self, client: ObservedClient, data: bytes, held_ns: int, ended_ns: int) -> None:
         """Take a call that is over; see timing.py."""
-        turn, began_ns = self._loop.iteration, ended_ns - held_ns
+        turn = self._loop.iteration
         self._settle(turn)
         for entry in self._open:
             if entry.client is not client:
                 entry.follow(name_of(client), data, ended_ns)
         if held_ns > self._usual_ns // 2:
-            self._holds.append((began_ns, ended_ns))
+            # Others ran inside it if it waited for a commit at the end of the turn.
+            held_ns -= _covered(self._holds, ended_ns - held_ns, ended_ns)
+            self._holds.append((ended_ns - held_ns, ended_ns))
         if held_ns > self.slow_ns:
+            began_ns = ended_ns - held_ns
             command = shown_command(data)
             lab_began_ns, lab_ended_ns, line = self._lab
             if lab_began_ns >= began_ns and lab_ended_ns - lab_began_ns > held_ns // 2:

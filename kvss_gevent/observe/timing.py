@@ -5,8 +5,8 @@ A sample has the calls of about one turn of the loop. It stands for all calls si
 known from the counters.
 
 *Slow log.* Between two samples, only calls that can hold the loop for long are timed. A look-up cannot. A short packet
-cannot either, if the store is in memory and not very large. While an entry of the log is open, every call is timed. A
-thread that looks at the clock 100 times a second in place of this costs more.
+cannot either, if the store is in memory and not very large; if one does, `turn_watch.py` tells. While an entry of the
+log is open, every call is timed. A thread that looks at the clock 100 times a second in place of this costs more.
 
 *Calls that may wait.* A call that waits for a store or a password does not hold the loop meanwhile. The time for which
 it waited for the store is known and subtracted. If the loop turned at any other time, nobody can say how long the call

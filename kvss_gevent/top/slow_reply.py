@@ -13,7 +13,7 @@ MOST: Final = 1e12
 
 @dataclass(frozen=True, slots=True)
 class SlowEntry:
-    """One request that held the loop or the store for long."""
+    """What held the loop or the store for long."""
 
     at_s: float
     """When it ended, by the server's wall clock."""
@@ -21,6 +21,7 @@ class SlowEntry:
     held: str
     command: str
     client: str
+    """Empty where no client is known to have held it."""
     waited: float
     """Requests that may have waited for it."""
     without_core_ms: float = 0.0
