@@ -134,6 +134,13 @@ def test_of_a_hundred_planted_culprits_99_are_found(tmp_path: Any) -> None:
 
 
 @pytest.mark.server
+def test_the_event_loop_that_gevent_has_elsewhere_has_a_slow_log_too() -> None:
+    with serving("--slow-ms", "20", "--lab", env={"GEVENT_LOOP": "libuv"}) as server:
+        assert server.ask(b"KV/1.0 SLEEP 40\n") == b"200 OK\n"
+        assert "SLEEP 40" in [entry["command"] for entry in asked_of(server)["entries"]]
+
+
+@pytest.mark.server
 def test_slowlog_tells_busy_clients_and_what_any_worker_knows(tmp_path: Any) -> None:
     workers = ("--workers", "2", "--store", f"disk:{tmp_path}/data", "--sync", "none")
     with serving("--lab", "--slow-ms", "10", *workers) as server, server.connect(30) as sock:

@@ -16,7 +16,7 @@ from kvss_gevent.observe.latency_buckets import BITS, shown_classes
 from kvss_gevent.observe.shared_figures import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerRow
 from kvss_gevent.observe.slow_log import SlowLog, name_of
 from kvss_gevent.observe.timing import NS, Call, ObservedClient, Timing
-from kvss_gevent.observe.turn_watch import TurnWatch
+from kvss_gevent.observe.turn_watch import TurnWatch, can_watch_turns
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
@@ -53,6 +53,7 @@ class Observer:
         self._store_ns = self._lag_ns = 0
         self._look_ns, self._due_ns = int(self.slow_log.look_s * 1e9), 0
         self._time_all_until_s = 0.0
+        self._watches_turns = slow_ms > 0 and can_watch_turns(self._loop)
         self._begun = {name: row[name] for name in COUNTERS}
         self._begun_replies = list(row.replies)
         self._begun_histograms = {name: list(row.histogram(name)) for name in HISTOGRAMS}
@@ -128,13 +129,17 @@ class Observer:
         """Time calls and turns of the loop for the slow log, if there is one."""
         self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
         self.leave_out_short(service)
-        if self.slow_log.slow_ns:
+        if self._watches_turns:
             self._turn_watch = TurnWatch(self._loop, self.slow_log.slow_ns / NS, service.stats, self._on_long_turn)
 
     def leave_out_short(self, service: Service) -> None:
-        """Leave short packets untimed if they cannot take long. With the laboratory's commands they can."""
+        """Leave short packets untimed if they cannot take long, and if their turn tells where one does all the same.
+
+        With the laboratory's commands they can.
+        """
         if (
-            service.store.run
+            self._watches_turns
+            and service.store.run
             and not service.may_wait
             and not service.lab
             and time.monotonic() >= self._time_all_until_s

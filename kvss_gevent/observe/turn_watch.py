@@ -17,6 +17,11 @@ OnLongTurn = Callable[[float, float, int], None]
 """Told of a turn: its begin and its end on the monotonic clock, and how many requests were answered in it."""
 
 
+def can_watch_turns(loop: Any) -> bool:
+    """Tell whether a loop can be watched: libev can. libuv, gevent's loop for Windows, answers clients as it polls."""
+    return bool(loop.MINPRI < loop.MAXPRI)
+
+
 class TurnWatch:
     """Calls on_long at the end of each turn that took longer than limit_s. stats counts the requests.
 
