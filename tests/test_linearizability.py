@@ -156,11 +156,14 @@ def test_the_checker_catches_a_planted_mistake(mistake: type[GroupCommit], tmp_p
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("url", "servers"), [("memory:", 1), ("disk:", 1), ("disk:", 2)])
-def test_histories_over_servers_are_linearizable(url: str, servers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "sync", "servers"),
+    [("memory:", "none", 1), ("disk:", "always", 1), ("disk:", "always", 2), ("disk:", "none", 2)],
+)
+def test_histories_over_servers_are_linearizable(url: str, sync: str, servers: int, tmp_path: Path) -> None:
     url = url if url == "memory:" else f"disk:{tmp_path / 'data.kv'}"
     clients = Clients()
-    with serving("--store", url) as one, serving("--store", url) as two:
+    with serving("--store", url, "--sync", sync) as one, serving("--store", url, "--sync", sync) as two:
         clients.run([one.port, two.port][:servers], each=100)
     assert len(clients.history) == 8 * 100
     assert violations(clients.history) == []
