@@ -29,7 +29,7 @@ from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.errors import KVProtocolError
 from kvss_gevent.protocol.stats_reply import parse_stats
-from kvss_gevent.server.security.tls import TlsTransport, server_context
+from kvss_gevent.server.security.tls import server_context, tls
 from kvss_gevent.server.transport import PlainClientError, TlsError
 from kvss_gevent.stores.memory import MemoryStore
 
@@ -181,38 +181,42 @@ class Tls:
         with tempfile.TemporaryDirectory() as folder:
             both = Path(folder) / "both.pem"
             authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(both))
-            self.context = server_context(both, both)
+            self.secure = tls(server_context(both, both))
         self.client = ssl.create_default_context()
         authority.configure_trust(self.client)
 
     def __call__(self, chance: random.Random) -> None:
-        """Shake hands, send something, spoil a packet of it."""
+        """Shake hands, send something, and spoil a packet of it, or none: then all must arrive."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
             theirs.setblocking(False)
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             peer = self.client.wrap_bio(incoming, outgoing, server_hostname="localhost")
-            transport = TlsTransport(ours, self.context)
-            spoilt = chance.randrange(5)
+            transport = self.secure(ours)
+            spoilt = chance.randrange(6)
+            sent = received = b""
             for turn in range(5):
                 with suppress(ssl.SSLError):
                     peer.do_handshake()
                     peer.write(b"KV/1.0 GET a\n")
+                    sent += b"KV/1.0 GET a\n"
                 data = bytearray(outgoing.read() or b"\x17")
                 if turn == spoilt:
                     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
                 for packet in cut(chance, bytes(data)):
                     theirs.send(packet)
                     try:
-                        assert isinstance(transport.recv(65536), bytes)
+                        received += transport.recv(65536)
                     except BlockingIOError:
                         pass
                     except (TlsError, PlainClientError):
+                        assert spoilt < 5
                         return
                 with suppress(BlockingIOError):
                     incoming.write(theirs.recv(65536))
-            transport.close()
+            transport.finish()
+            assert received == sent or spoilt < 5
 
 
 def checker(chance: random.Random) -> None:

@@ -26,16 +26,6 @@ LINE_OBJECT_BYTES = 56
 """What a line takes beside its bytes: the head of the object, and its place in a list."""
 
 
-class ClientSocket(socket.SocketType):
-    """The socket of an accepted client, without the Python methods of socket.socket.
-
-    With these methods, to accept and end a client that has left takes 48 us and not 40. A gevent socket
-    also has watchers, which cost memory and would not be used. OpenSSL needs the weak reference.
-    """
-
-    __slots__ = ("__weakref__",)
-
-
 class Connection:
     """One client: its socket, its session, and its times for the timeouts."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from socket import SocketType
 from typing import Any
 
 import gevent
@@ -12,7 +13,7 @@ from kvss_gevent.observe.observer import Observer
 from kvss_gevent.server.accepting.admission import Admission
 from kvss_gevent.server.accepting.listen_queue import ListenQueue
 from kvss_gevent.server.client_memory import ClientMemory, default_bound
-from kvss_gevent.server.connection import ClientSocket, Connection, close, has_left, host_of
+from kvss_gevent.server.connection import Connection, close, has_left, host_of
 from kvss_gevent.server.connection_loop import ConnectionLoop
 from kvss_gevent.server.timeouts import Reclaimed, reclaim, sweep
 from kvss_gevent.server.transport import MakeTransport, plain
@@ -101,7 +102,9 @@ class KVServer(StreamServer):  # type: ignore[misc]
                 self.stop_accepting()
                 gevent.spawn_later(PAUSE_S, self._accept_again)
             return None
-        sock = ClientSocket(self.socket.family, self.socket.type, self.socket.proto, descriptor)
+        # With the Python methods of socket.socket, to accept and end a client that has left takes 48 us and not 40. A
+        # gevent socket also has watchers, which cost memory and would not be used.
+        sock = SocketType(self.socket.family, self.socket.type, self.socket.proto, descriptor)
         sock.setblocking(False)
         if has_left(sock):
             self._queue.note_left()

@@ -23,7 +23,7 @@ class Transport(NamedTuple):
     finish: Callable[[], object]
     """Ends the transport's own protocol before the socket is closed."""
     largest_bytes: int
-    """The most that recv returns at a time."""
+    """The most that recv is asked for."""
 
 
 MakeTransport = Callable[[socket.SocketType], Transport]
