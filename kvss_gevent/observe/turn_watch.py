@@ -28,6 +28,8 @@ class TurnWatch:
     The turn in which it is made is not watched: the server may still be starting.
     """
 
+    __slots__ = ("_answered", "_began_s", "_begin", "_end", "_limit_s", "_on_long", "_stats")
+
     def __init__(self, loop: Any, limit_s: float, stats: Counters, on_long: OnLongTurn) -> None:
         self._limit_s, self._stats, self._on_long = limit_s, stats, on_long
         self._began_s, self._answered = math.inf, 0
@@ -42,6 +44,5 @@ class TurnWatch:
         self._began_s = time.monotonic()
 
     def _end_turn(self) -> None:
-        ended_s = time.monotonic()
-        if ended_s - self._began_s > self._limit_s:
-            self._on_long(self._began_s, ended_s, self._stats.commands - self._answered)
+        if time.monotonic() - self._began_s > self._limit_s:
+            self._on_long(self._began_s, time.monotonic(), self._stats.commands - self._answered)
