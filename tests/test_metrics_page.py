@@ -18,8 +18,8 @@ from serving import Served, serving, wait_until
 
 from kvss_gevent.cli import main
 from kvss_gevent.observe import page_server
-from kvss_gevent.observe.observation import Observation
 from kvss_gevent.observe.openmetrics import render
+from kvss_gevent.observe.server_observer import ServerObserver
 from kvss_gevent.observe.shared_figures import SharedFigures
 from kvss_gevent.server.accepting.listener import check_exposure
 from kvss_gevent.settings.config import Config
@@ -59,9 +59,9 @@ def test_a_crowd_that_asks_again_and_again_has_a_page_made_once_in_a_while(monke
             slow.wait()
             return counted[0]
 
-    observation = Observation(1, None, 0)
-    observer = observation.observer(0)
-    pages = observation.pages(observer, served(observer, Slow()), lambda: False)
+    server_observer = ServerObserver(1, None, 0)
+    observer = server_observer.observer(0)
+    pages = server_observer.pages(observer, served(observer, Slow()), lambda: False)
     for path in ("/metrics", "/readyz"):
         counted[0] = 0
         slow.clear()

@@ -11,7 +11,7 @@ from typing import Final
 import gevent
 
 from kvss_gevent.core.service import Service
-from kvss_gevent.observe.observation import Observation
+from kvss_gevent.observe.server_observer import ServerObserver
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.memory import MemoryStore
@@ -24,7 +24,7 @@ LONGEST_S: Final = 300
 def main() -> None:
     """Serve until it is ended, at most LONGEST_S."""
     slow_ms = MODES[sys.argv[1]]
-    observer = None if slow_ms is None else Observation(1, None, slow_ms).observer(0)
+    observer = None if slow_ms is None else ServerObserver(1, None, slow_ms).observer(0)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     service = Service(MemoryStore(), tally=observer)

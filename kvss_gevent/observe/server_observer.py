@@ -1,4 +1,4 @@
-"""The metrics and slow log of a server. It is made before the workers are forked, and they share it."""
+"""Observes a whole server: metrics and slow log of all its processes. It is made before the workers are forked."""
 
 import socket
 import time
@@ -20,8 +20,8 @@ REFUSING_S: Final = 5.0
 """After a failed command the server is not ready for this long, unless its store is tried again and works."""
 
 
-class Observation:
-    """The figures of all workers, and the socket of the metrics if they are wanted."""
+class ServerObserver:
+    """The figures that all workers share, and the socket of the metrics if they are wanted."""
 
     def __init__(self, workers: int, listener: socket.socket | None, slow_ms: int) -> None:
         self._slow_ms = slow_ms

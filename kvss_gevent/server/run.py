@@ -17,8 +17,8 @@ from kvss_gevent.core.lab_commands import Lab
 from kvss_gevent.core.service import Converse, Service
 from kvss_gevent.core.shared_counters import BEAT_S, WorkerCounters
 from kvss_gevent.observe.blocking_watch import BlockingWatch
-from kvss_gevent.observe.observation import Observation
 from kvss_gevent.observe.observer import Observer
+from kvss_gevent.observe.server_observer import ServerObserver
 from kvss_gevent.observe.slow_log import read_slow_log
 from kvss_gevent.server.accepting import descriptors
 from kvss_gevent.server.gevent_server import KVServer
@@ -70,9 +70,9 @@ class Outside:
     """Makes the recorder of a process, if the settings ask for one."""
 
 
-def observed(config: Config, metrics: socket.socket | None) -> Observation | None:
-    """Return the server's observation: metrics and slow log, as far as the settings ask for them."""
-    return Observation(config.workers, metrics, config.slow_ms) if metrics or config.slow_ms else None
+def observed(config: Config, metrics: socket.socket | None) -> ServerObserver | None:
+    """Return the observer of the whole server: metrics and slow log, as far as the settings ask for them."""
+    return ServerObserver(config.workers, metrics, config.slow_ms) if metrics or config.slow_ms else None
 
 
 def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
@@ -80,17 +80,17 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     config: Config,
     store: Store,
     outside: Outside,
-    observation: Observation | None = None,
+    server_observer: ServerObserver | None = None,
     worker: WorkerContext | None = None,
 ) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
     protection = Protection(config)
-    observer = observation.observer(worker.number if worker else 0) if observation else None
+    observer = server_observer.observer(worker.number if worker else 0) if server_observer else None
     service = _service(config, store, outside, worker, recorder, protection, observer)
     if not config.strict:
-        figures = observation.figures if observation else None
+        figures = server_observer.figures if server_observer else None
         service.admin = Admin(lambda most: read_slow_log(figures, config.slow_ms, most))
     running = _Running(listener, config, service, outside, worker, protection, observer)
     handle(
@@ -99,8 +99,8 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
         but=("SIGINT",) if worker else (),
     )
     running.server.start()
-    if observation and observer:
-        observation.start(observer, service, may_wait=service.may_wait, is_stopping=running.stop.is_set)
+    if server_observer and observer:
+        server_observer.start(observer, service, may_wait=service.may_wait, is_stopping=running.stop.is_set)
     if config.watch_blocking:
         BlockingWatch(config.watch_blocking, gevent.get_hub().loop).start()
     # Objects that exist now stay, so the garbage collector need not walk through them again and again.
@@ -214,7 +214,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
 
     def work(worker: WorkerContext) -> int:
         try:
-            return serve(listener, config, same_file.checked(open_store(config)), outside, observation, worker)
+            return serve(listener, config, same_file.checked(open_store(config)), outside, server_observer, worker)
         except Fail as fail:
             fail.show("kvss serve")
             return fail.code
@@ -231,7 +231,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         notify(READY)
 
     same_file = SameFile()
-    observation = observed(config, metrics)
+    server_observer = observed(config, metrics)
     descriptors.fit(config)  # only for its warning: each worker makes room for itself
     supervisor = Supervisor(config.workers, work, listener, config.drain_timeout_s, RestartTimes())
     return supervisor.run(ready, reload)
