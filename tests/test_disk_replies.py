@@ -160,6 +160,20 @@ def test_a_reply_that_another_process_made_old_is_not_given(store: Store, write_
         assert ask(session, request + request) == b"200 OK %b\n" % value * 2
 
 
+@pytest.mark.parametrize(
+    "packets", [(b"KV/1.0 GET a\r\n",), (b"KV/1.0 G", b"ET a\n"), (b"KV/1.0 GET b\nKV/1.0 G", b"ET a\n")], ids=str
+)
+def test_a_line_that_does_not_come_whole_and_plain_is_not_answered_from_an_old_state(
+    store: Store, write_elsewhere: Write, packets: tuple[bytes, ...]
+) -> None:
+    session = Service(store).open()
+    ask(session, b"KV/1.0 PUT a old\n")
+    for packet in packets[:-1]:
+        ask(session, packet)
+    write_elsewhere(b"KV/1.0 PUT a new")
+    assert ask(session, packets[-1]) == b"200 OK new\n"
+
+
 def test_a_write_that_waits_is_seen_by_nobody_until_it_is_committed(store: Store) -> None:
     service = Service(store)
     writer, reader = service.open(), service.open()
