@@ -192,6 +192,21 @@ def test_a_write_that_waits_is_seen_by_nobody_until_it_is_committed(store: Store
     assert ask(reader, b"KV/1.0 GET a\n") == b"200 OK 2\n"
 
 
+def test_requests_of_a_packet_are_run_in_their_order_for_others_too(store: Store) -> None:
+    """Of two clients that each write one key and then read the other's, at least one must see the other's write."""
+    service = Service(store)
+    one, other = service.open(), service.open()
+    ask(one, b"KV/1.0 PUT x old\nKV/1.0 PUT y old\nKV/1.0 GET x\nKV/1.0 GET y\n")
+    seen = []
+
+    def client(session: Conversation, mine: bytes, theirs: bytes) -> None:
+        seen.append(session.receive(b"KV/1.0 PUT %b new\nKV/1.0 GET %b\n" % (mine, theirs)))
+
+    both = [gevent.spawn(client, one, b"x", b"y"), gevent.spawn(client, other, b"y", b"x")]
+    gevent.joinall(both, timeout=30, raise_error=True)
+    assert b"200 OK\n200 OK new\n" in seen
+
+
 def test_a_transaction_that_failed_is_not_remembered(
     store: Store, disk: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,9 +38,6 @@ SPACE = 32
 """A number, not bytes: see framing.CR."""
 
 LEAST_VALUE_BYTES = len(b"v\n")
-WAITS = b""
-"""In the place of a reply that the store has not given yet."""
-
 NO_VERB = 0
 """What the loop has of a line that is no plain GET, PUT or DEL."""
 
@@ -135,7 +132,6 @@ class Session:
         lines, left_bytes, until_s = waiting, limits.reply_bytes, 0.0
         replies: list[bytes] = []
         batch: list[Command] = []
-        hidden: dict[bytes, bytes]  # made with the first command of a batch
         verb: int
         puts = dels = 0
         while True:
@@ -190,8 +186,8 @@ class Session:
                         stats.dels += dels
                         puts = dels = 0
                         if batch:
-                            asked = len(replies)
-                            self._apply(batch, hidden, replies, left_bytes)  # noqa: F821 - made below
+                            asked = len(replies) + len(batch)
+                            self._apply(batch, replies, left_bytes)
                             batch = []
                             if len(replies) < asked or sum(map(len, replies)) > left_bytes:
                                 break
@@ -201,16 +197,8 @@ class Session:
                             break
                         continue
                 if run is None:
-                    if not batch:
-                        hidden = {}
-                    if verb is not GET and table and len(lines) > 1:
-                        # Later GETs of this key must wait, too. Until the batch runs, nobody else looks anything up.
-                        request = GET_LINE % key
-                        old = table.pop(request, None)
-                        if old is not None:
-                            hidden[request] = old
                     batch.append((verb, key, value))
-                    replies.append(WAITS)
+                    look_up = no_table  # requests run in their order, so all others of this packet wait, too
                     continue
                 try:
                     replies.append(put(request, new) if verb is PUT and put is not None else run(verb, key, value))
@@ -219,7 +207,7 @@ class Session:
                 if table.largest_bytes > largest_bytes:
                     break  # GETs of this value may need more than is left
             if batch:
-                self._apply(batch, hidden, replies, left_bytes)
+                self._apply(batch, replies, left_bytes)
             answered = len(replies)
             if answered == len(waiting) or self.closed:
                 break
@@ -274,29 +262,16 @@ class Session:
         """Return the replies to the next slice of waiting requests."""
         return self.receive(b"") if self.more else b""
 
-    def _apply(
-        self, batch: Sequence[Command], hidden: dict[bytes, bytes], replies: list[bytes], left_bytes: int
-    ) -> None:
-        """Run a batch and put its replies in their places; drop the replies behind where the store stopped.
-
-        hidden: what was taken out of the table, so that only the batch answers for these keys. It goes back.
-        """
+    def _apply(self, batch: Sequence[Command], replies: list[bytes], left_bytes: int) -> None:
+        """Run a batch and append its replies. They are fewer than its commands where the store stopped."""
         server = self._server
-        if hidden:
-            server.store.replies.update(hidden)
-        if len(replies) > len(batch):
+        if replies:
             left_bytes -= sum(map(len, replies))
         try:
             answers = server.store.apply(batch, left_bytes)
         except Exception as fault:
             answers = [server.fault_reply(fault)] * len(batch)
-        if len(replies) == len(batch):
-            replies[:] = answers
-        else:
-            given = iter(answers)
-            replies[:] = [reply or next(given, WAITS) for reply in replies]
-            if len(answers) < len(batch):
-                del replies[replies.index(WAITS) :]
+        replies += answers
         for verb, _, _ in batch[len(answers) :]:
             if verb is PUT:
                 server.stats.puts -= 1
