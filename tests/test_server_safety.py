@@ -69,6 +69,24 @@ def test_replies_that_nobody_takes_have_a_bound_and_others_are_answered() -> Non
             assert time.monotonic() - started_s < 4
 
 
+def test_quiet_clients_keep_nothing_of_their_last_requests_and_replies() -> None:
+    with serving() as server, clients(server, 60) as crowd:
+        for sock in crowd[:10]:
+            assert_big_values_pass(sock)
+        before_bytes = server.resident_bytes()
+        for sock in crowd:
+            assert_big_values_pass(sock)
+        wait_until(lambda: server.resident_bytes() - before_bytes < 15 * MIB, 10)
+
+
+def assert_big_values_pass(sock: socket.socket) -> None:
+    value = b"x" * (MIB - 20)
+    sock.sendall(b"KV/1.0 PUT k %b\n" % value)
+    assert read_lines(sock, 1)[0][:3] in {b"200", b"201"}
+    sock.sendall(b"KV/1.0 GET k\n")
+    assert read_lines(sock, 1) == [b"200 OK %b" % value]
+
+
 @pytest.mark.full
 def test_who_reads_slowly_but_steadily_is_not_cut_off() -> None:
     with serving("--write-timeout", "1") as server:

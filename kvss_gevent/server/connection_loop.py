@@ -25,7 +25,7 @@ from kvss_gevent.protocol.wire import PUT_PREFIX
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection, as_lines_bytes, held_input
 from kvss_gevent.server.outbox import LARGEST_REPLY_BYTES, Outbox
-from kvss_gevent.server.transport import PlainClientError, TlsError
+from kvss_gevent.server.transport import LARGEST_RECV_BYTES, PlainClientError, TlsError
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.hub_wait import hub_switch
 
@@ -129,7 +129,6 @@ class ConnectionLoop:
         """
         session, switch_to_hub = connection.session, self._switch_to_hub
         recv, send = connection.transport[:2]
-        largest_bytes = connection.transport.largest_bytes
         receive, wake = session.receive, getcurrent().switch
         stopwatch, now = NEVER_ON, time.monotonic
         if self._service.may_wait:
@@ -147,9 +146,11 @@ class ConnectionLoop:
         while True:  # with its condition here, CPython 3.11 would make the loop fast only after seven other connections
             if session.closed:
                 break
+            data = reply = b""  # a quiet connection must not keep the last ones
             unsent = switch_to_hub()
             if unsent:
                 self._send_rest(connection, readable, wake, *unsent)
+                unsent = ()
                 continue
             try:
                 data = recv(room)
@@ -162,8 +163,9 @@ class ConnectionLoop:
             # Here, because a call of a function would cost a third of it.
             if stopwatch.is_on and len(data) > stopwatch.short_bytes:
                 # A look-up cannot take long. Two looks at the clock would take as long as itself.
-                reply = None if data > PUT_PREFIX or stopwatch.times_all else reply_in_table(data)
-                if reply is None:
+                if data < PUT_PREFIX and not stopwatch.times_all:
+                    reply = reply_in_table(data) or b""
+                if not reply:
                     began_s = now()
                     reply = receive(data)
                     took_s = now() - began_s
@@ -174,7 +176,7 @@ class ConnectionLoop:
             if len(data) >= room:
                 # Before a login, what a client sends at once waits in the kernel.
                 if self._service.is_admitted(session):
-                    room = min(room * 12, largest_bytes)
+                    room = min(room * 12, LARGEST_RECV_BYTES)
                 self._memory.note(connection, held_input(session))
             if reply:
                 if len(reply) <= collected_bytes and not session.more and not session.closed:

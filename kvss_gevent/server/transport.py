@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 LARGEST_RECV_BYTES = 64 << 10
+"""The most that recv is asked for."""
 
 
 class Transport(NamedTuple):
@@ -22,8 +23,6 @@ class Transport(NamedTuple):
     """Tells whether the first request can come. False during a handshake."""
     finish: Callable[[], object]
     """Ends the transport's own protocol before the socket is closed."""
-    largest_bytes: int
-    """The most that recv is asked for."""
 
 
 MakeTransport = Callable[[socket.SocketType], Transport]
@@ -47,7 +46,7 @@ class TlsError(OSError):
 
 def plain(sock: socket.SocketType) -> Transport:
     """Return the transport of a plain socket: the socket's own functions."""
-    return Transport(sock.recv, sock.send, _yes, _nothing, LARGEST_RECV_BYTES)
+    return Transport(sock.recv, sock.send, _yes, _nothing)
 
 
 def _yes() -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kvss_gevent.server.transport import LARGEST_RECV_BYTES, MakeTransport, PlainClientError, TlsError, Transport
+from kvss_gevent.server.transport import MakeTransport, PlainClientError, TlsError, Transport
 from kvss_gevent.settings.named_files import load_key
 
 CHUNK_BYTES = 64 << 10
@@ -168,7 +168,7 @@ def tls(context: ssl.SSLContext) -> MakeTransport:
 
     def make(sock: socket.SocketType) -> Transport:
         one = TlsTransport(sock, context, incoming, outgoing)
-        return Transport(one.recv, one.send, lambda: one.ready, one.close, LARGEST_RECV_BYTES)
+        return Transport(one.recv, one.send, lambda: one.ready, one.close)
 
     return make
 
