@@ -29,6 +29,22 @@ WORTH_BYTES = 256 << 10
 GIVE_BACK_INTERVAL_S = 10.0
 """Giving back 36 MiB takes up to 12 ms. Meanwhile no other thread gets a large block."""
 
+FREE_BYTES = 64 << 20
+LARGE_BLOCK_BYTES = 4 << 20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""From malloc.h of the GNU C library."""
+
+
+def keep_free_blocks() -> None:
+    """Let the C library keep up to FREE_BYTES of what was freed last, for the next large reply. Only glibc can do this.
+
+    Otherwise it gives the pages of each large reply back to the system, and takes new ones for the next: with replies
+    of 512 KiB that makes 17 us of CPU a request instead of 7. ClientMemory gives back what is not needed again.
+    """
+    if os.name == "posix" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_TRIM_THRESHOLD, FREE_BYTES)
+        mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+
 
 def default_bound() -> int:
     """Return a quarter of the machine's memory, and at least LEAST_BYTES."""

@@ -21,6 +21,7 @@ from kvss_gevent.observe.observer import Observer
 from kvss_gevent.observe.server_observer import ServerObserver
 from kvss_gevent.observe.slow_log import read_slow_log
 from kvss_gevent.server.accepting import descriptors
+from kvss_gevent.server.client_memory import keep_free_blocks
 from kvss_gevent.server.gevent_server import KVServer
 from kvss_gevent.server.security.protection import Protection
 from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_reloading
@@ -84,6 +85,7 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     worker: WorkerContext | None = None,
 ) -> int:
     """Serve until a signal of the table in settings/signals.py ends it; returns the exit code."""
+    keep_free_blocks()
     gevent.config.track_greenlet_tree = False  # a debugging aid that costs a walk up the stack for every connection
     recorder = outside.recorder(config)
     protection = Protection(config)
