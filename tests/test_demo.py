@@ -55,7 +55,9 @@ def demo(environ: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
 def test_a_server_that_cannot_start_is_exit_code_3(tmp_path: Path) -> None:
     fault = "import sys\nif 'serve' in sys.orig_argv:\n    raise SystemExit('no gevent here')\n"
     (tmp_path / "gevent.py").write_text(fault)
-    done = demo({"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))})
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    # Where the coverage of processes is measured, Python would import gevent before the command begins.
+    done = demo({"PYTHONPATH": path, "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""})
     assert done.returncode == 3
     assert "no gevent here" in done.stderr
     assert "kvss demo: the demo's server did not start" in done.stderr
