@@ -34,12 +34,24 @@ class Client:
     sock = address = None
 
 
+BEGUN: list[Observer] = []
+
+
+@pytest.fixture(autouse=True)
+def _stopped() -> Iterator[None]:
+    """Stop what watches the event loop, which later tests use, too."""
+    yield
+    while BEGUN:
+        BEGUN.pop().stop()
+
+
 def observed(slow_ms: int, store: Any, lab: Lab | None = None) -> tuple[Service, Observer]:
     """Give a service of a busy server: not every call is timed for the histograms."""
     observer = Observer(SharedFigures(1).rows[0], 0, slow_ms)
     service = Service(store, tally=observer, lab=lab)
     observer.timing.times.all_count = False
     observer.begin_slow_log(service, may_wait=service.may_wait)
+    BEGUN.append(observer)
     return service, observer
 
 

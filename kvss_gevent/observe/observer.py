@@ -54,6 +54,7 @@ class Observer:
         self._look_ns, self._due_ns = int(self.slow_log.look_s * 1e9), 0
         self._time_all_until_s = 0.0
         self._watches_turns = slow_ms > 0 and can_watch_turns(self._loop)
+        self._turn_watch: TurnWatch | None = None
         self._begun = {name: row[name] for name in COUNTERS}
         self._begun_replies = list(row.replies)
         self._begun_histograms = {name: list(row.histogram(name)) for name in HISTOGRAMS}
@@ -131,6 +132,11 @@ class Observer:
         self.leave_out_short(service)
         if self._watches_turns:
             self._turn_watch = TurnWatch(self._loop, self.slow_log.slow_ns / NS, service.stats, self._on_long_turn)
+
+    def stop(self) -> None:
+        """Stop watching the turns of the loop, which other servers may use."""
+        if self._turn_watch:
+            self._turn_watch.stop()
 
     def leave_out_short(self, service: Service) -> None:
         """Leave short packets untimed if they cannot take long, and if their turn tells where one does all the same.

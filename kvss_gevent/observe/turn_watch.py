@@ -46,3 +46,9 @@ class TurnWatch:
     def _end_turn(self) -> None:
         if time.monotonic() - self._began_s > self._limit_s:
             self._on_long(self._began_s, time.monotonic(), self._stats.commands - self._answered)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        for watcher in (self._begin, self._end):
+            watcher.stop()
+            watcher.close()

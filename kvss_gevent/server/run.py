@@ -118,6 +118,8 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
         outside.on_ready(listener)
         notify(READY)
     running.until_stopped()
+    if observer:
+        observer.stop()
     until_s = time.monotonic() + RECORDING_LIMIT_S
     while recorder and recorder.is_writing and time.monotonic() < until_s:
         gevent.sleep(0.05)
