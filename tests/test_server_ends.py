@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import cast
 
 import gevent
 import pytest
+import trustme
 from gevent import socket as green
 from serving import read_all, serving, wait_until
 
@@ -106,6 +108,27 @@ def test_who_is_not_admitted_within_10_s_is_ended(secured: bool, monkeypatch: py
     with green.create_connection(server.address, 20) as silent, contextlib.suppress(ConnectionResetError):
         assert silent.recv(1) == b""
     assert server.drain(20)
+
+
+@pytest.mark.timing
+def test_a_half_sent_tls_record_is_ended_as_a_half_sent_line_is(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    with (
+        serving("--line-timeout", "0.5", "--tls-cert", str(pem), "--tls-key", str(pem)) as server,
+        trust.wrap_socket(server.connect(), server_hostname="localhost") as quiet,
+        trust.wrap_socket(server.connect(), server_hostname="localhost") as sock,
+        socket.socket(fileno=os.dup(sock.fileno())) as below,
+    ):
+        below.settimeout(10)
+        below.sendall(b"\x17\x03\x03\x00\x20" + bytes(10))
+        while below.recv(4096):  # after the tickets of the handshake comes the end
+            pass
+        quiet.sendall(b"KV/1.0 GET a\n")
+        assert quiet.recv(100) == b"404 NOT_FOUND\n"
 
 
 def test_clients_that_are_ended_together_leave_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,13 +121,17 @@ def _may_rest(connection: Connection, config: Config, now_s: float) -> bool:
 
 def _look_at(connection: Connection, config: Config, now_s: float) -> None:
     session = connection.session
-    line = None if connection.sending else session.partial
-    # The time of a line begins with its first byte: a client that sends the rest byte by byte gains no time.
+    line: object | None = None
+    if not connection.sending:
+        line = session.partial
+        if line is None:
+            line = connection.transport.partial()
+    # The time of a line or record begins with its first byte: a client that sends the rest byte by byte gains no time.
     if line is not connection.line:
         connection.line = line
         connection.line_since_s = now_s
     elif line is not None and 0 < config.line_timeout_s <= now_s - connection.line_since_s:
-        connection.end(f"a line stayed half-sent for {config.line_timeout_s:g} s")
+        connection.end(f"a line or a TLS record stayed half-sent for {config.line_timeout_s:g} s")
     if not session.quiet or connection.sending:
         session.quiet = True
         connection.quiet_since_s = now_s

@@ -21,6 +21,9 @@ class Transport(NamedTuple):
     """Sends bytes; returns how many were taken."""
     is_ready: Callable[[], bool]
     """Tells whether the first request can come. False during a handshake."""
+    partial: Callable[[], object | None]
+    """Returns what stands for a record of which a part has come, the same object until its end; None if there is none.
+    """
     finish: Callable[[], object]
     """Ends the transport's own protocol before the socket is closed."""
 
@@ -46,7 +49,7 @@ class TlsError(OSError):
 
 def plain(sock: socket.SocketType) -> Transport:
     """Return the transport of a plain socket: the socket's own functions."""
-    return Transport(sock.recv, sock.send, _yes, _nothing)
+    return Transport(sock.recv, sock.send, _yes, _nothing, _nothing)
 
 
 def _yes() -> bool:

@@ -21,6 +21,8 @@ RECORD_BYTES = 16 << 10
 """The most plain bytes that a record can have."""
 OVERHEAD_BYTES = 29
 """What a record has beside its plain bytes: 22 in TLS 1.3, 29 in most of TLS 1.2."""
+HEAD_BYTES = 5
+"""Before each record, unencrypted: its type, the version, and in the last two bytes the length of what follows."""
 HELLO = 0x16
 """The first byte that a TLS client sends: the record type of a handshake."""
 
@@ -36,9 +38,11 @@ class TlsTransport:
     """
 
     __slots__ = (
+        "_begun",
         "_encrypted",
         "_greeted",
         "_incoming",
+        "_missing",
         "_outgoing",
         "_read",
         "_receive",
@@ -63,6 +67,10 @@ class TlsTransport:
         """Encrypted bytes that the kernel has not taken. They go before all others."""
         self._encrypted = 0
         """The plain bytes of the last send that are in _unsent. That send is still to be answered."""
+        self._begun: bytearray | None = None
+        """The head of a record that is not whole, or the part of it that has come; another object for each record."""
+        self._missing = 0
+        """How many bytes are to come behind the head in _begun, if that is whole."""
         self._greeted = False
         self.ready = False
         """Whether the handshake is complete."""
@@ -82,9 +90,11 @@ class TlsTransport:
                 self._shake_hands(received[0])
             size = room if room < RECORD_BYTES else RECORD_BYTES
             data: bytes = self._read(size)
-            if incoming.pending or len(data) == size:
+            if incoming.pending or len(data) == size or self._begun:
                 data = self._read_on(data)
+                self._follow(received)
         except ssl.SSLWantReadError:
+            self._follow(received)
             raise BlockingIOError from None
         except BaseException as error:
             incoming.read()  # not for the next connection
@@ -120,6 +130,27 @@ class TlsTransport:
         except ssl.SSLWantReadError:
             pass  # the last record is not complete
         return b"".join(parts)
+
+    def _follow(self, received: bytes) -> None:
+        """Find out whether the last record is whole, which OpenSSL does not tell.
+
+        It need not be called for one whole record behind whole records.
+        """
+        head, at = self._begun or bytearray(), self._missing
+        while at < len(received):
+            if len(head) == HEAD_BYTES:
+                head = bytearray()
+            part = received[at : at + HEAD_BYTES - len(head)]
+            head += part
+            at += len(part)
+            if len(head) == HEAD_BYTES:
+                at += int.from_bytes(head[3:], "big")
+        self._missing = at - len(received)
+        self._begun = head if self._missing or len(head) < HEAD_BYTES else None
+
+    def partial(self) -> bytearray | None:
+        """Return what stands for a record that is not whole; see Transport."""
+        return self._begun
 
     def _answer(self) -> None:
         """Send what OpenSSL says on its own: its part of a handshake, alerts, new keys. Raises TlsError."""
@@ -168,7 +199,7 @@ def tls(context: ssl.SSLContext) -> MakeTransport:
 
     def make(sock: socket.SocketType) -> Transport:
         one = TlsTransport(sock, context, incoming, outgoing)
-        return Transport(one.recv, one.send, lambda: one.ready, one.close)
+        return Transport(one.recv, one.send, lambda: one.ready, one.partial, one.close)
 
     return make
 
