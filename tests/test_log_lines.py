@@ -3,11 +3,20 @@
 import io
 import json
 import logging
+import socket
 
 import pytest
 from serving import serving
 
+from kvss_gevent.core.service import Service
+from kvss_gevent.server.accepting.admission import Admission
+from kvss_gevent.server.client_memory import ClientMemory
+from kvss_gevent.server.connection import Connection
+from kvss_gevent.server.transport import plain
+from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.log import MOST_REPEATS, NOTICE, REPEATS_S, BoundedHandler, JsonFormatter, TextFormatter
+from kvss_gevent.stores.base import StoreError
+from kvss_gevent.stores.memory import MemoryStore
 
 FORGED = "x\n2026-01-01 00:00:00,000 NOTICE stopped by SIGTERM\r\x1b[2J\u202e\x85\u2028y"
 
@@ -85,6 +94,24 @@ def test_what_was_left_out_is_told_with_any_line_after_the_interval() -> None:
     assert bounded.log(NOTICE, "wanted: %d", 1) == ["wanted: 0"]
     bounded.now_s = 10.0
     assert bounded.log(NOTICE, "wanted: %d", 2) == ["left out 2 lines such as: stranger: 1", "wanted: 0", "wanted: 1"]
+
+
+def test_what_clients_can_cause_at_any_rate_is_one_line_in_ten_seconds() -> None:
+    bounded = Bounded()
+    logger = logging.getLogger("kvss")
+    logger.addHandler(bounded.handler)
+    service, admission = Service(MemoryStore()), Admission(Config)
+    memory = ClientMemory(lambda: 1)
+    with socket.socket() as sock:
+        for _ in range(3):
+            service.fault_reply(StoreError("the disk is full"))
+            admission.refuse(socket.socket(), "too many clients")
+            memory.note(Connection(sock, plain(sock), service.open(), ("127.0.0.1", 1)), 2)
+    logger.removeHandler(bounded.handler)
+    bounded.now_s = 10.0
+    assert len(bounded.lines()) == 3
+    told = bounded.log(NOTICE, "wanted: %d", 1)
+    assert [line.partition(":")[0] for line in told[:-1]] == ["left out 2 lines such as"] * 3
 
 
 def test_what_was_left_out_is_told_at_the_stop() -> None:

@@ -102,7 +102,7 @@ def test_clients_are_told_so_while_the_file_is_opened_again_and_the_disk_hangs(
             assert session.receive(b"KV/1.0 GET a\n") == SERVER_ERROR
             assert session.receive(b"KV/1.0 STATS\n") == SERVER_ERROR
         assert time.monotonic() - started_s < 2  # 200 waits of 50 ms would be 10 s
-        assert sum("the store failed: cannot read" in message for message in caplog.messages) == 1
+        assert any("the store failed: cannot read" in message for message in caplog.messages)
     finally:
         goes_on.set()
         writer.join(10)

@@ -17,7 +17,8 @@ from kvss_gevent.stores.base import Store, StoreError
 
 logger = logging.getLogger("kvss")
 
-FAULT_LOG_INTERVAL_S = 10.0
+FAULTS = {"interval_s": 10.0}
+"""For the log: faults of the store get one line in so many seconds, because a store that fails usually fails often."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,6 @@ class Service:
         self.may_wait = self.store.blocks or login is not None
         """Whether a conversation may let other greenlets run, in its store or while a password is checked."""
         self._stats_form = FORMS[stats_format]
-        self._fault_logged_s = float("-inf")
 
     def open(self, peer: str = "") -> Conversation:
         """Return the conversation of a new client at an address. This is the one place where conversations are made."""
@@ -155,17 +155,11 @@ class Service:
         return self.stats.connections + sum(colleague.connections for colleague in self.colleagues)
 
     def fault_reply(self, fault: Exception) -> bytes:
-        """Log a fault of the store and return the reply line for it (rule 10).
-
-        At most one line is logged in FAULT_LOG_INTERVAL_S, because a store that fails usually fails often.
-        """
-        now = time.monotonic()
-        told = isinstance(fault, StoreError) and fault.logged
-        if not told and now - self._fault_logged_s >= FAULT_LOG_INTERVAL_S:
-            self._fault_logged_s = now
+        """Log a fault of the store and return the reply line for it (rule 10)."""
+        if not (isinstance(fault, StoreError) and fault.logged):
             # A StoreError's text is enough. Any other exception is a bug, so its traceback is logged.
             trace = None if isinstance(fault, StoreError) else fault
-            logger.error("the store failed: %s", str(fault) or type(fault).__name__, exc_info=trace)
+            logger.error("the store failed: %s", str(fault) or type(fault).__name__, exc_info=trace, extra=FAULTS)
         # The traceback would keep the frames, and with them the whole batch, in memory until the garbage collector
         # runs.
         fault.__traceback__ = None

@@ -22,7 +22,8 @@ logger = logging.getLogger("kvss")
 LEAST_BYTES = 64 << 20
 SHARE = 4
 """The part of the machine's memory that all clients together may hold, if the settings name no bound."""
-LOG_INTERVAL_S = 10.0
+CUT_OFF = {"interval_s": 10.0}
+"""For the log: clients that hold too much get one line in so many seconds."""
 
 WORTH_BYTES = 256 << 10
 """If clients never held more than this, the allocator has little to give back."""
@@ -75,8 +76,6 @@ class ClientMemory:
         self._may_trim_s = 0.0
         self._held: dict[Connection, int] = {}
         self._total = 0
-        self._cut = 0
-        self._logged_s = float("-inf")
 
     @property
     def total_bytes(self) -> int:
@@ -93,7 +92,12 @@ class ClientMemory:
             largest = max(self._held, key=self._held.__getitem__)
             self._total -= self._held.pop(largest)
             largest.end("all clients together held too much memory, and this one the most", reset=True)
-            self._say()
+            logger.warning(
+                "%s disconnected: all clients together used more than --max-client-memory, %d bytes",
+                largest,
+                self._read_bound(),
+                extra=CUT_OFF,
+            )
 
     def forget(self, connection: Connection) -> None:
         """Forget a client that is gone."""
@@ -110,15 +114,3 @@ class ClientMemory:
             self._peak = self._total
             self._may_trim_s = now_s + GIVE_BACK_INTERVAL_S
             self._trim()
-
-    def _say(self) -> None:
-        self._cut += 1
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= LOG_INTERVAL_S:
-            self._logged_s = now_s
-            logger.warning(
-                "disconnected %d client(s): all clients together used more than --max-client-memory, %d bytes",
-                self._cut,
-                self._read_bound(),
-            )
-            self._cut = 0

@@ -14,7 +14,8 @@ from kvss_gevent.settings.config import Config
 
 logger = logging.getLogger("kvss")
 
-REFUSAL_LOG_INTERVAL_S = 10.0
+REFUSALS = {"interval_s": 10.0}
+"""For the log: refused connections get one line in so many seconds."""
 RATE_INTERVAL_S = 1.0
 """In this time, one address may open as many new connections as it may have open at once."""
 
@@ -36,8 +37,6 @@ class Admission:
         self._clock = clock
         self._counts = counts or address_counts(1)[0]
         self._spare = _open_spare()
-        self._refused = 0
-        self._logged_s = float("-inf")
 
     def let_in(self, address: str, connected: int) -> str:
         """Count one more connection of an address, or return why it is refused. connected: all open connections."""
@@ -63,18 +62,13 @@ class Admission:
             self._counts.closed(address)
 
     def refuse(self, sock: socket.SocketType, why: str) -> None:
-        """Answer and close a connection that was accepted; log at most one line in REFUSAL_LOG_INTERVAL_S."""
+        """Answer, close and log a connection that was accepted."""
         try:
             sock.send(LINE[Status.SERVER_ERROR])
         except OSError:
             pass
         close(sock)
-        self._refused += 1
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= REFUSAL_LOG_INTERVAL_S:
-            logger.warning("refused %d connection(s) with 500: %s", self._refused, why)
-            self._refused = 0
-            self._logged_s = now_s
+        logger.warning("refused a connection with 500: %s", why, extra=REFUSALS)
 
     def refuse_without_descriptors(self, listener: Any, error: OSError) -> bool:
         """Accept and refuse one connection with the reserved descriptor; return whether that was possible.
