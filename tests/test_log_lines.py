@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import socket
+from pathlib import Path
 
 import pytest
 from serving import serving
@@ -114,13 +115,21 @@ def test_what_clients_can_cause_at_any_rate_is_one_line_in_ten_seconds() -> None
     assert [line.partition(":")[0] for line in told[:-1]] == ["left out 2 lines such as"] * 3
 
 
-def test_what_was_left_out_is_told_at_the_stop() -> None:
-    with serving("--log-level", "warning") as server:
-        for _ in range(3):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_left_out_is_told_before_the_last_line(workers: int, tmp_path: Path) -> None:
+    with serving("--workers", f"{workers}", "--store", f"disk:{tmp_path / 'data'}") as server:
+        for _ in range(5):
             with server.connect() as client:
                 client.sendall(b"GET / HTTP/1.1\r\n\r\n")
                 assert client.recv(1000)
-        _, log = server.stop()
-    told = [line.partition(" WARNING ")[2] for line in log.splitlines() if "it speaks HTTP" in line]
-    assert len(told) == 2
-    assert told[1].startswith("left out 2 lines such as: client 127.0.0.1:")
+        server.stop()
+        *before, last = [line for line in server.logged().splitlines() if "it speaks HTTP" in line or "stopped" in line]
+    assert "left out" in before[-1]
+    assert " NOTICE stopped by SIGTERM; " in last
+
+
+def test_what_was_left_out_is_told_at_the_end_though_no_last_line_is_shown() -> None:
+    bounded = Bounded()
+    bounded.log(logging.WARNING, "stranger: %d", 3, interval_s=10.0)
+    bounded.handler.close()
+    assert bounded.lines() == ["left out 2 lines such as: stranger: 1"]

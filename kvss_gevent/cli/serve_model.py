@@ -19,7 +19,7 @@ from kvss_gevent.server.accepting.descriptors import raise_limit
 from kvss_gevent.server.accepting.listener import listening
 from kvss_gevent.settings.config import Config, flag, options, variable
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.settings.log import NOTICE
+from kvss_gevent.settings.log import LAST, NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
 from kvss_gevent.stores.base import Store
 from kvss_gevent.stores.open import is_shared, open_store
@@ -87,7 +87,8 @@ def serve_model(config: Config, converse: Converse, announce: Callable[[socket.s
             signal.signal(number, signal.SIG_IGN)
     for store in stores:
         store.close()
-    logger.log(NOTICE, "stopped by %s; clients were disconnected", " ".join(map(shown, stops)) or "a signal")
+    by = " ".join(map(shown, stops)) or "a signal"
+    logger.log(NOTICE, "stopped by %s; clients were disconnected", by, extra=LAST)
     return Exit.OK
 
 

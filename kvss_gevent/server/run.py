@@ -28,7 +28,7 @@ from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_r
 from kvss_gevent.server.worker_context import WorkerContext
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.settings.log import NOTICE
+from kvss_gevent.settings.log import LAST, NOTICE
 from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
 from kvss_gevent.stores.base import Store
@@ -117,13 +117,16 @@ def serve(  # noqa: PLR0913, PLR0917 - what a server is made of
     else:
         outside.on_ready(listener)
         notify(READY)
-    running.until_stopped()
+    in_time = running.until_stopped()
     if observer:
         observer.stop()
     until_s = time.monotonic() + RECORDING_LIMIT_S
     while recorder and recorder.is_writing and time.monotonic() < until_s:
         gevent.sleep(0.05)
     store.close()
+    if not worker:
+        how = "every client was answered" if in_time else "some were cut off"
+        logger.log(NOTICE, "stopped by %s; %s", running.stopped_by, how, extra=LAST)
     return 0
 
 
@@ -193,8 +196,8 @@ class _Running:
     def ignore(self, number: int) -> None:
         logger.log(NOTICE, "%s has no effect here and is ignored", shown(number))
 
-    def until_stopped(self) -> None:
-        """Wait for the end, and drain."""
+    def until_stopped(self) -> bool:
+        """Wait for the end, and drain; return whether every client was answered."""
         self.stop.wait()
         if self.alone:
             notify(STOPPING)
@@ -205,9 +208,7 @@ class _Running:
                 "some clients did not finish within --drain-timeout (%g s) and were disconnected",
                 self.config.drain_timeout_s,
             )
-        if self.alone:
-            how = "every client was answered" if in_time else "some were cut off"
-            logger.log(NOTICE, "stopped by %s; %s", self.stopped_by, how)
+        return in_time
 
 
 def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, config: Config, outside: Outside) -> int:

@@ -25,7 +25,7 @@ from kvss_gevent.server.accepting.listener import BACKLOG
 from kvss_gevent.server.service_manager import STOPPING, notify
 from kvss_gevent.server.worker_context import WorkerContext
 from kvss_gevent.settings.fail import Exit, Fail
-from kvss_gevent.settings.log import NOTICE
+from kvss_gevent.settings.log import LAST, NOTICE
 from kvss_gevent.settings.signals import Act, handle, numbers, shown
 
 logger = logging.getLogger("kvss")
@@ -240,7 +240,7 @@ class Supervisor:
             self._dead()
         if self._stops:
             how = "some workers had to be killed" if killed else "every worker ended in good order"
-            logger.log(NOTICE, "stopped by %s; %s", shown(self._stops[0]), how)
+            logger.log(NOTICE, "stopped by %s; %s", shown(self._stops[0]), how, extra=LAST)
         return 128 + self._stops[-1] if len(self._stops) > max(signals, 1) else 0
 
     def _kill_all(self, number: int) -> None:

@@ -37,6 +37,8 @@ MAX_LINE_BYTES: Final = 64 << 10
 MOST_REPEATS: Final = 100
 """More than the settings that one SIGHUP can change."""
 REPEATS_S: Final = 60.0
+LAST: Final = {"is_last": True}
+"""The extra of the last line of a program: what was left out is told before it."""
 LEFT_OUT: Final = "left out %d lines such as: %s"
 
 
@@ -160,7 +162,8 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
     """Writes MOST_REPEATS warnings or errors of one form in a minute: a client may cause one with each request.
 
     A record with the extra `interval_s` asks for a stricter bound: one line of its form in so many seconds. How many
-    lines were left out is told when the interval is over: before the next line, whatever its form, or at the end.
+    lines were left out is told when the interval is over, before the next line, whatever its form. Before the LAST line
+    and at the end all of it is told.
     clock: in seconds.
     """
 
@@ -171,7 +174,7 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or count it as left out."""
-        now_s = self._clock()
+        now_s = math.inf if hasattr(record, "is_last") else self._clock()
         self._tell(now_s)
         if record.levelno in (logging.WARNING, logging.ERROR) and self._is_too_much(record, now_s):
             return
