@@ -22,6 +22,7 @@ from kvss_gevent.stores.disk.group_commit import GroupCommit
 from kvss_gevent.stores.memory import MemoryStore
 
 LIMIT = 1 << 20
+SERVER_ERROR = b"500 SERVER_ERROR\n"
 LONG = [b"k" * 503, b"k" * 504, b"k" * 511, b"k" * 510 + b"x"]
 
 
@@ -168,6 +169,24 @@ def test_where_there_is_no_room_to_delete_ended_keys_clients_are_served(tmp_path
     assert replies[-2:] == [b"404 NOT_FOUND\n", b"200 OK\n"]
     assert not store.has_ended()
     assert store.expired_keys == number
+    store.close()
+
+
+@pytest.mark.parametrize("meanwhile", [(DEL, b"none", b"\n"), (PUT, b"one", b"v\n")])
+def test_a_full_file_of_keys_that_end_has_room_again(tmp_path: Path, clock: Clock, meanwhile: Command) -> None:
+    store = DiskStore(tmp_path / "data.kv", sync="none", max_bytes=2 << 20, clock=lambda: clock() // 1_000_000)
+    value = b"x" * 1000 + b"\n"
+    number = 0
+    while store.apply([(PUTEX, b"%d" % number, (b"5 " if number < 20 else b"6 ") + value)], LIMIT) != [SERVER_ERROR]:
+        number += 1
+    for _ in range(2):  # the first keys to end leave pages that are only partly used
+        clock.now_s += 5.5
+        for _ in range(40):
+            store.apply([meanwhile], LIMIT)
+    assert not store.has_ended()
+    assert store.expired_keys == number
+    replies = store.apply([(PUT, b"new %d" % key, value) for key in range(number // 2)], LIMIT)
+    assert set(replies) == {b"201 CREATED\n"}
     store.close()
 
 

@@ -7,6 +7,7 @@ late.
 """
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from itertools import islice, takewhile
@@ -51,6 +52,9 @@ class Deadlines:
         self.clock = clock
         self.in_use = False
         self.forgotten = 0
+        self._fit = sys.maxsize
+        """How many keys `reclaim` may delete at once: LMDB copies their pages before it can free them."""
+        self._tried = 0
         self.index: Any = None
         try:
             self.index = environment.open_db(NAME, create=False)
@@ -116,17 +120,30 @@ class Deadlines:
         return CREATED if verb == PUTEX and not was_there else OK
 
     def reclaim(self, txn: Any, most: int, most_s: float) -> None:
-        """Delete up to `most` keys that have ended, for at most `most_s` seconds, but at least one key."""
+        """Delete up to `most` keys that have ended, for at most `most_s` seconds, but at least one key.
+
+        Raises lmdb.MapFullError if the file has no room to delete so many at once. The next call then deletes fewer,
+        and so it does if this transaction is undone.
+        """
+        number = txn.id()
+        # LMDB gives the number of a transaction that was undone to the next one.
+        self._fit = min(most, max(self._fit // 4, 1) if number == self._tried else 2 * self._fit)
+        self._tried = number
         now_ms = self.clock()
         until_s = time.monotonic() + most_s
         cursor = txn.cursor(db=self.index)
-        while most and cursor.first() and _time_ms(cursor.key()) <= now_ms:
-            txn.delete(cursor.value() or cursor.key()[8:])
-            cursor.delete()
-            self.forgotten += 1
-            most -= 1
-            if time.monotonic() >= until_s:
-                break
+        left = self._fit
+        try:
+            while left and cursor.first() and _time_ms(cursor.key()) <= now_ms:
+                txn.delete(cursor.value() or cursor.key()[8:])
+                cursor.delete()
+                self.forgotten += 1
+                left -= 1
+                if time.monotonic() >= until_s:
+                    break
+        except lmdb.MapFullError:
+            self._fit = max(self._fit // 8, 1)
+            raise
 
     def ended(self, txn: Any, most: int = COUNTED_KEYS) -> int:
         """Return how many keys have ended and are still stored, counted up to `most`."""
