@@ -49,3 +49,12 @@ def test_a_folder_that_cannot_be_made_is_one_line_and_what_to_do(
     (tmp_path / "file").touch()
     assert main(["tls", "make-dev", str(tmp_path / "file" / "certs")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["", "a b"])
+def test_a_name_that_no_server_can_have_is_one_line_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["tls", "make-dev", str(tmp_path / "certs"), "--name", name]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert not (tmp_path / "certs").exists()

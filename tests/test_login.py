@@ -196,7 +196,7 @@ def test_a_server_that_ends_does_not_wait_for_the_delays_of_guesses(server: Serv
 def test_sighup_reads_the_users_again(server: Served, users_file: Path) -> None:
     change_users(users_file, "carol", User("carol", Role.WRITE, hash_password(b"new")))
     os.kill(server.pid, signal.SIGHUP)
-    wait_until(lambda: "read the settings again" in server.logged())  # to ask until it is so would be guessing
+    wait_until(lambda: f"read {users_file} again" in server.logged())  # to ask until it is so would be guessing
     assert server.ask(b"KV/1.0 AUTH carol new\n") == b"200 OK authenticated\n"
     users_file.write_text("rubbish\n")
     os.kill(server.pid, signal.SIGHUP)

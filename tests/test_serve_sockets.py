@@ -56,8 +56,10 @@ def test_a_unix_socket_that_a_killed_server_left_is_replaced_and_a_file_is_not(t
         assert path.exists()
     path.unlink()
     path.write_text("mine")
-    with process(f"unix:{path}", stderr=subprocess.DEVNULL) as running:
+    with process(f"unix:{path}", stderr=subprocess.PIPE) as running:
         assert running.wait(LIMIT_S) == 3
+        assert running.stderr
+        assert b"no socket: give another path" in running.stderr.read()
     assert path.read_text() == "mine"
 
 

@@ -16,7 +16,7 @@ from kvss_gevent.core.password_hash import hash_password
 from kvss_gevent.core.user_file import Role, User, UsersError
 
 
-def kvss_user(*words: str, password: str = "") -> subprocess.CompletedProcess[str]:
+def kvss_user(*words: str, password: str | bytes = "") -> subprocess.CompletedProcess[str]:
     return kvss("user", *words, stdin=password)
 
 
@@ -78,12 +78,14 @@ def test_a_user_that_is_not_there_is_exit_code_1(path: Path, action: str) -> Non
         ("", "x", "a name has 1 to 64 bytes"),
         ("a" * 65, "x", "a name has 1 to 64 bytes"),
         ("a b", "x", "not contain spaces"),
+        ("#alice", "x", "not begin with #"),
         ("alice", "", "a password has 1 to 1024 bytes"),
         ("alice", "x" * 1025, "a password has 1 to 1024 bytes"),
+        ("alice", b"\xff", "must be text in UTF-8"),
     ],
 )
-def test_what_auth_cannot_carry_is_refused(path: Path, name: str, password: str, said: str) -> None:
-    done = kvss_user("add", str(path), name, password=f"{password}\n")
+def test_what_auth_cannot_carry_is_refused(path: Path, name: str, password: str | bytes, said: str) -> None:
+    done = kvss_user("add", str(path), name, password=password)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 2

@@ -44,7 +44,11 @@ def run(args: argparse.Namespace) -> int:
     if there and not args.force:
         raise Fail(f"{args.folder / there[0]} exists already", "Give another folder, or --force to replace it.")
     authority = trustme.CA(organization_name="kvss-gevent, for teaching")
-    server = authority.issue_cert(*LOCAL, *args.name)
+    try:
+        server = authority.issue_cert(*LOCAL, *args.name)
+    except ValueError as error:  # an empty name, or characters that no host name has
+        remedy = "Give --name a host name or an address, such as lab.example.org or 192.0.2.7."
+        raise Fail(f"a certificate cannot have one of these names: {error}", remedy) from None
     chain = b"".join(one.bytes() for one in server.cert_chain_pems)
     contents = (authority.cert_pem.bytes(), chain, server.private_key_pem.bytes())
     try:

@@ -24,6 +24,10 @@ def hash_password(password: bytes) -> str:
         raise ValueError(f"a password has 1 to {MAX_PASSWORD_BYTES} bytes")
     if b"\n" in password or b"\r" in password:
         raise ValueError("a password must not contain a line end, which ends a request")
+    try:
+        password.decode()
+    except UnicodeDecodeError:
+        raise ValueError("a password must be text in UTF-8, as each request is") from None
     salt = secrets.token_bytes(SALT_BYTES)
     digest = _scrypt(password, salt, N, R, P)
     return f"scrypt:{N}:{R}:{P}:{_base64(salt)}:{_base64(digest)}"

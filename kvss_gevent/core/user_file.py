@@ -62,11 +62,13 @@ class Users:
 
 
 def check_name(name: str) -> str:
-    """Return the name. Raises UsersError where AUTH cannot carry it."""
+    """Return the name. Raises UsersError where AUTH or the file cannot carry it."""
     if not name or len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
         raise UsersError(f"a name has 1 to {MAX_NAME_BYTES} bytes")
     if not name.isprintable() or " " in name:
         raise UsersError("a name must not contain spaces or control characters")
+    if name.startswith("#"):
+        raise UsersError("a name must not begin with #, which begins a comment in the file")
     return name
 
 

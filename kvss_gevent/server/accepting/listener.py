@@ -202,11 +202,12 @@ def _listen_unix(path: str) -> socket.socket:
             listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        remedy = (
-            "Another server uses it: stop that one, or give another path."
-            if error.errno == errno.EADDRINUSE
-            else "Give a path in a directory that is there and can be written."
-        )
+        if error.errno != errno.EADDRINUSE:
+            remedy = "Give a path in a directory that is there and can be written."
+        elif Path(path).is_socket():
+            remedy = "Another server uses it: stop that one, or give another path."
+        else:
+            remedy = "Something else is there, and no socket: give another path."
         raise Fail(f"cannot listen on {UNIX_SCHEME}{path}: {error.strerror}", remedy, Exit.UNREACHABLE) from None
     finally:
         os.umask(old_mask)

@@ -12,6 +12,7 @@ from kvss_gevent.core.user_file import Role, Users, UsersError, read_users
 from kvss_gevent.server.transport import MakeTransport, plain
 from kvss_gevent.settings.config import Config
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.log import NOTICE
 from kvss_gevent.settings.named_files import check_regular
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Protection:
         return bool(user and self.authenticator and not self.authenticator.users.knows(user))
 
     def reload(self, config: Config) -> None:
-        """Read users and certificates again. If one cannot be read, the old one stays in use, and the log says so."""
+        """Read users and certificates again. If one cannot be read, the old ones stay in use. The log says which."""
         try:
             if self.authenticator is not None:
                 self.authenticator.users = _users(config)
@@ -60,6 +61,9 @@ class Protection:
                 self.make_transport = _with_tls(config)
         except Fail as fail:
             logger.error("%s; users and certificates stay as they were", fail.cause)
+        else:
+            if files := [file for file in (config.users, config.tls_cert) if file]:
+                logger.log(NOTICE, "read %s again", " and ".join(files))
 
 
 def _authenticator(config: Config) -> "Authenticator":
