@@ -9,6 +9,18 @@ Result = bytes | bool | None | StoreError
 """GET: the value or None. PUT: True where the key is new. DEL: True where the key was there. 500: a StoreError."""
 
 
+def put(key: bytes, value: bytes = b"v") -> Command:
+    return Verb.PUT, key, value
+
+
+def get(key: bytes) -> Command:
+    return Verb.GET, key, b""
+
+
+def delete(key: bytes) -> Command:
+    return Verb.DEL, key, b""
+
+
 def sent(batch: Batch) -> list[Command]:
     """Return commands as a session gives them to a store."""
     return [(verb, key, value + b"\n" if verb == Verb.PUT else b"") for verb, key, value in batch]

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import Served, read_all, read_lines, serving, wait_until
+from session_calls import feed
 
 from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.login import LoginConversation, views
@@ -37,15 +38,6 @@ USERS = {
 def conversation(limits: Limits | None = None) -> LoginConversation:
     service = Service(MemoryStore(), limits)
     return LoginConversation(service, views(service), lambda *pair: USERS.get(pair))
-
-
-def feed(one: LoginConversation, *packets: bytes) -> bytes:
-    out = b""
-    for packet in packets:
-        out += one.receive(packet)
-        while one.more:
-            out += one.proceed()
-    return out
 
 
 def test_before_a_login_requests_are_401_and_errors_stay_what_they_are() -> None:

@@ -13,13 +13,11 @@ import valkey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_server import State
-from store_calls import apply, results
+from store_calls import apply, delete, get, put, results
 from valkeys import Valkey, need_server, running, wait_until
 
-from kvss_gevent.measure.launch import free_port
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
-from kvss_gevent.settings.fail import Exit
 from kvss_gevent.stores.base import CannotOpen, Command, StoreError
 from kvss_gevent.stores.memory import MemoryStore
 from kvss_gevent.stores.open import open_store
@@ -64,18 +62,6 @@ def open_on(servers: Sequence[Valkey], limits: NodeLimits | None = None) -> Remo
     opened = RemoteStore([servers[0].address], limits, cluster=servers[0].cluster)
     opened.check()
     return opened
-
-
-def put(key: bytes, value: bytes = b"v") -> Command:
-    return Verb.PUT, key, value
-
-
-def get(key: bytes) -> Command:
-    return Verb.GET, key, b""
-
-
-def delete(key: bytes) -> Command:
-    return Verb.DEL, key, b""
 
 
 def get_alone(store: RemoteStore, key: bytes) -> bytes | None:
@@ -323,34 +309,6 @@ def test_databases_of_one_server_are_apart(single: list[Valkey]) -> None:
     finally:
         one.close()
         two.close()
-
-
-MISTAKES = [
-    *["redis:", "redis:127.0.0.1:1", "redis://127.0.0.1", "redis://h:1/x", "redis://h:1,h:2/0", "redis://h:99999/0"],
-    *["cluster:", "cluster://", "cluster://h", "cluster://h:1,", "cluster://h:0"],
-]
-
-
-@pytest.mark.parametrize("url", MISTAKES)
-def test_an_address_that_is_none_is_a_mistake_of_use(url: str) -> None:
-    with pytest.raises(CannotOpen) as refused:
-        open_store(Config(store=url))
-    assert refused.value.code == Exit.USAGE
-
-
-@pytest.mark.parametrize("url", ["redis://user:secret@127.0.0.1:1/0", "cluster://:secret@127.0.0.1:1"])
-def test_a_password_is_refused_and_not_shown(url: str) -> None:
-    with pytest.raises(CannotOpen, match="has a password in it") as refused:
-        open_store(Config(store=url))
-    assert refused.value.code == Exit.USAGE
-    assert "secret" not in refused.value.cause + refused.value.remedy
-
-
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}/0", "cluster://127.0.0.1:{port}"])
-def test_a_store_that_nobody_serves_is_refused_at_the_start(url: str) -> None:
-    with pytest.raises(CannotOpen, match="refused") as refused:
-        open_store(Config(store=url.format(port=free_port())))
-    assert refused.value.code == Exit.UNREACHABLE
 
 
 def test_one_of_a_cluster_is_not_taken_for_a_single_server(cluster: list[Valkey]) -> None:

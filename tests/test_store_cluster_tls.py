@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from store_calls import apply
+from store_calls import apply, get, put
 from valkeys import Valkey, form_cluster, wait_until
 
 from kvss_gevent.cli import main
 from kvss_gevent.measure.launch import free_port
-from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Command, StoreError
+from kvss_gevent.stores.base import StoreError
 from kvss_gevent.stores.remote.access import access_of
 from kvss_gevent.stores.remote.greenlets import Greenlets
 from kvss_gevent.stores.remote.remote_store import RemoteStore
@@ -74,14 +73,6 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SecureC
     finally:
         for node in nodes:
             node.kill()
-
-
-def put(key: bytes, value: bytes) -> Command:
-    return Verb.PUT, key, value
-
-
-def get(key: bytes) -> Command:
-    return Verb.GET, key, b""
 
 
 def answers(store: RemoteStore, key: bytes) -> bool:
