@@ -163,7 +163,8 @@ class Session:
                             request, new = GET_LINE % key, OK_PREFIX + value
                             old = look_up(request)
                             if old is not None:
-                                # What put does; the call would cost a fifth of the PUT.
+                                # What put does; the call would cost a fifth of the PUT. Without `not grown_bytes`, 50
+                                # PUTs of one length would cost 5 % more.
                                 grown_bytes = len(new) - len(old)
                                 if not grown_bytes or (grown_bytes <= table.room_bytes and len(new) <= largest_bytes):
                                     if grown_bytes:
