@@ -82,6 +82,13 @@ def test_a_student_s_page_leads_with_the_cause_and_shows_the_bytes(card: Scoreca
     assert outcome.points == card.points + flaky.case.points
 
 
+@pytest.mark.parametrize(("deaths", "said"), [(3, "crashed at {}, {}, {}"), (5, "crashed at {}, {}, {} and 2 more")])
+def test_a_verdict_names_the_first_cases_at_which_a_server_died(card: Scorecard, deaths: int, said: str) -> None:
+    died = tuple(replace(verdict, death="signal 9") for verdict in card.verdicts[:deaths])
+    outcome = Outcome("An", OutcomeKind.CRASHED, 1.0, card.possible, card=replace(card, verdicts=died))
+    assert outcome.said == said.format(*(verdict.case.id for verdict in died))
+
+
 def test_a_deterministic_server_gets_the_same_marks_each_time_also_three_at_once() -> None:
     def grade_once(port: int) -> tuple[int, int, tuple[str, ...]]:
         found = grade("127.0.0.1", port, Plan(("errors", "QUIT")))

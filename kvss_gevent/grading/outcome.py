@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from kvss_gevent.conformance.score import Scorecard, percent
 
+SHOWN_CASES = 3
+"""A verdict names at most so many cases: it is one cell of a table."""
+
 
 class OutcomeKind(StrEnum):
     """How far the grading of a submission got."""
@@ -60,5 +63,6 @@ class Outcome:
     def said(self) -> str:
         """The verdict in words, such as `crashed at no-command`."""
         if self.kind is OutcomeKind.CRASHED:
-            return f"crashed at {', '.join(self.deadly)}"
+            named, others = self.deadly[:SHOWN_CASES], self.deadly[SHOWN_CASES:]
+            return f"crashed at {', '.join(named)}" + (f" and {len(others)} more" if others else "")
         return f"{self.kind}: {self.why}" if self.why else str(self.kind)
