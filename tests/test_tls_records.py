@@ -9,6 +9,7 @@ import tracemalloc
 from bisect import bisect
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -87,6 +88,22 @@ def test_the_transport_tells_whether_the_last_record_is_whole_wherever_the_strea
     assert len(record_of) > 50
     for (one, its), (other, others) in pairwise(record_of.items()):
         assert (told[one] is told[other]) == (its == others)
+
+
+@pytest.mark.parametrize(("message", "is_whole"), [(b"\x18\0\0\1\0", True), (b"\x18\0\0\1", False)])
+def test_the_transport_tells_whether_a_message_with_new_keys_is_whole(
+    pair: tuple[socket.socket, socket.socket], tmp_path: Path, message: bytes, is_whole: bool
+) -> None:
+    transport = tls(server_side())(pair[0])
+    context = client_context()
+    context.keylog_filename = str(tmp_path / "keys")
+    peer = Peer(context, pair[1], transport)
+    peer.sock.sendall(peer.in_handshake(message))
+    while select.select([pair[0]], [], [], 0)[0]:
+        with contextlib.suppress(BlockingIOError):
+            transport.recv(448)
+    assert (transport.partial() is None) == is_whole
+    assert transport.partial() is transport.partial()
 
 
 def test_no_more_is_received_at_a_time_than_there_is_room_for_and_one_record(talk: tuple[Transport, Peer]) -> None:

@@ -5,11 +5,15 @@ import functools
 import select
 import socket
 import ssl
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from kvss_gevent.server.security.tls import server_context
 from kvss_gevent.server.transport import Transport
@@ -91,6 +95,23 @@ class Peer:
     def sealed(self, data: bytes) -> bytes:
         self.tls.write(data)
         return self._outgoing.read()
+
+    def in_handshake(self, message: bytes) -> bytes:
+        """Return a record with a message of a handshake, sealed here: OpenSSL sends none in parts.
+
+        It must be the first record after the handshake, of TLS 1.3. The context must write a log of its keys.
+        """
+        assert self.tls.cipher() == ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
+        log = Path(self.tls.context.keylog_filename or "").read_text().splitlines()
+        [secret] = [bytes.fromhex(line.split()[2]) for line in log if line.startswith("CLIENT_TRAFFIC_SECRET_0 ")]
+
+        def derived(label: bytes, size: int) -> bytes:
+            info = struct.pack(">HB", size, len(label)) + label + b"\0"
+            return HKDFExpand(SHA384(), size, info).derive(secret)
+
+        plain = message + b"\x16"
+        head = struct.pack(">BHH", 0x17, 0x303, len(plain) + 16)
+        return head + AESGCM(derived(b"tls13 key", 32)).encrypt(derived(b"tls13 iv", 12), plain, head)
 
     def end(self) -> bytes:
         with contextlib.suppress(ssl.SSLWantReadError):

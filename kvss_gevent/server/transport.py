@@ -22,7 +22,8 @@ class Transport(NamedTuple):
     is_ready: Callable[[], bool]
     """Tells whether the first request can come. False during a handshake."""
     partial: Callable[[], object | None]
-    """Returns what stands for a record of which a part has come, the same object until its end; None if there is none.
+    """Returns what stands for something of the transport's own, such as a record, of which only a part has come. It is
+    the same object until the rest comes; None if there is no such thing.
     """
     finish: Callable[[], object]
     """Ends the transport's own protocol before the socket is closed."""

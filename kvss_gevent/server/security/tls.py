@@ -68,9 +68,11 @@ class TlsTransport:
         self._encrypted = 0
         """The plain bytes of the last send that are in _unsent. That send is still to be answered."""
         self._begun: bytearray | None = None
-        """The head of a record that is not whole, or the part of it that has come; another object for each record."""
+        """The head of the last record, or the part of it that has come, if something is not whole; see _follow. It is
+        another object for each record.
+        """
         self._missing = 0
-        """How many bytes are to come behind the head in _begun, if that is whole."""
+        """How many bytes of the head in _begun are to come, or behind it if it is whole."""
         self._greeted = False
         self.ready = False
         """Whether the handshake is complete."""
@@ -91,8 +93,7 @@ class TlsTransport:
             size = room if room < RECORD_BYTES else RECORD_BYTES
             data: bytes = self._read(size)
             if incoming.pending or len(data) == size or self._begun:
-                data = self._read_on(data)
-                self._follow(received)
+                data = self._read_on(data, received)
         except ssl.SSLWantReadError:
             self._follow(received)
             raise BlockingIOError from None
@@ -114,8 +115,8 @@ class TlsTransport:
         self._tls.do_handshake()
         self.ready = True
 
-    def _read_on(self, data: bytes) -> bytes:
-        """Return data with what is left of its record, and with the records that came with it."""
+    def _read_on(self, data: bytes, received: bytes) -> bytes:
+        """Return data with what is left of its record, and with the records that were received with it."""
         parts = [data]
         try:
             while self._tls.pending() or self._incoming.pending:
@@ -127,29 +128,37 @@ class TlsTransport:
                     self._incoming.read()
                     break
                 parts.append(part)
+            self._begun, self._missing = None, 0
         except ssl.SSLWantReadError:
-            pass  # the last record is not complete
+            self._follow(received)
         return b"".join(parts)
 
     def _follow(self, received: bytes) -> None:
-        """Find out whether the last record is whole, which OpenSSL does not tell.
+        """Find out whether the last record is whole, and the message of a handshake in it. OpenSSL does not tell.
 
-        It need not be called for one whole record behind whole records.
+        It need not be called where all records are whole.
         """
-        head, at = self._begun or bytearray(), self._missing
+        head, at = self._begun or bytearray(HEAD_BYTES), self._missing
+        if len(head) < HEAD_BYTES:
+            head += received[:at]
+            at += _body_bytes(head)
         while at < len(received):
-            if len(head) == HEAD_BYTES:
-                head = bytearray()
-            part = received[at : at + HEAD_BYTES - len(head)]
-            head += part
-            at += len(part)
-            if len(head) == HEAD_BYTES:
-                at += int.from_bytes(head[3:], "big")
+            head = bytearray(received[at : at + HEAD_BYTES])
+            at += HEAD_BYTES + _body_bytes(head)
         self._missing = at - len(received)
-        self._begun = head if self._missing or len(head) < HEAD_BYTES else None
+        self._begun = head if self._missing or self._is_in_message() else None
+
+    def _is_in_message(self) -> bool:
+        """Tell whether OpenSSL has a part of a message with new keys or the like. It keeps 45 KiB for it."""
+        if self.ready:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                return True
+        return False
 
     def partial(self) -> bytearray | None:
-        """Return what stands for a record that is not whole; see Transport."""
+        """Return what stands for a record or message that is not whole; see Transport."""
         return self._begun
 
     def _answer(self) -> None:
@@ -191,6 +200,11 @@ class TlsTransport:
         if self._unsent:
             with suppress(OSError):
                 self._push()
+
+
+def _body_bytes(head: bytearray) -> int:
+    """Return the length of what follows a head; 0 if that has not come."""
+    return head[3] << 8 | head[4] if len(head) == HEAD_BYTES else 0
 
 
 def tls(context: ssl.SSLContext) -> MakeTransport:
