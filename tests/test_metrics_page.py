@@ -104,6 +104,16 @@ def test_a_page_tells_what_clients_did_and_ends_with_the_server() -> None:
 
 
 @pytest.mark.server
+def test_the_times_of_a_busy_server_stand_for_nearly_all_of_its_requests() -> None:
+    with serving("--metrics", "0") as server, server.connect() as client:
+        page = page_of(server)
+        for _ in range(20_000):
+            client.sendall(b"KV/1.0 GET a\n")
+            assert client.recv(100)
+        wait_until(lambda: samples(get(page, "/metrics")[1])["kvss_handling_seconds_count", "GET"] > 8000)
+
+
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"GET /metrics HTTP/1.1\r\nA: " + b"a" * 9000, b"431")]
 )

@@ -3,7 +3,7 @@
 import json
 import time
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import gevent
@@ -15,8 +15,8 @@ from kvss_gevent.observe.kernel_figures import NOTHING, Carried, carried, reside
 from kvss_gevent.observe.latency_buckets import BITS, shown_classes
 from kvss_gevent.observe.shared_figures import COUNTERS, HANDLED, HISTOGRAMS, REPLIES, TEXT_BYTES, WorkerRow
 from kvss_gevent.observe.slow_log import SlowLog, name_of
-from kvss_gevent.observe.timing import NS, Call, ObservedClient, Timing
-from kvss_gevent.observe.turn_watch import TurnWatch, can_watch_turns
+from kvss_gevent.observe.timing import NS, SAMPLE_S, Call, ObservedClient, Timing
+from kvss_gevent.observe.turn_watch import can_watch_turns, watch_turns
 from kvss_gevent.protocol.wire import Status, Verb
 from kvss_gevent.stores.base import Batch, Store
 
@@ -54,7 +54,8 @@ class Observer:
         self._look_ns, self._due_ns = int(self.slow_log.look_s * 1e9), 0
         self._time_all_until_s = 0.0
         self._watches_turns = slow_ms > 0 and can_watch_turns(self._loop)
-        self._turn_watch: TurnWatch | None = None
+        self.stop: Callable[[], None] = lambda: None
+        """Stops watching the turns of the loop, which other servers may use."""
         self._begun = {name: row[name] for name in COUNTERS}
         self._begun_replies = list(row.replies)
         self._begun_histograms = {name: list(row.histogram(name)) for name in HISTOGRAMS}
@@ -125,18 +126,15 @@ class Observer:
         # A timer of the loop. A greenlet that sleeps would take three times as long, 20 to 50 times a second.
         self._lag_timer = self._loop.timer(self.slow_log.look_s, self.slow_log.look_s)
         self._lag_timer.start(self._measure_lag)
+        self._sample_timer = self._loop.timer(SAMPLE_S, SAMPLE_S)
+        self._sample_timer.start(self.timing.tick)
 
     def begin_slow_log(self, service: Service, *, may_wait: bool) -> None:
         """Time calls and turns of the loop for the slow log, if there is one."""
         self.slow_log.begin(self.timing.set_limit, may_wait=may_wait)
         self.leave_out_short(service)
         if self._watches_turns:
-            self._turn_watch = TurnWatch(self._loop, self.slow_log.slow_ns / NS, service.stats, self._on_long_turn)
-
-    def stop(self) -> None:
-        """Stop watching the turns of the loop, which other servers may use."""
-        if self._turn_watch:
-            self._turn_watch.stop()
+            self.stop = watch_turns(self._loop, self.slow_log.slow_ns / NS, service.stats, self._on_long_turn)
 
     def leave_out_short(self, service: Service) -> None:
         """Leave short packets untimed if they cannot take long, and if their turn tells where one does all the same.
@@ -164,7 +162,6 @@ class Observer:
         late_ns = max(now_ns - due_ns, 0)
         self.slow_log.on_timer(due_ns, now_ns)
         self.slow_log.look_at_delay()
-        self.timing.tick()
         self._lag_classes[late_ns.bit_length()] += 1
         self._lag_ns += late_ns
 
