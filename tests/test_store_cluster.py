@@ -1,7 +1,5 @@
 """The stores on Valkey or Redis, against real servers: results, order, limits, pipelines, addresses."""
 
-import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ import valkey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_server import State
+from remote_calls import LIMIT, stopped
 from store_calls import apply, delete, get, put, results
 from valkeys import Valkey, need_server, running, wait_until
 
@@ -25,8 +24,6 @@ from kvss_gevent.stores.remote.remote_store import RemoteStore
 from kvss_gevent.stores.remote.request import NodeLimits
 
 pytestmark = pytest.mark.server
-
-LIMIT = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -219,19 +216,15 @@ def run_all(threads: Sequence[threading.Thread]) -> None:
 
 
 def test_work_of_many_travels_in_few_round_trips(single: list[Valkey]) -> None:
-    assert single[0].process
     store = open_on(single, NodeLimits(timeout_s=30.0))
     node = store.node(single[0].address)
     before = node.pipelines
     outcomes: list[object] = []
     try:
         single[0].ask("CONFIG", "RESETSTAT")
-        os.kill(single[0].process.pid, signal.SIGSTOP)
-        try:
+        with stopped(single[0]):
             for number in range(50):
                 store.submit([get(b"k%d" % number)] * 3, LIMIT, outcomes.append)
-        finally:
-            os.kill(single[0].process.pid, signal.SIGCONT)
         wait_until(lambda: len(outcomes) == 50, "not all were answered")
         assert single[0].calls("get") == 150
         assert node.pipelines - before < 25

@@ -9,10 +9,10 @@ if __name__ == "__main__":
 
 from reference_server import State, running
 
-from planted import answers, codes, endings, framing, sharing, values
+from planted import answers, codes, counters, endings, framing, sharing, values
 from planted.bug import BUGS
 
-__all__ = ["BUGS", "answers", "codes", "endings", "framing", "sharing", "values"]
+__all__ = ["BUGS", "answers", "codes", "counters", "endings", "framing", "sharing", "values"]
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
