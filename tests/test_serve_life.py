@@ -168,3 +168,16 @@ def test_the_log_as_json(tmp_path: Path) -> None:
     assert lines[-1]["level"] == "notice"
     assert lines[-1]["message"].startswith("stopped by SIGTERM")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", lines[0]["time"])
+
+
+@pytest.mark.server
+def test_an_option_of_another_store_is_said_to_have_no_effect(tmp_path: Path) -> None:
+    with serving("--max-disk", "5M", "--replicas-ack", "1", "--max-memory", "1M") as server:
+        assert server.process.poll() is None
+        assert re.findall(r"--\S+ \(\w+\) has no effect with .*", log_of(server)) == [
+            "--max-disk (KVSS_MAX_DISK) has no effect with --store memory:",
+            "--replicas-ack (KVSS_REPLICAS_ACK) has no effect with --store memory:",
+        ]
+    with serving("--max-memory", "1M", "--store", f"disk:{tmp_path / 'kv'}", "--sync", "none") as server:
+        assert "--max-memory (KVSS_MAX_MEMORY) has no effect with --store disk:" in log_of(server)
+        assert "--sync" not in log_of(server)

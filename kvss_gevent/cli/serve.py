@@ -13,6 +13,7 @@ from kvss_gevent.models import DEFAULT, MODULES
 from kvss_gevent.server.accepting.listener import check_exposure, listening, listening_for_metrics, shown_address
 from kvss_gevent.settings import signals
 from kvss_gevent.settings.addresses import Endpoint, take_endpoint
+from kvss_gevent.settings.config import Config, flag, options, variable
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import STORE_FORMS
 from kvss_gevent.settings.log import set_up
@@ -22,7 +23,6 @@ from kvss_gevent.settings.streams import OutputLost
 from kvss_gevent.stores.open import OPENERS, is_shared, open_store, opener, refuse_password
 
 if TYPE_CHECKING:
-    from kvss_gevent.settings.config import Config
     from kvss_gevent.trace.flight import FlightRecorder
 
 logger = logging.getLogger("kvss")
@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     for number in signals.numbers(signals.Act.RELOAD, signals.Act.REPORT, signals.Act.DUMP, signals.Act.IGNORE):
         signal.signal(number, signal.SIG_IGN)  # until the server has its handlers
     set_up(config.log_level, config.log_format)
+    warn_of_options_of_other_stores(config)
     if config.lab:
         logger.warning("--lab: any client can keep this server busy")
     converse = logged if config.log_level == "debug" else Session
@@ -111,7 +112,16 @@ def run(args: argparse.Namespace) -> int:
         return serve(listener, config, store, outside, observed(config, metrics))
 
 
-def check_files(config: "Config") -> None:
+def warn_of_options_of_other_stores(config: Config) -> None:
+    """Warn of given options that have no effect: users would rely on a limit or a promise that does not exist."""
+    scheme = config.store.partition(":")[0]
+    for option in options():
+        name, stores = option.name, option.metadata["stores"]
+        if stores and scheme not in stores and getattr(config, name) != option.default:
+            logger.warning("%s (%s) has no effect with --store %s:", flag(name), variable(name), scheme)
+
+
+def check_files(config: Config) -> None:
     """Check that the model, the users and the certificates of the settings can be used. Raises Fail."""
     if config.model != DEFAULT:
         from kvss_gevent.cli.serve_model import checked_model
@@ -160,7 +170,7 @@ def read(given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def recorder(config: "Config") -> "FlightRecorder | None":
+def recorder(config: Config) -> "FlightRecorder | None":
     """Return the flight recorder of this process, or None if the settings do not ask for one."""
     if not config.flight_recorder_s:
         return None

@@ -12,10 +12,19 @@ from kvss_gevent.protocol.wire import DEFAULT_HOST, DEFAULT_PORT, MAX_LINE_BYTES
 from kvss_gevent.settings import kinds
 from kvss_gevent.settings.kinds import STORE_FORMS, Kind
 
+REMOTE_STORES = ("redis", "rediss", "cluster", "clusters")
+TLS_STORES = ("rediss", "clusters")
 
-def option(default: Any, kind: Kind, help_text: str, *, reload: bool = False) -> Any:
-    """Declare a field of Config; reload says that SIGHUP changes it in a running server."""
-    return field(default=default, metadata={"kind": kind, "help": help_text, "reload": reload})
+
+def option(default: Any, kind: Kind, help_text: str, *, reload: bool = False, stores: tuple[str, ...] = ()) -> Any:
+    """Declare a field of Config.
+
+    reload: SIGHUP changes it in a running server. stores: the schemes of the stores for which it has an effect; empty
+    if it has nothing to do with the store.
+    """
+    if stores:
+        help_text += f" ({', '.join(f'{scheme}:' for scheme in stores)})"
+    return field(default=default, metadata={"kind": kind, "help": help_text, "reload": reload, "stores": stores})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +48,35 @@ class Config:
         kinds.STORE,
         f"where keys and values live: {STORE_FORMS}",
     )
-    max_memory_bytes: int = option(0, kinds.BOUND, "most memory for keys and values; above it PUT gets 500 (memory:)")
+    max_memory_bytes: int = option(
+        0, kinds.BOUND, "most memory for keys and values; above it PUT gets 500", stores=("memory",)
+    )
     sync: str = option(
         "always",
         kinds.one_of("always", "interval", "none"),
-        "when writes are synced to the disk: before the reply, once a second, or never (disk:)",
+        "when writes are synced to the disk: before the reply, once a second, or never",
+        stores=("disk",),
     )
-    max_disk_bytes: int = option(0, kinds.BOUND, "largest size of the file; above it PUT gets 500 (disk:)")
+    max_disk_bytes: int = option(0, kinds.BOUND, "largest size of the file; above it PUT gets 500", stores=("disk",))
     store_password_file: str = option(
         "",
         kinds.PATH,
-        "file whose first line is the store's password; without it, KVSS_STORE_PASSWORD is used (redis:, cluster:)",
+        "file whose first line is the store's password; without it, KVSS_STORE_PASSWORD is used",
+        stores=REMOTE_STORES,
     )
     store_ca: str = option(
         "",
         kinds.PATH,
-        "authority that signed the store's certificate; without it, those of the system (rediss:, clusters:)",
+        "authority that signed the store's certificate; without it, those of the system",
+        stores=TLS_STORES,
     )
-    store_cert: str = option("", kinds.PATH, "certificate that kvss shows to the store (rediss:, clusters:)")
-    store_key: str = option("", kinds.PATH, "private key of the certificate")
+    store_cert: str = option("", kinds.PATH, "certificate that kvss shows to the store", stores=TLS_STORES)
+    store_key: str = option("", kinds.PATH, "private key of the certificate", stores=TLS_STORES)
     replicas_ack: int = option(
-        0, kinds.NUMBER, "number of replicas that must have a write before it is acknowledged (redis:, cluster:)"
+        0, kinds.NUMBER, "number of replicas that must have a write before it is acknowledged", stores=REMOTE_STORES
     )
     store_timeout_s: float = option(
-        2.0, kinds.WAIT, "seconds for the store's server to accept a connection or to answer (redis:, cluster:)"
+        2.0, kinds.WAIT, "seconds for the store's server to accept a connection or to answer", stores=REMOTE_STORES
     )
     workers: int = option(
         1, kinds.WORKERS, "number of processes that share the port; more than one needs a shared store"
@@ -93,9 +107,9 @@ class Config:
     )
     max_client_memory_bytes: int = option(
         0,
-        kinds.BOUND,
+        kinds.CLIENT_MEMORY,
         "most bytes of half lines, waiting requests and unsent replies of all clients together; above it the largest "
-        "clients are disconnected; 0: a quarter of the machine's memory",
+        "clients are disconnected",
         reload=True,
     )
     line_timeout_s: float = option(

@@ -170,6 +170,13 @@ BOUND = Kind(
     _show_size,
     lambda size: _say_size(size) if size else "no limit",
 )
+CLIENT_MEMORY = Kind(
+    BOUND.read,
+    "BYTES",
+    "a size in bytes up to 1048576G, such as 65536, 64K or 1G, 0 for a quarter of the machine's memory",
+    _show_size,
+    lambda size: _say_size(size) if size else "a quarter of the machine's memory",
+)
 LIMIT = Kind(
     _seconds(0),
     "SECONDS",
