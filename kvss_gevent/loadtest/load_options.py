@@ -5,6 +5,7 @@ function.
 """
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -90,6 +91,12 @@ def _on_off(text: str) -> bool:
 _on_off.words = ("on", "off")  # type: ignore[attr-defined]
 
 
+def _user_name(text: str) -> str:
+    if " " in text or not text.isprintable():
+        raise ValueError(f"{text!r} has a space or a control character")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The values of --kv-*: times in seconds, sizes in bytes, rates in requests per second over all users."""
@@ -104,6 +111,7 @@ class Options:
     )
     depth: int = _option("1", _whole(1, 1024), "requests that are sent together before their replies are read")
     ttl: int = _option("0", _whole(0, wire.MAX_EXPIRY_S), "seconds until a written value expires (PUTEX); 0 for PUT")
+    user: str = _option("", _user_name, "user who logs in on each connection; KVSS_PASSWORD is the password")
     preload: bool = _option("on", _on_off, "store every key before the users start")
     seed: int = _option(
         "1", _whole(0, 2**63), "the same seed gives the same requests; each worker and user gets a different part"
@@ -151,6 +159,16 @@ class Options:
     )
 
     @property
+    def login(self) -> bytes:
+        """The request that logs in (rule 12); empty if there is no user. Raises ValueError if there is no password."""
+        if not self.user:
+            return b""
+        password = os.environ.get("KVSS_PASSWORD", "")
+        if not password or "\n" in password:
+            raise ValueError("--kv-user needs a password of one line in the variable KVSS_PASSWORD")
+        return f"{wire.VERSION.decode()} AUTH {self.user} {password}\n".encode()
+
+    @property
     def rates(self) -> shapes.Shape | None:
         """The open-loop rate over time; None in closed loop."""
         return self.shape or (shapes.constant(self.rate) if self.rate is not None else None)
@@ -184,6 +202,7 @@ def read_options(texts: Mapping[str, str]) -> Options:
 
 
 def _check(options: Options) -> None:
+    _ = options.login  # raises ValueError
     needed = least_bytes(options.keys)
     if options.verify and options.value_size.least_bytes < needed:
         raise ValueError(f"--kv-value-size: verification needs values of {needed} bytes or more; see --kv-verify off")

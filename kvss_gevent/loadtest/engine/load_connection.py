@@ -16,6 +16,7 @@ from gevent import socket as gevent_socket
 from greenlet import getcurrent
 
 from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.protocol.wire import shorten
 from kvss_gevent.settings.addresses import parse_endpoint
 
 _SMALL_RECEIVE_BYTES = 448
@@ -25,10 +26,15 @@ _MAX_REPLY_BYTES = (1 << 20) + 4096
 _READ, _WRITE = 1, 2
 _QUIT = b"KV/1.0 QUIT\n"
 _LOCUST_SCHEMES = ("tcp", "kv")
+_AUTHENTICATED = b"200 OK authenticated"
 
 
 class ConnectionLost(Exception):
     """The connection is lost, could not be made, or cannot be used any more; the message is the name of a failure."""
+
+
+class LoginRefused(ConnectionLost):
+    """The server did not take the login of a new connection."""
 
 
 def address_of(host: str) -> tuple[str, int]:
@@ -261,3 +267,19 @@ class LoadConnection:
             both.close()
         if held:
             self._hold_again()
+
+
+def connected(address: tuple[str, int], timeout_s: float, login: bytes = b"") -> LoadConnection:
+    """Connect and, with a login (an AUTH request), log in; timeout_s is for each. Raises ConnectionLost."""
+    connection = LoadConnection(address, timeout_s)
+    if not login:
+        return connection
+    try:
+        with gevent.Timeout(timeout_s, ConnectionLost("no reply in time")):
+            reply = connection.exchange(login)
+        if reply != _AUTHENTICATED:
+            raise LoginRefused(f"the login was refused: {shorten(reply)}")
+    except ConnectionLost:
+        connection.close()
+        raise
+    return connection

@@ -9,7 +9,13 @@ from random import Random
 import gevent
 
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, address_of
+from kvss_gevent.loadtest.engine.load_connection import (
+    ConnectionLost,
+    LoadConnection,
+    LoginRefused,
+    address_of,
+    connected,
+)
 from kvss_gevent.loadtest.load_options import Options
 from kvss_gevent.loadtest.workload.mix import Sizes, size_chooser
 from kvss_gevent.loadtest.workload.proving_values import filler, key_bytes, make_value
@@ -33,14 +39,23 @@ def read_address(host: str | None) -> tuple[str, int]:
         raise Fail(str(error), remedy) from None
 
 
-def check_server(address: tuple[str, int]) -> None:
-    """Send STATS once. Raises Fail if there is no answer, or if it is not KV/1.0 as the load tester reads it."""
+def check_server(address: tuple[str, int], login: bytes = b"") -> None:
+    """Log in if there is a login, and send STATS once.
+
+    Raises Fail if there is no answer, or if it is not KV/1.0 as the load tester reads it.
+    """
     where = f"{address[0]}:{address[1]}"
     remedy = f"Start a server there: kvss serve {address[0]} {address[1]}, or name another with --host."
     try:
-        reply = _ask(address)
+        reply = _ask(address, login)
+    except LoginRefused as refused:
+        raise Fail(f"{where}: {refused}", "Check --kv-user and KVSS_PASSWORD.", Exit.UNREACHABLE) from None
     except ConnectionLost as lost:
         raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
+    if reply == REPLY[Status.UNAUTHORIZED]:
+        raise Fail(
+            f"{where} asks for a login", "Give --kv-user NAME, and the password in KVSS_PASSWORD.", Exit.UNREACHABLE
+        )
     if not reply.startswith(OK_PREFIX):
         raise Fail(f"what answers at {where} is not a KV/1.0 server: {shorten(reply)}", remedy, Exit.UNREACHABLE)
     if reply.endswith(b"\r"):
@@ -51,10 +66,10 @@ def check_server(address: tuple[str, int]) -> None:
         )
 
 
-def _ask(address: tuple[str, int]) -> bytes:
+def _ask(address: tuple[str, int], login: bytes) -> bytes:
     # The loop's clock is not updated while modules are imported, which would shorten the timeout.
     gevent.get_hub().loop.update_now()
-    connection = LoadConnection(address, _ANSWER_S)
+    connection = connected(address, _ANSWER_S, login)
     try:
         with gevent.Timeout(_ANSWER_S, ConnectionLost("no reply in time")):
             return connection.exchange(_STATS)
@@ -76,7 +91,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
             yield b"KV/1.0 PUT %s %s\n" % (key, value)
 
     try:
-        connection = LoadConnection(address, timeout_s)
+        connection = connected(address, timeout_s, options.login)
         try:
             _send_all(connection, lines(), timeout_s)
         finally:

@@ -8,7 +8,7 @@ import gevent
 
 from kvss_gevent.loadtest.engine.arrival_queue import UserQueue
 from kvss_gevent.loadtest.engine.clock import clock
-from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection
+from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, connected
 from kvss_gevent.loadtest.engine.load_run import Run
 from kvss_gevent.loadtest.engine.standstill import LEAST_S
 
@@ -57,7 +57,8 @@ class VirtualUser:
         if self.connection is not None:
             return self.connection
         try:
-            self.connection = LoadConnection(self.address, self.run.options.timeout)
+            options = self.run.options
+            self.connection = connected(self.address, options.timeout, options.login)
         except ConnectionLost as lost:
             now = clock()
             self.down_since = self.down_since or now

@@ -92,8 +92,8 @@ def check_form(coordinator: Coordinator, form: dict[str, str]) -> str:
     texts = texts_of(coordinator.environment.parsed_options)
     texts.update({name.removeprefix("kv_"): text for name, text in form.items() if name.startswith("kv_")})
     try:
-        read_options(texts)
-        preflight.check_server(preflight.read_address(form.get("host") or coordinator.host()))
+        options = read_options(texts)
+        preflight.check_server(preflight.read_address(form.get("host") or coordinator.host()), options.login)
     except ValueError as error:
         return str(error)
     except Fail as fail:
