@@ -67,3 +67,9 @@ def put_refuses_replacing(state: State, line: bytes) -> tuple[bytes, bool]:
     command, key, value = words_of(line)
     taken = command == b"PUT" and key in state.store and value
     return answer(state, b"KV/1.0 NO" if taken else line)
+
+
+@replying("login-needed")
+def login_needed(state: State, line: bytes) -> tuple[bytes, bool]:
+    reply, ends = answer(state, line)
+    return (b"401 UNAUTHORIZED", False) if reply[:3] in (b"200", b"201", b"204", b"404") and not ends else (reply, ends)

@@ -6,6 +6,14 @@ from kvss_gevent.conformance.causes.cause import Cause
 
 CAUSES: Final = (
     Cause(
+        name="login-needed",
+        sentence="The server asks for a login: it answers 401 to every request.",
+        advice="The checker does not log in: start the server without users, and grade it again.",
+        fails={"put-new": "'401", "get-missing": "'401"},
+        over=("crlf-refused", "cut-at-nul"),
+        also=("*",),
+    ),
+    Cause(
         name="wrong-requests-500",
         sentence="The server answers 500 when the request is wrong, not the server.",
         advice="Check the number of words before you use one: a wrong request is 400 BAD_REQUEST.",
