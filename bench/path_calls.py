@@ -1,5 +1,7 @@
 """Counts what a request passes through, from the session's `receive` to its reply: function calls, files, file changes.
 
+A reply may be sent once the store has committed, which is counted, too.
+
 Run as `python -m bench.path_calls`; two seconds. Only Python functions of this package count: neither calls into C nor
 functions of gevent and of the client library do. Each request is run some times first, so that nothing is done for the
 first time; then the least of five is counted, alone on its connection.
@@ -10,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -20,8 +23,8 @@ import kvss_gevent
 from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Store
-from kvss_gevent.stores.disk.group_commit import with_group_commit
+from kvss_gevent.stores.base import CommittingStore, Store
+from kvss_gevent.stores.disk.gathering import gathering
 from kvss_gevent.stores.open import open_store
 from kvss_gevent.stores.remote.greenlet_store import for_greenlets
 from tests.valkeys import running as valkeys
@@ -52,19 +55,19 @@ class PathCost:
     """How often a function was called from another file than that of the function called before it."""
 
 
-def count(session: Conversation, request: bytes) -> PathCost:
-    """Run a request of a warm session and count; the least of some runs.
+def count(answer: Callable[[], object]) -> PathCost:
+    """Answer a request of a warm session and count; the least of some runs.
 
     While a request waits for a node, another greenlet may run for once, such as that which looks after the cluster; its
     calls would be counted, too.
     """
     for _ in range(20):
-        session.receive(request)
-    return min((count_once(session, request) for _ in range(RUNS)), key=lambda cost: cost.calls)
+        answer()
+    return min((count_once(answer) for _ in range(RUNS)), key=lambda cost: cost.calls)
 
 
-def count_once(session: Conversation, request: bytes) -> PathCost:
-    """Run a request and count all calls until it is answered."""
+def count_once(answer: Callable[[], object]) -> PathCost:
+    """Count all calls until a request is answered, without that of `answer` itself."""
     called: list[str] = []
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -74,7 +77,7 @@ def count_once(session: Conversation, request: bytes) -> PathCost:
 
     sys.setprofile(note)
     try:
-        session.receive(request)
+        answer()
     finally:
         sys.setprofile(None)
     changes = sum(one != other for one, other in pairwise(called))
@@ -90,7 +93,7 @@ def stores(kind: str, folder: Path) -> Iterator[Store]:
             url = f"cluster://127.0.0.1:{node.port}"
         else:
             url = "memory:" if kind == "memory" else f"disk:{folder / 'data.kv'}"
-        store = for_greenlets(with_group_commit(open_store(Config(store=url, sync="none")), on_thread=False))
+        store = for_greenlets(gathering(open_store(Config(store=url, sync="none")), synced=False))
         stack.callback(store.close)
         yield store
 
@@ -103,8 +106,15 @@ def measure(kind: str) -> dict[str, PathCost]:
         session.receive(b"KV/1.0 PUT a 1\n")
         for name, request in REQUESTS.items():
             if name.startswith(kind):
-                found[name] = count(session, request)
+                found[name] = count(partial(answered, session, request, store))
     return found
+
+
+def answered(session: Conversation, request: bytes, store: Store) -> None:
+    """Run a request until its reply may be sent."""
+    session.receive(request)
+    if isinstance(store, CommittingStore):
+        store.commit()
 
 
 def in_a_greenlet(work: Callable[[], dict[str, PathCost]]) -> dict[str, PathCost]:

@@ -69,7 +69,7 @@ class Layer:
         self.path.write_bytes(image)
         Path(f"{self.path}-lock").unlink(missing_ok=True)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("kvss_gevent.stores.disk.checkpoint.boot_id", lambda: b"another run of the kernel")
+            patch.setattr("kvss_gevent.stores.disk.file.checkpoint.boot_id", lambda: b"another run of the kernel")
             return look(self.path)
 
     def _writes(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:

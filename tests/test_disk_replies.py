@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
-import lmdb
 import pytest
 from test_store_records import OTHER
 
 from kvss_gevent.core.conversation import Conversation, Limits
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.wire import parse_request
-from kvss_gevent.stores.base import Store
-from kvss_gevent.stores.disk import records
+from kvss_gevent.stores.base import CommittingStore, Store
+from kvss_gevent.stores.disk import transaction
 from kvss_gevent.stores.disk.deadlines import wall_clock_ms
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.group_commit import with_group_commit
+from kvss_gevent.stores.disk.gathering import gathering
 from kvss_gevent.stores.memory import MemoryStore
 
 Write = Callable[..., None]
@@ -47,12 +46,12 @@ def clock() -> MovedClock:
 
 @pytest.fixture
 def disk(path: Path, clock: MovedClock) -> DiskStore:
-    return DiskStore(path, sync="none", max_bytes=4 << 20, clock=clock)
+    return DiskStore(path, sync="none", max_bytes=64 << 20, clock=clock)
 
 
 @pytest.fixture
 def store(disk: DiskStore) -> Iterator[Store]:
-    gathered = with_group_commit(disk, on_thread=False)
+    gathered = gathering(disk, synced=False)
     yield gathered
     gathered.close()
 
@@ -174,22 +173,18 @@ def test_a_line_that_does_not_come_whole_and_plain_is_not_answered_from_an_old_s
     assert ask(session, packets[-1]) == b"200 OK new\n"
 
 
-def test_a_write_that_waits_is_seen_by_nobody_until_it_is_committed(store: Store) -> None:
+def test_a_write_is_seen_by_others_at_once_and_by_other_processes_before_it_is_acknowledged(
+    store: Store, write_elsewhere: Write, path: Path
+) -> None:
     service = Service(store)
     writer, reader = service.open(), service.open()
-    ask(writer, b"KV/1.0 PUT a 1\n")
-    seen = []
-
-    def write() -> None:
-        seen.append(writer.receive(b"KV/1.0 PUT a 2\nKV/1.0 GET a\n"))
-
-    def read() -> None:
-        seen.append(reader.receive(b"KV/1.0 GET a\n"))
-        seen.append(reader.receive(b"KV/1.0 GET b\nKV/1.0 GET a\n"))
-
-    gevent.joinall([gevent.spawn(write), gevent.spawn(read)], timeout=30, raise_error=True)
-    assert seen == [b"200 OK 1\n", b"404 NOT_FOUND\n200 OK 1\n", b"200 OK\n200 OK 2\n"]
-    assert ask(reader, b"KV/1.0 GET a\n") == b"200 OK 2\n"
+    assert isinstance(store, CommittingStore)
+    assert writer.receive(b"KV/1.0 PUT a 1\nKV/1.0 GET a\n") == b"201 CREATED\n200 OK 1\n"
+    assert reader.receive(b"KV/1.0 GET a\nKV/1.0 GET b\nKV/1.0 STATS\n").startswith(b"200 OK 1\n404 NOT_FOUND\n200 OK")
+    assert reader.receive(b"KV/1.0 PUT a 2\n") == b"200 OK\n"
+    assert store.commit()
+    write_elsewhere(b"KV/1.0 DEL a")
+    assert writer.receive(b"KV/1.0 GET a\n") == b"404 NOT_FOUND\n"
 
 
 def test_requests_of_a_packet_are_run_in_their_order_for_others_too(store: Store) -> None:
@@ -207,37 +202,6 @@ def test_requests_of_a_packet_are_run_in_their_order_for_others_too(store: Store
     assert b"200 OK\n200 OK new\n" in seen
 
 
-def test_a_transaction_that_failed_is_not_remembered(
-    store: Store, disk: DiskStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = Service(store, Limits(slice_lines=1)).open()
-    ask(session, b"KV/1.0 PUT a 1\n")
-    real = disk.environment.handle
-
-    class Failing:
-        """Fails each write transaction at its end."""
-
-        def begin(self, *, write: bool = False) -> object:
-            if not write:
-                return real.begin()
-            self.txn = real.begin(write=True)
-            return self
-
-        def __enter__(self) -> lmdb.Transaction:
-            return self.txn
-
-        def __exit__(self, *_: object) -> None:
-            self.txn.abort()
-            raise lmdb.DiskError("planted")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(disk.environment, "handle", Failing())
-        patch.setattr(disk.environment, "mend", lambda: None)
-        assert ask(session, b"KV/1.0 PUT a 2\nKV/1.0 GET a\n") == b"500 SERVER_ERROR\n200 OK 1\n"
-        assert ask(session, b"KV/1.0 GET a\n") == b"200 OK 1\n"
-    assert ask(session, b"KV/1.0 GET a\n") == b"200 OK 1\n"
-
-
 def test_a_file_that_must_not_be_read_is_answered_500_for_remembered_keys_too(store: Store, disk: DiskStore) -> None:
     session = Service(store).open()
     ask(session, b"KV/1.0 PUT a 1\n")
@@ -247,7 +211,7 @@ def test_a_file_that_must_not_be_read_is_answered_500_for_remembered_keys_too(st
 
 
 def test_reads_alone_remember_a_bounded_number(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "RECENT_REPLIES", 10)
+    monkeypatch.setattr(transaction, "RECENT_REPLIES", 10)
     session = Service(store).open()
     ask(session, b"".join(b"KV/1.0 PUT %d %d\n" % (number, number) for number in range(100)))
     ask(session, b"KV/1.0 PUT large %b\n" % (b"x" * 5000))
@@ -280,7 +244,7 @@ def test_a_deadline_that_another_process_has_set_does_not_end_the_value_that_fol
     ask(session, b"KV/1.0 PUT a new\n")
     store.close()
     clock.later_s = 2000
-    again = with_group_commit(DiskStore(path, sync="none", clock=clock), on_thread=False)
+    again = gathering(DiskStore(path, sync="none", clock=clock), synced=False)
     session = Service(again).open()
     ask(session, b"KV/1.0 PUT c 1\n")  # its transaction deletes what has ended
     assert ask(session, b"KV/1.0 GET a\n") == b"200 OK new\n"

@@ -17,8 +17,9 @@ from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, PERSIST, PUT, PUTEX, TTL
 from kvss_gevent.stores.base import Command
 from kvss_gevent.stores.disk import disk_store
 from kvss_gevent.stores.disk.deadlines import NAME
-from kvss_gevent.stores.disk.disk_store import RECLAIMED_KEYS, DiskStore
-from kvss_gevent.stores.disk.group_commit import GroupCommit
+from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.gathering import gathering
+from kvss_gevent.stores.disk.transaction import RECLAIMED_KEYS
 from kvss_gevent.stores.memory import MemoryStore
 
 LIMIT = 1 << 20
@@ -203,12 +204,12 @@ def test_keys_that_were_replaced_after_their_end_count_as_expired_and_others_do_
     store.close()
 
 
-@pytest.mark.parametrize("on_thread", [True, False])
+@pytest.mark.parametrize("synced", [True, False])
 def test_keys_that_have_ended_are_deleted_while_nobody_writes(
-    opener: Callable[[], DiskStore], clock: Clock, *, on_thread: bool
+    opener: Callable[[], DiskStore], clock: Clock, *, synced: bool
 ) -> None:
     disk = opener()
-    store = GroupCommit(disk, on_thread=on_thread)
+    store = gathering(disk, synced=synced)
     greenlet = gevent.spawn(store.apply, [(PUTEX, b"%d" % number, b"5 v\n") for number in range(600)], LIMIT)
     greenlet.join(5)
     clock.now_s += 6

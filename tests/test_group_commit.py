@@ -13,7 +13,8 @@ from store_calls import Result, apply
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
+from kvss_gevent.stores.disk.gathering import gathering
+from kvss_gevent.stores.disk.group_commit import GroupCommit
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30
@@ -38,9 +39,6 @@ class Gated:
 
     def has_ended(self) -> bool:
         return False
-
-    def on_one_thread(self) -> ReplyTable:
-        return self.replies
 
     def transact(self, jobs: Sequence[Job]) -> list[Any]:
         self.transactions.append(len(jobs))
@@ -154,16 +152,6 @@ def test_writes_of_one_round_of_the_event_loop_go_together(gated: Gated, make: C
     assert gated.transactions == [50]
 
 
-def test_in_the_hub_too(gated: Gated, make: Callable[..., GroupCommit]) -> None:
-    store = make(on_thread=False)
-    gated.gate.set()
-    others = [gevent.spawn(put, store, b"%d" % number) for number in range(50)]
-    gevent.joinall(others, timeout=20, raise_error=True)
-    assert gated.transactions == [50]
-    assert {other.value for other in others} == {True}
-    assert gated.threads == {threading.get_ident()}
-
-
 def test_reads_go_on_while_a_transaction_runs(gated: Gated, make: Callable[..., GroupCommit]) -> None:
     store = make()
     apply(gated.inner, [(Verb.PUT, b"a", b"1")], NO_LIMIT)
@@ -214,11 +202,8 @@ def test_a_disk_that_hangs_is_given_up_and_comes_back(gated: Gated, make: Callab
     assert apply(store, [(Verb.GET, b"first", b""), (Verb.GET, b"second", b"")], NO_LIMIT) == [b"1", None]
 
 
-@pytest.mark.parametrize("on_thread", [True, False])
-def test_bytes_that_were_committed_no_longer_count(
-    gated: Gated, make: Callable[..., GroupCommit], on_thread: bool
-) -> None:
-    store = make(max_waiting_bytes=1000, on_thread=on_thread)
+def test_bytes_that_were_committed_no_longer_count(gated: Gated, make: Callable[..., GroupCommit]) -> None:
+    store = make(max_waiting_bytes=1000)
     gated.gate.set()
     for _ in range(5):
         pair = [gevent.spawn(put, store, key, b"x" * 400) for key in (b"a", b"b")]
@@ -318,7 +303,7 @@ def test_close_commits_what_waits_and_refuses_what_comes(gated: Gated, make: Cal
 
 
 def test_a_get_behind_a_put_of_its_own_batch_sees_it(tmp_path: Path) -> None:
-    store = with_group_commit(DiskStore(tmp_path / "data.kv"), on_thread=True)
+    store = gathering(DiskStore(tmp_path / "data.kv"), synced=True)
     batch: list[Command] = [(Verb.GET, b"a", b""), (Verb.PUT, b"a", b"1"), (Verb.GET, b"a", b""), (Verb.DEL, b"a", b"")]
     assert apply(store, [*batch, (Verb.GET, b"a", b"")], NO_LIMIT) == [None, True, b"1", True, None]
     store.close()
@@ -326,4 +311,5 @@ def test_a_get_behind_a_put_of_its_own_batch_sees_it(tmp_path: Path) -> None:
 
 def test_a_store_without_transactions_is_left_as_it_is() -> None:
     store = MemoryStore()
-    assert with_group_commit(store, on_thread=True) is store
+    assert gathering(store, synced=True) is store
+    assert gathering(store, synced=False) is store

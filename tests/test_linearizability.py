@@ -16,7 +16,8 @@ from kvss_gevent.conformance.races.linearizability import UNKNOWN, Operation, is
 from kvss_gevent.protocol.wire import DEL, GET, LINE, PUT, Status
 from kvss_gevent.stores.base import Command, Store
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.group_commit import GroupCommit, with_group_commit
+from kvss_gevent.stores.disk.gathering import gathering
+from kvss_gevent.stores.disk.group_commit import GroupCommit
 from kvss_gevent.stores.memory import MemoryStore
 
 
@@ -131,8 +132,8 @@ class LosesDeletes(GroupCommit):
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda _: MemoryStore(),
-    "disk, on a thread": lambda path: with_group_commit(DiskStore(path), on_thread=True),
-    "disk, in the hub": lambda path: with_group_commit(DiskStore(path, sync="none"), on_thread=False),
+    "disk, on a thread": lambda path: gathering(DiskStore(path), synced=True),
+    "disk, in the hub": lambda path: gathering(DiskStore(path, sync="none"), synced=False),
 }
 
 

@@ -9,8 +9,8 @@ MOST = {
     "memory GET miss": (2, 1),
     "memory PUT": (1, 0),
     "memory DEL": (2, 1),
-    "disk GET": (2, 1),
-    "disk PUT": (12, 5),
+    "disk GET": (3, 2),
+    "disk PUT": (14, 5),
     "cluster GET": (17, 8),
     "cluster PUT": (24, 11),
 }

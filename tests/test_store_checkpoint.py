@@ -9,9 +9,9 @@ from store_calls import Result, apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import CannotOpen
-from kvss_gevent.stores.disk import checkpoint
-from kvss_gevent.stores.disk.checkpoint import mark_file, recover
 from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.file import checkpoint
+from kvss_gevent.stores.disk.file.checkpoint import mark_file, recover
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def reboot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every boot identity from now on another one; call the fixture by name in the test."""
-    monkeypatch.setattr("kvss_gevent.stores.disk.checkpoint.boot_id", lambda: b"another")
+    monkeypatch.setattr("kvss_gevent.stores.disk.file.checkpoint.boot_id", lambda: b"another")
 
 
 def put(store: DiskStore, key: bytes, value: bytes) -> Result:

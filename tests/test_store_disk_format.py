@@ -11,9 +11,9 @@ from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.disk.data_file import FORMAT, MARKER_KEY
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
 from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.file.data_file import FORMAT, MARKER_KEY
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from store_calls import apply
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.disk import map_lock
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.map_lock import MapLock
+from kvss_gevent.stores.disk.file import map_lock
+from kvss_gevent.stores.disk.file.map_lock import MapLock
 
 OURS_BYTES = 2 << 20
 FILL = """

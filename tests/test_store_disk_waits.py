@@ -16,9 +16,10 @@ from kvss_gevent.core.conversation import Limits
 from kvss_gevent.core.service import Service
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.disk import disk_store, environment, map_lock
+from kvss_gevent.stores.disk import disk_store, environment
 from kvss_gevent.stores.disk.disk_store import DiskStore
 from kvss_gevent.stores.disk.environment import TRIES
+from kvss_gevent.stores.disk.file import map_lock
 
 GET = sent([(Verb.GET, b"a", b"")])
 PUT = sent([(Verb.PUT, b"a", b"2")])

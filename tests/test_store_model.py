@@ -14,7 +14,7 @@ from store_calls import Result, apply
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, Store
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.group_commit import with_group_commit
+from kvss_gevent.stores.disk.gathering import gathering
 from kvss_gevent.stores.memory import MemoryStore
 
 KEYS = [b"a", b"b", b"\xc3\xa9", b"k" * 511, b"\x00", b"0"]
@@ -38,8 +38,8 @@ STORES: dict[str, Opener] = {
     "disk, synced": DiskStore,
     "disk, synced now and then": lambda path: DiskStore(path, sync="interval"),
     "disk, with a limit": lambda path: DiskStore(path, max_bytes=1 << 20),
-    "disk, gathered on a thread": lambda path: with_group_commit(DiskStore(path), on_thread=True),
-    "disk, gathered in the hub": lambda path: with_group_commit(DiskStore(path, sync="none"), on_thread=False),
+    "disk, gathered on a thread": lambda path: gathering(DiskStore(path), synced=True),
+    "disk, gathered in the hub": lambda path: gathering(DiskStore(path, sync="none"), synced=False),
 }
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -14,9 +15,9 @@ from store_calls import sent
 
 from kvss_gevent.protocol.wire import parse_request
 from kvss_gevent.stores.base import Command
-from kvss_gevent.stores.disk import records
+from kvss_gevent.stores.disk import transaction
 from kvss_gevent.stores.disk.disk_store import DiskStore
-from kvss_gevent.stores.disk.disk_store import _NoRoom as NoRoom
+from kvss_gevent.stores.disk.transaction import NoRoom
 from kvss_gevent.stores.memory import MemoryStore
 
 NO_LIMIT = 1 << 30
@@ -24,10 +25,11 @@ NO_LIMIT = 1 << 30
 OTHER = """
 import json, sys
 from pathlib import Path
+from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.disk.disk_store import DiskStore
 store = DiskStore(Path(sys.argv[1]), sync="none")
 for step in sys.stdin:
-    batch = [(verb, key.encode(), value.encode()) for verb, key, value in json.loads(step)]
+    batch = [(Verb(verb), key.encode(), value.encode()) for verb, key, value in json.loads(step)]
     replies = store.transact([(batch, 1 << 30)])[0]
     print(json.dumps([reply.decode() for reply in replies]), flush=True)
 store.close()
@@ -44,6 +46,30 @@ def store(path: Path) -> Iterator[DiskStore]:
     opened = DiskStore(path, sync="none", max_bytes=1 << 20)
     yield opened
     opened.close()
+
+
+class FailingHandle:
+    """An LMDB environment whose write transactions fail at their commit."""
+
+    def __init__(self, real: lmdb.Environment) -> None:
+        self._real = real
+
+    def begin(self, *, write: bool = False) -> Any:
+        return FailingTransaction(self._real.begin(write=True)) if write else self._real.begin()
+
+
+class FailingTransaction:
+    """A transaction whose commit fails, as if the disk had."""
+
+    def __init__(self, real: lmdb.Transaction) -> None:
+        self._real = real
+
+    def commit(self) -> None:
+        self._real.abort()
+        raise lmdb.DiskError("planted")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
 
 def commands(*lines: bytes) -> list[Command]:
@@ -96,34 +122,19 @@ def test_a_transaction_that_was_undone_leaves_nothing_behind(store: DiskStore) -
         b"200 OK 2",
         b"500 SERVER_ERROR",
     ], "each command had a transaction of its own"
-    undone = [
-        (commands(b"KV/1.0 PUT a 3", b"KV/1.0 GET a"), 99),
-        (commands(b"KV/1.0 PUT big " + b"x" * 1_040_000), 99),
-    ]
-    with pytest.raises(NoRoom):
-        store._commit(undone)
+    begun = store.begin()
+    small, large = commands(b"KV/1.0 PUT a 3", b"KV/1.0 PUT big " + b"x" * 1_040_000)
+    assert begun.run(*small) == b"200 OK\n"
+    with pytest.raises(lmdb.MapFullError) as full:
+        begun.run(*large)
+    assert isinstance(begun.undo(full.value), NoRoom)
     assert run(store, b"KV/1.0 GET a", b"KV/1.0 DEL a") == [b"200 OK 2", b"204 NO_CONTENT"]
 
 
 def test_a_commit_that_failed_is_not_remembered(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     run(store, b"KV/1.0 PUT a 1", b"KV/1.0 GET a")
     real = store.environment.handle
-
-    class Failing:
-        """Fails each write transaction at its end."""
-
-        def begin(self, **options: bool) -> "Failing":
-            self.txn = real.begin(**options)
-            return self
-
-        def __enter__(self) -> lmdb.Transaction:
-            return self.txn
-
-        def __exit__(self, *_: object) -> None:
-            self.txn.abort()
-            raise lmdb.DiskError("planted")
-
-    monkeypatch.setattr(store.environment, "handle", Failing())
+    monkeypatch.setattr(store.environment, "handle", FailingHandle(real))
     monkeypatch.setattr(store.environment, "mend", lambda: None)
     store.transact([(commands(b"KV/1.0 PUT a 2", b"KV/1.0 GET a"), NO_LIMIT)])
     monkeypatch.setattr(store.environment, "handle", real)
@@ -131,8 +142,8 @@ def test_a_commit_that_failed_is_not_remembered(store: DiskStore, monkeypatch: p
 
 
 def test_what_is_remembered_is_bounded_in_number_and_size(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "RECENT_REPLIES", 4)
-    large = b"x" * records.RECENT_REPLY_BYTES
+    monkeypatch.setattr(transaction, "RECENT_REPLIES", 4)
+    large = b"x" * transaction.RECENT_REPLY_BYTES
     remembered = store._recent.table
     for number in range(20):
         replies = run(store, b"KV/1.0 PUT %d %d" % (number, number), b"KV/1.0 GET %d" % number, b"KV/1.0 GET none")
@@ -144,7 +155,7 @@ def test_what_is_remembered_is_bounded_in_number_and_size(store: DiskStore, monk
         [b"KV/1.0 GET 18", b"KV/1.0 DEL 18", b"KV/1.0 GET 18"],
     ):
         run(store, *lines)
-        assert max(map(len, remembered.values()), default=0) <= records.RECENT_REPLY_BYTES
+        assert max(map(len, remembered.values()), default=0) <= transaction.RECENT_REPLY_BYTES
 
 
 @pytest.mark.parametrize(("large", "small"), [(5000, 1), (5000, 3000), (9000, 5000), (100_000, 4000)])

@@ -31,7 +31,7 @@ from kvss_gevent.protocol.wire import (
     STATS,
     Status,
 )
-from kvss_gevent.stores.base import Command
+from kvss_gevent.stores.base import Command, ReplyTable
 
 OK = LINE[Status.OK]
 SPACE = 32
@@ -43,6 +43,9 @@ NO_VERB = 0
 
 LONGEST_HIT_BYTES = 128
 """A longer packet is hardly ever one GET. It is not looked up whole."""
+
+OTHER_REPLY_BYTES = 512
+"""What the reply to a request has at most that is no GET: that to STATS has 250."""
 
 SLICE_S = 0.001
 """A slice that has run this long ends after its next STATS or operator's command, which costs 20 us to 3 ms."""
@@ -133,11 +136,13 @@ class Session:
         replies: list[bytes] = []
         batch: list[Command] = []
         verb: int
-        puts = dels = 0
+        puts = dels = counted = 0
         while True:
             largest_bytes = table.largest_bytes
-            if len(lines) > limits.slice_lines or len(lines) * largest_bytes > left_bytes:
-                lines = lines[: min(left_bytes // largest_bytes or 1, limits.slice_lines)]
+            if len(lines) > limits.slice_lines:
+                lines = lines[: limits.slice_lines]
+            if len(lines) * largest_bytes > left_bytes:
+                lines = lines[: _how_many_fit(lines, table, left_bytes)]
             for line in lines:
                 if line < PUT_PREFIX:  # a line behind it is never in the table, and it may be long
                     reply = look_up(line)
@@ -199,7 +204,6 @@ class Session:
                         continue
                 if run is None:
                     batch.append((verb, key, value))
-                    look_up = no_table  # requests run in their order, so all others of this packet wait, too
                     continue
                 try:
                     replies.append(put(request, new) if verb is PUT and put is not None else run(verb, key, value))
@@ -215,7 +219,8 @@ class Session:
             if answered < limits.slice_lines and run is not None:
                 now_s = monotonic()
                 until_s = until_s or now_s + SLICE_S
-                left_bytes = limits.reply_bytes - sum(map(len, replies))
+                left_bytes -= sum(map(len, replies[counted:]))
+                counted = answered
                 if now_s < until_s and left_bytes >= table.largest_bytes:
                     lines = waiting[answered : limits.slice_lines]
                     continue
@@ -305,3 +310,19 @@ class Session:
         self.closed = True
         self.foreign = foreign
         self._look_up = no_table
+
+
+def _how_many_fit(lines: Sequence[bytes], table: ReplyTable, left_bytes: int) -> int:
+    """Return how many requests have replies of at most left_bytes together; at least 1."""
+    longest_put = 0
+    for number, line in enumerate(lines):
+        reply_bytes = OTHER_REPLY_BYTES
+        if GET_PREFIX <= line < PUT_PREFIX:
+            reply = table.get(line)
+            reply_bytes = table.largest_bytes if reply is None else max(len(reply), longest_put)
+        else:
+            longest_put = max(longest_put, len(line))  # a GET behind it may return what it stores
+        left_bytes -= reply_bytes
+        if left_bytes < 0:
+            return number or 1
+    return len(lines)

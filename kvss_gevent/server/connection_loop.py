@@ -27,6 +27,7 @@ from kvss_gevent.server.connection import Connection, as_lines_bytes, held_input
 from kvss_gevent.server.outbox import LARGEST_REPLY_BYTES, Outbox
 from kvss_gevent.server.transport import LARGEST_RECV_BYTES, PlainClientError, TlsError
 from kvss_gevent.settings.config import Config
+from kvss_gevent.stores.base import CommittingStore
 from kvss_gevent.stores.hub_wait import hub_switch
 
 logger = logging.getLogger("kvss")
@@ -69,7 +70,8 @@ class ConnectionLoop:
         self._observer = observer
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
-        self._outbox = Outbox(self._loop)
+        store = service.bare_store
+        self._outbox = Outbox(self._loop, store.commit) if isinstance(store, CommittingStore) else Outbox(self._loop)
         if service.lab:
             service.lab.apart = self._outbox
 
@@ -133,7 +135,7 @@ class ConnectionLoop:
         stopwatch, now = NEVER_ON, time.monotonic
         if self._service.may_wait:
             receive = self._observed(connection, receive)
-            receive, wake = self._for_a_store_that_waits(connection, receive, readable, wake)
+            receive, wake = self._where_it_may_wait(connection, receive, readable, wake)
         elif self._observer:
             stopwatch = self._observer.timing.stopwatch
         reply_in_table = getattr(session, "reply_in_table", no_table)
@@ -142,7 +144,7 @@ class ConnectionLoop:
         room = SMALL_RECV_BYTES
         collect = self._outbox.put
         # Replies of a store that makes greenlets wait come together anyhow, when it answers a batch.
-        collected_bytes = 0 if self._service.may_wait else LARGEST_REPLY_BYTES
+        collected_bytes = 0 if self._service.store.blocks else LARGEST_REPLY_BYTES
         while True:  # with its condition here, CPython 3.11 would make the loop fast only after seven other connections
             if session.closed:
                 break
@@ -182,7 +184,7 @@ class ConnectionLoop:
                 if len(reply) <= collected_bytes and not session.more and not session.closed:
                     collect(connection, send, reply)
                     continue
-                self._outbox.send()
+                reply = self._outbox.send(reply)
                 try:
                     sent = send(reply)
                 except BlockingIOError:
@@ -196,19 +198,24 @@ class ConnectionLoop:
     def _observed(self, connection: Connection, call: Call) -> Call:
         return self._observer.timed(connection, call, self._service.may_wait) if self._observer else call
 
-    def _for_a_store_that_waits(
+    def _where_it_may_wait(
         self, connection: Connection, inner: Call, readable: Any, switch: Callable[[], Any]
     ) -> tuple[Call, Callable[[], Any]]:
-        """Return receive and wake for a store in which the greenlet may wait. The socket must not wake it there.
+        """Return receive and wake for a conversation in which the greenlet may wait. The socket must not wake it there.
 
-        The watcher is stopped only if the client sends more before it has its replies. To stop and start it for every
-        request costs a system call, 1.5 us in all.
+        The watcher is stopped if the client sends more before it has its replies. To stop and start it for every
+        request costs a system call, 1.5 us in all. After a wait it is, too, for the outbox: an event of this turn that
+        is still to come would wake the greenlet a second time in the turn.
         """
+        loop, blocks = self._loop, self._service.store.blocks
 
         def receive(data: bytes) -> bytes:
             connection.sending = True  # the client waits for the server, so no timeout counts
+            turn = loop.iteration
             reply = inner(data)
             connection.sending = False
+            if not blocks and loop.iteration != turn:
+                readable.stop()
             if not readable.active:
                 readable.start(wake)
             return reply
@@ -250,7 +257,7 @@ class ConnectionLoop:
                 # not.
                 self._wait_until_writable(connection, writable)
                 if sent == len(reply):
-                    reply, sent = proceed(b""), 0
+                    reply, sent = self._outbox.send(proceed(b"")), 0
                 try:
                     sent += send(memoryview(reply)[sent:])
                 except BlockingIOError:

@@ -9,6 +9,7 @@ caches, and clients that wait are woken less often.
 from collections.abc import Callable
 from typing import Any
 
+from kvss_gevent.protocol.wire import LINE, Status
 from kvss_gevent.server.connection import Connection
 
 LARGEST_REPLY_BYTES = 16 << 10
@@ -22,10 +23,13 @@ class Outbox:
 
     A connection puts a reply here only if it then waits for the client's next bytes. The loop wakes it at most once a
     turn, so its replies cannot overtake each other.
+
+    commit: what must be called before replies are sent. If it returns False, each of them becomes 500.
     """
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Any, commit: Callable[[], bool] = lambda: True) -> None:
         self._run_at_the_end = loop.run_callback
+        self._commit = commit
         self._replies: list[tuple[Connection, Callable[[bytes], int], bytes]] = []
         self._unsent: list[tuple[Connection, bytes, int]] = []
 
@@ -37,11 +41,15 @@ class Outbox:
         if len(self._replies) >= MOST_REPLIES:
             self.send()
 
-    def send(self) -> None:
+    def send(self, own: bytes = b"") -> bytes:
         """Send what waits. What the kernel does not take is left to the connection's greenlet, at the end of the turn.
 
-        A connection that sends by itself calls this first: it may go on working, and others do not wait for that.
+        A connection that sends its own reply by itself calls this first, and then sends what is returned. It may go on
+        working, and others do not wait for that.
         """
+        if not self._commit():
+            own = _failed(own)
+            self._replies = [(connection, send, _failed(reply)) for connection, send, reply in self._replies]
         for connection, send, reply in self._replies:
             try:
                 sent = send(reply)
@@ -50,6 +58,7 @@ class Outbox:
             if sent != len(reply):
                 self._unsent.append((connection, reply, sent))
         self._replies.clear()
+        return own
 
     def __enter__(self) -> None:
         """Send what waits, because something begins that holds the loop for long: see Lab.apart."""
@@ -64,3 +73,8 @@ class Outbox:
             connection, reply, sent = self._unsent.pop()
             if connection.wake:  # it has not ended meanwhile
                 connection.wake((reply, sent))
+
+
+def _failed(reply: bytes) -> bytes:
+    """Return the replies to as many requests that all failed."""
+    return LINE[Status.SERVER_ERROR] * reply.count(b"\n")

@@ -32,8 +32,8 @@ from kvss_gevent.settings.log import LAST, NOTICE
 from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
 from kvss_gevent.stores.base import Store
-from kvss_gevent.stores.disk.group_commit import with_group_commit
-from kvss_gevent.stores.disk.same_file import SameFile
+from kvss_gevent.stores.disk.file.same_file import SameFile
+from kvss_gevent.stores.disk.gathering import gathering
 from kvss_gevent.stores.open import open_store
 from kvss_gevent.stores.remote.greenlet_store import for_greenlets
 
@@ -253,7 +253,7 @@ def _service(  # noqa: PLR0913, PLR0917 - the same
 ) -> Service:
     watched_or_not = observer.watched_lab if observer else Lab
     return Service(
-        for_greenlets(with_group_commit(store, on_thread=config.sync != "none")),
+        for_greenlets(gathering(store, synced=config.sync != "none")),
         _limits(config),
         strict=config.strict,
         stats_format=config.stats_format,

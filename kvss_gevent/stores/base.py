@@ -1,7 +1,7 @@
 """What a store is: commands as data in, reply lines out."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kvss_gevent.protocol.wire import LINE, READING_VERBS
 from kvss_gevent.settings.fail import Exit, Fail
@@ -63,9 +63,8 @@ class Store(Protocol):
     replies: ReplyTable
     """Replies that are found without asking the store. They are never older than the requests that find them.
 
-    For a store in this process's memory the table is the store itself. Another store may keep copies in it of what is
-    committed, if all its calls are on one thread. Where its writes have to wait, a session may look up no key that the
-    session has a write waiting for.
+    For a store in this process's memory the table is the store itself. Another store may keep copies in it if all its
+    calls are on one thread and it has `run`.
     """
 
     @property
@@ -102,6 +101,29 @@ class Store(Protocol):
     def close(self) -> None:
         """Release what the store holds; a second call does nothing."""
         ...
+
+
+@runtime_checkable
+class CommittingStore(Store, Protocol):
+    """A store that must be told when a turn of the event loop ends. What was run until then is one transaction."""
+
+    def commit(self) -> bool:
+        """Commit what was run; return whether all since the last call is committed.
+
+        Replies may be sent afterwards. If it returns False, each of them has to be 500.
+        """
+        ...
+
+
+def run_each(run: Run, batch: Batch, limit_bytes: int) -> list[bytes]:
+    """Run commands one by one; see Store.apply."""
+    answers: list[bytes] = []
+    for command in batch:
+        answers.append(run(*command))
+        limit_bytes -= len(answers[-1])
+        if limit_bytes < 0:
+            break
+    return answers
 
 
 def split_seconds(value: bytes) -> tuple[int, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from kvss_gevent.protocol.wire import DEL, EXPIRE, GET, GET_LINE, LINE, OK_PREFIX, PUT, PUTEX, TTL, Status
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Batch, CannotOpen, Put, ReplyTable, Run, StoreError, split_seconds
+from kvss_gevent.stores.base import Batch, CannotOpen, Put, ReplyTable, Run, StoreError, run_each, split_seconds
 from kvss_gevent.stores.expiry import ExpiringKeys
 
 OK, CREATED, NO_CONTENT = LINE[Status.OK], LINE[Status.CREATED], LINE[Status.NO_CONTENT]
@@ -130,13 +130,7 @@ class MemoryStore:
 
     def apply(self, batch: Batch, limit_bytes: int) -> list[bytes]:
         """Run commands in order; see Store. Raises StoreError for a PUT for which there is no memory."""
-        answers: list[bytes] = []
-        for command in batch:
-            answers.append(self.run(*command))
-            limit_bytes -= len(answers[-1])
-            if limit_bytes < 0:
-                break
-        return answers
+        return run_each(self.run, batch, limit_bytes)
 
     def _grow(self, grown_bytes: int, reply_bytes: int) -> None:
         replies = self.replies

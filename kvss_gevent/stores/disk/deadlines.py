@@ -87,8 +87,9 @@ class Deadlines:
         return False
 
     def delete(self, txn: Any, key: bytes) -> bytes:
-        """Run DEL for a key that may expire; return the reply line."""
-        return NO_CONTENT if self.replaced(txn, key, txn.pop(key)) else NOT_FOUND
+        """Run DEL; return the reply line."""
+        deleted = self.replaced(txn, key, txn.pop(key)) if self.in_use else txn.delete(key)
+        return NO_CONTENT if deleted else NOT_FOUND
 
     def ttl(self, txn: Any, key: bytes) -> bytes:
         """Run TTL; return the reply line."""

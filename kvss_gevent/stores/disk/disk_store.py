@@ -6,7 +6,6 @@ large as the file may ever become; it is only address space, and costs nothing. 
 larger --max-disk lets the file grow; see map_lock.py.
 """
 
-import errno
 import logging
 import math
 import os
@@ -19,29 +18,21 @@ import lmdb
 
 from kvss_gevent.protocol.wire import DEL, PUT, READING_VERBS
 from kvss_gevent.settings.config import Config
-from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError, writes
-from kvss_gevent.stores.disk.data_file import MARKER_KEY
-from kvss_gevent.stores.disk.deadlines import CREATED, NO_CONTENT, OK, Clock, wall_clock_ms
+from kvss_gevent.stores.base import Batch, Command, Job, ReplyTable, StoreError, run_each, writes
 from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
+from kvss_gevent.stores.disk.deadlines import Clock, wall_clock_ms
 from kvss_gevent.stores.disk.environment import TRIES, DiskEnvironment
-from kvss_gevent.stores.disk.records import SERVER_ERROR, RecentReplies, run
-from kvss_gevent.stores.disk.reserve import is_full
+from kvss_gevent.stores.disk.file.data_file import MARKER_KEY
+from kvss_gevent.stores.disk.transaction import SERVER_ERROR, Effects, NoRoom, RecentReplies, Transaction, runner
 
 logger = logging.getLogger("kvss")
 
 OUR_KEYS = (MARKER_KEY, DEADLINES)
 """Entries in the file that no client has stored. A file that is opened read-only may lack the second."""
 
-RECLAIMED_KEYS = 500
-"""Ended keys that one transaction deletes besides what clients asked for: 2 ms of work.
-
-More of them make a transaction longer: each lies on another page, which is copied and written. With 4,000 in a
-transaction, deleting two million takes two thirds of the time, but a client's write waits five times as long.
-"""
 RECLAIM_S = 0.002
-"""The longest time for deleting them without a thread (sync none): no other client is served meanwhile."""
+"""The longest time for deleting keys that have ended without a thread (sync none): all clients wait meanwhile."""
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 LOG_INTERVAL_S = 10.0
 TURN_S = 10.0
 """The longest wait for a checkpoint or another transaction to end before a transaction begins."""
@@ -50,9 +41,6 @@ HELD_S = 9.0
 """The longest wait for another process's transaction. GroupCommit gives up later, so the log has this cause."""
 HELD_INLINE_S = 2.0
 """The same without a thread (sync none): no other client is served meanwhile."""
-
-RESERVED_PAGES = 32
-"""Pages that PUT leaves free under --max-disk, because LMDB needs new pages to delete, too."""
 
 
 class DiskStore:
@@ -70,11 +58,10 @@ class DiskStore:
         self.replies = ReplyTable()
         self.environment = DiskEnvironment(path, sync, max_bytes, clock)
         self._sync = sync
-        self.expired_keys = 0
-        """How many keys have ended at their deadline and been replaced or deleted, by this process."""
         self._recent = RecentReplies(self.environment)
         self._on_one_thread = False
-        self._refusing = False
+        self.refusing = False
+        """Whether the last write was refused; the log has said so."""
         self._refused_logged_s = float("-inf")
 
     @property
@@ -86,6 +73,11 @@ class DiskStore:
     def identity(self) -> tuple[int, int]:
         """Device and inode of the open file."""
         return self.environment.identity
+
+    @property
+    def expired_keys(self) -> int:
+        """How many keys have ended and been replaced or deleted, by this process."""
+        return self.environment.expired_keys
 
     def on_one_thread(self) -> ReplyTable:
         """Return the remembered replies, for a caller whose calls of this store are all on one thread from now on."""
@@ -106,13 +98,40 @@ class DiskStore:
         if not environment.unreadable and reading.acquire(False):
             try:
                 with environment.handle.begin() as txn:
-                    recent = self._recent.at(txn.id()) if self._on_one_thread else {}
-                    return run(txn, environment.deadlines, batch, limit_bytes, recent)
+                    recent = self._recent.at(txn.id()) if self._on_one_thread else ReplyTable()
+                    return run_each(runner(txn, environment.deadlines, recent, Effects()), batch, limit_bytes)
             except lmdb.Error:
                 pass
             finally:
                 reading.release()
-        return environment.look(lambda txn: run(txn, environment.deadlines, batch, limit_bytes, {}))
+        return environment.look(
+            lambda txn: run_each(runner(txn, environment.deadlines, ReplyTable(), Effects()), batch, limit_bytes)
+        )
+
+    def begin(self) -> Transaction:
+        """Begin a write transaction. Raises StoreError if nothing can be written now, and lmdb.Error."""
+        environment = self.environment
+        writing = environment.map.writing
+        cause = environment.lost or environment.unsyncable
+        if not cause and not writing.acquire(timeout=TURN_S):
+            cause = f"another transaction has not ended for {TURN_S:g} s"
+        if cause:
+            raise StoreError(cause)
+        try:
+            mutex = environment.write_mutex
+            if mutex and mutex.word[0] and environment.writer_hangs(held_s := self._held_s()):
+                raise StoreError(f"another process has not ended its transaction for {held_s:g} s")
+            file = environment.file
+            # A call for the first look would cost more than the look, and fstat three times as much as lseek.
+            if file.descriptor is not None and os.lseek(file.descriptor, 0, os.SEEK_END) < file.seen_bytes:
+                environment.check_whole()
+            return Transaction(environment, self._recent, RECLAIM_S if self._sync == "none" else math.inf)
+        except BaseException:
+            writing.release()
+            raise
+
+    def _held_s(self) -> float:
+        return HELD_INLINE_S if self._sync == "none" else HELD_S
 
     def transact(self, jobs: Sequence[Job], tries: int = TRIES) -> list[list[bytes]]:
         """Run jobs, each a batch with its limit_bytes, in order and in one transaction; return the replies of each.
@@ -121,40 +140,26 @@ class DiskStore:
         fails, all writes have failed. If there is no room, only those have that need room: each job then gets its own
         transaction, and if needed each command. Never raises StoreError. tries: the most transactions.
         """
-        environment = self.environment
-        writing = environment.map.writing
-        cause = environment.lost or environment.unsyncable
-        if not cause and not writing.acquire(timeout=TURN_S):
-            cause = f"another transaction has not ended for {TURN_S:g} s"
-        if cause:
-            return [self._refuse(job, cause) for job in jobs]
         try:
-            mutex = environment.write_mutex
-            if mutex and mutex.word[0] and environment.writer_hangs(held_s := self._held_s()):
-                cause = f"another process has not ended its transaction for {held_s:g} s"
-                return [self._refuse(job, cause) for job in jobs]
-            file = environment.file
-            # A call for the first look would cost more than the look, and fstat three times as much as lseek.
-            if file.descriptor is not None and os.lseek(file.descriptor, 0, os.SEEK_END) < file.seen_bytes:
-                environment.check_whole()
-            replies = self._commit(jobs)
+            transaction = self.begin()
         except StoreError as error:
             return [self._refuse(job, str(error)) for job in jobs]
-        except (lmdb.Error, _NoRoom) as error:
-            fault = error
-        else:
-            if self._refusing and any(verb == PUT for batch, _ in jobs for verb, _, _ in batch):
-                logger.warning("%s: writes work again", self.path)
-                self._refusing = False
-            return replies
-        finally:
-            writing.release()
-        return self._after_fault(fault, jobs, tries - 1)
+        except lmdb.Error as error:
+            return self._after_fault(error, jobs, tries - 1)
+        try:
+            replies = [run_each(transaction.run, batch, limit_bytes) for batch, limit_bytes in jobs]
+            transaction.commit()
+        except BaseException as error:
+            fault = transaction.undo(error)
+            if not isinstance(fault, lmdb.Error | NoRoom):
+                raise
+            return self._after_fault(fault, jobs, tries - 1)
+        if self.refusing and any(verb == PUT for batch, _ in jobs for verb, _, _ in batch):
+            logger.warning("%s: writes work again", self.path)
+            self.refusing = False
+        return replies
 
-    def _held_s(self) -> float:
-        return HELD_INLINE_S if self._sync == "none" else HELD_S
-
-    def _after_fault(self, fault: "lmdb.Error | _NoRoom", jobs: Sequence[Job], tries: int) -> list[list[bytes]]:
+    def _after_fault(self, fault: "lmdb.Error | NoRoom", jobs: Sequence[Job], tries: int) -> list[list[bytes]]:
         """Remove what made a transaction fail and run its jobs again, together or alone; refuse jobs that fail."""
         cause = str(fault)
         again = False
@@ -179,68 +184,23 @@ class DiskStore:
             return self.transact(jobs, tries)
         return [self._refuse(job, cause) for job in jobs]
 
-    def _commit(self, jobs: Sequence[Job]) -> list[list[bytes]]:
-        environment = self.environment
-        deadlines = environment.deadlines
-        recent = self._recent
-        try:
-            with environment.handle.begin(write=True) as txn:
-                number = txn.id()
-                table = recent.table if recent.as_of == number - 1 else recent.at(number - 1)
-                recent.as_of = None
-                if deadlines.in_use:
-                    deadlines.in_use = txn.stat(deadlines.index)["entries"] > 0
-                deadlines.forgotten = 0
-                wrote = deleted = False
-                replies = []
-                for batch, limit_bytes in jobs:
-                    answers = run(txn, deadlines, batch, limit_bytes, table)
-                    if not wrote:
-                        wrote = OK in answers or CREATED in answers  # no reply to a GET is one of these
-                        deleted = deleted or NO_CONTENT in answers
-                    replies.append(answers)
-                stat = txn.stat()
-                used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-                if deadlines.in_use:
-                    index = txn.stat(deadlines.index)
-                    used_pages += index["branch_pages"] + index["leaf_pages"]
-                if used_pages > environment.most_pages - RESERVED_PAGES and wrote:
-                    txn.abort()
-                    raise _NoRoom(environment.full())
-                if deadlines.in_use and deadlines.ended(txn, 1):
-                    # A nested transaction: if there is no room for it, only this one is undone.
-                    before = deadlines.forgotten
-                    try:
-                        with environment.handle.begin(parent=txn, write=True) as inner:
-                            most_s = RECLAIM_S if self._sync == "none" else math.inf
-                            deadlines.reclaim(inner, RECLAIMED_KEYS, most_s)
-                    except lmdb.MapFullError:
-                        deadlines.forgotten = before
-            # LMDB reuses the number of a transaction that wrote nothing.
-            recent.end(number if wrote or deleted or deadlines.forgotten else number - 1)
-        except lmdb.MapFullError:
-            raise _NoRoom(environment.full()) from None
-        except lmdb.Error as error:
-            code = getattr(error, "code", None)
-            # The kernel writes only a part where the room ends, and LMDB reports that as an I/O error.
-            if code not in NO_SPACE and not (code == errno.EIO and is_full(environment.path.parent)):
-                raise
-            environment.hold_still()
-            raise _NoRoom(environment.full()) from None
-        finally:
-            if recent.as_of is None:
-                recent.forget()
-        self.expired_keys += deadlines.forgotten
-        environment.unsynced = True
-        return replies
+    def mend(self, fault: BaseException) -> None:
+        """Mend what has made a transaction fail whose commands are not run again, and log the fault."""
+        if isinstance(fault, lmdb.Error):
+            self.environment.mend()
+        self._log_refusal(str(fault))
+
+    def _log_refusal(self, cause: str) -> None:
+        """Log once that writes fail."""
+        now_s = time.monotonic()
+        if not self.refusing and not self.environment.lost and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
+            self._refused_logged_s = now_s
+            self.refusing = True
+            logger.error("%s: writes get 500, reads go on: %s", self.path, cause)
 
     def _refuse(self, job: Job, cause: str) -> list[bytes]:
-        """Answer a job whose writes failed: they get 500, and its GETs are read. Log it once."""
-        now_s = time.monotonic()
-        if not self._refusing and not self.environment.lost and now_s - self._refused_logged_s >= LOG_INTERVAL_S:
-            self._refused_logged_s = now_s
-            self._refusing = True
-            logger.error("%s: writes get 500, reads go on: %s", self.path, cause)
+        """Answer a job whose writes failed: they get 500, and its GETs are read."""
+        self._log_refusal(cause)
         return _one_by_one(
             job, lambda command: self.read([command], 0) if command[0] in READING_VERBS else [SERVER_ERROR]
         )
@@ -267,10 +227,6 @@ class DiskStore:
     def close(self) -> None:
         """Sync what is not synced, and release the file; a second call does nothing."""
         self.environment.close()
-
-
-class _NoRoom(Exception):
-    """The transaction was undone because the file may not grow."""
 
 
 def _one_by_one(job: Job, run_one: Callable[[Command], list[bytes]]) -> list[bytes]:

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import lmdb
 
 from kvss_gevent.stores.base import CannotOpen, StoreError
-from kvss_gevent.stores.disk.checkpoint import Checkpoints, mark, mark_file, unmark
-from kvss_gevent.stores.disk.data_file import DataFile
 from kvss_gevent.stores.disk.deadlines import Clock, Deadlines
-from kvss_gevent.stores.disk.map_lock import MapLock
-from kvss_gevent.stores.disk.reserve import Reserve
-from kvss_gevent.stores.disk.write_mutex import WriteMutex
+from kvss_gevent.stores.disk.file.checkpoint import Checkpoints, mark, mark_file, unmark
+from kvss_gevent.stores.disk.file.data_file import DataFile
+from kvss_gevent.stores.disk.file.map_lock import MapLock
+from kvss_gevent.stores.disk.file.reserve import Reserve
+from kvss_gevent.stores.disk.file.write_mutex import WriteMutex
 
 logger = logging.getLogger("kvss")
 
@@ -37,7 +37,8 @@ class DiskEnvironment:
     handle, deadlines: use them while holding a lock of `map`; they may be replaced afterwards. lost: why nothing can be
     written until the server is started again. unreadable: whether reading is unsafe, too. unsyncable: why nothing can
     be written until a sync succeeds. unsynced: whether something is committed and not synced; set by the committer.
-    most_pages: how many pages the file may have. write_mutex: None if the store is read-only. Raises CannotOpen.
+    expired_keys: how many keys have ended and been replaced or deleted, by this process. most_pages: how many pages the
+    file may have. write_mutex: None if the store is read-only. Raises CannotOpen.
     """
 
     handle: Any
@@ -58,6 +59,7 @@ class DiskEnvironment:
         self.unreadable = False
         self.unsynced = False
         self.unsyncable = ""
+        self.expired_keys = 0
         self._syncing = threading.Lock()
         self._reopen_fault = ""
         self._disk_is_full = False
@@ -135,8 +137,8 @@ class DiskEnvironment:
 
     def _lose(self, reason: str, *, unreadable: bool) -> None:
         """Refuse writes from now on, and reads where they are unsafe."""
-        self.lost, self.unreadable = reason, unreadable
         logger.error("%s: PUT and DEL get 500 until the server is started again", reason)
+        self.lost, self.unreadable = reason, unreadable
 
     def mend(self) -> None:
         """Open the file again if LMDB has given it up, as it does when a meta page could not be written."""

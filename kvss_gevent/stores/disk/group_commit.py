@@ -42,10 +42,6 @@ class TransactionStore(Store, Protocol):
         """Run jobs in one transaction and return the replies of each."""
         ...
 
-    def on_one_thread(self) -> ReplyTable:
-        """Return the replies that the store remembers, for a caller whose calls are all on one thread from now on."""
-        ...
-
     def has_ended(self) -> bool:
         """Tell whether a transaction would delete keys that have ended; must not wait."""
         ...
@@ -59,26 +55,23 @@ class TransactionStore(Store, Protocol):
 class GroupCommit:
     """A Store for the greenlets of one hub: GETs are read at once, batches that write share transactions.
 
-    on_thread: transactions run on one OS thread, and the hub goes on while one syncs. Otherwise they run in the hub
-    itself, at the end of a round of the event loop; this is for stores that do not sync. A batch gets 500 at once if
+    Transactions run on one OS thread, and the hub goes on while one syncs. A batch gets 500 at once if
     max_waiting_bytes of values already wait, or if one transaction has taken stall_s. A transaction waits no longer
     than latest_s for the event loop to be idle.
     """
 
     run = put = None
+    blocks = True
 
     def __init__(
         self,
         store: TransactionStore,
         *,
-        on_thread: bool = True,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         stall_s: float = STALL_S,
         latest_s: float = LATEST_S,
     ) -> None:
-        # Without a thread a wait ends within the round of the event loop in which it began.
-        self.blocks = on_thread
-        self.replies = ReplyTable() if on_thread else store.on_one_thread()
+        self.replies = ReplyTable()
         self._store = store
         self._loop = gevent.get_hub().loop
         self._switch_to_hub = hub_switch()
@@ -90,7 +83,7 @@ class GroupCommit:
         self._scheduled = False
         self._stalled = False
         self._closed = False
-        self._thread = _Thread(self._loop, self._finish) if on_thread else None
+        self._thread = _Thread(self._loop, self._finish)
         self._when_idle = self._loop.idle()
         self._at_latest: Any = None
         self._latest_s = latest_s
@@ -138,18 +131,14 @@ class GroupCommit:
         clients would take turns: half as much in each transaction, and a quarter more CPU for each write.
         """
         self._scheduled = True
-        if self._thread is None:
-            self._loop.run_callback(self._begin)  # the commit runs on this thread, and replies wait for it
-            return
         self._when_idle.start(self._begin)
         self._at_latest = self._loop.timer(self._latest_s)
         self._at_latest.start(self._begin)
 
     def _begin(self) -> None:
         self._scheduled = False
-        if self._thread is not None:
-            self._when_idle.stop()
-            self._at_latest.close()
+        self._when_idle.stop()
+        self._at_latest.close()
         if not self._waiting:
             return
         self._running, self._waiting = self._waiting[:MAX_TRANSACTION_JOBS], self._waiting[MAX_TRANSACTION_JOBS:]
@@ -158,13 +147,10 @@ class GroupCommit:
             job, size_bytes = wait.asked
             jobs.append(job)
             self._waiting_bytes -= size_bytes
-        if self._thread is None:
-            self._finish(_attempt(self._store, jobs))
-        else:
-            # A new timer each time: one that was stopped and is started again has only the rest of its time left.
-            self._stall = self._loop.timer(self._stall_s)
-            self._stall.start(self._give_up)
-            self._thread.start(self._store, jobs)
+        # A new timer each time: one that was stopped and is started again has only the rest of its time left.
+        self._stall = self._loop.timer(self._stall_s)
+        self._stall.start(self._give_up)
+        self._thread.start(self._store, jobs)
 
     def _finish(self, outcome: "list[list[bytes]] | Exception") -> None:
         """Give each wait its result, and schedule the next transaction."""
@@ -222,18 +208,12 @@ class GroupCommit:
         with gevent.Timeout(CLOSE_S, False):
             while self._running or self._waiting:
                 gevent.sleep(0.005)
-        if self._thread is not None:
-            if self._running:
-                logger.error("the disk did not answer: the last writes may be lost")
-                return
-            self._thread.end()
+        if self._running:
+            logger.error("the disk did not answer: the last writes may be lost")
+            return
+        self._thread.end()
         self._when_idle.close()
         self._store.close()
-
-
-def with_group_commit(store: Store, *, on_thread: bool) -> Store:
-    """Return a store that gathers writes, if the given one has transactions; otherwise return the given one."""
-    return GroupCommit(store, on_thread=on_thread) if isinstance(store, TransactionStore) else store
 
 
 class _Thread:

@@ -12,9 +12,9 @@ import lmdb
 from lmdb.verify import VerifyError, verify
 
 from kvss_gevent.stores.base import CannotOpen
-from kvss_gevent.stores.disk.checkpoint import recover, sync_directory
-from kvss_gevent.stores.disk.inode_lock import InodeLock
-from kvss_gevent.stores.disk.write_mutex import WriteMutex
+from kvss_gevent.stores.disk.file.checkpoint import recover, sync_directory
+from kvss_gevent.stores.disk.file.inode_lock import InodeLock
+from kvss_gevent.stores.disk.file.write_mutex import WriteMutex
 
 logger = logging.getLogger("kvss")
 
