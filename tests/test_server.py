@@ -206,7 +206,7 @@ def test_when_descriptors_run_out_all_the_same() -> None:
             sock.close()
         wait_until(server.takes_clients)
         _, log = server.stop()
-            assert log.count("WARNING refused a connection") == 1
+        assert log.count("WARNING refused a connection") == 1
         assert "Too many open files" in log
 
 
