@@ -109,6 +109,16 @@ def test_a_file_that_is_none_of_users_is_refused_with_the_line(path: Path, line:
         users.read_users(path)
 
 
+def test_a_change_keeps_comments_and_other_lines(path: Path) -> None:
+    kvss_user("add", str(path), "alice", password="x")
+    path.write_text(f"# the first group\n{path.read_text()}\n# the second group\n")
+    kept = path.read_text()
+    kvss_user("add", str(path), "bob", password="x")
+    assert path.read_text().startswith(kept)
+    kvss_user("remove", str(path), "bob")
+    assert path.read_text() == kept
+
+
 def test_changes_at_the_same_time_lose_nobody(path: Path) -> None:
     secret = hash_password(b"x")
 

@@ -1,11 +1,12 @@
 """The file of users: a name, a role and the hash of a password for each (rule 12).
 
-A line of the file is `name role scrypt:N:R:P:salt:hash`; see password_hash.
+A line of the file is `name role scrypt:N:R:P:salt:hash`; see password_hash. Empty lines and lines that begin with `#`
+are left as they are.
 """
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -87,11 +88,12 @@ def change_users(path: Path, name: str, user: User | None) -> bool:
         descriptor = os.open(f"{real}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             take_turn(descriptor)
-            users = dict(_read(real)) if real.exists() else {}
-            was_there = users.pop(name, None) is not None
+            text = _text(real) if real.exists() else ""
+            was_there = name in _parsed(text, real)
+            lines = [line for line in text.splitlines() if line.split(" ")[0] != name]
             if user is not None:
-                users[name] = user
-            _replace(real, users)
+                lines.append(f"{user.name} {user.role.name.lower()} {user.secret}")
+            _replace(real, lines)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -105,6 +107,10 @@ def list_users(path: Path) -> list[User]:
 
 
 def _read(path: Path) -> Mapping[str, User]:
+    return _parsed(_text(path), path)
+
+
+def _text(path: Path) -> str:
     try:
         # A pipe that nobody writes into would stop the server at SIGHUP.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # not every system has it
@@ -118,6 +124,10 @@ def _read(path: Path) -> Mapping[str, User]:
         raise UsersError(f"cannot read {path}: {error.strerror}") from None
     if len(text) > MAX_FILE_BYTES:
         raise UsersError(f"{path} is too large for a file of users")
+    return text
+
+
+def _parsed(text: str, path: Path) -> Mapping[str, User]:
     users: dict[str, User] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
@@ -138,13 +148,12 @@ def _parse(line: str) -> User | None:
         return None
 
 
-def _replace(path: Path, users: Mapping[str, User]) -> None:
-    lines = [f"{user.name} {user.role.name.lower()} {user.secret}\n" for user in users.values()]
+def _replace(path: Path, lines: Iterable[str]) -> None:
     new = Path(f"{path}.new")
     new.unlink(missing_ok=True)  # left over by a command that was killed, or put there by somebody else
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(lines)
+        file.writelines(f"{line}\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
