@@ -37,7 +37,8 @@ def test_with_sync_interval_a_power_cut_loses_little_and_damages_nothing(tmp_pat
 
 
 @pytest.mark.full
-def test_with_sync_interval_a_kill_loses_nothing(tmp_path: Path) -> None:
-    counts = torture(tmp_path, deaths=3, flags=("--sync", "interval"), lives_s=(0.1, 1.4))
+@pytest.mark.parametrize("sync", ["interval", "none"])
+def test_without_a_sync_for_each_write_a_kill_loses_nothing_either(tmp_path: Path, sync: str) -> None:
+    counts = torture(tmp_path, deaths=3, flags=("--sync", sync), lives_s=(0.1, 1.4))
     assert counts.problems == []
     assert counts.lost == 0
