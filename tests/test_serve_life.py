@@ -181,3 +181,15 @@ def test_an_option_of_another_store_is_said_to_have_no_effect(tmp_path: Path) ->
     with serving("--max-memory", "1M", "--store", f"disk:{tmp_path / 'kv'}", "--sync", "none") as server:
         assert "--max-memory (KVSS_MAX_MEMORY) has no effect with --store disk:" in log_of(server)
         assert "--sync" not in log_of(server)
+
+
+@pytest.mark.server
+def test_the_log_says_which_clients_left_because_the_server_stops() -> None:
+    with serving("-v") as server, server.connect() as stays:
+        assert server.ask(GET) == b"404 NOT_FOUND\n"
+        wait_until(lambda: "gone: it closed" in log_of(server))
+        stays.sendall(GET)
+        assert read_lines(stays, 1) == [b"404 NOT_FOUND"]
+        _, log = server.stop()
+    assert log.count("gone: it closed") == 1
+    assert log.count("gone: the server stops") == 1

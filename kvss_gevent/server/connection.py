@@ -77,6 +77,7 @@ class Connection:
 
     def stop_receiving(self) -> None:
         """End the session as if the client had closed its sending side: requests that were received are answered."""
+        self.ended = self.ended or "the server stops"
         try:
             self.sock.shutdown(socket.SHUT_RD)
         except OSError:
