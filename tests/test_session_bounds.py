@@ -41,6 +41,21 @@ def test_gets_of_a_large_value_in_a_later_packet_stay_within_the_reply_bytes(sto
     assert max(map(len, answered)) <= limits.reply_bytes + len(reply)
 
 
+def test_gets_of_what_the_same_packet_stores_stay_within_the_reply_bytes() -> None:
+    session = Service(MemoryStore(), Limits(reply_bytes=5000)).open()
+    calls(session, b"KV/1.0 PUT largest " + b"x" * 4000 + b"\nKV/1.0 PUT k 1\n")
+    answered = calls(session, b"KV/1.0 PUT k " + b"x" * 1000 + b"\n" + b"KV/1.0 GET k\n" * 20)
+    assert b"".join(answered) == b"200 OK\n" + (b"200 OK " + b"x" * 1000 + b"\n") * 20
+    assert max(map(len, answered)) <= 5000
+
+
+def test_short_replies_are_in_one_slice_although_a_large_value_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "SLICE_S", 60.0)
+    session = Service(MemoryStore(), Limits(reply_bytes=5000)).open()
+    calls(session, b"KV/1.0 PUT largest " + b"x" * 500 + b"\nKV/1.0 PUT k 1\n")
+    assert len(calls(session, b"KV/1.0 GET none\nKV/1.0 GET k\n" * 100)) == 1
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_line_one_byte_over_the_limit_alone_in_a_packet_is_refused(store: Store, end: bytes) -> None:
     session = Service(store, Limits(line_bytes=100)).open()
