@@ -79,11 +79,11 @@ class TurnCommit:
             return None  # the command meets the same fault, and mends or explains it
         self._transaction = transaction
         self._left_bytes = TRANSACTION_BYTES
+        self._run_at_the_end(self._end)
         if not transaction.has_room(ROOM_BYTES):
             self._apart_until_s = time.monotonic() + APART_S
             self._end()
             return None
-        self._run_at_the_end(self._end)
         return transaction
 
     def _end(self) -> None:
