@@ -173,3 +173,18 @@ def test_a_foreign_server_is_read_and_shown_within_bounds(capsys: pytest.Capture
     with fake_server(send_for_ever) as server:
         assert main(["top", str(server.port), "--plain", "--count", "1", "--interval", "0.1"]) == 3
     assert "kvss top: " in capsys.readouterr().err
+
+
+def refuse(peer: Peer) -> None:
+    while peer.line():
+        peer.send(b"401 UNAUTHORIZED\n")
+
+
+def test_a_login_that_is_refused_has_its_own_remedy_and_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KVSS_PASSWORD", "wrong")
+    with fake_server(refuse) as server:
+        assert main(["top", str(server.port), "--plain", "--user", "ann"]) == 4
+        assert server.seen == [b"KV/1.0 AUTH ann wrong"]
+    assert "Check the name and the password" in capsys.readouterr().err

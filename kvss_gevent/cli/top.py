@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from kvss_gevent.cli.client import add_connection_options, client_of
-from kvss_gevent.protocol.errors import KVError
+from kvss_gevent.client.terminal.printing import fail
+from kvss_gevent.protocol.errors import KVConnectError, KVError, KVStatusError
 from kvss_gevent.settings.addresses import Endpoint, only_endpoint
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds, whole
@@ -31,6 +32,7 @@ exit codes:
   0    q was pressed, or --count lines are printed
   2    wrong usage
   3    the server, or at the start its metrics page, does not answer
+  4    the server refused the login
   130  Ctrl-C
 """
 
@@ -75,8 +77,11 @@ def run(args: argparse.Namespace) -> int:
                 _print_lines(_intervals(reader, first, args.count, lambda: time.sleep(args.interval)))
             else:
                 _show(reader, first, str(endpoint), args.interval)
+    except (KVConnectError, KVStatusError) as error:
+        fail(error)
     except KVError as error:
-        raise Fail(str(error), "Check the address, and whether the server runs.", Exit.UNREACHABLE) from None
+        remedy = "Check the address, and whether the server runs. A server with TLS needs --tls."
+        raise Fail(str(error), remedy, Exit.UNREACHABLE) from None
     return Exit.OK
 
 
