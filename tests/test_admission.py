@@ -65,7 +65,10 @@ def test_who_comes_and_goes_too_fast_is_refused_until_the_second_is_over(admissi
 
 def test_loopback_has_all_there_is(admission: Admission) -> None:
     assert let_in(admission, "", 99) == ""
-    assert admission.let_in("", 100) == "100 clients are connected, as many as --max-connections allows"
+    assert (
+        admission.let_in("", 100)
+        == "100 clients are connected, as many as --max-connections and the limit of open files allow"
+    )
 
 
 def test_an_address_has_one_share_of_all_workers_together(clock: Clock) -> None:

@@ -42,7 +42,7 @@ class Admission:
         """Count one more connection of an address, or return why it is refused. connected: all open connections."""
         config = self._config()
         if 0 < config.max_connections <= connected:
-            return f"{connected} clients are connected, as many as --max-connections allows"
+            return f"{connected} clients are connected, as many as --max-connections and the limit of open files allow"
         if not address:
             return ""
         most = config.max_per_address or max(config.max_connections // 10, 1)
