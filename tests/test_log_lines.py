@@ -7,9 +7,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from serving import serving
+from serving import serving, wait_until
 
+from kvss_gevent.core.password_hash import hash_password
 from kvss_gevent.core.service import Service
+from kvss_gevent.core.user_file import Role, User, change_users
 from kvss_gevent.server.accepting.admission import Admission
 from kvss_gevent.server.client_memory import ClientMemory
 from kvss_gevent.server.connection import Connection
@@ -126,6 +128,14 @@ def test_what_was_left_out_is_told_before_the_last_line(workers: int, tmp_path: 
         *before, last = [line for line in server.logged().splitlines() if "it speaks HTTP" in line or "stopped" in line]
     assert "left out" in before[-1]
     assert " NOTICE stopped by SIGTERM; " in last
+
+
+@pytest.mark.parametrize("more", [(), ("-vv",), ("--flight-recorder", "5"), ("--users", "users.txt")])
+def test_a_client_of_another_protocol_is_told_whatever_else_is_recorded(more: tuple[str, ...], tmp_path: Path) -> None:
+    change_users(tmp_path / "users.txt", "ann", User("ann", Role.READ, hash_password(b"x")))
+    with serving(*more, prefix=("env", "-C", str(tmp_path))) as server:
+        assert server.ask(b"\x16\x03\x01") == b"426 UPGRADE_REQUIRED\n"
+        wait_until(lambda: "it speaks TLS and not KV/1.0" in server.logged())
 
 
 def test_what_was_left_out_is_told_at_the_end_though_no_last_line_is_shown() -> None:

@@ -50,6 +50,25 @@ def test_before_a_login_requests_are_401_and_errors_stay_what_they_are() -> None
     assert one.closed
 
 
+@pytest.mark.parametrize(
+    ("stream", "reply", "foreign"),
+    [
+        (b"\x16\x03\x01", b"426 UPGRADE_REQUIRED\n", "TLS"),
+        (b"GET / HTTP/1.1\r\n", b"426 UPGRADE_REQUIRED\n", "HTTP or the like"),
+        (b"GET /\xff HTTP/1.1\r\n", b"400 BAD_REQUEST\n", "HTTP or the like"),
+        (b"KV/1.0 AUTH reader r\nHost: a\n", b"200 OK authenticated\n426 UPGRADE_REQUIRED\n", "HTTP or the like"),
+        (b"KV/1.0 QUIT\n", b"200 OK bye\n", ""),
+    ],
+)
+def test_a_client_of_another_protocol_is_known_before_and_after_a_login(
+    stream: bytes, reply: bytes, foreign: str
+) -> None:
+    one = conversation()
+    assert feed(one, stream) == reply
+    assert one.closed
+    assert one.foreign == foreign
+
+
 @pytest.mark.parametrize("cut", [0, 1, 3, 13])
 def test_a_role_is_what_may_be_done_wherever_the_stream_is_cut(cut: int) -> None:
     stream = (

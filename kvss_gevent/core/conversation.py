@@ -9,7 +9,7 @@ from kvss_gevent.stores.base import Store
 
 
 class Conversation(Protocol):
-    """One client's conversation without a socket, with the six members that a server's loop uses.
+    """One client's conversation without a socket, with the seven members that a server's loop uses.
 
     Session is one. A conversation that starts with a login, or is logged, is another object with these members, made by
     Service.
@@ -21,6 +21,10 @@ class Conversation(Protocol):
     @property
     def closed(self) -> bool:
         """Whether the connection must end once the replies are sent."""
+
+    @property
+    def foreign(self) -> str:
+        """The other protocol that the client speaks, where that has closed the conversation (rule 5b); else empty."""
 
     @property
     def more(self) -> bool:

@@ -33,8 +33,12 @@ class LoggedConversation:
 
     @property
     def closed(self) -> bool:
-        """See Conversation, as the next three."""
+        """See Conversation, as the next four."""
         return self._inner.closed
+
+    @property
+    def foreign(self) -> str:
+        return self._inner.foreign
 
     @property
     def more(self) -> bool:

@@ -13,7 +13,7 @@ from kvss_gevent.core.conversation import Conversation
 from kvss_gevent.core.service import Service
 from kvss_gevent.core.session import Session
 from kvss_gevent.core.user_file import Role, User
-from kvss_gevent.protocol.foreign_protocols import JUDGED_BYTES, is_foreign
+from kvss_gevent.protocol.foreign_protocols import JUDGED_BYTES, is_foreign, is_tls_hello
 from kvss_gevent.protocol.framing import is_utf8
 from kvss_gevent.protocol.wire import LINE, OK_PREFIX, QUIT, READING_VERBS, Status
 from kvss_gevent.stores.base import Batch, Run, Store
@@ -87,7 +87,9 @@ class LoginConversation:
         "_admitted",
         "_answered",
         "_authenticate",
+        "_begun",
         "_converse",
+        "_foreign",
         "_inner",
         "_partial",
         "_service",
@@ -113,8 +115,15 @@ class LoginConversation:
         """Bytes with at least one whole line that is not answered. They stay in one piece: lines take much more."""
         self._answered = 0
         """How many of these bytes belong to lines that are answered."""
+        self._begun = False
+        self._foreign = ""
         self.closed = False
         self.quiet = False
+
+    @property
+    def foreign(self) -> str:
+        """See Conversation."""
+        return self._foreign or (self._inner.foreign if self._inner is not None else "")
 
     @property
     def is_admitted(self) -> bool:
@@ -136,6 +145,10 @@ class LoginConversation:
         self.quiet = False
         if self.closed:
             return b""
+        if not self._begun and is_tls_hello(data):  # at once: such a client sends no line feed and waits (rule 5b)
+            self._leave("TLS")
+            return self._counted(data, LINE[Status.UPGRADE_REQUIRED])
+        self._begun = True
         if self._inner is not None and not self._waiting and self._partial is None and not self._may_hold_auth(data):
             reply = self._inner.receive(data)
             self.closed = self._inner.closed
@@ -226,16 +239,22 @@ class LoginConversation:
     def _refuse(self, line: bytes) -> bytes:
         """Answer a line of a client that is not logged in."""
         if len(line) > LINE_BYTES + 1 or not is_utf8(line):
-            self.closed = is_foreign(line[:JUDGED_BYTES])
+            if is_foreign(line[:JUDGED_BYTES]):
+                self._leave("HTTP or the like")
             return LINE[Status.BAD_REQUEST]
         verb, _, _ = self._service.parse(line[:-1])
         if isinstance(verb, Status):
-            self.closed = is_foreign(line)
+            if is_foreign(line):
+                self._leave("HTTP or the like")
             return LINE[verb]
         if verb is QUIT:
             self.closed = True
             return OK_PREFIX + b"bye\n"
         return UNAUTHORIZED
+
+    def _leave(self, foreign: str) -> None:
+        self.closed = True
+        self._foreign = foreign
 
     def _counted(self, line: bytes, reply: bytes) -> bytes:
         self._service.stats.commands += 1

@@ -85,7 +85,7 @@ class ConnectionLoop:
             rests = self._talk(connection, readable)
             if connection.session.closed:
                 reason = "closed as asked"
-                if foreign := getattr(connection.session, "foreign", ""):
+                if foreign := connection.session.foreign:
                     reason = f"it speaks {foreign} and not KV/1.0"
                     logger.warning("%s: %s", connection, reason, extra=STRANGERS)
         except DeafClientError:
