@@ -219,3 +219,19 @@ def test_keys_that_have_ended_are_deleted_while_nobody_writes(
     assert store.expired_keys == 600
     assert disk.environment.handle.stat()["entries"] == 2
     store.close()
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_where_nothing_can_be_deleted_it_is_not_tried_again_at_once(
+    opener: Callable[[], DiskStore], clock: Clock, monkeypatch: pytest.MonkeyPatch, *, synced: bool
+) -> None:
+    disk = opener()
+    disk.apply([(PUTEX, b"k", b"5 v\n")], LIMIT)
+    clock.now_s += 6
+    store = gathering(disk, synced=synced)
+    monkeypatch.setattr(disk, "transact", lambda jobs: [[SERVER_ERROR]] * len(jobs))
+    greenlet = gevent.spawn(store.reclaim, 1)
+    greenlet.join(5)
+    assert greenlet.value is False
+    assert disk.has_ended()
+    store.close()

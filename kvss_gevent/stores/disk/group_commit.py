@@ -192,12 +192,13 @@ class GroupCommit:
         return self._store.expired_keys
 
     def reclaim(self, _: int) -> bool:
-        """Delete some keys that have ended, in a transaction; return whether there are more."""
+        """Delete some keys that have ended, in a transaction; return whether that worked and there are more."""
         if not self._store.has_ended():
             return False
         with contextlib.suppress(StoreError):
+            before = self._store.expired_keys
             self.apply(NO_CHANGE, 0)
-            return self._store.has_ended()
+            return self._store.expired_keys > before and self._store.has_ended()
         return False
 
     def close(self) -> None:

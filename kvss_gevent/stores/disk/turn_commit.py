@@ -131,12 +131,13 @@ class TurnCommit:
         return self._store.expired_keys
 
     def reclaim(self, _: int) -> bool:
-        """Delete some keys that have ended, in a transaction; return whether there are more."""
+        """Delete some keys that have ended, in a transaction; return whether that worked and there are more."""
         self._end()
         if not self._store.has_ended():
             return False
+        before = self._store.expired_keys
         self._store.transact([(NO_CHANGE, 0)])
-        return self._store.has_ended()
+        return self._store.expired_keys > before and self._store.has_ended()
 
     def close(self) -> None:
         """Commit what was run and close the store; a second call does nothing."""
