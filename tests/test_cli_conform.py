@@ -156,6 +156,7 @@ def test_junit_in_a_bad_place_is_one_clear_line_before_any_case_is_run(
         (["localhost:70000"], "PORT is '70000'"),
         (["::1:5050"], "an IPv6 address with a port needs brackets"),
         (["localhost:1", "--command", "true"], "cannot be used together"),
+        (["--user", "ann", "--command", "true"], "--user and --command cannot be used together"),
         (["--command", "true {port}", "--in", "/no/such"], "there is no folder /no/such"),
         (["localhost:1", "--timeout", "0"], "'0' is not a number of seconds"),
         (["localhost:1", "--timeout", "nan"], "'nan' is not a number of seconds"),

@@ -94,11 +94,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options for login and TLS."""
-    parser.add_argument("--user", metavar="NAME", help="log in as NAME")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="file whose first line is the password")
+    add_login_options(parser)
     parser.add_argument("--tls", action="store_true", help="use TLS, and check the server's certificate")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="use TLS, and trust the authorities in FILE")
     parser.add_argument("--insecure", action="store_true", help="use TLS, but check no certificate")
+
+
+def add_login_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options for login; see password_of."""
+    parser.add_argument("--user", metavar="NAME", help="log in as NAME")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="file whose first line is the password")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -170,7 +175,7 @@ def client_of(endpoint: Endpoint, args: argparse.Namespace, **more: Unpack[Clien
     }
     user = args.user or endpoint.user
     if user:
-        options["user"], options["password"] = user, _password(user, args.password_file)
+        options["user"], options["password"] = user, password_of(user, args.password_file)
     try:
         if endpoint.path:
             return KVClient(f"{UNIX}{endpoint.path}", 0, **options)
@@ -204,7 +209,8 @@ def _tls(args: argparse.Namespace) -> "bool | ssl.SSLContext":
         ) from None
 
 
-def _password(user: str, file: Path | None) -> str:
+def password_of(user: str, file: Path | None) -> str:
+    """Return the password in the file, else in the environment, else ask for it. Raises Fail."""
     try:
         if file is not None:
             text = read_parsed(file, MAX_PASSWORD_FILE_BYTES, str, PASSWORD_WAIT_S)

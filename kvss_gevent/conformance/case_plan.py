@@ -30,6 +30,7 @@ class Plan:
     groups: empty for all. stats_form: a form, or ANY. timeout_s: for one case. profile: the document that gives points.
     only, without: words that choose or leave out cases, each an id, a group or a rule such as `rule 3`; an empty `only`
     means all. weights: points by id or group, which replace those of the table. budget_s: for the whole run.
+    login: the request that every connection sends first (rule 12), with its line feed; b"" for none.
     """
 
     groups: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Plan:
     without: tuple[str, ...] = ()
     weights: Mapping[str, int] = field(default_factory=dict)
     budget_s: float = DEFAULT_BUDGET_S
+    login: bytes = field(default=b"", repr=False)
 
 
 DEFAULT_PLAN: Final = Plan()
@@ -77,7 +79,7 @@ def choose(groups: Sequence[str], stats_form: str, asked_form: str | None = None
 
 
 def longest_s(cases: Sequence[Case], timeout_s: float, budget_s: float = DEFAULT_BUDGET_S) -> float:
-    """Return how many seconds a run of these cases takes at most, with the probes before it."""
+    """Return how many seconds a run of these cases takes at most, with the probes before it, but without logins."""
     longest = max(case.attempts * (timeout_s * case.patience + case.pauses_s + _BESIDES_S) for case in cases)
     return 7 * timeout_s + budget_s + longest
 

@@ -55,8 +55,9 @@ class Successes:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The form of all replies of a server.
+    """How to converse with a server: what each connection sends first, and the form of all replies.
 
+    login: the request that logs in (rule 12), with its line feed; b"" for none.
     greeting_lines: the number of lines before the first reply. prompt: bytes without a line feed before each reply.
     end: the bytes that end a reply, b"" for none. padded: NUL bytes follow the line feed. sample: everything that the
     first connection received.
@@ -67,6 +68,7 @@ class Dialect:
     end: bytes = b"\n"
     padded: bool = False
     sample: bytes = b""
+    login: bytes = field(default=b"", repr=False)
     successes: Successes = field(default_factory=Successes, compare=False)
 
     @property

@@ -10,7 +10,7 @@ PREFIX: Final = "KVSS_"
 CONFIG: Final = "KVSS_CONFIG"
 OTHERS: Final = {
     CONFIG: "the file of settings that `kvss serve` reads",
-    "KVSS_PASSWORD": "the password for `--user` of `kvss client` and `kvss top`, and for `kvss load --kv-user`",
+    "KVSS_PASSWORD": "the password for `--user` of `kvss client`, `top` and `conform`, and for `kvss load --kv-user`",
     "KVSS_STORE_PASSWORD": "the password of `kvss serve` on its store's server",
 }
 """The variables that are not settings, and what each holds."""

@@ -8,7 +8,7 @@ CAUSES: Final = (
     Cause(
         name="login-needed",
         sentence="The server asks for a login: it answers 401 to every request.",
-        advice="The checker does not log in: start the server without users, and grade it again.",
+        advice="Give the checker a user with --user, or start the server without users.",
         fails={"put-new": "'401", "get-missing": "'401"},
         over=("crlf-refused", "cut-at-nul"),
         also=("*",),

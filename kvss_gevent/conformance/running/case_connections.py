@@ -7,6 +7,7 @@ from typing import Final
 from kvss_gevent.conformance.case import Line, Send, packets
 from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.peer import BYTE_GAP_S, PACKET_GAP_S, NoReply, Peer
+from kvss_gevent.conformance.running.opening import open_peer
 from kvss_gevent.conformance.running.probe import Target
 from kvss_gevent.conformance.score import Packet, TimedRequest
 from kvss_gevent.protocol.wire import shorten
@@ -77,7 +78,7 @@ class CaseConnections:
                 shown = shorten(data) if data else ""
                 self.packets.append(Packet(name, sent, time.monotonic() - self._began, shown, end))
 
-            self._peers[name] = Peer(self._target.address, self._deadline, self._target.dialect, note)
+            self._peers[name] = open_peer(self._target.address, self._deadline, self._target.dialect, note)
         return self._peers[name]
 
     def send(self, step: Send) -> None:

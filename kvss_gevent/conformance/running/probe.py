@@ -12,6 +12,7 @@ from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, Successes, learn
 from kvss_gevent.conformance.peer import Address, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import busyness
+from kvss_gevent.conformance.running.opening import LoginRefused, open_peer
 from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 
 _BESIDE_S: Final = 0.5
@@ -49,12 +50,12 @@ class Target:
 
 
 def probe(host: str, port: int, end_key: bytes, plan: Plan) -> Target:
-    """Return the target with what was learnt. Raises Unreachable."""
+    """Return the target with what was learnt. Raises Unreachable, and LoginRefused."""
     timeout_s = plan.timeout_s * busyness()
-    address, first = _reach(host, port, timeout_s)
+    address, first = _reach(host, port, timeout_s, plan.login)
     question = b"KV/1.0 GET " + end_key
     with closing(first):
-        dialect = _learn(first, question)
+        dialect = replace(_learn(first, question), login=plan.login)
     marker = ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
     if marker is not None:
         ask = partial(_store_twice, address, end_key + b"-success", timeout_s, dialect)
@@ -84,7 +85,7 @@ def first_stats(host: str, port: int, plan: Plan) -> bytes:
 def _keeps_waiting(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bool:
     """Tell whether a client gets no reply while another one, which was served before, is connected."""
     try:
-        with closing(Peer(address, Deadline(timeout_s), dialect)) as first:
+        with closing(open_peer(address, Deadline(timeout_s), dialect)) as first:
             first.send(line + b"\n")
             first.line()
             return ask_anew(address, line, min(timeout_s, _BESIDE_S * busyness()), dialect) is None
@@ -113,8 +114,11 @@ def _learn(peer: Peer, question: bytes) -> Dialect:
     return learn(greeting, reply) if reply else PLAIN
 
 
-def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
-    """Return the first address of the host that accepts a connection, and the connection. Raises Unreachable."""
+def _reach(host: str, port: int, timeout_s: float, login: bytes = b"") -> tuple[Address, Peer]:
+    """Return the first address of the host that accepts a connection, and the connection.
+
+    Raises Unreachable, and LoginRefused.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -122,7 +126,9 @@ def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
     why = "no address"
     for address in dict.fromkeys(entry[4] for entry in found):
         try:
-            return address, Peer(address, Deadline(timeout_s))
+            return address, open_peer(address, Deadline(timeout_s), Dialect(login=login))
+        except LoginRefused:
+            raise
         except Gone as gone:
             why = str(gone)
     raise Unreachable(why)
@@ -131,7 +137,7 @@ def _reach(host: str, port: int, timeout_s: float) -> tuple[Address, Peer]:
 def ask_anew(address: Address, line: bytes, timeout_s: float, dialect: Dialect) -> bytes | None:
     """Return the reply line to one request on a new connection, None if there is none."""
     try:
-        with closing(Peer(address, Deadline(timeout_s), dialect)) as peer:
+        with closing(open_peer(address, Deadline(timeout_s), dialect)) as peer:
             peer.send(line + b"\n")
             return peer.line()
     except (Gone, NoReply):

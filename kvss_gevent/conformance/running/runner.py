@@ -38,8 +38,8 @@ def _ignore(_done: int, _all: int) -> None:
 def grade(host: str, port: int, plan: Plan = DEFAULT_PLAN, progress: Progress = _ignore) -> Scorecard:
     """Run the planned cases against the server at host and port.
 
-    Raises Unreachable if the first connection cannot be made. Takes at most longest_s seconds. If Ctrl-C interrupts
-    it, the scorecard has the verdicts so far.
+    Raises Unreachable if the first connection cannot be made, LoginRefused if it cannot log in. Takes at most longest_s
+    seconds, besides logins. If Ctrl-C interrupts it, the scorecard has the verdicts so far.
     """
     return _Run(host, port, plan, progress, None).card()
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Final
 
 from kvss_gevent.conformance.deadline import Deadline
-from kvss_gevent.conformance.peer import Gone, NoReply, Peer
+from kvss_gevent.conformance.peer import Gone, NoReply
 from kvss_gevent.conformance.process.kernel import busyness, listens
 from kvss_gevent.conformance.process.shell_command import Death
 from kvss_gevent.conformance.process.submission import NotStarted, Submission
+from kvss_gevent.conformance.running.opening import open_peer
 from kvss_gevent.conformance.running.probe import Target, ask_anew
 
 _DEATH_S: Final = 3.0
@@ -76,7 +77,7 @@ class ServerUnderTest:
         within_s = _DEATH_S
         try:
             deadline = Deadline(timeout_s * busyness())
-            with closing(Peer(self.target.address, deadline, self.target.dialect)) as peer:
+            with closing(open_peer(self.target.address, deadline, self.target.dialect)) as peer:
                 peer.send(b"KV/1.0 GET " + self.target.end_key + b"\n")
                 if peer.rest():
                     return None
