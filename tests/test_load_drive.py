@@ -143,7 +143,7 @@ def test_a_server_that_will_not_store_ends_the_loading() -> None:
 
 def test_a_server_whose_lines_end_in_cr_lf_is_told_so_before_anything_is_measured() -> None:
     with serving(lambda *_: b"200 OK keys=0\r") as port, pytest.raises(Fail, match="end in CR LF") as told:
-        preflight.check_server(("127.0.0.1", port))
+        preflight.check_server(("127.0.0.1", port), read_options({}))
     assert "End each reply in LF alone" in told.value.remedy
 
 

@@ -27,7 +27,7 @@ def test_keys_are_stored_and_users_work_after_a_login(server: Served, monkeypatc
     monkeypatch.setenv("KVSS_PASSWORD", "two words")
     options = read_options({"user": "ann", "keys": "20"})
     address = "127.0.0.1", server.port
-    preflight.check_server(address, options.login)
+    preflight.check_server(address, options)
     preflight.load_keys(address, options, options.value_size, "0a1b2c3d")
     one = Bench(server.port, "1:0:0", user="ann", keys="20", verify="off")
     one.work(5)
@@ -39,11 +39,11 @@ def test_keys_are_stored_and_users_work_after_a_login(server: Served, monkeypatc
 def test_without_the_right_login_the_run_does_not_begin(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     address = "127.0.0.1", server.port
     with pytest.raises(Fail, match="asks for a login") as told:
-        preflight.check_server(address)
+        preflight.check_server(address, read_options({}))
     assert "--kv-user" in told.value.remedy
     monkeypatch.setenv("KVSS_PASSWORD", "another")
     with pytest.raises(Fail, match="the login was refused: '401 UNAUTHORIZED'"):
-        preflight.check_server(address, read_options({"user": "ann"}).login)
+        preflight.check_server(address, read_options({"user": "ann"}))
 
 
 @pytest.mark.parametrize(("user", "password"), [("ann", None), ("ann", ""), ("ann", "two\nlines"), ("an n", "x")])

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Unpack
 
+from kvss_gevent.client.authorities import client_context
 from kvss_gevent.client.client_options import MAX_TIMEOUT_S, UNIX, ClientOptions
 from kvss_gevent.client.sync import KVClient
 from kvss_gevent.client.terminal import script as batch
@@ -18,7 +19,7 @@ from kvss_gevent.protocol.errors import KVError, server_name
 from kvss_gevent.settings.addresses import FORMS, Endpoint, take_endpoint
 from kvss_gevent.settings.fail import Fail
 from kvss_gevent.settings.kinds import seconds, whole
-from kvss_gevent.settings.named_files import UnreadableFile, read_bytes, read_parsed
+from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
 if TYPE_CHECKING:
     import ssl
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 MAX_PASSWORD_FILE_BYTES: Final = 64 << 10
 PASSWORD_WAIT_S: Final = 60.0
 """The program behind a pipe, as in `--password-file <(pass show kvss)`, may ask for another password first."""
-MAX_CA_BYTES: Final = 4 << 20
 
 EPILOG: Final = f"""\
 examples:
@@ -186,27 +186,13 @@ def client_of(endpoint: Endpoint, args: argparse.Namespace, **more: Unpack[Clien
 
 def _tls(args: argparse.Namespace) -> "bool | ssl.SSLContext":
     if args.insecure:
-        import ssl
-
         note("(--insecure: anyone in the network can read and change what is sent)")
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    if not args.ca:
+    elif not args.ca:
         return bool(args.tls)
-    import ssl
-
     try:
-        # The library takes ASCII, and comments may be anything; "" would stand for the authorities of the system.
-        text = read_bytes(args.ca, MAX_CA_BYTES).decode("ascii", "ignore")
-        return ssl.create_default_context(cadata=text or "\n")
-    except (UnreadableFile, OSError, ValueError) as error:
-        why = error if isinstance(error, UnreadableFile) else "it holds no certificate"
-        raise Fail(
-            f"cannot use the authorities in {args.ca}: {why}",
-            "Give --ca a file of certificates, such as the ca.pem of `kvss tls make-dev`.",
-        ) from None
+        return client_context(args.ca, insecure=args.insecure)
+    except ValueError as error:
+        raise Fail(str(error), "Give --ca a file of certificates, such as the ca.pem of `kvss tls make-dev`.") from None
 
 
 def password_of(user: str, file: Path | None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from kvss_gevent.loadtest.load_transport import MakeEnds, plain, tls
 from kvss_gevent.loadtest.report import thresholds
 from kvss_gevent.loadtest.workload import mix as workload_mix
 from kvss_gevent.loadtest.workload import shapes
@@ -112,6 +113,9 @@ class Options:
     depth: int = _option("1", _whole(1, 1024), "requests that are sent together before their replies are read")
     ttl: int = _option("0", _whole(0, wire.MAX_EXPIRY_S), "seconds until a written value expires (PUTEX); 0 for PUT")
     user: str = _option("", _user_name, "user who logs in on each connection; KVSS_PASSWORD is the password")
+    tls: bool = _option("off", _on_off, "use TLS, and check the server's certificate")
+    ca: str = _option("", str, "file of authorities to trust; with it, TLS is on", web=False)
+    insecure: bool = _option("off", _on_off, "use TLS, but check no certificate")
     preload: bool = _option("on", _on_off, "store every key before the users start")
     seed: int = _option(
         "1", _whole(0, 2**63), "the same seed gives the same requests; each worker and user gets a different part"
@@ -169,6 +173,16 @@ class Options:
         return f"{wire.VERSION.decode()} AUTH {self.user} {password}\n".encode()
 
     @property
+    def transport(self) -> MakeEnds:
+        """How the bytes get to the server. Raises ValueError for a file that holds no authorities."""
+        if not (self.tls or self.ca or self.insecure):
+            return plain
+        try:
+            return tls(self.ca, self.insecure)
+        except ValueError as error:
+            raise ValueError(f"--kv-ca: {error}") from None
+
+    @property
     def rates(self) -> shapes.Shape | None:
         """The open-loop rate over time; None in closed loop."""
         return self.shape or (shapes.constant(self.rate) if self.rate is not None else None)
@@ -202,7 +216,7 @@ def read_options(texts: Mapping[str, str]) -> Options:
 
 
 def _check(options: Options) -> None:
-    _ = options.login  # raises ValueError
+    _ = options.login, options.transport  # raise ValueError
     needed = least_bytes(options.keys)
     if options.verify and options.value_size.least_bytes < needed:
         raise ValueError(f"--kv-value-size: verification needs values of {needed} bytes or more; see --kv-verify off")
@@ -241,6 +255,7 @@ def add_arguments(parser: LoadParser) -> None:
             env_var=variable(option.name),
             help=meta["help"].replace("%", "%%") + (f" (default {meta['default']})" if meta["default"] else ""),
             include_in_web_ui=meta["web"],
+            **({"nargs": "?", "const": "on"} if words == _on_off.words else {}),  # type: ignore[attr-defined]
             **({"choices": words} if words else {"type": _checked(meta["read"]), "metavar": "<text>"}),
         )
 

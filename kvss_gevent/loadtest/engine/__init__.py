@@ -1,4 +1,4 @@
 """Sends and counts requests in one process: connection, users, loops, clock, histograms.
 
-May import: protocol, settings, measure, loadtest, loadtest.workload.
+May import: protocol, settings, client, measure, loadtest, loadtest.workload.
 """

@@ -15,7 +15,10 @@ from gevent import monkey
 from gevent import socket as gevent_socket
 from greenlet import getcurrent
 
+from kvss_gevent.client.client_connection import reason
 from kvss_gevent.loadtest.engine.clock import clock
+from kvss_gevent.loadtest.load_options import Options
+from kvss_gevent.loadtest.load_transport import MakeEnds, plain
 from kvss_gevent.protocol.wire import shorten
 from kvss_gevent.settings.addresses import parse_endpoint
 
@@ -33,7 +36,11 @@ class ConnectionLost(Exception):
     """The connection is lost, could not be made, or cannot be used any more; the message is the name of a failure."""
 
 
-class LoginRefused(ConnectionLost):
+class TlsRefused(ConnectionLost):
+    """The server does not speak TLS, or its certificate is not trusted."""
+
+
+class UserRefused(ConnectionLost):
     """The server did not take the login of a new connection."""
 
 
@@ -50,7 +57,7 @@ def address_of(host: str) -> tuple[str, int]:
 
 
 class LoadConnection:
-    """A TCP connection to a KV/1.0 server, for one greenlet at a time."""
+    """A connection to a KV/1.0 server, for one greenlet at a time."""
 
     __slots__ = (
         "_fd",
@@ -73,20 +80,25 @@ class LoadConnection:
         "waiting",
     )
 
-    def __init__(self, address: tuple[str, int], connect_timeout_s: float = 5.0) -> None:
-        """Connect. Raises ConnectionLost."""
+    def __init__(self, address: tuple[str, int], connect_timeout_s: float = 5.0, transport: MakeEnds = plain) -> None:
+        """Connect; the time is for TCP, and again for the transport. Raises ConnectionLost."""
         self.address = address
         try:
             made = gevent_socket.create_connection(address, connect_timeout_s)
         except OSError as error:
-            raise ConnectionLost(f"cannot connect: {error.strerror or error}") from None
+            raise ConnectionLost(f"cannot connect: {reason(error)}") from None
         plain: Any = monkey.get_original("socket", "socket")
         self._sock: Any = plain(fileno=made.detach())
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._fd = self._sock.fileno()
-        self._recv = self._sock.recv
-        self._send = self._sock.send
+        try:
+            self._recv, self._send = transport(self._sock, address[0], connect_timeout_s)
+        except BaseException as error:
+            self._sock.close()
+            if isinstance(error, OSError):
+                raise TlsRefused(f"TLS failed: {reason(error)}") from None
+            raise
         self._room = _SMALL_RECEIVE_BYTES
         self._hub: Any = gevent.get_hub()
         self._switch = self._hub.switch
@@ -186,7 +198,7 @@ class LoadConnection:
         watcher.stop()
         try:
             if quit_first and not self.waiting:
-                sock.send(_QUIT)
+                self._send(_QUIT)
                 with gevent.Timeout(0.5, False):
                     self._hub.wait(watcher)
         except OSError:
@@ -229,7 +241,7 @@ class LoadConnection:
         except OSError as error:
             raise ConnectionLost(f"connection lost: {error.strerror}") from None
         self.received_bytes += len(data)
-        if len(data) == self._room:
+        if len(data) >= self._room:
             self._room = min(self._room * 8, _RECEIVE_BYTES)
         if not data:
             raise ConnectionLost("no reply in time" if self.expired else "connection closed by the server")
@@ -269,16 +281,17 @@ class LoadConnection:
             self._hold_again()
 
 
-def connected(address: tuple[str, int], timeout_s: float, login: bytes = b"") -> LoadConnection:
-    """Connect and, with a login (an AUTH request), log in; timeout_s is for each. Raises ConnectionLost."""
-    connection = LoadConnection(address, timeout_s)
+def connected(address: tuple[str, int], timeout_s: float, options: Options) -> LoadConnection:
+    """Connect and, if there is a user, log in; timeout_s is for each. Raises ConnectionLost."""
+    connection = LoadConnection(address, timeout_s, options.transport)
+    login = options.login
     if not login:
         return connection
     try:
         with gevent.Timeout(timeout_s, ConnectionLost("no reply in time")):
             reply = connection.exchange(login)
         if reply != _AUTHENTICATED:
-            raise LoginRefused(f"the login was refused: {shorten(reply)}")
+            raise UserRefused(f"the login was refused: {shorten(reply)}")
     except ConnectionLost:
         connection.close()
         raise

@@ -12,7 +12,8 @@ from kvss_gevent.loadtest.engine.clock import clock
 from kvss_gevent.loadtest.engine.load_connection import (
     ConnectionLost,
     LoadConnection,
-    LoginRefused,
+    TlsRefused,
+    UserRefused,
     address_of,
     connected,
 )
@@ -39,16 +40,22 @@ def read_address(host: str | None) -> tuple[str, int]:
         raise Fail(str(error), remedy) from None
 
 
-def check_server(address: tuple[str, int], login: bytes = b"") -> None:
-    """Log in if there is a login, and send STATS once.
+def check_server(address: tuple[str, int], options: Options) -> None:
+    """Connect as the users will, and send STATS once.
 
     Raises Fail if there is no answer, or if it is not KV/1.0 as the load tester reads it.
     """
     where = f"{address[0]}:{address[1]}"
-    remedy = f"Start a server there: kvss serve {address[0]} {address[1]}, or name another with --host."
+    start = f"Start a server there: kvss serve {address[0]} {address[1]}"
+    remedy = f"{start}, or name another with --host. A server with TLS needs --kv-tls."
     try:
-        reply = _ask(address, login)
-    except LoginRefused as refused:
+        reply = _ask(address, options)
+    except TlsRefused as refused:
+        remedy = "Leave out --kv-tls, --kv-ca and --kv-insecure, or name a server with TLS with --host."
+        if "certificate" in str(refused):
+            remedy = "Give --kv-ca FILE with its authority, and --host a name in it; --kv-insecure checks nothing."
+        raise Fail(f"{where}: {refused}", remedy, Exit.UNREACHABLE) from None
+    except UserRefused as refused:
         raise Fail(f"{where}: {refused}", "Check --kv-user and KVSS_PASSWORD.", Exit.UNREACHABLE) from None
     except ConnectionLost as lost:
         raise Fail(f"no server at {where}: {lost}", remedy, Exit.UNREACHABLE) from None
@@ -66,10 +73,10 @@ def check_server(address: tuple[str, int], login: bytes = b"") -> None:
         )
 
 
-def _ask(address: tuple[str, int], login: bytes) -> bytes:
+def _ask(address: tuple[str, int], options: Options) -> bytes:
     # The loop's clock is not updated while modules are imported, which would shorten the timeout.
     gevent.get_hub().loop.update_now()
-    connection = connected(address, _ANSWER_S, login)
+    connection = connected(address, _ANSWER_S, options)
     try:
         with gevent.Timeout(_ANSWER_S, ConnectionLost("no reply in time")):
             return connection.exchange(_STATS)
@@ -91,7 +98,7 @@ def load_keys(address: tuple[str, int], options: Options, sizes: Sizes, token: s
             yield b"KV/1.0 PUT %s %s\n" % (key, value)
 
     try:
-        connection = connected(address, timeout_s, options.login)
+        connection = connected(address, timeout_s, options)
         try:
             _send_all(connection, lines(), timeout_s)
         finally:

@@ -58,7 +58,7 @@ class VirtualUser:
             return self.connection
         try:
             options = self.run.options
-            self.connection = connected(self.address, options.timeout, options.login)
+            self.connection = connected(self.address, options.timeout, options)
         except ConnectionLost as lost:
             now = clock()
             self.down_since = self.down_since or now

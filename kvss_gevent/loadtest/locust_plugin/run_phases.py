@@ -71,7 +71,7 @@ class Coordinator:
         server_watch.check(self.options.server_pid)
         files.prepare(self.options)
         if web_ui is None:
-            preflight.check_server(preflight.read_address(self.host()), self.options.login)
+            preflight.check_server(preflight.read_address(self.host()), self.options)
         events = environment.events
         events.test_start.add_listener(self.on_test_start)
         events.test_stop.add_listener(self.on_test_stop)

@@ -93,7 +93,7 @@ def check_form(coordinator: Coordinator, form: dict[str, str]) -> str:
     texts.update({name.removeprefix("kv_"): text for name, text in form.items() if name.startswith("kv_")})
     try:
         options = read_options(texts)
-        preflight.check_server(preflight.read_address(form.get("host") or coordinator.host()), options.login)
+        preflight.check_server(preflight.read_address(form.get("host") or coordinator.host()), options)
     except ValueError as error:
         return str(error)
     except Fail as fail:
