@@ -99,8 +99,9 @@ def test_where_there_is_no_room_deleting_makes_room(tmp_path: Path, sync: str, m
 
 
 @pytest.mark.parametrize("sync", ["always", "none"])
-def test_a_full_disk_has_room_again_when_its_keys_have_ended(tmp_path: Path, sync: str) -> None:
-    seen = on_a_small_disk(tmp_path, EXPIRE, sync, 3)
+@pytest.mark.parametrize("mib", [2, 3])
+def test_a_full_disk_has_room_again_when_its_keys_have_ended(tmp_path: Path, sync: str, mib: int) -> None:
+    seen = on_a_small_disk(tmp_path, EXPIRE, sync, mib)
     assert seen["stored"] > 300
     assert seen["expired"] == seen["stored"]
     assert seen["again"] == seen["stored"] // 2

@@ -41,6 +41,12 @@ RECLAIMED_KEYS = 500
 More of them make a transaction longer: each lies on another page, which is copied and written. With 4,000 in a
 transaction, deleting two million takes two thirds of the time, but a client's write waits five times as long.
 """
+RECLAIM_BYTES = 4 << 10
+"""The room that one of them may need: a page is copied before it is free. With less room, fewer are deleted at once.
+
+On a full disk, too many would take the reserve, and leave the file with holes that nothing can fill.
+"""
+FEW_KEYS = 4
 RESERVED_PAGES = 32
 """Pages that PUT leaves free under --max-disk, because LMDB needs new pages to delete, too."""
 
@@ -52,7 +58,7 @@ class NoRoom(Exception):
 
 
 class Transaction:
-    """A write transaction. It ends with a `commit` that succeeds, or with `undo` after any fault.
+    """A write transaction. It ends with a `commit` that succeeds, with `undo` after any fault, or with `abort`.
 
     The caller holds map.writing, which is released at the end. recent: the remembered replies; they stay true.
     reclaim_s: the longest time for deleting keys that have ended. Raises lmdb.Error.
@@ -116,9 +122,10 @@ class Transaction:
         if deadlines.in_use and deadlines.ended(txn, 1):
             # A nested transaction: if there is no room for it, only this one is undone.
             before = deadlines.forgotten
+            most = min(self.room_bytes() // RECLAIM_BYTES, RECLAIMED_KEYS)
             try:
                 with environment.handle.begin(parent=txn, write=True) as inner:
-                    deadlines.reclaim(inner, RECLAIMED_KEYS, self._reclaim_s)
+                    deadlines.reclaim(inner, max(most, FEW_KEYS), self._reclaim_s)
             except lmdb.MapFullError:
                 deadlines.forgotten = before
         txn.commit()
@@ -129,12 +136,16 @@ class Transaction:
         environment.unsynced = True
         environment.map.writing.release()
 
+    def abort(self) -> None:
+        """End a transaction in which nothing was run."""
+        self._txn.abort()
+        self._environment.map.writing.release()
+
     def undo(self, fault: BaseException) -> BaseException:
         """Undo what was run after a fault; return the fault as NoRoom if the file may not grow."""
         environment = self._environment
         self._recent.forget()
-        self._txn.abort()
-        environment.map.writing.release()
+        self.abort()
         if isinstance(fault, lmdb.MapFullError):
             return NoRoom(environment.full())
         code = getattr(fault, "code", None)

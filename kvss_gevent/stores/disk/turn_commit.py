@@ -77,13 +77,13 @@ class TurnCommit:
             transaction = self._store.begin()
         except (StoreError, lmdb.Error):
             return None  # the command meets the same fault, and mends or explains it
+        if not transaction.has_room(ROOM_BYTES):
+            self._apart_until_s = time.monotonic() + APART_S
+            transaction.abort()
+            return None
         self._transaction = transaction
         self._left_bytes = TRANSACTION_BYTES
         self._run_at_the_end(self._end)
-        if not transaction.has_room(ROOM_BYTES):
-            self._apart_until_s = time.monotonic() + APART_S
-            self._end()
-            return None
         return transaction
 
     def _end(self) -> None:
