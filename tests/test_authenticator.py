@@ -25,9 +25,11 @@ class CountedUsers(Users):
     def __init__(self) -> None:
         super().__init__({ALICE.name: ALICE})
         self.checked = 0
+        self.right = 0
 
     def authenticate(self, name: bytes, password: bytes) -> User | None:
         self.checked += 1
+        self.right += password == b"right"
         return ALICE if password == b"right" else None
 
 
@@ -66,6 +68,7 @@ class NoThread:
         assert size == 1
 
     def apply(self, call: Callable[..., object], arguments: tuple[object, ...]) -> object:
+        gevent.sleep(0)
         return call(*arguments)
 
     def kill(self) -> None:
@@ -121,6 +124,37 @@ def test_several_workers_together_check_no_more_guesses_than_one(
         checked[workers] = users.checked
     assert checked[1] == authenticator.LONGEST_WAIT_S * authenticator.GUESSES_PER_S + 1
     assert checked[4] == checked[1] + 3  # the first guess of each worker is checked at once
+
+
+def test_right_passwords_are_checked_as_fast_as_the_thread_can(checking: Authenticator, clock: LogicalClock) -> None:
+    crowd = guesses(checking, CROWD, b"right")
+    clock.go_on()
+    assert [guess.value for guess in crowd] == [ALICE] * CROWD
+    assert clock.now_s == 0
+
+
+def test_whoever_has_one_password_guesses_others_no_faster(
+    checking: Authenticator, clock: LogicalClock, users: CountedUsers
+) -> None:
+    for _ in range(CROWD):
+        guesses(checking, 1)
+        guesses(checking, 3, b"right")
+    clock.go_on()
+    wrong = users.checked - users.right
+    assert 3 < wrong <= authenticator.LONGEST_WAIT_S * authenticator.GUESSES_PER_S + 1
+
+
+def test_a_client_that_logs_in_again_and_again_lets_others_log_in_between(
+    checking: Authenticator, users: CountedUsers
+) -> None:
+    def again_and_again() -> None:
+        while not other.ready() and users.checked < CROWD:
+            checking.authenticate("192.0.2.1", b"alice", b"right")
+
+    client = gevent.spawn(again_and_again)
+    other = gevent.spawn(checking.authenticate, "192.0.2.2", b"alice", b"right")
+    gevent.joinall([client, other], timeout=10, raise_error=True)
+    assert users.checked < 5
 
 
 def test_a_user_that_is_removed_during_the_check_is_refused(

@@ -1,7 +1,8 @@
 """Checks passwords on a thread beside the event loop, and limits how many each address may try (rule 12).
 
-To check a password costs 40 ms of CPU. A guess waits for its turn at the thread. After wrong guesses of the same
-address it also waits for a time, which grows. A client that guesses too often sees only that replies come later.
+To check a password costs 40 ms of CPU. A guess waits for the other guesses of its address, and for its turn at the
+thread. After a wrong guess of the same address it also waits for a time, which grows. So right passwords are checked as
+fast as the thread can, and a client that guesses too often sees only that replies come later.
 """
 
 import os
@@ -10,8 +11,10 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
+import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
@@ -19,7 +22,7 @@ from gevent.threadpool import ThreadPool
 from kvss_gevent.core.user_file import User, Users
 
 GUESSES_PER_S: Final = 10
-"""The most guesses of one address that are checked. All workers together have this limit."""
+"""The most wrong guesses of one address that are checked. All workers together have this limit."""
 FREE_FAILURES: Final = 3
 """Wrong passwords of an address without a delay. After them the delay doubles, from FIRST_DELAY_S."""
 FIRST_DELAY_S: Final = 0.1
@@ -38,6 +41,26 @@ Without it, an honest client's p99 was 60 to 220 ms beside a flood of guesses, a
 """
 
 
+@dataclass(slots=True)
+class _Guesser:
+    """An address that guesses. failures: in a row. next_s: when its next guess may be checked. seen_s: its last guess.
+
+    turn: held by the one guess of this address that is checked or will be next.
+    """
+
+    failures: int = 0
+    next_s: float = 0.0
+    seen_s: float = 0.0
+    turn: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
+
+    def fail(self, now_s: float) -> None:
+        """Count a wrong password, and put the next guess off."""
+        self.failures += 1
+        if self.failures > FREE_FAILURES:
+            delay_s = min(FIRST_DELAY_S * 2 ** min(self.failures - FREE_FAILURES - 1, 10), LONGEST_DELAY_S)
+            self.next_s = max(self.next_s, now_s + delay_s)
+
+
 class Authenticator:
     """Checks names and passwords against the users. The users may be replaced at any time.
 
@@ -52,47 +75,43 @@ class Authenticator:
         self._pool = ThreadPool(1)
         self._turn = BoundedSemaphore(1)
         self._drains = Event()
-        self._seen: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
-        """By address: failures in a row, when the next guess may be checked, when it was last seen."""
+        self._guessers: OrderedDict[str, _Guesser] = OrderedDict()
+        """By address; whoever guessed last is last."""
 
     def authenticate(self, address: str, name: bytes, password: bytes) -> User | None:
         """Return the user, or None. Lets other greenlets run meanwhile."""
         asked_s = time.monotonic()
-        if not self._wait_for_address(address):
-            return None
-        with self._turn:  # the others wait here in order, a greenlet each
-            if self._drains.is_set() or time.monotonic() - asked_s > LONGEST_WAIT_S:
+        latest_s = asked_s + LONGEST_WAIT_S
+        gevent.sleep(0)  # whoever waits already comes before the next guess of the same client
+        guesser = self._guesser(address, asked_s)
+        with guesser.turn:  # the guesses of an address wait here in order, a greenlet each
+            wait_s = min(guesser.next_s, latest_s) - time.monotonic()
+            if wait_s > 0:
+                self._drains.wait(wait_s)
+            if guesser.next_s > latest_s:
                 return None
-            user: User | None = self._pool.apply(_check, (self.users, name, password))
-        if user and not self.users.knows(user):
-            user = None  # it was removed or changed meanwhile
-        failures, next_s, _ = self._seen.get(address, (0, 0.0, 0.0))
-        now_s = time.monotonic()
-        failures = 0 if user else failures + 1
-        if failures > FREE_FAILURES:
-            delay_s = min(FIRST_DELAY_S * 2 ** min(failures - FREE_FAILURES - 1, 10), LONGEST_DELAY_S)
-            next_s = max(next_s, now_s + delay_s)
-        self._note(address, failures, next_s, now_s)
-        return user
+            guesser.next_s = time.monotonic() + self._interval_s
+            with self._turn:  # one guess of each address waits here
+                if self._drains.is_set() or time.monotonic() > latest_s:
+                    return None
+                user: User | None = self._pool.apply(_check, (self.users, name, password))
+            if user and not self.users.knows(user):
+                user = None  # it was removed or changed meanwhile
+            if user:
+                guesser.failures, guesser.next_s = 0, 0.0  # only wrong guesses make the next one wait
+            else:
+                guesser.fail(time.monotonic())
+            return user
 
-    def _wait_for_address(self, address: str) -> bool:
-        """Wait for the turn of a guess; return whether its turn came."""
-        now_s = time.monotonic()
-        failures, next_s, seen_s = self._seen.get(address, (0, 0.0, 0.0))
-        if now_s - seen_s > FORGET_S:
-            failures, next_s = 0, 0.0
-        turn_s = max(now_s, next_s)
-        if turn_s - now_s > LONGEST_WAIT_S:
-            self._drains.wait(LONGEST_WAIT_S)
-            return False
-        self._note(address, failures, turn_s + self._interval_s, now_s)
-        return turn_s <= now_s or not self._drains.wait(turn_s - now_s)
-
-    def _note(self, address: str, failures: int, next_s: float, now_s: float) -> None:
-        self._seen[address] = failures, next_s, now_s
-        self._seen.move_to_end(address)
-        while len(self._seen) > MOST_ADDRESSES:
-            self._seen.popitem(last=False)
+    def _guesser(self, address: str, now_s: float) -> "_Guesser":
+        guesser = self._guessers.setdefault(address, _Guesser())
+        if now_s - guesser.seen_s > FORGET_S:
+            guesser.failures = 0
+        guesser.seen_s = now_s
+        self._guessers.move_to_end(address)
+        while len(self._guessers) > MOST_ADDRESSES:
+            self._guessers.popitem(last=False)
+        return guesser
 
     def drain(self) -> None:
         """Refuse at once all guesses that wait or come later: the server ends, and their clients wait for an answer."""
