@@ -196,4 +196,4 @@ def test_a_server_with_clients_that_hibernate_stops_in_good_order() -> None:
         time.sleep(1)
         code, log = server.stop()
         assert code == 0
-        wait_until(lambda: log.count("gone: it closed") == 50)
+        assert log.count("gone: the server stops") == 50
