@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 from gevent import socket as green
-from serving import serving, wait_until
+from serving import serving
 
 from kvss_gevent.core.service import Service
 from kvss_gevent.server.accepting import descriptors
