@@ -32,7 +32,9 @@ REPEATS = 2
 CALIBRATED = True
 
 SINGLY = 1
-TRACED_S, ATTACH_S = 0.2, 0.2
+TRACED_S = 0.2
+ATTACH_S = 5.0
+"""The longest wait until the tracer has all threads of the server. Calls of a thread without it are not counted."""
 PAUSE_S = 0.001
 """The pause between single requests, so that the server sleeps before each of them."""
 
@@ -76,7 +78,7 @@ def measure(context: ExperimentContext) -> Iterator[Point]:
 
 
 def count_calls(server: Launched, socks: list[socket.socket], at_once: int) -> dict[str, float]:
-    """Return system calls per request, all and by name; {} if strace is missing or not allowed."""
+    """Return system calls per request, all and by name; {} if strace is missing, not allowed, or too late."""
     if not shutil.which("strace"):
         return {}
     with tempfile.TemporaryDirectory() as directory:
@@ -84,7 +86,11 @@ def count_calls(server: Launched, socks: list[socket.socket], at_once: int) -> d
         words = ["strace", "-f", "-c", "-o", str(out), *(word for pid in tree(server.pid) for word in ("-p", str(pid)))]
         tracer = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            time.sleep(ATTACH_S)
+            until_s = time.monotonic() + ATTACH_S
+            while not all(map(is_traced, tree(server.pid))):
+                if tracer.poll() is not None or time.monotonic() > until_s:
+                    return {}
+                time.sleep(PAUSE_S)
             requests = ask(socks, at_once, TRACED_S)
             tracer.send_signal(signal.SIGINT)
             tracer.wait(10)
@@ -98,6 +104,12 @@ def count_calls(server: Launched, socks: list[socket.socket], at_once: int) -> d
     if not total:
         return {}
     return {"calls": total / requests} | {name: counted.get(name, 0) / requests for name in SHOWN}
+
+
+def is_traced(pid: int) -> bool:
+    """Tell whether a tracer has all threads of a process."""
+    threads = Path(f"/proc/{pid}/task").glob("*/status")
+    return not any("TracerPid:\t0\n" in thread.read_text() for thread in threads)
 
 
 def ask(socks: list[socket.socket], at_once: int, seconds: float) -> int:
