@@ -292,7 +292,7 @@ def connected(address: tuple[str, int], timeout_s: float, options: Options) -> L
             reply = connection.exchange(login)
         if reply != _AUTHENTICATED:
             raise UserRefused(f"the login was refused: {shorten(reply)}")
-    except ConnectionLost:
+    except BaseException:  # the user may be stopped meanwhile, too
         connection.close()
         raise
     return connection
