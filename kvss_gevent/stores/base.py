@@ -31,6 +31,10 @@ class CannotOpen(Fail):
         super().__init__(cause, remedy, Exit.USAGE if usage else Exit.UNREACHABLE)
 
 
+LARGEST_WITHOUT_DATA_BYTES = max(map(len, LINE.values()))
+"""The length of the longest reply that has no data."""
+
+
 class ReplyTable(dict[bytes, bytes]):
     """From whole request lines `KV/1.0 GET key` to whole reply lines `200 OK value`, line feeds included.
 
@@ -44,7 +48,7 @@ class ReplyTable(dict[bytes, bytes]):
 
     def __init__(self, renew: "Callable[[], bool] | None" = None, room_bytes: int = 0) -> None:
         super().__init__()
-        self.largest_bytes = max(map(len, LINE.values()))
+        self.largest_bytes = LARGEST_WITHOUT_DATA_BYTES
         self.renew = renew
         self.room_bytes = room_bytes
 

@@ -23,7 +23,7 @@ from kvss_gevent.stores.disk.deadlines import NAME as DEADLINES
 from kvss_gevent.stores.disk.deadlines import Clock, wall_clock_ms
 from kvss_gevent.stores.disk.environment import TRIES, DiskEnvironment
 from kvss_gevent.stores.disk.file.data_file import MARKER_KEY
-from kvss_gevent.stores.disk.transaction import SERVER_ERROR, Effects, NoRoom, RecentReplies, Transaction, runner
+from kvss_gevent.stores.disk.transaction import SERVER_ERROR, NoRoom, RecentReplies, Transaction, reader
 
 logger = logging.getLogger("kvss")
 
@@ -98,15 +98,13 @@ class DiskStore:
         if not environment.unreadable and reading.acquire(False):
             try:
                 with environment.handle.begin() as txn:
-                    recent = self._recent.at(txn.id()) if self._on_one_thread else ReplyTable()
-                    return run_each(runner(txn, environment.deadlines, recent, Effects()), batch, limit_bytes)
+                    recent = self._recent.at(txn.id()) if self._on_one_thread else None
+                    return run_each(reader(txn, environment.deadlines, recent), batch, limit_bytes)
             except lmdb.Error:
                 pass
             finally:
                 reading.release()
-        return environment.look(
-            lambda txn: run_each(runner(txn, environment.deadlines, ReplyTable(), Effects()), batch, limit_bytes)
-        )
+        return environment.look(lambda txn: run_each(reader(txn, environment.deadlines, None), batch, limit_bytes))
 
     def begin(self) -> Transaction:
         """Begin a write transaction. Raises StoreError if nothing can be written now, and lmdb.Error."""

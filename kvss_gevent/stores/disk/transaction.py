@@ -8,7 +8,7 @@ from typing import Any
 
 import lmdb
 
-from kvss_gevent.protocol.wire import DEL, GET, GET_LINE, LINE, OK_PREFIX, PUT, TTL, Status
+from kvss_gevent.protocol.wire import DEL, GET_LINE, LINE, OK_PREFIX, PUT, READING_VERBS, TTL, Status
 from kvss_gevent.stores.base import ReplyTable, Run
 from kvss_gevent.stores.disk.deadlines import (
     CREATED,
@@ -47,6 +47,7 @@ RECLAIM_BYTES = 4 << 10
 On a full disk, too many would take the reserve, and leave the file with holes that nothing can fill.
 """
 FEW_KEYS = 4
+"""So many are deleted although there is no room for them: pages of their own become free, or the reserve is enough."""
 RESERVED_PAGES = 32
 """Pages that PUT leaves free under --max-disk, because LMDB needs new pages to delete, too."""
 
@@ -159,10 +160,7 @@ class Transaction:
 class Effects:
     """What a transaction has done so far: whether a key was stored or changed, and whether one was deleted."""
 
-    __slots__ = ("deleted", "wrote")
-
-    def __init__(self) -> None:
-        self.wrote = self.deleted = False
+    wrote = deleted = False
 
 
 def runner(txn: Any, deadlines: Deadlines, recent: ReplyTable, effects: Effects) -> Run:
@@ -171,8 +169,9 @@ def runner(txn: Any, deadlines: Deadlines, recent: ReplyTable, effects: Effects)
     A function with what it needs around it takes a third less time than a method, which must look that up in an object.
     recent: replies to GETs by request line, true when the transaction began. They are used and kept true.
     """
-    put, get, remembered = txn.put, txn.get, recent.get
+    put = txn.put
     replace = partial(_replace, txn)
+    read = reader(txn, deadlines, recent)
 
     def run(verb: int, key: bytes, value: bytes) -> bytes:
         request = GET_LINE % key
@@ -193,21 +192,11 @@ def runner(txn: Any, deadlines: Deadlines, recent: ReplyTable, effects: Effects)
                 recent.pop(request, None)
                 recent.largest_bytes = max(recent.largest_bytes, len(OK_PREFIX) + len(value))
             return reply
-        if verb is GET:
-            found = remembered(request)
-            if found is None:
-                record = get(key)
-                found = _reply(record, deadlines)
-                if len(found) > RECENT_REPLY_BYTES:
-                    recent.largest_bytes = max(recent.largest_bytes, len(found))
-                elif record and record.startswith(PERMANENT):
-                    recent[request] = found
-            return found
+        if verb in READING_VERBS:
+            return read(verb, key, value)
         return run_other(verb, key, value, request)
 
     def run_other(verb: int, key: bytes, value: bytes, request: bytes) -> bytes:
-        if verb is TTL:
-            return deadlines.ttl(txn, key)
         recent.pop(request, None)
         if verb is not DEL:
             reply = deadlines.run(txn, verb, key, value, partial(replace, key))
@@ -218,6 +207,29 @@ def runner(txn: Any, deadlines: Deadlines, recent: ReplyTable, effects: Effects)
         return reply
 
     return run
+
+
+def reader(txn: Any, deadlines: Deadlines, recent: ReplyTable | None) -> Run:
+    """Return a function that runs one GET or TTL in a transaction; see runner. recent: None to remember nothing."""
+    get = txn.get
+
+    def read(verb: int, key: bytes, _: bytes) -> bytes:
+        if verb is TTL:
+            return deadlines.ttl(txn, key)
+        if recent is None:
+            return _reply(get(key), deadlines)
+        request = GET_LINE % key
+        found = recent.get(request)
+        if found is None:
+            record = get(key)
+            found = _reply(record, deadlines)
+            if len(found) > RECENT_REPLY_BYTES:
+                recent.largest_bytes = max(recent.largest_bytes, len(found))
+            elif record and record.startswith(PERMANENT):
+                recent[request] = found
+        return found
+
+    return read
 
 
 def _reply(record: bytes | None, deadlines: Deadlines) -> bytes:
