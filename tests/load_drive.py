@@ -63,4 +63,8 @@ class Bench:
 def bench(mix: str, answer: Answer = right, **texts: str) -> Iterator[Bench]:
     """Serve, and yield a user of that server."""
     with serving(answer) as port:
-        yield Bench(port, mix, **texts)
+        one = Bench(port, mix, **texts)
+        try:
+            yield one
+        finally:
+            one.user.stop()
