@@ -93,17 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options for login and TLS."""
-    add_login_options(parser)
+    """Declare the options for login and TLS; see password_of and tls_of."""
+    parser.add_argument("--user", metavar="NAME", help="log in as NAME")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="file whose first line is the password")
     parser.add_argument("--tls", action="store_true", help="use TLS, and check the server's certificate")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="use TLS, and trust the authorities in FILE")
     parser.add_argument("--insecure", action="store_true", help="use TLS, but check no certificate")
-
-
-def add_login_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options for login; see password_of."""
-    parser.add_argument("--user", metavar="NAME", help="log in as NAME")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="file whose first line is the password")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -170,7 +165,7 @@ def client_of(endpoint: Endpoint, args: argparse.Namespace, **more: Unpack[Clien
     options: ClientOptions = {
         "connect_timeout_s": args.timeout or 5.0,
         "timeout_s": args.timeout or 30.0,
-        "tls": _tls(args),
+        "tls": tls_of(args),
         **more,
     }
     user = args.user or endpoint.user
@@ -184,7 +179,8 @@ def client_of(endpoint: Endpoint, args: argparse.Namespace, **more: Unpack[Clien
         raise Fail(str(error), "Give another name or password.") from None
 
 
-def _tls(args: argparse.Namespace) -> "bool | ssl.SSLContext":
+def tls_of(args: argparse.Namespace) -> "bool | ssl.SSLContext":
+    """Return what the options say about TLS, as ClientOptions has it. Raises Fail."""
     if args.insecure:
         note("(--insecure: anyone in the network can read and change what is sent)")
     elif not args.ca:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import socket
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kvss_gevent.cli.client import add_login_options, password_of
-from kvss_gevent.client.client_options import ClientConfig
+from kvss_gevent.cli.client import add_connection_options, password_of, tls_of
+from kvss_gevent.client.client_connection import reason
+from kvss_gevent.client.client_options import ClientConfig, ClientOptions
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.case_plan import (
@@ -22,7 +26,7 @@ from kvss_gevent.conformance.case_plan import (
 from kvss_gevent.conformance.cases import EXTENSION_GROUPS, GROUPS
 from kvss_gevent.conformance.process.shell_command import ShellCommand
 from kvss_gevent.conformance.process.submission import Submission
-from kvss_gevent.conformance.running.opening import LoginRefused
+from kvss_gevent.conformance.running.opening import ClientRefused
 from kvss_gevent.conformance.running.probe import Unreachable
 from kvss_gevent.conformance.running.runner import grade, grade_submission
 from kvss_gevent.conformance.score import Scorecard
@@ -33,6 +37,9 @@ from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import seconds
 from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
+if TYPE_CHECKING:
+    import ssl
+
 INTERRUPTED = 130
 MAX_WEIGHTS_BYTES = 1 << 20
 WEIGHTS = '{"framing": 2, "put-new": 3}'
@@ -42,13 +49,14 @@ examples:
   kvss conform 127.0.0.1:5050
   kvss conform 127.0.0.1:5050 --group STATS --json
   kvss conform --user ann 127.0.0.1:5050
+  kvss conform --ca ca.pem localhost:5050
   kvss conform --list
 
 groups: {", ".join(GROUPS)};
         only if named: {", ".join(EXTENSION_GROUPS)}
 exit codes: 0 every case passed, 1 a case failed, 2 wrong usage,
-            3 nothing answers at HOST:PORT, it refuses the login, or the
-              command does not start,
+            3 nothing answers at HOST:PORT, its TLS or the login fails, or
+              the command does not start,
             130 interrupted (the results so far are printed and written)
 
 A run leaves about 1,500 small keys in the server; their names begin with
@@ -56,7 +64,8 @@ conform-. Every run uses new keys.
 
 With --user every connection logs in first, unseen by the cases. The password is
 the first line of --password-file, else $KVSS_PASSWORD, else you are asked for it.
-A run has about 400 logins: for this project's server it takes 20 seconds."""
+A run has about 400 logins: for this project's server it takes 20 seconds.
+Over TLS the three cases that close the sending side alone are not run."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -102,7 +111,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="seconds after which no further case is begun; on a busy machine up to four times as many "
         "(default: %(default)g)",
     )
-    add_login_options(parser)
+    add_connection_options(parser)
     add_language(parser)
     parser.add_argument("--verbose", action="store_true", help="show the bytes of every case on standard error")
     parser.add_argument("--list", action="store_true", help="list the cases instead of running them")
@@ -128,8 +137,9 @@ def run(args: Namespace) -> int:
     if bool(args.target) == bool(args.command):
         cause = "HOST:PORT and --command cannot be used together" if args.target else "HOST:PORT is missing"
         raise Fail(cause, "Give the address of the server, as in `kvss conform 127.0.0.1:5050`.")
-    if args.user and args.command:
-        raise Fail("--user and --command cannot be used together", "Start the server yourself, and give HOST:PORT.")
+    if args.command and (args.user or args.tls or args.ca or args.insecure):
+        option = "--user" if args.user else "TLS"
+        raise Fail(f"{option} and --command cannot be used together", "Start the server yourself, and give HOST:PORT.")
     if args.junit:
         _write(args.junit, b"", "ab")
     card = _grade(args, plan)
@@ -186,12 +196,15 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
             return grade_submission(Submission(command), plan, _show_progress)
         endpoint = only_endpoint(args.target)
         where = str(endpoint)
-        plan = replace(plan, login=_login(endpoint, args))
-        return grade(endpoint.host, endpoint.port, plan, _show_progress)
-    except LoginRefused as refused:
-        cause = f"{where}: {refused}"
+        return grade(endpoint.host, endpoint.port, _opening(plan, endpoint, args), _show_progress)
+    except ClientRefused as refused:
+        cause, remedy = f"{where}: {refused}", "Check --user and the password."
+        if "certificate" in cause:
+            remedy = "--ca FILE names an authority to trust, --insecure trusts anybody."
+        elif "TLS" in cause:
+            remedy = "Leave --tls away, or give the port that speaks TLS."
         _write_error(args, where, cause, str(refused))
-        raise Fail(cause, "Check --user and the password.", Exit.UNREACHABLE) from None
+        raise Fail(cause, remedy, Exit.UNREACHABLE) from None
     except Unreachable as unreachable:
         cause = f"nothing answers at {where}: {unreachable}"
         _write_error(args, where, cause, str(unreachable))
@@ -203,18 +216,29 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
         raise Fail(cause, "Start the server first, or check the address.", Exit.UNREACHABLE) from None
 
 
-def _login(endpoint: Endpoint, args: Namespace) -> bytes:
-    """Return the request that logs in; b"" if no user is given. Raises Fail."""
+def _opening(plan: Plan, endpoint: Endpoint, args: Namespace) -> Plan:
+    """Return the plan with the login and the TLS that the options ask for. Raises Fail."""
+    options: ClientOptions = {"tls": tls_of(args)}
     user = args.user or endpoint.user
-    if not user:
-        return b""
+    if user:
+        options["user"], options["password"] = user, password_of(user, args.password_file)
     try:
-        command = ClientConfig(
-            endpoint.host, endpoint.port, user=user, password=password_of(user, args.password_file)
-        ).login()
+        config = ClientConfig(endpoint.host, endpoint.port, **options)
     except ValueError as error:
         raise Fail(str(error), "Give another name or password.") from None
-    return command.line if command else b""
+    command, context = config.login(), config.tls_context()
+    secure = partial(_secured, context, endpoint.host) if context else None
+    return replace(plan, login=command.line if command else b"", secure=secure)
+
+
+def _secured(context: "ssl.SSLContext", host: str, sock: socket.socket) -> socket.socket:
+    """Return the socket with TLS. Raises ClientRefused, and OSError for a connection that ends or takes too long."""
+    try:
+        return context.wrap_socket(sock, server_hostname=host)
+    except (ConnectionError, TimeoutError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a host that no certificate can name
+        raise ClientRefused(f"TLS failed: {reason(error)}", waited=True) from None
 
 
 def _write_error(args: Namespace, where: str, cause: str, error: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from kvss_gevent.conformance.case import PROJECT, Case
 from kvss_gevent.conformance.cases import CASES, EXTENSIONS
+from kvss_gevent.conformance.dialect import Secure
 from kvss_gevent.conformance.stats_forms import ANY, LAB, README
 
 DEFAULT_TIMEOUT_S: Final = 2.0
@@ -30,7 +31,8 @@ class Plan:
     groups: empty for all. stats_form: a form, or ANY. timeout_s: for one case. profile: the document that gives points.
     only, without: words that choose or leave out cases, each an id, a group or a rule such as `rule 3`; an empty `only`
     means all. weights: points by id or group, which replace those of the table. budget_s: for the whole run.
-    login: the request that every connection sends first (rule 12), with its line feed; b"" for none.
+    login: the request that every connection sends first (rule 12), with its line feed; b"" for none. secure: makes
+    every connection one with TLS (rule 13).
     """
 
     groups: tuple[str, ...] = ()
@@ -42,6 +44,7 @@ class Plan:
     weights: Mapping[str, int] = field(default_factory=dict)
     budget_s: float = DEFAULT_BUDGET_S
     login: bytes = field(default=b"", repr=False)
+    secure: Secure | None = None
 
 
 DEFAULT_PLAN: Final = Plan()

@@ -1,6 +1,7 @@
 """The dialect of a server: its habits in writing replies. They are learnt, so that each costs one case and not all."""
 
 import re
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from kvss_gevent.protocol.wire import BYE, OK_PREFIX, REPLY, Status
 
 TWICE: Final = b"\n\n"
 """The end of a reply that an empty line follows."""
+
+Secure = Callable[[socket.socket], socket.socket]
+"""Makes a connected socket one that speaks TLS (rule 13). Raises OSError, and Gone if it can say more."""
 
 _NONE: Final[frozenset[Habit]] = frozenset()
 _CODE: Final = re.compile(rb"[1-5]\d\d(?![0-9A-Za-z])")
@@ -57,7 +61,7 @@ class Successes:
 class Dialect:
     """How to converse with a server: what each connection sends first, and the form of all replies.
 
-    login: the request that logs in (rule 12), with its line feed; b"" for none.
+    login: the request that logs in (rule 12), with its line feed; b"" for none. secure: None without TLS.
     greeting_lines: the number of lines before the first reply. prompt: bytes without a line feed before each reply.
     end: the bytes that end a reply, b"" for none. padded: NUL bytes follow the line feed. sample: everything that the
     first connection received.
@@ -69,6 +73,7 @@ class Dialect:
     padded: bool = False
     sample: bytes = b""
     login: bytes = field(default=b"", repr=False)
+    secure: Secure | None = None
     successes: Successes = field(default_factory=Successes, compare=False)
 
     @property

@@ -83,8 +83,12 @@ class Peer:
             self._sock.settimeout(deadline.left_s())
             self._sock.connect(address)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
+            if dialect.secure is not None:
+                self._sock = dialect.secure(self._sock)
+        except (OSError, Gone) as error:
             self._sock.close()
+            if isinstance(error, Gone):
+                raise
             raise Gone(describe(error), waited=isinstance(error, TimeoutError)) from None
 
     def send(self, data: bytes) -> None:
@@ -204,11 +208,11 @@ class Peer:
         return rest.strip(b"\0").removeprefix(self.dialect.prompt)
 
     def half_close(self) -> None:
-        """Close the sending side."""
+        """Close the sending side. With TLS this is the end of TCP alone: a farewell of TLS may close both sides."""
         self.half_closed = True
         self.note(True, b"", "sends no more")
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)  # that of an SSLSocket ends the decryption, too
         except OSError as error:
             self._broken = describe(error)
 
@@ -246,7 +250,7 @@ class Peer:
     def _ended_by_server(self) -> bool:
         try:
             self._sock.setblocking(False)
-            ended = not self.half_closed and not self._sock.recv(1, socket.MSG_PEEK)
+            ended = not self.half_closed and not socket.socket.recv(self._sock, 1, socket.MSG_PEEK)
             return ended and has_closed(self._sock.getsockname(), self._sock.getpeername())
         except OSError:
             return False
@@ -257,8 +261,8 @@ class Peer:
             raise self._silence()
         try:
             self._sock.settimeout(self.deadline.left_s())
-            data = self._sock.recv(1 << 16)
             self._acknowledge()
+            data = self._sock.recv(1 << 16)
         except TimeoutError:
             raise self._silence() from None
         except OSError as error:
@@ -271,7 +275,10 @@ class Peer:
         return bool(data)
 
     def _acknowledge(self) -> None:
-        """Acknowledge at once: a correct server that sends a reply in two pieces waits for this (Nagle's algorithm)."""
+        """Acknowledge at once what came and what comes: a correct server may wait for this (Nagle's algorithm).
+
+        It does so in the middle of a reply in two pieces, and between the tickets of TLS and the first reply.
+        """
         if hasattr(socket, "TCP_QUICKACK"):  # only Linux has it
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 

@@ -12,7 +12,7 @@ from kvss_gevent.conformance.deadline import Deadline
 from kvss_gevent.conformance.dialect import PLAIN, Dialect, Successes, learn
 from kvss_gevent.conformance.peer import Address, Gone, NoReply, Peer, describe
 from kvss_gevent.conformance.process.kernel import busyness
-from kvss_gevent.conformance.running.opening import LoginRefused, open_peer
+from kvss_gevent.conformance.running.opening import ClientRefused, open_peer
 from kvss_gevent.conformance.stats_forms import ANY, README, form_of
 
 _BESIDE_S: Final = 0.5
@@ -50,12 +50,12 @@ class Target:
 
 
 def probe(host: str, port: int, end_key: bytes, plan: Plan) -> Target:
-    """Return the target with what was learnt. Raises Unreachable, and LoginRefused."""
+    """Return the target with what was learnt. Raises Unreachable, and ClientRefused."""
     timeout_s = plan.timeout_s * busyness()
-    address, first = _reach(host, port, timeout_s, plan.login)
+    address, first = _reach(host, port, timeout_s, Dialect(login=plan.login, secure=plan.secure))
     question = b"KV/1.0 GET " + end_key
     with closing(first):
-        dialect = replace(_learn(first, question), login=plan.login)
+        dialect = replace(_learn(first, question), login=plan.login, secure=plan.secure)
     marker = ask_anew(address, question, timeout_s, dialect) if dialect.sample else None
     if marker is not None:
         ask = partial(_store_twice, address, end_key + b"-success", timeout_s, dialect)
@@ -114,10 +114,10 @@ def _learn(peer: Peer, question: bytes) -> Dialect:
     return learn(greeting, reply) if reply else PLAIN
 
 
-def _reach(host: str, port: int, timeout_s: float, login: bytes = b"") -> tuple[Address, Peer]:
+def _reach(host: str, port: int, timeout_s: float, dialect: Dialect = PLAIN) -> tuple[Address, Peer]:
     """Return the first address of the host that accepts a connection, and the connection.
 
-    Raises Unreachable, and LoginRefused.
+    Raises Unreachable, and ClientRefused.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -126,8 +126,8 @@ def _reach(host: str, port: int, timeout_s: float, login: bytes = b"") -> tuple[
     why = "no address"
     for address in dict.fromkeys(entry[4] for entry in found):
         try:
-            return address, open_peer(address, Deadline(timeout_s), Dialect(login=login))
-        except LoginRefused:
+            return address, open_peer(address, Deadline(timeout_s), dialect)
+        except ClientRefused:
             raise
         except Gone as gone:
             why = str(gone)

@@ -38,8 +38,8 @@ def _ignore(_done: int, _all: int) -> None:
 def grade(host: str, port: int, plan: Plan = DEFAULT_PLAN, progress: Progress = _ignore) -> Scorecard:
     """Run the planned cases against the server at host and port.
 
-    Raises Unreachable if the first connection cannot be made, LoginRefused if it cannot log in. Takes at most longest_s
-    seconds, besides logins. If Ctrl-C interrupts it, the scorecard has the verdicts so far.
+    Raises Unreachable if the first connection cannot be made, ClientRefused if TLS or the login fails. Takes at most
+    longest_s seconds, besides logins. If Ctrl-C interrupts it, the scorecard has the verdicts so far.
     """
     return _Run(host, port, plan, progress, None).card()
 
@@ -78,9 +78,9 @@ class _Run:
         self._server = ServerUnderTest(target, submission)
         self._first_stats = first.removesuffix(b"\n") if first.count(b"\n") == 1 and first.endswith(b"\n") else None
         asked = form_to_grade(plan, target.stats_form)
-        self._cases = [
-            case for case in planned(plan, target.stats_form, asked) if submission is not None or not case.fresh
-        ]
+        chosen = [case for case in planned(plan, target.stats_form, asked) if submission is not None or not case.fresh]
+        self._cases = [case for case in chosen if plan.secure is None or not case.half_closes]
+        self._left_out = [case.id for case in chosen if case not in self._cases]
         keys = {case.id: b"%b-%03d" % (prefix, number) for number, case in enumerate(self._cases)}
         self._verdicts: dict[str, Verdict] = {}
         self._trials = Trials(self._server, plan, keys, self._verdicts, self._started)
@@ -264,6 +264,8 @@ class _Run:
         self._progress(len(self._verdicts), len(self._cases))
 
     def _notes(self) -> Iterable[str]:
+        if self._left_out:
+            yield f"Not run, because TLS 1.2 cannot close one side alone: {', '.join(self._left_out)}."
         if self._server.target.one_at_a_time:
             yield "The server serves one client at a time: the cases were run one after the other."
         verdicts = list(self._verdicts.values())
