@@ -99,7 +99,7 @@ def test_a_log_that_nobody_reads_stops_nobody(workers: int, tmp_path: Path) -> N
         assert wait_for_end(running) == 0
         assert time.monotonic() - started_s < 4
         said += running.stderr.read() or b""
-        assert re.search(rb"kvss: \d{3,} lines of this log were lost: nobody took them\n", said)
+        assert re.search(rb" WARNING \d{3,} lines of this log were lost: nobody took them\n", said)
 
 
 @pytest.mark.server

@@ -1,5 +1,6 @@
 """Several worker processes, as real processes on a store that they share: replacement, drain, hanging, sums."""
 
+import json
 import os
 import signal
 import socket
@@ -258,9 +259,9 @@ def test_memory_is_refused_and_disk_named() -> None:
     assert "disk:" in done.stderr
 
 
-def test_a_worker_that_is_started_later_opens_no_other_file(tmp_path: Path) -> None:
+def test_a_worker_that_is_started_later_opens_no_other_file_and_the_log_says_so(tmp_path: Path) -> None:
     path = tmp_path / "data.kv"
-    with serving("--store", f"disk:{path}", "--workers", "2") as server:
+    with serving("--store", f"disk:{path}", "--workers", "2", "--log-format", "json") as server:
         assert server.ask(b"KV/1.0 PUT a 1\n") == b"201 CREATED\n"
         for file in list(tmp_path.iterdir()):
             file.unlink()  # with its lock file: no trace is left of the file that is served
@@ -269,3 +270,4 @@ def test_a_worker_that_is_started_later_opens_no_other_file(tmp_path: Path) -> N
         wait_until(lambda: "is not the file that this server has served since its start" in server.logged(), 10)
         code, log = server.stop()
         assert code == 0, log
+        assert {json.loads(line)["level"] for line in log.splitlines()} == {"error", "warning", "notice"}

@@ -221,7 +221,10 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         try:
             return serve(listener, config, same_file.checked(open_store(config)), outside, server_observer, worker)
         except Fail as fail:
-            fail.show("kvss serve")
+            if is_up:
+                logger.error("worker %d cannot serve: %s. %s", worker.number, fail.cause, fail.remedy)
+            else:
+                fail.show("kvss serve")
             return fail.code
 
     def reload() -> None:
@@ -232,9 +235,12 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         notify(READY)
 
     def ready() -> None:
+        nonlocal is_up
+        is_up = True
         outside.on_ready(listener)
         notify(READY)
 
+    is_up = False  # a worker has the parent's value at its own start
     same_file = SameFile()
     server_observer = observed(config, metrics)
     descriptors.fit(config)  # only for its warning: each worker makes room for itself

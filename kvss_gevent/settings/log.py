@@ -40,18 +40,21 @@ REPEATS_S: Final = 60.0
 LAST: Final = {"is_last": True}
 """The extra of the last line of a program: what was left out is told before it."""
 LEFT_OUT: Final = "left out %d lines such as: %s"
+LOST: Final = "%d lines of this log were lost: nobody took them"
 
 
 class Sink(io.RawIOBase):
     """Standard error as a stream whose writes never wait and never fail.
 
     A pipe or terminal is opened once more, for its own O_NONBLOCK: the flag of descriptor 2 belongs to other programs,
-    too. The kernel's buffer is the queue. A line that finds no room is dropped. The next line that is written says how
-    many were dropped.
+    too. The kernel's buffer is the queue. A line that finds no room is dropped. Before the next line that is written
+    the log says how many were dropped.
+    formatter: of the log.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.formatter: logging.Formatter
         self._dropped = 0
         self._torn = False
         """Only a part of a line was written, so the next one must begin on a new line."""
@@ -77,7 +80,8 @@ class Sink(io.RawIOBase):
         if self._torn:
             line = b"\n" + line
         if self._dropped:
-            line = b"kvss: %d lines of this log were lost: nobody took them\n" % self._dropped + line
+            lost = logging.LogRecord("kvss", logging.WARNING, "", 0, LOST, (self._dropped,), None)
+            line = self.formatter.format(lost).encode() + b"\n" + line
         try:
             sent = self._send(line[:MAX_LINE_BYTES])
         except OSError:
@@ -210,8 +214,11 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
 def set_up(level: str, log_format: str) -> None:
     """Send the logs, and all that is written to sys.stderr from now on, to standard error without ever waiting."""
     logging.addLevelName(NOTICE, "NOTICE")
-    if not isinstance(getattr(sys.stderr, "buffer", None), Sink):
-        sys.stderr = io.TextIOWrapper(Sink(), encoding="utf-8", errors="backslashreplace", write_through=True)
+    sink = getattr(sys.stderr, "buffer", None)
+    if not isinstance(sink, Sink):
+        sink = Sink()
+        sys.stderr = io.TextIOWrapper(sink, encoding="utf-8", errors="backslashreplace", write_through=True)
+    sink.formatter = JsonFormatter() if log_format == "json" else TextFormatter()
     handler = BoundedHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(sink.formatter)
     logging.basicConfig(handlers=[handler], level=LEVELS[level], force=True)
