@@ -217,6 +217,8 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         raise Fail("this system cannot fork", "Remove --workers.", Exit.UNREACHABLE)
     from kvss_gevent.server.supervisor import RestartTimes, Supervisor
 
+    is_up = False  # a worker has the value that the parent had at the worker's start
+
     def work(worker: WorkerContext) -> int:
         try:
             return serve(listener, config, same_file.checked(open_store(config)), outside, server_observer, worker)
@@ -240,7 +242,6 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         outside.on_ready(listener)
         notify(READY)
 
-    is_up = False  # a worker has the parent's value at its own start
     same_file = SameFile()
     server_observer = observed(config, metrics)
     descriptors.fit(config)  # only for its warning: each worker makes room for itself

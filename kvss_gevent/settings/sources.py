@@ -5,12 +5,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from kvss_gevent.settings import variables
 from kvss_gevent.settings.config import Config, flag, key, options, variable
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.kinds import SWITCH, Kind
 from kvss_gevent.settings.named_files import UnreadableFile, read_parsed
 
 DEFAULT: Final = "default"
@@ -85,13 +87,14 @@ def read_file(path: str) -> dict[str, str]:
     import tomllib
 
     try:
-        table = read_parsed(Path(path), MAX_FILE_BYTES, tomllib.loads)
+        # A message shows 1e3 as the file has it, and not as 1000.0.
+        table = read_parsed(Path(path), MAX_FILE_BYTES, partial(tomllib.loads, parse_float=str))
     except UnreadableFile as error:
         raise Fail(
             f"cannot read {path}: {error}",
             "Give a file of settings. A line is KEY = VALUE, such as max-line = '64K'; texts need quotes.",
         ) from None
-    known = [key(option.name) for option in options()]
+    known = {key(option.name): option.metadata["kind"] for option in options()}
     for name in table:
         if name not in known:
             near = get_close_matches(name, known, 1)
@@ -99,18 +102,21 @@ def read_file(path: str) -> dict[str, str]:
                 f"{path}: there is no setting {name!r}",
                 f"Did you mean {near[0]!r}?" if near else "`kvss serve --print-config` lists all of them.",
             )
-    return {name: _text(path, name, value) for name, value in table.items()}
+    return {name: _text(f"{path}: {name}", known[name], value) for name, value in table.items()}
 
 
-def _text(path: str, name: str, value: object) -> str:
+def _text(origin: str, kind: Kind, value: object) -> str:
+    if isinstance(value, bool) and kind is SWITCH:
+        return SWITCH.show(value)
     if isinstance(value, bool):
-        return "on" if value else "off"
+        raise Fail(f"{origin} is {'true' if value else 'false'}", f"Give {kind.takes}.")
     try:
-        if isinstance(value, str | int | float):
+        if isinstance(value, str | int):
             return str(value)
     except ValueError:  # Python writes no number of more than 4300 digits
-        raise Fail(f"{path}: {name} has too many digits", "Give a smaller number.") from None
-    raise Fail(f"{path}: {name} is a {type(value).__name__}", "Give a number, true, false, or a text in quotes.")
+        raise Fail(f"{origin} has too many digits", "Give a smaller number.") from None
+    what = {"dict": "table", "datetime": "date"}.get(type(value).__name__, type(value).__name__)
+    raise Fail(f"{origin} is a {what}", f"Give {kind.takes}.")
 
 
 def _wrong(origin: str, text: str, takes: str) -> Fail:
