@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import gevent
 import pytest
 
 TAKES_LONG = "takes long: `make test-full` runs it"
@@ -38,6 +39,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
                 item.add_marker(pytest.mark.timeout(LONG_LIMIT_S))
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=RERUNS))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    # Outside of gevent's loop, timers count from its last turn. Other tests may have run it minutes ago, and a timeout
+    # would be over at once.
+    gevent.get_hub().loop.update_now()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -22,7 +22,6 @@ class Bench:
     """One user with a run of its own, counting from now on."""
 
     def __init__(self, port: int, mix: str, **texts: str) -> None:
-        gevent.get_hub().loop.update_now()
         self.updates: list[Update] = []
         options = read_options({"keys": "20", **texts})
         now = clock()

@@ -84,7 +84,6 @@ def test_a_share_that_changes_keeps_the_whole_rate() -> None:
 
 
 def queue(rate: float = 1000, bound: int = 10**9, shared: bool = False, rng: Random | None = None) -> ArrivalQueue:
-    gevent.get_hub().loop.update_now()
     step = poisson_steps(rng) if rng else constant_steps
     return ArrivalQueue(Arrivals(constant(rate), step, clock()), bound, shared, rng)
 

@@ -14,12 +14,6 @@ from kvss_gevent.loadtest.engine.clock import Timer, clock
 from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, address_of
 
 
-@pytest.fixture(autouse=True)
-def fresh_clock() -> None:
-    """The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once."""
-    gevent.get_hub().loop.update_now()
-
-
 @contextmanager
 def peer(script: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
     """Serve one connection with a script in a thread."""

@@ -10,12 +10,6 @@ from gevent.event import Event
 from kvss_gevent.loadtest.engine.clock import Timer, clock
 
 
-@pytest.fixture(autouse=True)
-def fresh_clock() -> None:
-    """The loop's clock stands still while no greenlet runs: after other tests a timeout would be over at once."""
-    gevent.get_hub().loop.update_now()
-
-
 def rings(*times: float) -> list[float]:
     """Return when a timer fired that was armed for each of some times from now, one after the other."""
     found: list[float] = []

@@ -42,7 +42,6 @@ def server(ca: Path) -> Iterator[Served]:
 @pytest.fixture(autouse=True)
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVSS_PASSWORD", "two words")
-    gevent.get_hub().loop.update_now()
 
 
 def test_workers_of_locust_log_in_over_tls(server: Served, ca: Path, tmp_path: Path) -> None:
