@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call() -> None:
-    # Outside of gevent's loop, timers count from its last turn. Other tests may have run it minutes ago, and a timeout
-    # would be over at once.
+    # Outside of gevent's loop, some timers count from its last turn: joinall's and spawn_later's do. Other tests may
+    # have run it minutes ago, and a timeout would be over at once.
     gevent.get_hub().loop.update_now()
 
 
