@@ -271,3 +271,19 @@ def test_a_worker_that_is_started_later_opens_no_other_file_and_the_log_says_so(
         code, log = server.stop()
         assert code == 0, log
         assert {json.loads(line)["level"] for line in log.splitlines()} == {"error", "warning", "notice"}
+
+
+@pytest.mark.parametrize("dead", [1, 2])
+def test_a_worker_that_is_started_later_makes_no_new_store_in_a_file_that_was_emptied(
+    tmp_path: Path, dead: int
+) -> None:
+    path = tmp_path / "data.kv"
+    with serving("--store", f"disk:{path}", "--workers", "2") as server:
+        assert server.ask(b"KV/1.0 PUT a 1\n") == b"201 CREATED\n"
+        os.truncate(path, 0)
+        for worker in workers(server)[:dead]:
+            os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: f"{path} was cut off at 0 bytes. Restore it" in server.logged(), 10)
+        assert path.stat().st_size == 0
+        code, log = server.stop()
+        assert code == 0, log

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import gevent
@@ -221,6 +222,7 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
 
     def work(worker: WorkerContext) -> int:
         try:
+            same_file.refuse_emptied(Path(config.store.partition(":")[2]))
             return serve(listener, config, same_file.checked(open_store(config)), outside, server_observer, worker)
         except Fail as fail:
             if is_up:

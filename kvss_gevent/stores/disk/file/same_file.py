@@ -38,6 +38,14 @@ class SameFile:
         # A descriptor of the file waits in this socket. So the file stays open, and its inode is not used again.
         self._held, self._hold = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
+    def refuse_emptied(self, path: Path) -> None:
+        """Raise CannotOpen if the file of an earlier worker is empty now: to open it would make a new store in it."""
+        with contextlib.suppress(OSError):
+            if any(self._identity[:]) and path.stat().st_size == 0:
+                raise CannotOpen(
+                    f"{path} was cut off at 0 bytes", "Restore it from a copy, and start the server again."
+                )
+
     def checked(self, store: Store) -> Store:
         """Return the store that a worker has opened. Raises CannotOpen if it is another file's."""
         if not isinstance(store, FileStore):
