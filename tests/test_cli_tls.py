@@ -43,11 +43,12 @@ def test_it_replaces_nothing_unless_told_to(tmp_path: Path, capsys: pytest.Captu
     assert (tmp_path / "server-key.pem").read_bytes() != key
 
 
+@pytest.mark.parametrize("folder", ["file/certs", "x" * 300])
 def test_a_folder_that_cannot_be_made_is_one_line_and_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     (tmp_path / "file").touch()
-    assert main(["tls", "make-dev", str(tmp_path / "file" / "certs")]) == 2
+    assert main(["tls", "make-dev", str(tmp_path / folder)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 

@@ -49,6 +49,25 @@ def test_the_file_is_for_its_owner_alone_and_holds_no_password(path: Path) -> No
     assert path.read_text() != first, "a new salt each time"
 
 
+def test_a_change_leaves_the_file_to_those_who_could_read_it(path: Path) -> None:
+    """A server that runs as another user reads it again on SIGHUP."""
+    kvss_user("add", str(path), "alice", password="x\n")
+    path.chmod(0o640)
+    owner = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgroups()[0])
+    os.chown(path, *owner)
+    for action in (["add", str(path), "bob"], ["passwd", str(path), "bob"], ["remove", str(path), "bob"]):
+        assert kvss_user(*action, password="y\n").returncode == 0
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*owner, 0o640), action
+
+
+@pytest.mark.parametrize("action", ["add", "passwd", "remove", "list"])
+def test_a_name_that_no_file_can_have_is_exit_code_2(action: str) -> None:
+    done = kvss_user(action, "x" * 300, *(["alice"] if action != "list" else []), password="x\n")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
+    assert "File name too long" in done.stderr
+
+
 def test_a_terminal_is_asked_twice_and_shows_nothing(path: Path) -> None:
     command = f"{sys.executable} -m kvss_gevent user add {path} alice"
     shell = pexpect.spawn(command, encoding="utf-8", timeout=20)

@@ -40,9 +40,6 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError:
         raise Fail("trustme, which makes certificates, is not installed", install("tls"), Exit.UNREACHABLE) from None
     names = ("ca.pem", "server.pem", "server-key.pem")
-    there = [name for name in names if (args.folder / name).exists()]
-    if there and not args.force:
-        raise Fail(f"{args.folder / there[0]} exists already", "Give another folder, or --force to replace it.")
     authority = trustme.CA(organization_name="kvss-gevent, for teaching")
     try:
         server = authority.issue_cert(*LOCAL, *args.name)
@@ -52,6 +49,9 @@ def run(args: argparse.Namespace) -> int:
     chain = b"".join(one.bytes() for one in server.cert_chain_pems)
     contents = (authority.cert_pem.bytes(), chain, server.private_key_pem.bytes())
     try:
+        there = [name for name in names if (args.folder / name).exists()]
+        if there and not args.force:
+            raise Fail(f"{args.folder / there[0]} exists already", "Give another folder, or --force to replace it.")
         args.folder.mkdir(parents=True, exist_ok=True)
         for name, content in zip(names, contents, strict=True):
             _write(args.folder / name, content, 0o600 if "key" in name else 0o644)

@@ -56,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
         name = check_name(args.name)
         if args.action == "add":
             role = Role[args.role.upper()]
-        elif not args.file.exists():
-            raise UsersError(f"cannot read {args.file}: there is no such file")
         else:
             known = {user.name: user for user in list_users(args.file)}
             if name not in known:

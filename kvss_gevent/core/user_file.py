@@ -81,7 +81,8 @@ def read_users(path: Path) -> Users:
 def change_users(path: Path, name: str, user: User | None) -> bool:
     """Put a user into the file, or take the name out of it where user is None; return whether the name was there.
 
-    The file is replaced in one step, readable by its owner alone. A change takes turns with others. Raises UsersError.
+    The file is replaced in one step, and keeps its owner, group and mode; a new one is for its owner alone. A change
+    takes turns with others. Raises UsersError.
     """
     try:
         real = Path(os.path.realpath(path))
@@ -155,5 +156,9 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
         file.flush()
-        os.fsync(file.fileno())
+        if path.exists():  # a server that runs as another user must still be able to read it
+            old = path.stat()
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+        os.fsync(descriptor)
     new.replace(path)
