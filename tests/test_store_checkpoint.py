@@ -1,5 +1,7 @@
 """Checkpoints: when the file beside the store is there, and what opening it after a new start of the kernel does."""
 
+import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -113,7 +115,40 @@ def test_without_syncs_a_file_that_a_power_loss_damaged_is_refused(path: Path, r
             DiskStore(copy)
 
 
-@pytest.mark.parametrize("content", [b"", b"kvss-gevent checkpoint 1\n00000000\nboot\n", b"kvss-gevent checkpoint 2\n"])
+@pytest.mark.parametrize("content", [b"", bytes(2 * checkpoint.SLOT_BYTES)])
+@pytest.mark.parametrize("sync", ["always", "interval", "none"])
+def test_a_server_that_ended_before_its_first_checkpoint_was_made_leaves_a_store_that_can_be_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch, sync: str, content: bytes
+) -> None:
+    """Such as on a full disk: it had written nothing without a sync."""
+    monkeypatch.setattr(checkpoint, "LOCK_S", 0.1)
+    store = DiskStore(path)
+    put(store, b"a", b"1")
+    store.close()
+    mark_file(path).write_bytes(content)
+    store = DiskStore(path, sync)
+    assert get(store, b"a") == b"1"
+    store.close()
+    assert not mark_file(path).exists()
+
+
+@pytest.mark.parametrize("sync", ["interval", "none"])
+def test_where_no_checkpoint_can_be_made_the_store_is_refused_and_can_be_opened_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch, sync: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    DiskStore(path).close()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(CannotOpen, match="No space left on device"):
+        DiskStore(path, sync)
+    monkeypatch.undo()
+    monkeypatch.setattr(checkpoint, "LOCK_S", 0.1)
+    DiskStore(path, sync).close()
+
+
+@pytest.mark.parametrize("content", [b"kvss-gevent checkpoint 1\n00000000\nboot\n", b"kvss-gevent checkpoint 2\n"])
 def test_a_checkpoint_that_cannot_be_read_is_refused(path: Path, content: bytes) -> None:
     copy = abandoned(path, "interval")
     mark_file(copy).write_bytes(content)

@@ -13,7 +13,7 @@ import lmdb
 from kvss_gevent.stores.base import CannotOpen, StoreError
 from kvss_gevent.stores.disk.deadlines import Clock, Deadlines
 from kvss_gevent.stores.disk.file.checkpoint import Checkpoints, mark, mark_file, unmark
-from kvss_gevent.stores.disk.file.data_file import DataFile
+from kvss_gevent.stores.disk.file.data_file import DataFile, explained
 from kvss_gevent.stores.disk.file.map_lock import MapLock
 from kvss_gevent.stores.disk.file.reserve import Reserve
 from kvss_gevent.stores.disk.file.write_mutex import WriteMutex
@@ -52,6 +52,12 @@ class DiskEnvironment:
         self._clock = clock
         self.map = MapLock()
         self._open()
+        try:
+            self._begin_checkpoints()
+        except (lmdb.Error, OSError) as error:
+            self._checkpoints.drop()
+            self.file.close()
+            raise explained(path, error) from None
         self.readonly: bool = self.handle.flags()["readonly"]
         self._bound_pages: int = self.handle.info()["map_size"] // self.handle.stat()["psize"]
         self.most_pages = self._bound_pages
@@ -77,6 +83,9 @@ class DiskEnvironment:
         self.write_mutex = self.file.write_mutex
         self.deadlines = Deadlines(self.handle, self._clock)
         self._checkpoints = Checkpoints(self.path, self.handle, self.map.writing)
+
+    def _begin_checkpoints(self) -> None:
+        """Make sure that a power loss from now on can be undone, as far as `sync` promises it."""
         if self.handle.flags()["readonly"]:
             return
         if self._sync == "interval":
@@ -152,6 +161,7 @@ class DiskEnvironment:
                 self._checkpoints.drop()
                 self.file.close()
                 self._open()
+                self._begin_checkpoints()
         except (CannotOpen, lmdb.Error, OSError) as error:
             if str(error) != self._reopen_fault:  # the next write tries again
                 self._reopen_fault = str(error)

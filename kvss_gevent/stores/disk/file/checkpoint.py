@@ -63,7 +63,10 @@ def recover(path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # two servers may start at once
         if not side.exists():
             return
-        boot, page = _parse(side)
+        found = _parse(side)
+        if found is None:
+            return  # a server ended while it made its first checkpoint, and had written nothing before
+        boot, page = found
         if boot == boot_id():
             return  # the kernel has kept all that was written
         if page:
@@ -92,11 +95,13 @@ def _meta_page(page: bytes, number: int) -> bytes:
     return bytes(copy)
 
 
-def _parse(side: Path) -> tuple[bytes, bytes]:
-    """Return the boot and the meta page of the last whole checkpoint."""
+def _parse(side: Path) -> tuple[bytes, bytes] | None:
+    """Return the boot and the meta page of the last whole checkpoint; None if none was made. Raises CannotOpen."""
     deadline_s = time.monotonic() + LOCK_S
     while not (content := _read(side)).strip(b"\0") and time.monotonic() < deadline_s:
         time.sleep(0.01)  # another server is making it
+    if not content.strip(b"\0"):
+        return None
     if content.startswith(_HEAD_1):
         checksum, _, body = content[len(_HEAD_1) :].partition(b"\n")
         if checksum == b"%08x" % zlib.crc32(body):

@@ -54,7 +54,7 @@ class DataFile:
             self.real = Path(os.path.realpath(path))
             self._open(synced, max_bytes)
         except (OSError, OverflowError, UnicodeError, lmdb.Error, VerifyError) as error:
-            raise _explained(path, error) from None
+            raise explained(path, error) from None
         if self.readonly:
             logger.warning("%s cannot be written: PUT and DEL get 500", path)
 
@@ -249,12 +249,14 @@ def _damaged(path: Path, what: str) -> CannotOpen:
     )
 
 
-def _explained(path: Path, error: Exception) -> CannotOpen:
+def explained(path: Path, error: Exception) -> CannotOpen:
+    """Return what an error of opening the store says to people."""
     if isinstance(error, _DAMAGE):
         return _damaged(path, str(error))
     number: int = getattr(error, "errno", None) or getattr(error, "code", None) or 0
     remedy = {
         errno.ENOMEM: "Give --max-disk BYTES: that much address space is reserved.",
+        errno.EMFILE: "Close some files, or raise the limit: ulimit -n.",
         errno.ENOSPC: "Make room on the disk.",
         errno.EACCES: "Give a path that this user may write.",
         errno.ELOOP: "A side file of the store is a symbolic link: remove it.",
