@@ -249,6 +249,21 @@ def test_a_store_that_cannot_be_had_is_said_once(tmp_path: Path) -> None:
     assert time.monotonic() - started_s < 15
 
 
+@pytest.mark.parametrize(
+    "error", ["OSError(24, 'Too many open files')", "MemoryError", 'RuntimeError("can\'t start new thread")']
+)
+def test_what_the_system_refuses_a_worker_is_said_in_two_lines(error: str) -> None:
+    refuse = f"def refuse(_):\n    raise {error}\nfrom kvss_gevent.server import run\nrun.open_store = refuse"
+    serve = (
+        "from kvss_gevent.cli import main\nraise SystemExit(main(['serve', '0', '--workers=2', '--store=disk:any']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{refuse}\n{serve}"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert len(done.stderr.splitlines()) == 2
+
+
 def test_memory_is_refused_and_disk_named() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kvss_gevent", "serve", "--port", "0", "--workers", "2"],

@@ -7,7 +7,6 @@ May import: protocol, settings, stores, core, server, models, client, measure, c
 trace, wire_tools, pages, top.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 from kvss_gevent.cli.parser import MISTYPED, Parser, add_subcommand, sentence
 from kvss_gevent.settings import variables
-from kvss_gevent.settings.fail import Exit, Fail, escaped
+from kvss_gevent.settings.fail import Exit, Fail, escaped, explained
 from kvss_gevent.settings.streams import OutputLost, prepare
 
 COMMANDS = {
@@ -42,7 +41,6 @@ COMMANDS = {
 
 
 INTERRUPTED = 130
-NO_THREAD = "can't start new thread"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,22 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as done:  # argparse has printed a help
             code = int(done.code or 0)
             sys.stdout.flush()
-    except Fail as fail:
-        fail.show(command)
-        code = fail.code
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OutputLost as lost:
         code = lost.show(command)
-    except OSError as error:
-        where = f": {os.fsdecode(error.filename)}" if error.filename else ""
-        code = _show(command, f"{error.strerror or error}{where}", _remedy(error))
-    except RuntimeError as error:
-        if str(error) != NO_THREAD:
+    except Exception as error:
+        fail = explained(error)
+        if fail is None:
             raise
-        code = _show(command, "the system allows no more threads", "End other programs, or raise the limit: ulimit -u.")
-    except MemoryError:
-        code = _show(command, "there is not enough memory", "End other programs, or ask for less.")
+        fail.show(command)
+        code = fail.code
     return code
 
 
@@ -85,17 +77,6 @@ def _keep_interrupts(unraisable: Any) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
     else:
         sys.__unraisablehook__(unraisable)
-
-
-def _show(command: str, cause: str, remedy: str) -> int:
-    Fail(cause, remedy).show(command)
-    return Exit.UNREACHABLE
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "Too many files are open: close some, or raise the limit: ulimit -n."
-    return "The system refused it: check the path, its permissions, and the space on the disk."
 
 
 def _dispatch(args: list[str]) -> int:

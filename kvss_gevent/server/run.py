@@ -28,7 +28,7 @@ from kvss_gevent.server.security.protection import Protection
 from kvss_gevent.server.service_manager import READY, STOPPING, notify, notify_reloading
 from kvss_gevent.server.worker_context import WorkerContext
 from kvss_gevent.settings.config import Config
-from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.fail import Exit, Fail, explained
 from kvss_gevent.settings.log import LAST, NOTICE
 from kvss_gevent.settings.reload import reloaded
 from kvss_gevent.settings.signals import Act, handle, shown
@@ -224,7 +224,10 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
         try:
             same_file.refuse_emptied(Path(config.store.partition(":")[2]))
             return serve(listener, config, same_file.checked(open_store(config)), outside, server_observer, worker)
-        except Fail as fail:
+        except Exception as error:
+            fail = explained(error)
+            if fail is None:
+                raise
             if is_up:
                 logger.error("worker %d cannot serve: %s. %s", worker.number, fail.cause, fail.remedy)
             else:

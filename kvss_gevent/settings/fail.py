@@ -1,5 +1,7 @@
 """The one exception that a command raises to end with a message and an exit code."""
 
+import errno
+import os
 import re
 import sys
 from enum import IntEnum
@@ -7,6 +9,10 @@ from pathlib import Path
 
 LONGEST_WORD = 300
 """Of a longer word, a message shows only the beginning: nobody would find what follows it."""
+
+
+NO_THREAD = "can't start new thread"
+"""What Python says where the system allows no more threads."""
 
 
 class Exit(IntEnum):
@@ -37,6 +43,25 @@ class Fail(Exception):
         cause, remedy = _shortened(escaped(self.cause)), _shortened(escaped(self.remedy))
         lines = f"{self.command or command}: {cause}\n  {remedy}\n{self.usage}"
         print(lines, end="", file=sys.stderr, flush=True)
+
+
+def explained(error: Exception) -> Fail | None:
+    """Return what an error says to people where the system refused something; None for an error in this program."""
+    match error:
+        case Fail():
+            return error
+        case OSError():
+            where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+            remedy = "The system refused it: check the path, its permissions, and the space on the disk."
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                remedy = "Too many files are open: close some, or raise the limit: ulimit -n."
+            return Fail(f"{error.strerror or error}{where}", remedy, Exit.UNREACHABLE)
+        case RuntimeError() if str(error) == NO_THREAD:
+            cause, remedy = "the system allows no more threads", "End other programs, or raise the limit: ulimit -u."
+            return Fail(cause, remedy, Exit.UNREACHABLE)
+        case MemoryError():
+            return Fail("there is not enough memory", "End other programs, or ask for less.", Exit.UNREACHABLE)
+    return None
 
 
 def install(extras: str) -> str:
