@@ -191,6 +191,22 @@ def test_a_full_file_of_keys_that_end_has_room_again(tmp_path: Path, clock: Cloc
     store.close()
 
 
+def test_a_full_file_has_room_to_delete_from_trees_of_many_levels(tmp_path: Path, clock: Clock) -> None:
+    store = DiskStore(tmp_path / "data.kv", sync="none", max_bytes=2 << 20, clock=lambda: clock() // 1_000_000)
+    names = random.Random(1).sample(range(10_000), 10_000)
+    number = 0
+    while store.apply(
+        [(PUTEX, b"%0500d" % names[number], (b"5 " if number < 20 else b"6 ") + b"v" * 300 + b"\n")], LIMIT
+    ) != [SERVER_ERROR]:
+        number += 1
+    for _ in range(2):  # the first keys to end make no page free
+        clock.now_s += 5.5
+        for _ in range(60):
+            assert store.apply([(DEL, b"none", b"\n")], LIMIT) == [b"404 NOT_FOUND\n"]
+    assert store.expired_keys == number
+    store.close()
+
+
 def test_keys_that_were_replaced_after_their_end_count_as_expired_and_others_do_not(
     opener: Callable[[], DiskStore], clock: Clock
 ) -> None:

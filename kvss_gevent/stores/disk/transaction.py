@@ -50,6 +50,11 @@ FEW_KEYS = 4
 """So many are deleted although there is no room for them: pages of their own become free, or the reserve is enough."""
 RESERVED_PAGES = 32
 """Pages that PUT leaves free under --max-disk, because LMDB needs new pages to delete, too."""
+RESERVED_PAGES_A_LEVEL = 2
+"""More of them for each level of the trees: a page of each is copied, and LMDB reuses the old one two commits later.
+
+Trees of random keys of 500 bytes have ten levels and more.
+"""
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -100,10 +105,13 @@ class Transaction:
         txn, deadlines = self._txn, self._deadlines
         stat = txn.stat()
         used_pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        levels = stat["depth"]
         if deadlines.in_use:
             index = txn.stat(deadlines.index)
             used_pages += index["branch_pages"] + index["leaf_pages"]
-        free_pages: int = self._environment.most_pages - RESERVED_PAGES - used_pages
+            levels += index["depth"]
+        reserved_pages = RESERVED_PAGES + RESERVED_PAGES_A_LEVEL * levels
+        free_pages: int = self._environment.most_pages - reserved_pages - used_pages
         return free_pages * int(stat["psize"])
 
     def has_room(self, size_bytes: int) -> bool:
