@@ -69,6 +69,34 @@ store.close()
 """
 
 
+NEW = """
+import json, os, sys
+from pathlib import Path
+from kvss_gevent.protocol.wire import Verb
+from kvss_gevent.stores.base import CannotOpen
+from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.file import checkpoint
+checkpoint.LOCK_S = 0.05
+folder, refused = Path(sys.argv[1]), 0
+for free in range(0, 400 << 10, 4 << 10):
+    room = os.statvfs(folder)
+    with (folder / "ballast").open("wb") as ballast:
+        os.posix_fallocate(ballast.fileno(), 0, room.f_bfree * room.f_frsize - free or 1)
+    try:
+        DiskStore(folder / "data", sys.argv[2]).close()
+    except CannotOpen as error:
+        assert "cannot open" in str(error), error
+        refused += 1
+    (folder / "ballast").unlink()
+    store = DiskStore(folder / "data", sys.argv[2])
+    assert store.apply([(Verb.PUT, b"key", b"value\\n")], 99) == [b"201 CREATED\\n"], free
+    store.close()
+    for file in folder.iterdir():
+        file.unlink()
+print(json.dumps({"refused": refused}))
+"""
+
+
 def on_a_small_disk(tmp_path: Path, script: str, sync: str, mib: int, blocks: str = "unlimited") -> dict[str, Any]:
     """Run a script on a file system in a mount namespace of its own: it needs no rights and ends with the process."""
     (tmp_path / "fill.py").write_text(script)
@@ -105,6 +133,11 @@ def test_a_full_disk_has_room_again_when_its_keys_have_ended(tmp_path: Path, syn
     assert seen["stored"] > 300
     assert seen["expired"] == seen["stored"]
     assert seen["again"] == seen["stored"] // 2
+
+
+@pytest.mark.parametrize("sync", ["always", "interval", "none"])
+def test_a_new_store_that_found_no_room_can_be_opened_once_there_is_some(tmp_path: Path, sync: str) -> None:
+    assert on_a_small_disk(tmp_path, NEW, sync, 2)["refused"] > 20
 
 
 CUT_OFF = """

@@ -14,6 +14,7 @@ from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.settings.config import Config
 from kvss_gevent.stores.base import CannotOpen
 from kvss_gevent.stores.disk.disk_store import DiskStore
+from kvss_gevent.stores.disk.file.inode_lock import InodeLock
 from kvss_gevent.stores.open import open_store
 
 HOLDER = """
@@ -143,3 +144,13 @@ def test_a_name_that_is_not_utf_8_is_refused_in_plain_words_and_leaves_no_files(
     with pytest.raises(CannotOpen, match="is not text in UTF-8"):
         open_store(Config(store=f"disk:{tmp_path}/a\udcff"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_knows_whether_another_server_has_the_file_open(path: Path) -> None:
+    first, second = (InodeLock(path, Path(f"{path}-lock")) for _ in range(2))
+    assert not first.is_alone()
+    second.close()
+    assert first.is_alone()
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        InodeLock(path, Path(f"{path}-lock"))
+    first.close()

@@ -51,8 +51,8 @@ class DiskEnvironment:
         self._max_bytes = max_bytes
         self._clock = clock
         self.map = MapLock()
-        self._open()
         try:
+            self._open()
             self._begin_checkpoints()
         except (lmdb.Error, OSError) as error:
             self._checkpoints.drop()
@@ -81,8 +81,8 @@ class DiskEnvironment:
         self.path = self.file.real
         self.handle = self.file.environment
         self.write_mutex = self.file.write_mutex
-        self.deadlines = Deadlines(self.handle, self._clock)
         self._checkpoints = Checkpoints(self.path, self.handle, self.map.writing)
+        self.deadlines = Deadlines(self.handle, self._clock)
 
     def _begin_checkpoints(self) -> None:
         """Make sure that a power loss from now on can be undone, as far as `sync` promises it."""

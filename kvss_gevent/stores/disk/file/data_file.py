@@ -74,7 +74,7 @@ class DataFile:
             if not self.readonly:
                 recover(real)
                 _allocate_lock(lock_file)
-            self.environment = _open(real, synced, max_bytes, self.readonly)
+            self.environment = self._open_environment(synced, max_bytes)
             try:
                 if self._lock and not self.readonly:
                     self.write_mutex = WriteMutex(self._lock.beside)
@@ -93,6 +93,17 @@ class DataFile:
         self.descriptor = self._lock.data if self._lock else None
         """The open file, for its size; None where it was opened without a lock, or is closed."""
         self._page_bytes: int = self.environment.stat()["psize"]
+
+    def _open_environment(self, synced: bool, max_bytes: int) -> lmdb.Environment:
+        lock = self._lock
+        is_new = lock is not None and os.fstat(lock.data).st_size == 0
+        try:
+            return _open(self.real, synced, max_bytes, self.readonly)
+        except lmdb.Error:
+            # On a full disk a new file may have got one of its two meta pages.
+            if lock and is_new and lock.is_alone() and os.fstat(lock.data).st_size < 2 * resource.getpagesize():
+                os.ftruncate(lock.data, 0)
+            raise
 
     def lost(self, last_page: int | None) -> tuple[str, bool]:
         """Return why writes here would be lost to whoever opens the path, and whether reading is unsafe, too.

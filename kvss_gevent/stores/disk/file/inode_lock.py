@@ -30,6 +30,7 @@ class InodeLock:
         try:
             self.data, self.beside = self._open(data, flags), self._open(lock, flags)
             bytes_ = [_BASE + os.fstat(descriptor).st_ino % _BASE for descriptor in (self.beside, self.data)]
+            self._byte = bytes_[0]
             # A server first locks, then looks. So if two start at once, at least one sees the other.
             for descriptor, byte in zip((self.data, self.beside), bytes_, strict=True):
                 fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
@@ -50,6 +51,14 @@ class InodeLock:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         self._descriptors.append(descriptor)
         return descriptor
+
+    def is_alone(self) -> bool:
+        """Tell whether no other server has the data file open; if so, none can open it until close."""
+        try:
+            fcntl.fcntl(self.data, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0))
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Release both locks. Close LMDB first: closing the lock file drops LMDB's own locks on it, too."""
