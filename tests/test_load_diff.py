@@ -125,6 +125,7 @@ def test_a_repeat_whose_run_fails_says_why_and_never_takes_the_results_of_an_ear
         return subprocess.CompletedProcess([], 3, "", "[now] vm/INFO/locust.main: Starting\n" + said)
 
     side(tmp_path / "out", 100, 100)
+    (tmp_path / "out" / "1" / "response.hlog").touch()
     monkeypatch.setattr(repeat.subprocess, "run", refused)
     assert main(["load", "repeat", "2", str(tmp_path / "out"), "-t", "1s"]) == 3
     captured = capsys.readouterr()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kvss_gevent.cli.parser import add_subcommand
 from kvss_gevent.settings.fail import Exit, Fail, install
 from kvss_gevent.settings.kinds import whole
+from kvss_gevent.settings.named_files import refuse_files_of_others
 
 if TYPE_CHECKING:
     from kvss_gevent.compare.rows import Journal
@@ -98,7 +99,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
     from kvss_gevent.compare.measuring import trial_runner
     from kvss_gevent.compare.measuring.processors import describe, divide, quietly
     from kvss_gevent.compare.plan import PROFILES, WrongChoice, choose
-    from kvss_gevent.compare.rows import Journal
+    from kvss_gevent.compare.rows import PAGE, ROWS_CSV, ROWS_JSON, Journal
 
     settings: dict[str, Any] = {"seed": random.randrange(1 << 31)}
     if resume:
@@ -133,6 +134,7 @@ def _run(args: argparse.Namespace, directory: Path, resume: Path | None = None) 
             "machine": describe(cores),
         }
         try:
+            refuse_files_of_others(directory, (PAGE, ROWS_CSV, ROWS_JSON), Journal.NAME)
             journal = Journal.create(directory, settings)
         except FileExistsError:
             raise Fail(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kvss_gevent import models
 from kvss_gevent.settings.fail import Exit, Fail
+from kvss_gevent.settings.named_files import refuse_files_of_others
 from kvss_gevent.trace.analysis.sentences import sentence
 from kvss_gevent.trace.flight import FlightError, read_flight
 from kvss_gevent.trace.page import flight_page, scene_files
@@ -55,6 +56,7 @@ def run(args: Namespace) -> int:
         raise Fail("it reads clocks of threads, which only Linux has", "Run it on Linux, or in a container.")
     scene = SCENES[args.scene]
     names = _models(args.models)
+    refuse_files_of_others(args.out, (f"{scene.name}.html",), f"{scene.name}.trace.json")
     _make(args.out)  # before the recordings, which take long
     analyses = []
     for name in names:

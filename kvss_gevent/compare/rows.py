@@ -17,6 +17,10 @@ from kvss_gevent.settings.named_files import UnreadableFile, read_bytes
 FORMAT = "kvss-compare"
 VERSION = 2
 MAX_BYTES = 64 << 20
+PAGE = "index.html"
+ROWS_CSV = "rows.csv"
+ROWS_JSON = "rows.json"
+"""The files of a report beside its journal and its pictures."""
 
 
 @dataclass(frozen=True, slots=True)

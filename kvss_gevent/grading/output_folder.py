@@ -11,6 +11,7 @@ from kvss_gevent.grading.feedback_page import feedback_page
 from kvss_gevent.grading.grader import Graded
 from kvss_gevent.grading.mark_files import FEEDBACK, gradescope, junit, marks
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.named_files import refuse_files_of_others
 
 OWN_NAMES: Final = frozenset({"index.html", "marks.csv"})
 """Files in the same folder as those of the submissions; no submission may have such a name."""
@@ -22,6 +23,7 @@ def prepare(out: Path, names: list[str]) -> None:
     if taken:
         raise Fail(f"a submission has the name {min(taken)}, like a file of the results", "Give it another name.")
     try:
+        refuse_files_of_others(out, OWN_NAMES, FEEDBACK)
         for folder in (out, out / FEEDBACK):
             folder.mkdir(parents=True, exist_ok=True)
         probe = out / f".probe-{os.getpid()}"

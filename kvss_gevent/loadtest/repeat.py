@@ -13,6 +13,7 @@ from kvss_gevent.loadtest.command import locust_command, why_it_failed
 from kvss_gevent.loadtest.report.text import cell
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import whole
+from kvss_gevent.settings.named_files import refuse_files_of_others
 
 _SHOWN = (
     ("answered/s", "requests", "answered_per_s"),
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     for number in range(1, args.times + 1):
         out = args.out / str(number)
         options = [*args.options, "--headless", "--only-summary", "--kv-out", str(out)]
+        refuse_files_of_others(out, ("results.json",), "response.hlog")
         with suppress(OSError):  # Else the results of an earlier run would count as those of this one.
             (out / "results.json").unlink()
         done = subprocess.run(locust_command(options), capture_output=True, text=True, check=False)

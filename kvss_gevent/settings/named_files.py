@@ -1,12 +1,14 @@
-"""Files that people name, and that others may change: reads them within bounds, and takes turns at them."""
+"""Files that people name, and that others may change: reads them within bounds, takes turns, spares those of others."""
 
 import os
 import select
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from kvss_gevent.settings.fail import Fail
 
 if TYPE_CHECKING:
     import ssl
@@ -58,6 +60,13 @@ def read_parsed(path: Path, max_bytes: int, parse: Callable[[str], T], limit_s: 
         raise UnreadableFile("its values are nested too deeply") from None
     except ValueError as error:
         raise UnreadableFile(str(error)) from None
+
+
+def refuse_files_of_others(folder: Path, names: Iterable[str], mark: str) -> None:
+    """Raise Fail if one of the names is taken in a folder without the mark, which every earlier run has left there."""
+    taken = [name for name in names if (folder / name).exists()]
+    if taken and not (folder / mark).exists():
+        raise Fail(f"{folder / taken[0]} would be replaced, and this command did not write it", "Give another folder.")
 
 
 def check_regular(*paths: str) -> None:

@@ -11,11 +11,10 @@ from kvss_gevent.compare.experiments import Panel
 from kvss_gevent.compare.report import plots
 from kvss_gevent.compare.report.document import measured, page, see
 from kvss_gevent.compare.report.report_page import Picture, render
-from kvss_gevent.compare.rows import FORMAT, VERSION, Journal
+from kvss_gevent.compare.rows import FORMAT, PAGE, ROWS_CSV, ROWS_JSON, VERSION, Journal
 from kvss_gevent.compare.words import many
 from kvss_gevent.settings.fail import Exit, Fail
 
-PAGE = "index.html"
 PICTURE_LIMIT_S = 600.0
 """The time for one picture, which takes a second or two of CPU."""
 
@@ -74,7 +73,7 @@ def _write_rows(journal: Journal) -> None:
     rows = [row.as_data() for row in journal.rows]
     figures = list(dict.fromkeys(figure for row in rows for figure in row["figures"]))
     fixed = ("experiment", "model", "repeat", "case", "x")
-    with (journal.directory / "rows.csv").open("w", newline="") as out:
+    with (journal.directory / ROWS_CSV).open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow((*fixed, *figures, "errors", "generator_limited", "disturbed", "failed"))
         for row in rows:
@@ -84,4 +83,4 @@ def _write_rows(journal: Journal) -> None:
                 (*(row[name] for name in fixed), *values, errors, row["limited"], row["disturbed"], row["failed"])
             )
     whole = {"format": FORMAT, "version": VERSION, "settings": journal.settings, "rows": rows}
-    (journal.directory / "rows.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (journal.directory / ROWS_JSON).write_text(json.dumps(whole, indent=1) + "\n")

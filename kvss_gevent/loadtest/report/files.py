@@ -4,7 +4,7 @@ import csv
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from kvss_gevent.loadtest.engine.histogram import Histogram
 from kvss_gevent.loadtest.engine.recorder import KINDS, RESPONSE, SERVICE
@@ -13,7 +13,14 @@ from kvss_gevent.loadtest.report import hdr_log, run_page, text
 from kvss_gevent.loadtest.report.collector import Collector
 from kvss_gevent.loadtest.report.plot import Curve
 from kvss_gevent.settings.fail import Fail
+from kvss_gevent.settings.named_files import refuse_files_of_others
 from kvss_gevent.settings.streams import OutputLost
+
+RESULTS: Final = "results.json"
+ROWS: Final = "rows.csv"
+PAGE: Final = "report.html"
+HDR_LOG: Final = "response.hlog"
+"""It exists since the beginning of the first run, and is the mark of a directory of this load tester."""
 
 _LEAST_INTERVAL_US = 20
 """Limits how many requests are added for the time of one slow request."""
@@ -29,14 +36,15 @@ def show(results: dict[str, Any], out: TextIO) -> None:
 
 
 def prepare(options: Options) -> None:
-    """Create the directory of --kv-out before the run. Raises Fail if it cannot be written to."""
+    """Create the directory of --kv-out before the run. Raises Fail if it cannot be written to, or has others' files."""
     if not options.out:
         return
     directory = Path(options.out)
     try:
+        refuse_files_of_others(directory, (RESULTS, ROWS, PAGE), HDR_LOG)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "results.json").unlink(missing_ok=True)
-        (directory / "rows.csv").touch()
+        (directory / RESULTS).unlink(missing_ok=True)
+        (directory / HDR_LOG).touch()
     except OSError as error:
         cause = f"--kv-out: cannot write to {options.out}: {error.strerror}"
         raise Fail(cause, "Give a directory that can be created and written to.") from None
@@ -47,18 +55,18 @@ def write(results: dict[str, Any], collector: Collector, options: Options) -> No
     if not options.out:
         return
     directory = Path(options.out)
-    (directory / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    with (directory / "rows.csv").open("w", newline="") as out:
+    (directory / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    with (directory / ROWS).open("w", newline="") as out:
         rows = results["rows"]
         writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["second"])
         writer.writeheader()
         writer.writerows(rows)
     for kind in KINDS:
         (directory / f"{kind}.hgrm").write_text(hdr_log.hgrm(_together(collector, kind)))
-    with (directory / "response.hlog").open("w") as out:
+    with (directory / HDR_LOG).open("w") as out:
         started_at = datetime.fromisoformat(results["environment"]["started_at"]).timestamp()
         hdr_log.write_log(out, started_at, collector.log)
-    (directory / "report.html").write_text(run_page.render(results, _percentiles(collector, results)))
+    (directory / PAGE).write_text(run_page.render(results, _percentiles(collector, results)))
 
 
 def _together(collector: Collector, kind: str) -> Histogram:
