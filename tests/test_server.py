@@ -187,6 +187,17 @@ def test_without_descriptors_it_refuses_without_noise_and_recovers() -> None:
         assert log.count("\n") < 10
 
 
+@pytest.mark.parametrize(
+    ("limit", "log"),
+    [(70, r"\S+ \S+ WARNING no more than \d clients fit: the limit of open files is 70\n"), (1024, "")],
+)
+def test_a_limit_that_leaves_room_for_few_clients_is_told_though_no_number_was_asked_for(limit: int, log: str) -> None:
+    shell = ("sh", "-c", f'ulimit -Sn {limit}; ulimit -Hn {limit}; exec "$@"', "sh")
+    with serving(prefix=shell) as server:
+        assert server.takes_clients()
+        assert re.fullmatch(log, server.stop()[1])
+
+
 def test_when_descriptors_run_out_all_the_same() -> None:
     with serving() as server:
         # A limit lowered from outside after the start stands for whatever else may use up the descriptors.

@@ -16,6 +16,8 @@ logger = logging.getLogger("kvss")
 
 RESERVED: Final = 64
 """Descriptors for the interpreter, the event loop, the listener, logs and stores."""
+FEW_CLIENTS: Final = 500
+"""Below this the log says how many fit, though no number is asked for. A limit of 1024 open files is usual."""
 
 
 def raise_limit(wanted: int | None = None) -> int | None:
@@ -44,13 +46,10 @@ def fit(config: Config, *, tell: bool = True) -> Config:
     if limit is None or limit >= wanted + used > used:
         return config if wanted else replace(config, max_connections=MAX_COUNT)
     fitting = max(1, limit - used)
-    if wanted and tell:
-        logger.warning(
-            "--max-connections lowered from %d to %d: the limit of open files is %d",
-            config.max_connections,
-            fitting,
-            limit,
-        )
+    if tell and wanted:
+        logger.warning("--max-connections lowered from %d to %d: the limit of open files is %d", wanted, fitting, limit)
+    elif tell and fitting < FEW_CLIENTS:
+        logger.warning("no more than %d clients fit: the limit of open files is %d", fitting, limit)
     return replace(config, max_connections=fitting)
 
 
