@@ -9,6 +9,9 @@ from typing import Any
 import gevent
 import pytest
 
+from kvss_gevent.stores.remote.greenlets import Greenlets
+from kvss_gevent.stores.remote.runtimes import Runtime, Threads
+
 TAKES_LONG = "takes long: `make test-full` runs it"
 RERUNS = 2
 LONG_LIMIT_S = 300
@@ -46,6 +49,13 @@ def pytest_runtest_call() -> None:
     # Outside of gevent's loop, some timers count from its last turn: joinall's and spawn_later's do. Other tests may
     # have run it minutes ago, and a timeout would be over at once.
     gevent.get_hub().loop.update_now()
+
+
+@pytest.fixture(params=[Threads, Greenlets])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """What waits for a store on servers: each test runs with threads, and with greenlets."""
+    made: Runtime = request.param()
+    return made
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -13,11 +13,10 @@ from valkeys import Valkey, need_server, running, wait_until
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import Command, StoreError
-from kvss_gevent.stores.remote.greenlets import Greenlets
 from kvss_gevent.stores.remote.node import FRESH_S, REST_S
 from kvss_gevent.stores.remote.remote_store import RemoteStore
 from kvss_gevent.stores.remote.request import NodeLimits
-from kvss_gevent.stores.remote.runtimes import Runtime, Threads
+from kvss_gevent.stores.remote.runtimes import Runtime
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]
 
@@ -27,12 +26,6 @@ def server() -> Iterator[Valkey]:
     need_server()
     with running(1, cluster=False) as (found,):
         yield found
-
-
-@pytest.fixture(params=[Threads, Greenlets])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    made: Runtime = request.param()
-    return made
 
 
 @pytest.fixture

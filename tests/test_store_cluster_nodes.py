@@ -10,10 +10,9 @@ from valkeys import Valkey, need_server, running, wait_until
 
 from kvss_gevent.protocol.wire import Verb
 from kvss_gevent.stores.base import StoreError
-from kvss_gevent.stores.remote.greenlets import Greenlets
 from kvss_gevent.stores.remote.remote_store import RemoteStore
 from kvss_gevent.stores.remote.request import NodeLimits
-from kvss_gevent.stores.remote.runtimes import Runtime, Threads
+from kvss_gevent.stores.remote.runtimes import Runtime
 from kvss_gevent.stores.remote.slots import slot_of
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(60)]
@@ -25,12 +24,6 @@ def servers() -> Iterator[list[Valkey]]:
     need_server()
     with running(4, cluster=True, replicas=1) as found:
         yield found
-
-
-@pytest.fixture(params=[Threads, Greenlets])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    made: Runtime = request.param()
-    return made
 
 
 @pytest.fixture
