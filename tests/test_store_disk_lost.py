@@ -140,6 +140,22 @@ def test_a_new_store_that_found_no_room_can_be_opened_once_there_is_some(tmp_pat
     assert on_a_small_disk(tmp_path, NEW, sync, 2)["refused"] > 20
 
 
+def test_a_file_that_was_cut_off_and_has_grown_again_takes_no_writes(tmp_path: Path) -> None:
+    """Its size does not tell, but there are holes in it."""
+    path = tmp_path / "data.kv"
+    store = DiskStore(path)
+    put = [(Verb.PUT, b"key", b"value\n")]
+    assert store.apply(put, 99) == [b"201 CREATED\n"]
+    content = path.read_bytes()
+    for part in (bytes(len(content) - 8192), content[8192:]):
+        with path.open("r+b") as file:
+            file.seek(8192)
+            file.write(part)
+        assert store.apply(put, 99) == [b"500 SERVER_ERROR\n"]
+    assert "is damaged" in store.environment.lost
+    store.close()
+
+
 CUT_OFF = """
 import os, sys
 from pathlib import Path

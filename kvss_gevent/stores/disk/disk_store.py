@@ -168,6 +168,7 @@ class DiskStore:
             except StoreError as error:
                 cause = str(error)
         elif isinstance(fault, lmdb.Error):
+            self.environment.check_damage(fault)
             self.environment.mend()
         elif self._sync == "interval" and self.environment.unsynced:
             self.environment.sync()  # this frees the pages that only the last checkpoint needed
@@ -185,6 +186,7 @@ class DiskStore:
     def mend(self, fault: BaseException) -> None:
         """Mend what has made a transaction fail whose commands are not run again, and log the fault."""
         if isinstance(fault, lmdb.Error):
+            self.environment.check_damage(fault)
             self.environment.mend()
         self._log_refusal(str(fault))
 

@@ -13,7 +13,7 @@ import lmdb
 from kvss_gevent.stores.base import CannotOpen, StoreError
 from kvss_gevent.stores.disk.deadlines import Clock, Deadlines
 from kvss_gevent.stores.disk.file.checkpoint import Checkpoints, mark, mark_file, unmark
-from kvss_gevent.stores.disk.file.data_file import DataFile, explained
+from kvss_gevent.stores.disk.file.data_file import DAMAGE, DataFile, explained
 from kvss_gevent.stores.disk.file.map_lock import MapLock
 from kvss_gevent.stores.disk.file.reserve import Reserve
 from kvss_gevent.stores.disk.file.write_mutex import WriteMutex
@@ -131,6 +131,7 @@ class DiskEnvironment:
             except lmdb.MapResizedError:
                 self.follow_map()
             except (lmdb.Error, TimeoutError) as error:
+                self.check_damage(error)
                 raise StoreError(f"cannot read {self.path}: {error}") from None
         raise StoreError(f"cannot read {self.path}: other servers let it grow all the time")
 
@@ -148,6 +149,14 @@ class DiskEnvironment:
         """Refuse writes from now on, and reads where they are unsafe."""
         logger.error("%s: PUT and DEL get 500 until the server is started again", reason)
         self.lost, self.unreadable = reason, unreadable
+
+    def check_damage(self, fault: Exception) -> None:
+        """Refuse writes from now on if the fault shows that pages are damaged: more writes would lose more.
+
+        A file that was cut off and has grown again has holes, and its size does not tell.
+        """
+        if isinstance(fault, DAMAGE) and not self.lost:
+            self._lose(f"{self.path} is damaged: {fault}", unreadable=False)
 
     def mend(self) -> None:
         """Open the file again if LMDB has given it up, as it does when a meta page could not be written."""

@@ -33,7 +33,7 @@ _MAGIC = 0xBEEFC0DE
 _MAGIC_AT = 16
 
 
-_DAMAGE = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, VerifyError)
+DAMAGE = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError, VerifyError)
 
 
 class DataFile:
@@ -262,7 +262,7 @@ def _damaged(path: Path, what: str) -> CannotOpen:
 
 def explained(path: Path, error: Exception) -> CannotOpen:
     """Return what an error of opening the store says to people."""
-    if isinstance(error, _DAMAGE):
+    if isinstance(error, DAMAGE):
         return _damaged(path, str(error))
     number: int = getattr(error, "errno", None) or getattr(error, "code", None) or 0
     remedy = {
