@@ -1,5 +1,6 @@
 """What every run of the tests shares: long tests are left out, and only those that depend on time are run again."""
 
+import logging
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
+from kvss_gevent.settings.log import BoundedHandler
 from kvss_gevent.stores.remote.greenlets import Greenlets
 from kvss_gevent.stores.remote.runtimes import Runtime, Threads
 
@@ -49,6 +51,15 @@ def pytest_runtest_call() -> None:
     # Outside of gevent's loop, some timers count from its last turn: joinall's and spawn_later's do. Other tests may
     # have run it minutes ago, and a timeout would be over at once.
     gevent.get_hub().loop.update_now()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    # The log of a command that a test has run in this process would take what other tests log, and tell it at the end.
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, BoundedHandler):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(params=[Threads, Greenlets])

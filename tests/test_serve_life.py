@@ -18,11 +18,6 @@ from serving import read_all, read_lines, serving, wait_until
 from kvss_gevent.measure.launch import free_port
 
 
-def log_of(server: object) -> str:
-    server.log.seek(0)  # type: ignore[attr-defined]
-    return server.log.read()  # type: ignore[attr-defined,no-any-return]
-
-
 @pytest.mark.server
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_signal_ends_it_without_a_drain(workers: str, tmp_path: Path) -> None:
@@ -30,12 +25,12 @@ def test_no_signal_ends_it_without_a_drain(workers: str, tmp_path: Path) -> None
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF):
             server.process.send_signal(number)
             assert server.ask(GET) == b"404 NOT_FOUND\n"
-        wait_until(lambda: "SIGPROF has no effect here and is ignored" in log_of(server))
-        wait_until(lambda: "uptime: 0:00:" in log_of(server))  # another worker may say it, and later
-        assert "read the settings again: nothing changes" in log_of(server)
+        wait_until(lambda: "SIGPROF has no effect here and is ignored" in server.logged())
+        wait_until(lambda: "uptime: 0:00:" in server.logged())  # another worker may say it, and later
+        wait_until(lambda: "read the settings again: nothing changes" in server.logged())
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(LIMIT_S) == 0
-        assert re.search(r"NOTICE stopped by SIGTERM; every \w+", log_of(server))
+        assert re.search(r"NOTICE stopped by SIGTERM; every \w+", server.logged())
 
 
 @pytest.mark.server
@@ -47,7 +42,7 @@ def test_other_models_live_through_signals_and_say_why_they_stop(model: str, tmp
             assert server.ask(GET) == b"404 NOT_FOUND\n"
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(LIMIT_S) == 0
-        assert "NOTICE stopped by " in log_of(server)
+        assert "NOTICE stopped by " in server.logged()
 
 
 @pytest.mark.server
@@ -66,13 +61,13 @@ def test_sighup_changes_what_can_change_and_says_what_cannot(workers: int, tmp_p
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: server.ask(long) == b"400 BAD_REQUEST\n")
         assert read_all(held) == b""  # the idle timeout counts for connections that were there before
-        log = log_of(server)
+        log = server.logged()
         assert "NOTICE --max-line changes from 200 to 50" in log
         assert "NOTICE --idle-timeout changes from 0 to 0.3" in log
         assert f"WARNING --store stays disk:{tmp_path / 'kv'}: it changes only with a restart" in log
         file.write_text("max-line = 'huge'\n")
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: f"ERROR {file}: max-line is 'huge'; the settings stay as they are." in log_of(server))
+        wait_until(lambda: f"ERROR {file}: max-line is 'huge'; the settings stay as they are." in server.logged())
         wait_until(lambda: server.ask(long) == b"400 BAD_REQUEST\n")  # another worker may hear of the first change late
 
 
@@ -162,7 +157,7 @@ def test_the_log_as_json(tmp_path: Path) -> None:
         server.ask(GET)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(LIMIT_S)
-        lines = [json.loads(line) for line in log_of(server).splitlines()]
+        lines = [json.loads(line) for line in server.logged().splitlines()]
     assert {line["pid"] for line in lines} == {server.process.pid}
     assert lines[0]["level"] == "info"
     assert lines[-1]["level"] == "notice"
@@ -174,20 +169,20 @@ def test_the_log_as_json(tmp_path: Path) -> None:
 def test_an_option_of_another_store_is_said_to_have_no_effect(tmp_path: Path) -> None:
     with serving("--max-disk", "5M", "--replicas-ack", "1", "--max-memory", "1M") as server:
         assert server.process.poll() is None
-        assert re.findall(r"--\S+ \(\w+\) has no effect with .*", log_of(server)) == [
+        assert re.findall(r"--\S+ \(\w+\) has no effect with .*", server.logged()) == [
             "--max-disk (KVSS_MAX_DISK) has no effect with --store memory:",
             "--replicas-ack (KVSS_REPLICAS_ACK) has no effect with --store memory:",
         ]
     with serving("--max-memory", "1M", "--store", f"disk:{tmp_path / 'kv'}", "--sync", "none") as server:
-        assert "--max-memory (KVSS_MAX_MEMORY) has no effect with --store disk:" in log_of(server)
-        assert "--sync" not in log_of(server)
+        assert "--max-memory (KVSS_MAX_MEMORY) has no effect with --store disk:" in server.logged()
+        assert "--sync" not in server.logged()
 
 
 @pytest.mark.server
 def test_the_log_says_which_clients_left_because_the_server_stops() -> None:
     with serving("-v") as server, server.connect() as stays:
         assert server.ask(GET) == b"404 NOT_FOUND\n"
-        wait_until(lambda: "gone: it closed" in log_of(server))
+        wait_until(lambda: "gone: it closed" in server.logged())
         stays.sendall(GET)
         assert read_lines(stays, 1) == [b"404 NOT_FOUND"]
         _, log = server.stop()

@@ -44,8 +44,7 @@ class Launched:
 
     def logged(self) -> str:
         """Return what it has logged so far."""
-        self.log.seek(0)
-        return self.log.read()
+        return _text(self.log)
 
 
 @contextlib.contextmanager
@@ -156,7 +155,12 @@ def _accepted(process: "subprocess.Popen[str]", port: int, log: IO[str]) -> int:
 def _why(process: "subprocess.Popen[str]", log: IO[str]) -> str:
     """Return the first line that a server logged, once it has ended; of a traceback, the last."""
     end(process)
-    log.seek(0)
-    first, *others = log.read().splitlines() or [""]
+    first, *others = _text(log).splitlines() or [""]
     why = others[-1] if others and first.startswith("Traceback ") else first
     return why.strip().removeprefix("kvss serve: ")
+
+
+def _text(log: IO[str]) -> str:
+    """Return what a file has. Its position, which is also the server's, must not move: the next line goes there."""
+    descriptor = log.fileno()
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
