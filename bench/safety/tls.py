@@ -26,7 +26,6 @@ from bench.processes.in_turn import in_turn
 from kvss_gevent.cli import main as run_command
 from kvss_gevent.measure.launch import Launched, kvss, launched
 from kvss_gevent.measure.process_usage import cpu_ns
-from kvss_gevent.server.security.tls import server_context
 
 CONNECTIONS = 50
 VALUE = b"x" * 64
@@ -50,7 +49,8 @@ def main() -> None:
         plain = stack.enter_context(launched(kvss(), processors=SERVER_PROCESSORS))
         secure = stack.enter_context(launched(kvss(*flags), processors=SERVER_PROCESSORS))
         trust = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        context = server_context(folder / "server.pem", folder / "server-key.pem")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(folder / "server.pem", folder / "server-key.pem")
         for depth in [int(depth) for depth in args.depth.split(",")]:
             plain_us = compare(plain, secure, trust, depth, args.pairs, args.seconds)
             openssl_us = openssl_alone_us(context, trust, packet_of(depth, 0)) / depth
