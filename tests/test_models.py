@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from model_servers import GET, MISS, ROWS, TEXTBOOK, children, model, runs
-from serving import Served, read_lines, wait_until
+from serving import read_lines, wait_until
 from side_by_side import side_by_side
 
 from kvss_gevent.conformance.case_plan import Plan
@@ -25,12 +25,6 @@ AT_A_TIME = 6
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 LOSING_NOTHING = [name for name in TEXTBOOK if not ROWS[name].loses]
 SEVERAL_AT_ONCE = [name for name in MODULES if name != "sequential"]
-
-
-def answers(server: Served) -> bool:
-    with contextlib.suppress(ConnectionError):
-        return server.ask(GET) == MISS + b"\n"
-    return False
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +187,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]
                     crowd.enter_context(server.connect())
                 wait_until(lambda: len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) >= 49)
                 time.sleep(0.2)  # to accept another and fail
-            wait_until(lambda: answers(server))  # not at once: libuv cuts off who comes while it has no descriptor
+            wait_until(server.takes_clients)  # not at once: libuv cuts off who comes while it has no descriptor
             assert server.process.poll() is None
 
     return side_by_side(serve_a_crowd, LOSING_NOTHING, AT_A_TIME)
