@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_a_class_gives_pages_and_files_and_is_left_as_it_was(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "marks.csv", "feedback", *EVIL}
     assert {path.name for path in (tmp_path / "out" / "feedback").iterdir()} == {f"{name}.html" for name in EVIL}
     assert {path.name for path in (tmp_path / "out" / "An").iterdir()} == {"results.json", "junit.xml"}
+
+
+def test_submissions_that_are_graded_at_once_are_told_in_the_order_of_the_class(class_of_five: Path) -> None:
+    told: list[str] = []
+
+    def tell(outcome: Outcome) -> None:
+        told.append(outcome.name)
+        time.sleep(0.2)  # all others are graded meanwhile
+
+    sources = sorted(class_of_five.iterdir())
+    grader.grade_class(sources, ClassSettings(), 1, tell)
+    assert told == [source.name for source in sources]
 
 
 def test_links_that_lead_nowhere_and_files_beside_the_folders_are_told(

@@ -46,7 +46,7 @@ def grade_class(sources: Sequence[Path], settings: ClassSettings, jobs: int, don
         ThreadPoolExecutor(jobs) as pool,
     ):
         works = [Path(place, str(number)) for number in range(len(sources))]
-        left = {pool.submit(_grade, source, work, settings, stop) for source, work in zip(sources, works, strict=True)}
+        left = [pool.submit(_grade, source, work, settings, stop) for source, work in zip(sources, works, strict=True)]
         try:
             for outcome in _as_completed(left):
                 outcomes.append(outcome)
@@ -60,12 +60,12 @@ def grade_class(sources: Sequence[Path], settings: ClassSettings, jobs: int, don
     return Graded(tuple(named[name] for name in sorted(named)), complete)
 
 
-def _as_completed(left: set[Future[Outcome]]) -> Iterator[Outcome]:
-    """Yield each result when it is ready, and remove its future from the set."""
+def _as_completed(left: list[Future[Outcome]]) -> Iterator[Outcome]:
+    """Yield each result when it is ready, of several in the order of the list; remove its future from the list."""
     while left:
         ready, _ = wait(left, return_when=FIRST_COMPLETED)
-        for future in ready:
-            left.discard(future)
+        for future in [one for one in left if one in ready]:
+            left.remove(future)
             yield future.result()
 
 
