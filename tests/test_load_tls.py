@@ -16,6 +16,7 @@ from kvss_gevent.core.user_file import Role, User, change_users
 from kvss_gevent.loadtest.engine import preflight
 from kvss_gevent.loadtest.engine.load_connection import ConnectionLost, LoadConnection, TlsRefused, connected
 from kvss_gevent.loadtest.load_options import read_options
+from kvss_gevent.measure.launch import free_port
 from kvss_gevent.settings.fail import Fail
 
 pytestmark = pytest.mark.server
@@ -45,7 +46,9 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_workers_of_locust_log_in_over_tls(server: Served, ca: Path, tmp_path: Path) -> None:
-    load = ("-u", "2", "-r", "2", "-t", "1", "--processes", "2", "--kv-keys", "20", "--kv-warmup", "100ms")
+    master = str(free_port())
+    ports = ("--processes", "2", "--master-bind-port", master, "--master-port", master)
+    load = ("-u", "2", "-r", "2", "-t", "1", *ports, "--kv-keys", "20", "--kv-warmup", "100ms")
     done = run(server.port, *load, "--kv-user", "ann", "--kv-tls", "--kv-ca", str(ca), out=tmp_path)
     assert done.code == 0, done.err
     assert done.results["requests"]["answered"] > 0
