@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kvss_gevent.cli.client import add_connection_options, password_of, tls_of
 from kvss_gevent.client.client_connection import reason
 from kvss_gevent.client.client_options import ClientConfig, ClientOptions
+from kvss_gevent.client.terminal.printing import tls_remedy
 from kvss_gevent.conformance import export, report, transcript
 from kvss_gevent.conformance.case import PROFILES, PROJECT
 from kvss_gevent.conformance.case_plan import (
@@ -198,11 +199,7 @@ def _grade(args: Namespace, plan: Plan) -> Scorecard:
         where = str(endpoint)
         return grade(endpoint.host, endpoint.port, _opening(plan, endpoint, args), _show_progress)
     except ClientRefused as refused:
-        cause, remedy = f"{where}: {refused}", "Check --user and the password."
-        if "certificate" in cause:
-            remedy = "--ca FILE names an authority to trust, --insecure trusts anybody."
-        elif "TLS" in cause:
-            remedy = "Leave --tls away, or give the port that speaks TLS."
+        cause, remedy = f"{where}: {refused}", tls_remedy(str(refused)) or "Check --user and the password."
         _write_error(args, where, cause, str(refused))
         raise Fail(cause, remedy, Exit.UNREACHABLE) from None
     except Unreachable as unreachable:

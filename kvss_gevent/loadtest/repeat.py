@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvss_gevent.loadtest.command import locust_command, why_it_failed
+from kvss_gevent.loadtest.report.files import HDR_LOG, RESULTS
 from kvss_gevent.loadtest.report.text import cell
 from kvss_gevent.settings.fail import Exit, Fail
 from kvss_gevent.settings.kinds import whole
@@ -76,14 +77,14 @@ def run(args: argparse.Namespace) -> int:
     for number in range(1, args.times + 1):
         out = args.out / str(number)
         options = [*args.options, "--headless", "--only-summary", "--kv-out", str(out)]
-        refuse_files_of_others(out, ("results.json",), "response.hlog")
+        refuse_files_of_others(out, (RESULTS,), HDR_LOG)
         with suppress(OSError):  # Else the results of an earlier run would count as those of this one.
-            (out / "results.json").unlink()
+            (out / RESULTS).unlink()
         done = subprocess.run(locust_command(options), capture_output=True, text=True, check=False)
-        if not (out / "results.json").exists():
+        if not (out / RESULTS).exists():
             fail = why_it_failed(done)
             raise Fail(f"run {number}: {fail.cause}", fail.remedy, fail.code)
-        runs.append(json.loads((out / "results.json").read_text(encoding="utf-8")))
+        runs.append(json.loads((out / RESULTS).read_text(encoding="utf-8")))
         code = max(code, done.returncode)
         figures = runs[-1]
         print(

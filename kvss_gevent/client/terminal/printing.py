@@ -42,11 +42,8 @@ def fail(error: KVError, where: str = "") -> NoReturn:
     if isinstance(error, KVStatusError):
         code, remedy = Code.REFUSED, "Check the name and the password; without users on the server leave --user away."
     elif isinstance(error, KVConnectError):
-        code, remedy = Code.UNREACHABLE, "Nothing was sent. Is a server running there? `kvss serve` starts one."
-        if "certificate" in error.detail:
-            remedy = "Nothing was sent. --ca FILE names an authority to trust, --insecure trusts anybody."
-        elif "TLS" in error.detail:
-            remedy = "Nothing was sent. Leave --tls away, or ask for the port that speaks TLS."
+        remedy = tls_remedy(error.detail) or "Is a server running there? `kvss serve` starts one."
+        code, remedy = Code.UNREACHABLE, f"Nothing was sent. {remedy}"
     elif isinstance(error, KVProtocolError):
         code, remedy = Code.SERVER, "Is it a KV/1.0 server? `kvss conform HOST:PORT` tells where one goes wrong."
     else:
@@ -55,6 +52,13 @@ def fail(error: KVError, where: str = "") -> NoReturn:
         if "before the reply" in error.detail:
             remedy += " A server with TLS needs --tls."
     raise Fail(where + str(error), remedy, code) from error
+
+
+def tls_remedy(cause: str) -> str:
+    """Return what to do about a TLS handshake that has failed; an empty text for any other cause."""
+    if "certificate" in cause:
+        return "--ca FILE names an authority to trust, --insecure trusts anybody."
+    return "Leave --tls away, or ask for the port that speaks TLS." if "TLS" in cause else ""
 
 
 def as_json(reply: bytes, host: str, port: int) -> str:
