@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import gevent
@@ -222,8 +221,8 @@ def serve_with_workers(listener: socket.socket, metrics: socket.socket | None, c
 
     def work(worker: WorkerContext) -> int:
         try:
-            same_file.refuse_emptied(Path(config.store.partition(":")[2]))
-            return serve(listener, config, same_file.checked(open_store(config)), outside, server_observer, worker)
+            store = same_file.opened(lambda: open_store(config))
+            return serve(listener, config, store, outside, server_observer, worker)
         except Exception as error:
             fail = explained(error)
             if fail is None:
