@@ -14,6 +14,7 @@ import psutil
 import pytest
 from load_runs import ROOT, environment, run
 from load_servers import right, serving
+from serving import wait_until
 
 from kvss_gevent.measure.launch import free_port
 
@@ -86,6 +87,44 @@ def test_a_worker_whose_master_is_killed_stops_loading_the_server(tmp_path: Path
             killed = time.monotonic()
             worker.wait(20)
         assert seen[0] - killed < 10
+
+
+@pytest.mark.full
+def test_workers_end_with_their_command_also_before_they_have_found_a_master(tmp_path: Path) -> None:
+    slow = tmp_path / "slow_workers.py"
+    slow.write_text(
+        "import os, time\n"
+        "os.register_at_fork(after_in_child=lambda: (print('worker', os.getpid(), flush=True), time.sleep(3)))\n"
+        "from kvss_locust import KvssMix\n"
+    )
+    port = str(free_port())  # nobody listens there, so the command ends at once
+    nobody = str(free_port())
+    ports = ("--master-bind-port", nobody, "--master-port", nobody)
+    line = [sys.executable, "-m", "locust", "-f", str(slow), "--headless", "--processes", "2", *ports]
+    heard = tmp_path / "heard.txt"
+    with heard.open("w") as out:
+        env = environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'loadtest'}"}
+        code = subprocess.call([*line, "-H", f"127.0.0.1:{port}"], stdout=out, stderr=out, env=env, timeout=30)
+    workers = [int(line.split()[1]) for line in heard.read_text().splitlines() if line.startswith("worker ")]
+    assert code == 3
+    assert len(workers) == 2
+    wait_until(lambda: not any(map(psutil.pid_exists, workers)), 10)
+    assert heard.read_text().count("kvss load: the command of this worker has ended: the worker ends, too\n") == 2
+
+
+@pytest.mark.full
+def test_a_worker_that_was_started_by_itself_stays_when_the_shell_that_started_it_ends(tmp_path: Path) -> None:
+    port, said = str(free_port()), tmp_path / "said.txt"
+    with serving() as server:
+        bound = ("--master-bind-port", port, "-H", f"127.0.0.1:{server}", "--kv-out", str(tmp_path))
+        load = ("-u", "2", "-r", "100", "-t", "5", "--kv-rate", "50", "--kv-keys", "20")
+        with locust("--master", "--headless", "--expect-workers", "1", *bound, *load) as master:
+            worker = f"{sys.executable} -m locust -f loadtest/kvss_locust.py --worker --master-port {port}"
+            subprocess.run(["sh", "-c", f"{worker} 2>{said} & sleep 4"], cwd=ROOT, env=environment(), check=True)
+            _, heard = master.communicate(timeout=40)
+    assert master.returncode == 0, heard
+    assert "kvss load:" not in said.read_text()
+    assert json.loads((tmp_path / "results.json").read_text())["requests"]["answered"] == 250
 
 
 @pytest.mark.full

@@ -12,7 +12,7 @@ from locust.runners import WorkerRunner
 
 from kvss_gevent.loadtest import load_options as options
 from kvss_gevent.loadtest.engine.load_run import Run
-from kvss_gevent.loadtest.locust_plugin import statistics, web_tab
+from kvss_gevent.loadtest.locust_plugin import statistics, web_tab, worker_admission
 from kvss_gevent.loadtest.locust_plugin.run_phases import Coordinator
 from kvss_gevent.loadtest.locust_plugin.worker import Worker
 from kvss_gevent.settings.fail import Fail
@@ -28,8 +28,9 @@ def run_of(environment: Any) -> Run:
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: Any, **_: Any) -> None:
-    """Add --kv-*, and let Locust listen on loopback."""
+    """Add --kv-*, and let Locust listen on loopback. Locust forks its workers afterwards."""
     options.add_arguments(parser)
+    gevent.spawn(worker_admission.end_without_parent)
 
 
 def _end_once_on_ctrl_c() -> None:

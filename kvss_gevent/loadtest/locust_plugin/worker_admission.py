@@ -8,9 +8,11 @@ a web page there is no next run, and the worker is refused. All others are admit
 
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
+import gevent
 from locust.rpc import Message
 from locust.runners import MasterRunner
 
@@ -25,9 +27,26 @@ logger = logging.getLogger(__name__)
 
 def application() -> dict[str, Any]:
     """Return what this worker sends when it asks to be admitted."""
-    forked = os.getpid() != _FIRST_PID
+    forked = _is_forked()
     alone = "--worker" in sys.argv or os.environ.get("LOCUST_MODE_WORKER", "").lower() in ("1", "true", "yes")
     return {"family": FAMILY, "has_own_master": forked and not alone}
+
+
+def end_without_parent() -> None:
+    """End a forked process after its parent has ended, also while it still waits for a master. Never returns.
+
+    This begins before Locust forks, and goes on in all its processes.
+    """
+    while True:
+        gevent.sleep(1)
+        if _is_forked() and os.getppid() != _FIRST_PID:
+            print("kvss load: the command of this worker has ended: the worker ends, too", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)  # Locust ends the run first, if there is one
+            return
+
+
+def _is_forked() -> bool:
+    return os.getpid() != _FIRST_PID
 
 
 def leave(runner: Any, reason: str) -> None:
