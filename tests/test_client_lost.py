@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -114,21 +115,23 @@ def test_a_line_refused_before_its_end() -> None:
         assert kv.get(b"k") == b"right"
 
 
-def early(reply: bytes, heard: threading.Event) -> Handler:
+def early(reply: bytes, heard: threading.Event, pause_s: float = 0) -> Handler:
     """Answer the first line, then the second long before its end, and take no more of it; leave when it was heard."""
 
     def handle(peer: Peer) -> None:
         assert peer.line()
         peer.send(b"200 OK first\n")
+        time.sleep(pause_s)
         peer.send(reply)
         heard.wait(20)
 
     return handle
 
 
-def test_an_early_refusal_in_a_pipeline() -> None:
+@pytest.mark.parametrize("pause_s", [0, 0.3], ids=["at once", "while the client waits for room"])
+def test_an_early_refusal_in_a_pipeline(pause_s: float) -> None:
     heard = threading.Event()
-    with fake_server(in_turn(early(b"400 BAD_REQUEST\n", heard), RIGHT)) as server, client(server) as kv:
+    with fake_server(in_turn(early(b"400 BAD_REQUEST\n", heard, pause_s), RIGHT)) as server, client(server) as kv:
         results = kv.pipeline().get(b"a").put(b"k", b"v" * 20_000_000).execute(raise_errors=False)
         heard.set()
         assert (results[0], type(results[1])) == (b"first", KVBadRequest)

@@ -1,10 +1,11 @@
 """One TCP connection of a client for threads and greenlets: sockets, waiting and time. Replies are read in protocol.py.
 
-Functions of socket, threading and ssl are looked up at each call. So after gevent has patched these modules, a wait
-lets other greenlets run.
+Functions of socket, selectors, threading and ssl are looked up at each call. So after gevent has patched these modules,
+a wait lets other greenlets run.
 """
 
 import os
+import selectors
 import socket
 import threading
 import time
@@ -157,16 +158,20 @@ class ClientConnection:
         deadline = time.monotonic() + timeout_s
         while answered < len(ends):
             if sent < len(data) and self._writable:
-                # If a reply is owed, the server may wait until we read. So we wait for the reply and not for room in
-                # the send buffer. If none is owed, the server can only be reading.
-                owed = ends[answered] <= sent
-                step = self._send(data[sent : sent + _SEND_BYTES], None if owed else deadline, timeout_s)
+                step = self._send(data[sent : sent + _SEND_BYTES])
                 sent += step
                 if step:
                     continue
+                # The server may wait until we read, or refuse a line before its end (rule 2) and read no more of it.
+                self._wait_until_ready(deadline, timeout_s)
+                received = self._received(None, timeout_s)
+                if not received:
+                    continue
+            else:
+                received = self._received(deadline, timeout_s)
             done: list[tuple[None, Outcome]] = []
             try:
-                protocol.receive(self._received(deadline, timeout_s), len(data) - sent, done)
+                protocol.receive(received, len(data) - sent, done)
             finally:
                 outcomes.extend([outcome for _, outcome in done])
             if done:
@@ -175,27 +180,34 @@ class ClientConnection:
         if sent < len(data):
             self._close()
 
-    def _send(self, chunk: memoryview, deadline: float | None, timeout_s: float) -> int:
-        """Send a part of the chunk and return how many bytes. Without a deadline, return 0 instead of waiting."""
+    def _send(self, chunk: memoryview) -> int:
+        """Send a part of the chunk and return how many bytes, 0 if there is no room."""
         assert self._sock is not None
-        self._sock.settimeout(0.0 if deadline is None else self._remaining_s(deadline, timeout_s))
+        self._sock.settimeout(0.0)
         try:
             return self._sock.send(chunk)
         except self._would_block:
             return 0
-        except TimeoutError as error:
-            raise self._protocol.late(timeout_s) from error
         except OSError:
             # The server has closed. It may have sent a reply before: 500 if it is full, 400 for a line over its limit.
             self._writable = False
             return 0
 
-    def _received(self, deadline: float, timeout_s: float) -> bytes:
-        """Wait for bytes and return them, at least one."""
+    def _wait_until_ready(self, deadline: float, timeout_s: float) -> None:
+        """Wait until there is room to send, or something to receive."""
         assert self._sock is not None
-        self._sock.settimeout(self._remaining_s(deadline, timeout_s))
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            selector.select(self._remaining_s(deadline, timeout_s))
+
+    def _received(self, deadline: float | None, timeout_s: float) -> bytes:
+        """Wait for bytes and return them, at least one. Without a deadline, return none instead of waiting."""
+        assert self._sock is not None
+        self._sock.settimeout(0.0 if deadline is None else self._remaining_s(deadline, timeout_s))
         try:
             data = self._sock.recv(_RECV_BYTES)
+        except self._would_block:
+            return b""
         except TimeoutError as error:
             raise self._protocol.late(timeout_s) from error
         except OSError as error:
