@@ -6,6 +6,7 @@ It reads like threads, and every place where another client may run is marked wi
 import asyncio
 import signal
 from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
 
 from kvss_gevent.models.contract import BACKLOG, BLOCKING_STORE, RECV_BYTES, Ground
 
@@ -39,8 +40,13 @@ async def main(ground: Ground) -> None:
                     await asyncio.sleep(0)  # while the kernel takes everything, drain lets no other client run
                     writer.write(session.proceed())
                     await writer.drain()
-        except (OSError, asyncio.CancelledError):
-            pass  # the client broke the connection off, or the server stops; Python 3.11 logs a cancelled handler
+            writer.close()
+            await writer.wait_closed()
+        except OSError:  # the client broke the connection off
+            with suppress(OSError):
+                await writer.wait_closed()  # takes the error from asyncio, which may log it otherwise
+        except asyncio.CancelledError:
+            pass  # the server stops; Python 3.11 logs a cancelled handler
         finally:
             service.stats.connections -= 1
             writer.close()
