@@ -4,6 +4,8 @@ A worker asks the master to admit it. It sends the token of the command that sta
 forks inherit this token. The master refuses a worker of another command if one of the two commands has forked workers
 of its own, because then the worker belongs to another run. If a run has begun, a worker waits for the next run; without
 a web page there is no next run, and the worker is refused. All others are admitted.
+
+A forked worker ends with its command.
 """
 
 import logging
@@ -33,9 +35,9 @@ def application() -> dict[str, Any]:
 
 
 def end_without_parent() -> None:
-    """End a forked process after its parent has ended, also while it still waits for a master. Never returns.
+    """Wait until the parent of this forked process has ended, then end the process, even if it has no master yet.
 
-    This begins before Locust forks, and goes on in all its processes.
+    This begins before Locust forks, and goes on in all its processes. The first process waits for ever.
     """
     while True:
         gevent.sleep(1)
